@@ -1,0 +1,406 @@
+"""Which ids are open, who wants them, who is asked next.
+
+The book knows no clock and never waits: `now` is an argument, what is to be done comes back as a
+Call. Its promise in five adjectives:
+
+- fair: seats go to the most overdue id, free seats to the one unasked longest;
+- stingy: an id is asked about once at a time, whoever and how many want it;
+- bounded: a call has at most `seats` ids;
+- honest: each id taken is settled or spoiled, once;
+- forgetful: nobody wants it, nobody asks.
+
+What is scheduled is the request with its seats, not the id with its timer. A request costs the same
+whoever is aboard, so one that departs fills its free seats, and all ids soon share one clock. When
+it departs:
+
+- An id at rest is due one `pace.rest` after it was last asked. The very first rest of a busy period
+  is shortened at random (`phase`), so that a fleet that started together does not knock together.
+- A fresh id departs at once where nothing is under way. Where something is, it shares the next
+  departure, so that ten thousand callers that come one by one cost what one caller costs; a full
+  request's worth need not wait, and nobody waits longer than PATIENCE for a request that hangs.
+- An id whose call was spoiled is held until it may be asked again; it never takes a free seat.
+- Ids whose call was refused are suspects: they travel in halves until the bad one stands alone.
+
+An id is in exactly one phase, and TRANSITIONS says what moves it. An id that is taken and that
+nobody wants any more stays, orphaned, until its call returns: forgetting it earlier would ask about
+it twice at once if somebody wanted it again.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from luma_async.pace import Pace
+from luma_async.structs import Generation, State
+
+PATIENCE = 1.0
+
+
+class Phase(StrEnum):
+    """Where an id stands with the book."""
+
+    ABSENT = "absent"
+    FRESH = "fresh"
+    ASKED = "asked"
+    ORPHANED = "orphaned"
+    RESTING = "resting"
+    HELD = "held"
+    SUSPECT = "suspect"
+
+
+class Event(StrEnum):
+    """What can happen to an id."""
+
+    WATCH = "watch"
+    UNWATCH = "unwatch"
+    TAKE = "take"
+    REST = "rest"
+    HOLD = "hold"
+    SUSPECT = "suspect"
+    END = "end"
+
+
+TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
+    Phase.ABSENT: {Event.WATCH: Phase.FRESH},
+    Phase.FRESH: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
+    Phase.ASKED: {
+        Event.REST: Phase.RESTING,
+        Event.HOLD: Phase.HELD,
+        Event.SUSPECT: Phase.SUSPECT,
+        Event.END: Phase.ABSENT,
+        Event.UNWATCH: Phase.ORPHANED,
+    },
+    Phase.ORPHANED: {Event.WATCH: Phase.ASKED, Event.END: Phase.ABSENT},
+    Phase.RESTING: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
+    Phase.HELD: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
+    Phase.SUSPECT: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
+}
+
+W = TypeVar("W")
+
+
+class Told(Protocol):
+    """What an answer must offer: the state of each id that it names, the whole task on demand."""
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        """The state of each id that the answer names."""
+        ...
+
+    def generation(self, task_id: str, /) -> Generation:
+        """Build the whole task."""
+        ...
+
+
+class Grace(Struct, frozen=True):
+    """How long to go on asking, in seconds, before an odd answer is believed."""
+
+    missing: float = 30.0
+    link: float = 60.0
+
+
+class Change(Struct, Generic[W], frozen=True):
+    """News of one id for those who want it.
+
+    `generation` is None where the id ended as missing. `unseen` is the seconds since the answer
+    before this one, the most by which the news can be late; None for the first answer.
+    """
+
+    task_id: str
+    generation: Generation | None
+    ended: bool
+    watchers: tuple[W, ...]
+    unseen: float | None
+
+
+class _Entry(Generic[W]):
+    """One open id."""
+
+    __slots__ = (
+        "call", "due", "generation", "linkless", "looked", "missing", "phase", "since", "task_id",
+        "tries", "watchers",
+    )  # fmt: skip
+
+    def __init__(self, task_id: str, now: float) -> None:
+        self.task_id = task_id
+        self.phase = Phase.ABSENT
+        self.watchers: dict[W, None] = {}
+        self.since = self.due = now
+        self.tries = 0
+        self.call: Call[W] | None = None
+        self.generation: Generation | None = None
+        self.looked: float | None = None
+        self.missing: float | None = None
+        self.linkless: float | None = None
+
+    def move(self, event: Event) -> None:
+        self.phase = TRANSITIONS[self.phase][event]
+
+
+class Call(Generic[W]):
+    """One request to make: which ids it asks about, and how often they were spoiled in a row."""
+
+    __slots__ = ("departed", "entries", "wanted")
+
+    def __init__(self, entries: list[_Entry[W]], now: float) -> None:
+        self.entries = entries
+        self.departed = now
+        self.wanted = len(entries)
+        for entry in entries:
+            entry.move(Event.TAKE)
+            entry.call = self
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids asked about, each once."""
+        return tuple(entry.task_id for entry in self.entries)
+
+    @property
+    def tries(self) -> int:
+        """How many times in a row the ids have been taken, this time included."""
+        return 1 + max(entry.tries for entry in self.entries)
+
+    def __repr__(self) -> str:
+        return f"<Call of {len(self.entries)} ids, {self.wanted} wanted>"
+
+
+class Book(Generic[W]):
+    """The open ids of a session."""
+
+    def __init__(self, pace: Pace, seats: int, grace: Grace, *, phase: float = 1.0) -> None:
+        self.pace = pace
+        self.seats = seats
+        self.grace = grace
+        self.phase = phase
+        self._entries: dict[str, _Entry[W]] = {}
+        self._calls: set[Call[W]] = set()
+        self._fresh: deque[_Entry[W]] = deque()
+        self._suspects: deque[list[_Entry[W]]] = deque()
+        self._resting: list[tuple[float, int, _Entry[W]]] = []
+        self._held: list[tuple[float, int, _Entry[W]]] = []
+        self._order = count()
+        self._returned = False
+        self._first_tick = -inf
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<Book: {len(self)} open, {len(self._calls)} calls under way, {self.seats} seats>"
+
+    def phase_of(self, task_id: str) -> Phase:
+        """Return where an id stands."""
+        entry = self._entries.get(task_id)
+        return entry.phase if entry else Phase.ABSENT
+
+    def seen(self, task_id: str) -> Generation | None:
+        """Return what was last told of an open id, if anything was."""
+        entry = self._entries.get(task_id)
+        return entry.generation if entry else None
+
+    def oldest(self) -> float | None:
+        """Return since when the oldest open id has been watched; None where nothing is open."""
+        return next((entry.since for entry in self._entries.values()), None)
+
+    def watchers(self) -> list[W]:
+        """Return everybody who wants an open id, each once."""
+        return list(
+            {watcher: None for entry in self._entries.values() for watcher in entry.watchers}
+        )
+
+    def watch(self, watcher: W, ids: Iterable[str], now: float) -> None:
+        """Note that somebody wants these ids."""
+        if not self._entries:
+            self._first_tick = now + self.phase * self.pace.rest(0.0)
+        for task_id in ids:
+            entry = self._entries.get(task_id)
+            if entry is None:
+                entry = self._entries[task_id] = _Entry(task_id, now)
+                entry.move(Event.WATCH)
+                self._fresh.append(entry)
+            elif entry.phase is Phase.ORPHANED:
+                entry.move(Event.WATCH)
+                if entry.call:
+                    entry.call.wanted += 1
+            entry.watchers[watcher] = None
+
+    def unwatch(self, watcher: W, ids: Iterable[str]) -> list[Call[W]]:
+        """Note that somebody wants these ids no more; return the calls that nobody needs now."""
+        idle: list[Call[W]] = []
+        for task_id in ids:
+            entry = self._entries.get(task_id)
+            if entry is None or watcher not in entry.watchers:
+                continue
+            del entry.watchers[watcher]
+            if not entry.watchers:
+                idle += self._abandon(entry)
+        return idle
+
+    def next_at(self) -> float:
+        """Return when the next call departs; inf where none will."""
+        return min(
+            self._suspected_at(),
+            self._fresh_at(),
+            _due_at(self._held, Phase.HELD),
+            _due_at(self._resting, Phase.RESTING),
+        )
+
+    def take(self, now: float) -> Call[W] | None:
+        """Return the next call to make, or None where nothing is due; settle or spoil it later."""
+        if self.next_at() > now:
+            return None
+        call = Call(self._suspects.popleft() if self._suspects else self._aboard(now), now)
+        self._returned = False
+        self._calls.add(call)
+        return call
+
+    def settle(self, call: Call[W], told: Told, now: float) -> list[Change[W]]:
+        """Note the answer to a call; return what it changes."""
+        self._return(call)
+        states = told.states
+        changes: list[Change[W]] = []
+        for entry in call.entries:
+            if entry.phase is Phase.ORPHANED:
+                self._forget(entry)
+                continue
+            state = states.get(entry.task_id)
+            change = self._missed(entry, now) if state is None else self._found(entry, told, now)
+            if change:
+                changes.append(change)
+            if entry.phase is Phase.ASKED:
+                self._rest(entry, call.departed, now)
+        return changes
+
+    def spoil(self, call: Call[W], until: float) -> None:
+        """Note that a call brought no answer; its ids are due again at `until`."""
+        self._return(call)
+        for entry in call.entries:
+            if entry.phase is Phase.ORPHANED:
+                self._forget(entry)
+                continue
+            entry.move(Event.HOLD)
+            entry.tries += 1
+            entry.due = until
+            heappush(self._held, (until, next(self._order), entry))
+
+    def split(self, call: Call[W]) -> None:
+        """Note that a call was refused as it stands; its ids travel in halves from now on."""
+        self._return(call)
+        middle = (len(call.entries) + 1) // 2
+        for half in (call.entries[:middle], call.entries[middle:]):
+            for entry in half:
+                if entry.phase is Phase.ORPHANED:
+                    self._forget(entry)
+                else:
+                    entry.move(Event.SUSPECT)
+            self._suspects.append(half)
+
+    def _abandon(self, entry: _Entry[W]) -> Iterable[Call[W]]:
+        entry.move(Event.UNWATCH)
+        if entry.phase is Phase.ABSENT:
+            del self._entries[entry.task_id]
+        elif entry.call:
+            entry.call.wanted -= 1
+            if not entry.call.wanted:
+                yield entry.call
+
+    def _fresh_at(self) -> float:
+        while self._fresh and self._fresh[0].phase is not Phase.FRESH:
+            self._fresh.popleft()
+        if not self._fresh:
+            return inf
+        at_once = not self._calls or self._returned or len(self._fresh) >= self.seats
+        return self._fresh[0].since + (0.0 if at_once else PATIENCE)
+
+    def _suspected_at(self) -> float:
+        while self._suspects:
+            half = [entry for entry in self._suspects[0] if entry.phase is Phase.SUSPECT]
+            if half:
+                self._suspects[0] = half
+                return -inf
+            self._suspects.popleft()
+        return inf
+
+    def _aboard(self, now: float) -> list[_Entry[W]]:
+        entries: list[_Entry[W]] = []
+        while len(entries) < self.seats and (entry := self._most_overdue(now)):
+            entries.append(entry)
+        return entries
+
+    def _most_overdue(self, now: float) -> _Entry[W] | None:
+        """Take the id with the earliest due; one that is held only once it is due."""
+        fresh = self._fresh[0].since if self._fresh_at() < inf else inf
+        resting = _due_at(self._resting, Phase.RESTING)
+        held = _due_at(self._held, Phase.HELD)
+        if held <= now and held <= min(fresh, resting):
+            return heappop(self._held)[2]
+        if fresh < inf and fresh <= resting:
+            return self._fresh.popleft()
+        return heappop(self._resting)[2] if self._resting else None
+
+    def _return(self, call: Call[W]) -> None:
+        self._calls.remove(call)
+        self._returned = bool(self._fresh)
+        for entry in call.entries:
+            entry.call = None
+
+    def _found(self, entry: _Entry[W], told: Told, now: float) -> Change[W] | None:
+        unseen = None if entry.looked is None else now - entry.looked
+        entry.looked = now
+        entry.tries = 0
+        entry.missing = None
+        state = told.states[entry.task_id]
+        known = entry.generation
+        if known and known.state is state and not state.is_done:
+            return None
+        generation = entry.generation = told.generation(entry.task_id)
+        if state is State.COMPLETED and not generation.url:
+            entry.linkless = now if entry.linkless is None else entry.linkless
+            if now < entry.linkless + self.grace.link:
+                return None
+        return self._change(entry, generation, ended=state.is_done, unseen=unseen)
+
+    def _missed(self, entry: _Entry[W], now: float) -> Change[W] | None:
+        entry.tries = 0
+        entry.missing = now if entry.missing is None else entry.missing
+        if now < entry.missing + self.grace.missing:
+            return None
+        return self._change(entry, None, ended=True, unseen=None)
+
+    def _change(
+        self, entry: _Entry[W], generation: Generation | None, *, ended: bool, unseen: float | None
+    ) -> Change[W]:
+        change = Change(entry.task_id, generation, ended, tuple(entry.watchers), unseen)
+        if ended:
+            self._forget(entry)
+        return change
+
+    def _forget(self, entry: _Entry[W]) -> None:
+        entry.move(Event.END)
+        del self._entries[entry.task_id]
+
+    def _rest(self, entry: _Entry[W], departed: float, now: float) -> None:
+        due = departed + self.pace.rest(departed - entry.since)
+        if departed < self._first_tick:
+            due = min(due, self._first_tick)
+        for odd_since, grace in (
+            (entry.missing, self.grace.missing),
+            (entry.linkless, self.grace.link),
+        ):
+            if odd_since is not None and odd_since + grace > now:
+                due = min(due, odd_since + grace)
+        entry.move(Event.REST)
+        entry.due = due
+        heappush(self._resting, (due, next(self._order), entry))
+
+
+def _due_at(heap: "list[tuple[float, int, _Entry[W]]]", phase: Phase) -> float:
+    while heap and heap[0][2].phase is not phase:
+        heappop(heap)
+    return heap[0][0] if heap else inf

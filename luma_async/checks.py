@@ -1,0 +1,119 @@
+"""What callers may give: every error here ends with what to do instead."""
+
+from collections.abc import Iterable
+from math import inf, isnan
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+
+def positive(name: str, value: object) -> float:
+    """Return a number above zero; infinity is one."""
+    number = _number(name, value)
+    if not number > 0:
+        raise ValueError(f"{name}={value!r}; give a number above zero")
+    return number
+
+
+def not_negative(name: str, value: object) -> float:
+    """Return a number of at least zero; infinity is one."""
+    number = _number(name, value)
+    if not number >= 0:
+        raise ValueError(f"{name}={value!r}; give a number of at least zero")
+    return number
+
+
+def whole(name: str, value: object) -> int:
+    """Return a whole number of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {_a(value)}; give a whole number")
+    if value < 1:
+        raise ValueError(f"{name}={value}; give a whole number of at least 1")
+    return value
+
+
+def instance(name: str, value: T, kind: type | tuple[type, ...], remedy: str) -> T:
+    """Return a value of the kind that is wanted."""
+    if not isinstance(value, kind) or isinstance(value, type):
+        raise TypeError(f"{name} is {_a(value)}; give {remedy}")
+    return value
+
+
+def timeout(value: object) -> float | None:
+    """Return the seconds of a wait; None means without end."""
+    return None if value is None or value == inf else not_negative("timeout", value)
+
+
+def task_id(value: object) -> str:
+    """Return one task id: text, not empty, that UTF-8 can carry."""
+    if not isinstance(value, str):
+        raise TypeError(f"a task id is text, not {_a(value)}; give the id as str")
+    if not value:
+        raise ValueError("a task id is empty; give the id that the relay returned at submission")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"task id {value!r} is not valid text; give the id as UTF-8") from None
+    return value
+
+
+def task_ids(value: object) -> tuple[str, ...]:
+    """Return the task ids in the order given, each once; one text is one id."""
+    if isinstance(value, str):
+        return (task_id(value),)
+    if isinstance(value, bytes | bytearray | memoryview) or not isinstance(value, Iterable):
+        raise TypeError(f"ids are {_a(value)}; give a str or an iterable of str")
+    return tuple(dict.fromkeys(map(task_id, value)))
+
+
+def base_url(value: object) -> str:
+    """Return the relay's base URL without a slash at its end; it may have a path."""
+    if value is None or value == "":
+        raise ValueError("no base URL; pass base_url or set LUMA_BASE_URL")
+    return http_url("base_url", value, plain=True).rstrip("/")
+
+
+def http_url(name: str, value: object, *, plain: bool) -> str:
+    """Return an http or https URL; a plain one carries no user, query or fragment.
+
+    A URL that is refused is not repeated in the error: it may carry a password.
+    """
+    remedy = "give a URL such as https://relay.example"
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {_a(value)}; {remedy}")
+    try:
+        parts = urlsplit(value)
+        whole_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(f"{name} is no URL; {remedy}") from None
+    if not whole_url or any(sign.isspace() or not sign.isprintable() for sign in value):
+        raise ValueError(f"{name} is no http URL; {remedy}")
+    if plain and "@" in parts.netloc:
+        raise ValueError(f"{name} carries a user or password; remove it and pass api_key")
+    if plain and (parts.query or parts.fragment):
+        raise ValueError(f"{name} carries a query or a fragment; give it without them")
+    return value
+
+
+def api_key(value: object) -> str:
+    """Return the key untouched; no error ever repeats it."""
+    if value is None or value == "":
+        raise ValueError("no API key; pass api_key or set LUMA_API_KEY")
+    if not isinstance(value, str):
+        raise TypeError(f"api_key is {_a(value)}; give it as str")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("api_key holds a space, a line end or a sign outside ASCII; remove it")
+    return value
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {_a(value)}; give a number")
+    if isnan(value):
+        raise ValueError(f"{name} is not a number (nan); give a number")
+    return value
+
+
+def _a(value: object) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"

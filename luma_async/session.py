@@ -1,0 +1,194 @@
+"""LumaSession: the one class that a reader meets."""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, overload
+
+import anyio
+
+from luma_async import checks
+from luma_async.asking import look_at_many, look_at_one
+from luma_async.book import Grace
+from luma_async.errors import SessionClosed
+from luma_async.gate import Limits
+from luma_async.pace import Every, Pace
+from luma_async.stats import Stats
+from luma_async.structs import Generation
+from luma_async.transport import Transport
+from luma_async.waiting import Poller
+from luma_async.waits import News, Reader, Wait
+
+if TYPE_CHECKING:
+    import aiohttp
+
+
+class LumaSession:
+    """A session with one relay: asks about tasks, and waits for any number of them at once.
+
+    All calls share one poller and one budget. `base_url` (may have a path) and `api_key` default to
+    LUMA_BASE_URL and LUMA_API_KEY. `http` is the caller's own aiohttp.ClientSession; it is never
+    closed, and its headers and cookies are not relied on. `request_timeout` bounds one request,
+    `missing_grace` is how long an id that the relay does not know is asked about again,
+    `link_grace` the same for a task completed without a link; all in seconds. Raises ValueError or
+    TypeError for what cannot work.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        http: "aiohttp.ClientSession | None" = None,
+        pace: Pace = Every(5.0),  # noqa: B008
+        limits: Limits = Limits(),  # noqa: B008
+        request_timeout: float = 30.0,
+        missing_grace: float = 30.0,
+        link_grace: float = 60.0,
+        proxy: str | None = None,
+    ) -> None:
+        self._base_url = checks.base_url(
+            os.environ.get("LUMA_BASE_URL") if base_url is None else base_url
+        )
+        self._pace = checks.instance("pace", pace, Pace, "such as Every(5.0)")
+        self._limits = checks.instance("limits", limits, Limits, "Limits(…)")
+        self._patience = checks.positive("request_timeout", request_timeout)
+        self._grace = Grace(
+            missing=checks.not_negative("missing_grace", missing_grace),
+            link=checks.not_negative("link_grace", link_grace),
+        )
+        self._transport = Transport(
+            self._base_url,
+            checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key),
+            http=http,
+            request_timeout=self._patience,
+            proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._poller: Poller | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        if self._closed:
+            raise SessionClosed("the session was closed; open another one")
+        if self._poller is not None:
+            raise RuntimeError("the session is already entered; enter it once")
+        self._loop = asyncio.get_running_loop()
+        await self._transport.__aenter__()
+        self._poller = Poller(
+            self._transport, self._pace, self._limits, self._grace, patience=self._patience
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End every wait and every request, and close what the session opened; twice is fine.
+
+        Waits end with WaitAborted, single calls with SessionClosed.
+        """
+        self._closed = True
+        if self._poller is not None:
+            with anyio.CancelScope(shield=True):
+                await self._poller.close()
+                await self._transport.__aexit__(None, None, None)
+
+    async def get(self, task_id: str) -> Generation:
+        """Ask about one task, once.
+
+        Raises NotFoundError where the relay does not know it, another LumaError where it does not
+        answer.
+        """
+        poller = self._ready()
+        return await look_at_one(poller, self._transport, checks.task_id(task_id))
+
+    async def get_many(self, ids: Iterable[str]) -> dict[str, Generation]:
+        """Ask about many tasks, once, in requests of `max_batch` ids.
+
+        Returns them in the order given; ids that the relay does not know are absent. Raises a
+        LumaError where a request brings no answer.
+        """
+        poller = self._ready()
+        asked = checks.task_ids(ids)
+        found: dict[str, Generation] = {}
+        await look_at_many(poller, self._transport, asked, found)
+        return {task_id: found[task_id] for task_id in asked if task_id in found}
+
+    @overload
+    async def wait_until_done(  # type: ignore[overload-overlap]  # a str is one id
+        self, ids: str, *, timeout: float | None = 1800.0
+    ) -> Generation: ...
+    @overload
+    async def wait_until_done(
+        self, ids: Iterable[str], *, timeout: float | None = 1800.0
+    ) -> dict[str, Generation]: ...
+    async def wait_until_done(
+        self, ids: str | Iterable[str], *, timeout: float | None = 1800.0
+    ) -> Generation | dict[str, Generation]:
+        """Wait until each task is completed or failed; a failed one is a value, not an error.
+
+        Returns one Generation for one id, else a dict in the order given. `timeout` is seconds for
+        the whole wait, None for ever, 0 for one look. Every other end raises a WaitIncomplete that
+        carries what is done, pending and missing: WaitTimeout, WaitAborted (the key was refused, or
+        the session closed), GenerationsMissing (the relay does not know some ids).
+        """
+        wait = self._wait(ids, timeout, News.NOTHING)
+        try:
+            await wait.begin()
+            await wait.told()
+        finally:
+            wait.leave()
+        result = wait.result()
+        return result[ids] if isinstance(ids, str) else result
+
+    def as_completed(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
+        """Iterate over the tasks, each once, as it is completed or failed.
+
+        Ends and raises as `wait_until_done` does. Waiting begins with the first step.
+        """
+        return Reader(self._wait(ids, timeout, News.ENDS))
+
+    def watch(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
+        """Iterate over each change of state, the first one seen included, until all have ended.
+
+        Ends and raises as `wait_until_done` does. Waiting begins with the first step.
+        """
+        return Reader(self._wait(ids, timeout, News.CHANGES))
+
+    def _wait(self, ids: Iterable[str], timeout: float | None, news: News) -> Wait:
+        poller = self._ready()
+        asked = checks.task_ids(ids)
+        return Wait(poller, self._transport, asked, checks.timeout(timeout), news)
+
+    @property
+    def stats(self) -> Stats:
+        """What the session has done so far, and what is open: a frozen snapshot."""
+        return self._poller.snapshot() if self._poller else Stats()
+
+    def __repr__(self) -> str:
+        if self._closed:
+            state = "closed"
+        elif self._poller is None:
+            state = "not entered"
+        else:
+            stats = self.stats
+            state = f"{stats.open} open, {stats.in_flight} in flight, {stats.requests} requests"
+        return f"<LumaSession {self._base_url}: {state}>"
+
+    def _ready(self) -> Poller:
+        if self._closed:
+            raise SessionClosed("the session was closed; open another one")
+        if self._poller is None:
+            raise RuntimeError(
+                "the session is not entered; use `async with LumaSession(…) as luma`"
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("the session belongs to another event loop; open one in each loop")
+        return self._poller

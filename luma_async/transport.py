@@ -1,0 +1,136 @@
+"""The two calls over HTTP: the only file that imports aiohttp."""
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from luma_async import checks, wire
+from luma_async._version import __version__
+from luma_async.errors import DecodeError, LumaError, RequestTimeout, TransportError
+
+MAX_BODY = 8 * 2**20
+KEEPALIVE = 75.0
+_USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
+
+
+class Transport:
+    """Asks a relay over an aiohttp session: its own, or one that the caller keeps.
+
+    Of a caller's session only the connections are used: URL, headers, timeout, redirects and the
+    reading of the body are all said in each request.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        http: aiohttp.ClientSession | None,
+        request_timeout: float,
+        proxy: str | None,
+    ) -> None:
+        self._base_url = base_url
+        self._api_key = api_key
+        kinds = (aiohttp.ClientSession, type(None))
+        self._http = checks.instance("http", http, kinds, "an aiohttp.ClientSession")
+        self._owned = http is None
+        self._proxy = proxy
+        total = None if request_timeout == inf else request_timeout
+        self._timeout = aiohttp.ClientTimeout(total=total, ceil_threshold=inf)
+        self._request_timeout = request_timeout
+
+    async def __aenter__(self) -> Self:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._http is not None and self._owned:
+            await self._http.close()
+
+    async def get(self, task_id: str) -> wire.Answer:
+        """Ask about one task by the single GET."""
+        return await self._ask(wire.single(task_id))
+
+    async def get_many(self, ids: Sequence[str]) -> wire.Answer:
+        """Ask about many tasks by the batch POST."""
+        return await self._ask(wire.batch(ids))
+
+    async def _ask(self, request: wire.HTTPRequest) -> wire.Answer:
+        status, headers, body = await self._exchange(request)
+        key = self._api_key.encode()
+        if key in body:
+            body = body.replace(key, b"[api_key]")
+        return wire.decipher(status, headers, body)
+
+    async def _exchange(self, request: wire.HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
+        """Return the whole answer.
+
+        A caller's session may raise anything (middlewares, tracing); whatever is no answer is a
+        TransportError. It is made outside the `except`: aiohttp's own errors carry the headers of
+        the request, and with them the key.
+        """
+        try:
+            async with self._open().request(
+                request.method,
+                URL(self._base_url + request.path, encoded=True),
+                data=request.body,
+                headers=self._headers(),
+                timeout=self._timeout,
+                proxy=self._proxy,
+                allow_redirects=False,
+                raise_for_status=False,
+            ) as response:
+                return response.status, response.headers, await _read(response)
+        except TimeoutError:
+            failure: LumaError = RequestTimeout(f"no answer within {self._request_timeout:g} s")
+        except LumaError as error:
+            failure = error
+        except Exception as error:
+            failure = TransportError(self._told(error))
+        raise failure
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._http is None or self._http.closed:
+            raise TransportError(
+                "the aiohttp.ClientSession is closed; keep it open until the LumaSession is closed"
+            )
+        return self._http
+
+    def _headers(self) -> dict[str, str]:
+        headers = {
+            "Authorization": f"Bearer {self._api_key}",
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": _USER_AGENT,
+        }
+        if self._http is not None and not self._http.auto_decompress:
+            headers["Accept-Encoding"] = "identity"
+        return headers
+
+    def _told(self, error: Exception) -> str:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return text.replace(self._api_key, "[api_key]")[:300]
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    chunks: list[bytes] = []
+    room = MAX_BODY
+    async for chunk in response.content.iter_any():
+        room -= len(chunk)
+        if room < 0:
+            raise DecodeError(f"the answer is longer than {MAX_BODY} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,344 @@
+"""The one loop that waits: it asks the book and the gate what may be done, and does it.
+
+No task sleeps between polls. `_pump` is a callback: it starts what may depart now and sets one
+timer for the next departure. It runs when that timer fires, when a request returns and, once in a
+loop turn, when somebody begins to wait. So nothing is started, stopped or restarted, and a poller
+that nobody waits for has no task, no timer and no request.
+
+Each request is a task of its own, in the context of whoever opened the session, and is cancelled
+when the last one who wanted any of its ids has left. Direct calls (`get`, `get_many`) run in their
+caller's task; they stand in line at the same gate and take turns with the polls.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from math import inf
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+import anyio
+from msgspec.structs import replace
+
+from luma_async.book import Book, Call, Change, Grace, Told
+from luma_async.errors import (
+    APIError,
+    LumaError,
+    NoSuchRouteError,
+    RateLimitedError,
+    SessionClosed,
+    TransportError,
+)
+from luma_async.gate import Gate, Limits, Retry
+from luma_async.pace import Pace
+from luma_async.stats import Stats
+from luma_async.structs import Generation, State
+from luma_async.wire import Verdict, judge
+
+logger = logging.getLogger("luma_async")
+
+TRIES = 3
+PATIENT_TRIES = 4
+
+T = TypeVar("T")
+
+
+class Relay(Protocol):
+    """The two calls, whoever makes them."""
+
+    async def get(self, task_id: str, /) -> Told:
+        """Ask about one task."""
+        ...
+
+    async def get_many(self, ids: Sequence[str], /) -> Told:
+        """Ask about many tasks at once."""
+        ...
+
+
+class Watcher(Protocol):
+    """Somebody who waits."""
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The ids waited for."""
+        ...
+
+    def tell(self, change: "Change[Watcher]", /) -> None:
+        """Take news of one id; never raises, never waits."""
+        ...
+
+    def abort(self, cause: LumaError, /) -> None:
+        """Learn that the wait cannot go on."""
+        ...
+
+
+class _Nothing:
+    """The answer of a relay that does not know the id."""
+
+    states: Mapping[str, State] = MappingProxyType({})
+
+    def generation(self, task_id: str) -> Generation:
+        raise KeyError(task_id)
+
+
+class Poller:
+    """Polls one relay for all waits of a session, and lets direct calls through the same gate."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        pace: Pace,
+        limits: Limits,
+        grace: Grace,
+        *,
+        patience: float,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.stats = Stats()
+        self.trouble: LumaError | None = None
+        self.singles = False
+        self._relay = relay
+        self._pace = pace
+        self._patience = patience
+        self._dice = dice
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._book: Book[Watcher] = Book(pace, limits.max_batch, grace, phase=0.5 + dice() / 2)
+        self._gate = Gate(limits)
+        self._retry = Retry()
+        self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._direct: set[anyio.CancelScope] = set()
+        self._polls_turn = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Poller: {self._book!r}, {self._gate.in_flight} requests in flight>"
+
+    @property
+    def seats(self) -> int:
+        """How many ids a request may ask about, as the relay has taught."""
+        return self._book.seats
+
+    def snapshot(self) -> Stats:
+        """Return the stats, with what is open as of now."""
+        now = self._loop.time()
+        oldest = self._book.oldest()
+        return replace(
+            self.stats,
+            open=len(self._book),
+            oldest=0.0 if oldest is None else now - oldest,
+            in_flight=self._gate.in_flight,
+            quiet_for=max(0.0, self._gate.not_before - now),
+        )
+
+    def seen(self, task_id: str) -> Generation | None:
+        """Return what was last told of an id that somebody waits for."""
+        return self._book.seen(task_id)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Poll for the watcher's ids until each has ended or `unwatch` is called."""
+        self._book.watch(watcher, watcher.asked, self._loop.time())
+        self._pump_soon()
+
+    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> None:
+        """Poll for these ids no more on behalf of the watcher."""
+        for call in self._book.unwatch(watcher, ids):
+            self._tasks[call].cancel()
+        if not self._book and not self._line:
+            self._rest()
+
+    async def direct(self, ask: Callable[[], Awaitable[T]], ids: int, *, many: bool) -> T:
+        """Make one direct call through the gate, again after a passing fault, TRIES times at most.
+
+        Raises what the relay said last; where it never said a word, what went wrong instead.
+        """
+        told: LumaError | None = None
+        for _ in range(TRIES):
+            try:
+                await self._admission(told)
+                return await self._departed(ask, ids)
+            except LumaError as error:
+                final = isinstance(error, SessionClosed | NoSuchRouteError)
+                if final or judge(error, many=many) is not Verdict.AGAIN:
+                    raise
+                self._note(error)
+                self._keep_away(error)
+                told = error if isinstance(error, APIError) or told is None else told
+        assert told is not None
+        raise told
+
+    def abort(self, cause: LumaError) -> None:
+        """Tell every watcher that its wait cannot go on, and forget them all."""
+        for watcher in self._book.watchers():
+            watcher.abort(cause)
+            self.unwatch(watcher, watcher.asked)
+
+    def learn(self, verdict: Verdict, ids: int) -> None:
+        """Remember for the session what a refused batch of `ids` ids says of the relay."""
+        if verdict is Verdict.SHRINK:
+            self._book.seats = min(self._book.seats, (ids + 1) // 2)
+        elif verdict is Verdict.SINGLES and not self.singles:
+            logger.warning("the relay has no batch call; asking for one id at a time")
+            self.singles = True
+            self._book.seats = 1
+
+    async def close(self) -> None:
+        """End every wait and every request."""
+        self._closed = True
+        self.abort(SessionClosed("the session was closed; open another one"))
+        for ticket in self._line:
+            if not ticket.done():
+                ticket.set_exception(SessionClosed("the session was closed; open another one"))
+        self._line.clear()
+        for scope in self._direct:
+            scope.cancel()
+        self._rest()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    def _pump_soon(self) -> None:
+        if self._soon is None and not self._closed:
+            self._soon = self._loop.call_soon(self._pump, context=self._context)
+
+    def _rest(self) -> None:
+        for handle in (self._timer, self._soon):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._soon = None
+
+    def _pump(self) -> None:
+        self._rest()
+        now = self._loop.time()
+        while self._gate.opens_at() <= now and self._admit(now):
+            pass
+        wanted = -inf if self._line else self._book.next_at()
+        departs = max(self._gate.opens_at(), wanted)
+        if departs < inf:
+            self._timer = self._loop.call_at(departs, self._pump, context=self._context)
+
+    def _admit(self, now: float) -> bool:
+        """Let one request depart, if any wants to; direct calls and polls take turns."""
+        if self._line and not (self._polls_turn and self._book.next_at() <= now):
+            self._polls_turn = True
+            ticket = self._line.popleft()
+            if not ticket.done():
+                self._gate = self._gate.enter(now)
+                ticket.set_result(None)
+            return True
+        self._polls_turn = False
+        call = self._book.take(now)
+        if call is not None:
+            self._gate = self._gate.enter(now)
+            self._poll(call)
+        return call is not None
+
+    def _poll(self, call: Call[Watcher]) -> None:
+        ids = call.ids
+        self.stats = self.stats.asked(len(ids))
+        ask = self._relay.get(ids[0]) if len(ids) == 1 else self._relay.get_many(ids)
+        task = asyncio.ensure_future(ask, loop=self._loop)
+        task.add_done_callback(partial(self._returned, call), context=self._context)
+        self._tasks[call] = task
+
+    def _returned(self, call: Call[Watcher], task: "asyncio.Future[Told]") -> None:
+        del self._tasks[call]
+        self._gate = self._gate.leave()
+        if task.cancelled():
+            self._book.spoil(call, self._loop.time())
+        elif error := task.exception():
+            self._failed(call, error)
+        else:
+            self._answered(call, task.result())
+        if not self._closed:
+            self._pump()
+
+    def _answered(self, call: Call[Watcher], told: Told) -> None:
+        self._gate = self._gate.succeeded()
+        self.trouble = None
+        for change in self._book.settle(call, told, self._loop.time()):
+            if change.ended:
+                state = change.generation.state if change.generation else None
+                self.stats = self.stats.ended(state, change.unseen)
+            for watcher in change.watchers:
+                watcher.tell(change)
+
+    def _failed(self, call: Call[Watcher], error: BaseException) -> None:
+        if not isinstance(error, LumaError):
+            logger.error("a poll failed in a way that nobody foresaw", exc_info=error)
+            error = TransportError(f"{type(error).__name__}: {error}")
+        verdict = judge(error, many=len(call.entries) > 1)
+        if verdict is Verdict.ABSENT:
+            self._answered(call, _Nothing())
+            return
+        self._note(error)
+        self.learn(verdict, len(call.entries))
+        match verdict:
+            case Verdict.ABORT:
+                self._book.spoil(call, self._loop.time())
+                self.abort(error)
+            case Verdict.SINGLES:
+                self._book.spoil(call, self._loop.time())
+            case Verdict.SHRINK | Verdict.SPLIT:
+                self._book.split(call)
+            case _:
+                self._again(call, error)
+
+    def _again(self, call: Call[Watcher], error: LumaError) -> None:
+        """Hold a spoiled call: a few tries come early, further ones no sooner than a poll would."""
+        self._keep_away(error)
+        wait = self._retry.delay(call.tries, self._dice())
+        if call.tries > PATIENT_TRIES:
+            wait = max(wait, self._pace.rest(0.0))
+        self._book.spoil(call, self._loop.time() + wait)
+
+    def _note(self, error: LumaError) -> None:
+        self.trouble = error
+        self.stats = self.stats.erred(throttled=isinstance(error, RateLimitedError))
+
+    def _keep_away(self, error: LumaError) -> None:
+        now = self._loop.time()
+        throttled = isinstance(error, RateLimitedError)
+        self._gate = self._gate.failed(now, self._dice(), throttled=throttled)
+        if isinstance(error, APIError) and error.retry_after:
+            self._gate = self._gate.rest_until(now + error.retry_after)
+
+    async def _admission(self, told: LumaError | None) -> None:
+        """Stand in line at the gate; the slot is ours on return."""
+        if told and self._gate.not_before - self._loop.time() > self._patience:
+            raise told
+        if self._closed:
+            raise SessionClosed("the session was closed; open another one")
+        ticket: asyncio.Future[None] = self._loop.create_future()
+        self._line.append(ticket)
+        self._pump_soon()
+        try:
+            await ticket
+        except asyncio.CancelledError:
+            if ticket.done() and not ticket.cancelled() and not ticket.exception():
+                self._leave()
+            raise
+
+    async def _departed(self, ask: Callable[[], Awaitable[T]], ids: int) -> T:
+        self.stats = self.stats.asked(ids)
+        with anyio.CancelScope() as scope:
+            self._direct.add(scope)
+            try:
+                answer = await ask()
+            finally:
+                self._direct.discard(scope)
+                self._leave()
+            self._gate = self._gate.succeeded()
+            return answer
+        raise SessionClosed("the session was closed; open another one")
+
+    def _leave(self) -> None:
+        self._gate = self._gate.leave()
+        if not self._closed:
+            self._pump_soon()

@@ -1,0 +1,217 @@
+"""One caller's wait: what it asked for, what it has been told, and how it ends."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from enum import Enum
+from math import inf
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+
+from luma_async.asking import ends_a_wait, look_at_many
+from luma_async.book import Change
+from luma_async.errors import (
+    GenerationsMissing,
+    LumaError,
+    WaitAborted,
+    WaitIncomplete,
+    WaitTimeout,
+)
+from luma_async.structs import Generation
+from luma_async.waiting import Poller, Relay, Watcher
+
+E = TypeVar("E", bound=WaitIncomplete)
+
+
+class News(Enum):
+    """What a reader wants to be woken for."""
+
+    NOTHING = "the end of the wait alone"
+    ENDS = "each task as it ends"
+    CHANGES = "each change of state"
+
+
+class Wait:
+    """Gathers what is told of `asked` until each has ended, time is up, or it cannot go on."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        relay: Relay,
+        asked: tuple[str, ...],
+        timeout: float | None,
+        news: News,
+    ) -> None:
+        self.asked = asked
+        self.news: deque[Generation] = deque()
+        self._poller = poller
+        self._relay = relay
+        self._timeout = timeout
+        self._deadline = inf
+        self._wants = news
+        self._done: dict[str, Generation] = {}
+        self._missing: set[str] = set()
+        self._looked: dict[str, Generation] = {}
+        self._trouble: LumaError | None = None
+        self._aborted: WaitAborted | None = None
+        self._reader: asyncio.Future[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether each id has been told as done or missing."""
+        return len(self._done) + len(self._missing) == len(self.asked)
+
+    async def begin(self) -> None:
+        """Start polling, and the timeout; a timeout of 0 is one look at each id instead."""
+        if self._timeout == 0:
+            await self._look()
+        elif not self.ended:
+            if self._timeout is not None:
+                self._deadline = anyio.current_time() + self._timeout
+            self._poller.watch(self)
+
+    def leave(self) -> None:
+        """Poll no more for this wait; what it has been told stays."""
+        self._poller.unwatch(self, self.asked)
+
+    def tell(self, change: Change[Watcher]) -> None:
+        """Take news of one id."""
+        generation = change.generation
+        if generation is None:
+            self._missing.add(change.task_id)
+        elif change.ended:
+            self._done[change.task_id] = generation
+        wanted = change.ended if self._wants is News.ENDS else self._wants is News.CHANGES
+        if generation and wanted:
+            self.news.append(generation)
+            self._wake()
+        if self.ended:
+            self._wake()
+
+    def abort(self, cause: LumaError) -> None:
+        """Learn that the wait cannot go on; called while the ids are still watched."""
+        if not self.ended and self._aborted is None:
+            self._aborted = self._incomplete(WaitAborted, str(cause), cause)
+            self._wake()
+
+    async def told(self) -> bool:
+        """Wait for news, or for the end of the wait; False once there will be no more news.
+
+        Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
+        """
+        with anyio.CancelScope(deadline=self._deadline):
+            while not self.news and not self.ended and self._aborted is None:
+                await self._read()
+        if self.news:
+            return True
+        if self._aborted:
+            raise self._aborted
+        if not self.ended:
+            trouble = self._trouble or self._poller.trouble
+            raise self._incomplete(WaitTimeout, f"not all ended in {self._timeout:g} s", trouble)
+        if self._missing:
+            raise self._incomplete(GenerationsMissing, "the relay does not know some ids", None)
+        return False
+
+    def result(self) -> dict[str, Generation]:
+        """Return what has ended, in the order asked."""
+        return {task_id: self._done[task_id] for task_id in self.asked if task_id in self._done}
+
+    async def _look(self) -> None:
+        self._deadline = -inf
+        try:
+            await look_at_many(self._poller, self._relay, self.asked, self._looked)
+        except LumaError as error:
+            self._trouble = error
+        for task_id, generation in self._looked.items():
+            self.tell(Change(task_id, generation, generation.is_done, (), None))
+        if self._trouble and ends_a_wait(self._trouble):
+            self.abort(self._trouble)
+
+    async def _read(self) -> None:
+        if self._reader is not None:
+            raise RuntimeError("two tasks read one iterator at once; give each its own")
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _seen(self, task_id: str) -> Generation | None:
+        return self._looked.get(task_id) or self._poller.seen(task_id)
+
+    def _incomplete(self, kind: type[E], message: str, cause: LumaError | None) -> E:
+        settled = self._done.keys() | self._missing
+        error = kind(
+            message,
+            done=self.result(),
+            pending={i: self._seen(i) for i in self.asked if i not in settled},
+            missing=[i for i in self.asked if i in self._missing],
+        )
+        error.__cause__ = cause
+        return error
+
+
+class Reader(AsyncIterator[Generation]):
+    """The tasks of one wait, as they are told; `async for` it, once.
+
+    It may be left at any time: by `break`, by an exception, by `aclose`. A class and not an async
+    generator, so that leaving early runs no cleanup in a foreign task.
+    """
+
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+        self._begun = False
+        self._over = False
+        self._loop = asyncio.get_running_loop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Generation:
+        if self._over:
+            raise StopAsyncIteration
+        if not self._begun:
+            self._begun = True
+            await self._wait.begin()
+        try:
+            more = await self._wait.told()
+        except asyncio.CancelledError:
+            del self  # a traceback that is kept must not keep polling for a reader who has left
+            raise
+        except LumaError:
+            await self.aclose()
+            raise
+        if not more:
+            await self.aclose()
+            raise StopAsyncIteration
+        return self._wait.news.popleft()
+
+    async def aclose(self) -> None:
+        """Leave the wait; reading on ends at once."""
+        self._over = True
+        if self._begun:
+            self._wait.leave()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if self._begun and not self._over:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wait.leave)
