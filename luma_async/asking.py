@@ -5,7 +5,7 @@ from functools import partial
 
 import anyio
 
-from luma_async.errors import LumaError, NotFoundError, SessionClosed
+from luma_async.errors import LumaError, NotFoundError
 from luma_async.structs import Generation
 from luma_async.waiting import Poller, Relay
 from luma_async.wire import Verdict, judge
@@ -41,11 +41,6 @@ async def look_at_many(
             group.start_soon(part, some)
     if failure:
         raise failure
-
-
-def ends_a_wait(error: LumaError) -> bool:
-    """Whether no further request can help: the key was refused, or the session closed."""
-    return isinstance(error, SessionClosed) or judge(error, many=False) is Verdict.ABORT
 
 
 async def _ask(

@@ -223,6 +223,7 @@ class Book(Generic[W]):
             if entry is None:
                 entry = self._entries[task_id] = _Entry(task_id, now)
                 entry.move(Event.WATCH)
+                entry.due = now + (PATIENCE if self._calls else 0.0)
                 self._fresh.append(entry)
             elif entry.phase is Phase.ORPHANED:
                 entry.move(Event.WATCH)
@@ -316,7 +317,7 @@ class Book(Generic[W]):
         if not self._fresh:
             return inf
         at_once = not self._calls or self._returned or len(self._fresh) >= self.seats
-        return self._fresh[0].since + (0.0 if at_once else PATIENCE)
+        return self._fresh[0].since if at_once else self._fresh[0].due
 
     def _suspected_at(self) -> float:
         while self._suspects:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from math import inf, isnan
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 T = TypeVar("T")
@@ -62,9 +62,9 @@ def task_ids(value: object) -> tuple[str, ...]:
     """Return the task ids in the order given, each once; one text is one id."""
     if isinstance(value, str):
         return (task_id(value),)
-    if isinstance(value, bytes | bytearray | memoryview) or not isinstance(value, Iterable):
+    if isinstance(value, bytes | bytearray) or not isinstance(value, Iterable):
         raise TypeError(f"ids are {_a(value)}; give a str or an iterable of str")
-    return tuple(dict.fromkeys(map(task_id, value)))
+    return tuple(dict.fromkeys(map(task_id, cast("Iterable[object]", value))))
 
 
 def base_url(value: object) -> str:

@@ -11,13 +11,12 @@ import anyio
 from luma_async import checks
 from luma_async.asking import look_at_many, look_at_one
 from luma_async.book import Grace
-from luma_async.errors import SessionClosed
 from luma_async.gate import Limits
 from luma_async.pace import Every, Pace
 from luma_async.stats import Stats
 from luma_async.structs import Generation
 from luma_async.transport import Transport
-from luma_async.waiting import Poller
+from luma_async.waiting import Poller, closed
 from luma_async.waits import News, Reader, Wait
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class LumaSession:
 
     async def __aenter__(self) -> Self:
         if self._closed:
-            raise SessionClosed("the session was closed; open another one")
+            raise closed()
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
         self._loop = asyncio.get_running_loop()
@@ -184,7 +183,7 @@ class LumaSession:
 
     def _ready(self) -> Poller:
         if self._closed:
-            raise SessionClosed("the session was closed; open another one")
+            raise closed()
         if self._poller is None:
             raise RuntimeError(
                 "the session is not entered; use `async with LumaSession(…) as luma`"

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 from msgspec.json import decode
 
 from luma_async.errors import GenerationFailed
@@ -121,12 +121,13 @@ class Body(Struct, frozen=True, kw_only=True):
 class Generation(Body, frozen=True, kw_only=True):
     """One video task, as the relay last told it.
 
-    The object that the relay sent stays reachable: `raw` is it as plain data, `original` its JSON.
+    The object that the relay sent stays reachable: `raw` is it as plain data, `original` its JSON
+    text.
     """
 
     id: str
     state: State
-    original: Raw = Raw(b"{}")
+    original: str = "{}"
 
     @property
     def is_done(self) -> bool:
@@ -158,9 +159,6 @@ class Generation(Body, frozen=True, kw_only=True):
         if self.artifact:
             yield from _links_of(self.artifact.video, self.artifact.video_raw)
         yield self.result_url
-
-    def __hash__(self) -> int:
-        return hash((self.id, self.state))
 
     def __repr__(self) -> str:
         reason = f", failure_reason={self.failure_reason!r}" if self.failure_reason else ""

@@ -10,7 +10,7 @@ from yarl import URL
 
 from luma_async import checks, wire
 from luma_async._version import __version__
-from luma_async.errors import DecodeError, LumaError, RequestTimeout, TransportError
+from luma_async.errors import DecodeError, LumaError, RequestTimeout, SessionClosed, TransportError
 
 MAX_BODY = 8 * 2**20
 KEEPALIVE = 75.0
@@ -49,6 +49,7 @@ class Transport:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
+        self._open()
         return self
 
     async def __aexit__(
@@ -104,9 +105,7 @@ class Transport:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
-            raise TransportError(
-                "the aiohttp.ClientSession is closed; keep it open until the LumaSession is closed"
-            )
+            raise SessionClosed("the aiohttp.ClientSession is closed; keep it open as long as luma")
         return self._http
 
     def _headers(self) -> dict[str, str]:

@@ -76,6 +76,11 @@ class Watcher(Protocol):
         ...
 
 
+def closed() -> SessionClosed:
+    """Make the error of whoever uses a session after its end."""
+    return SessionClosed("the session was closed; open another one")
+
+
 class _Nothing:
     """The answer of a relay that does not know the id."""
 
@@ -142,9 +147,10 @@ class Poller:
         """Return what was last told of an id that somebody waits for."""
         return self._book.seen(task_id)
 
-    def watch(self, watcher: Watcher) -> None:
-        """Poll for the watcher's ids until each has ended or `unwatch` is called."""
-        self._book.watch(watcher, watcher.asked, self._loop.time())
+    def watch(self, watcher: Watcher, ids: Iterable[str]) -> None:
+        """Poll for these ids until each has ended or `unwatch` is called."""
+        self._refuse_if_closed()
+        self._book.watch(watcher, ids, self._loop.time())
         self._pump_soon()
 
     def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> None:
@@ -165,8 +171,10 @@ class Poller:
                 await self._admission(told)
                 return await self._departed(ask, ids)
             except LumaError as error:
-                final = isinstance(error, SessionClosed | NoSuchRouteError)
-                if final or judge(error, many=many) is not Verdict.AGAIN:
+                if (
+                    isinstance(error, NoSuchRouteError)
+                    or judge(error, many=many) is not Verdict.AGAIN
+                ):
                     raise
                 self._note(error)
                 self._keep_away(error)
@@ -192,16 +200,20 @@ class Poller:
     async def close(self) -> None:
         """End every wait and every request."""
         self._closed = True
-        self.abort(SessionClosed("the session was closed; open another one"))
+        self.abort(closed())
         for ticket in self._line:
             if not ticket.done():
-                ticket.set_exception(SessionClosed("the session was closed; open another one"))
+                ticket.set_exception(closed())
         self._line.clear()
         for scope in self._direct:
             scope.cancel()
         self._rest()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise closed()
 
     def _pump_soon(self) -> None:
         if self._soon is None and not self._closed:
@@ -313,8 +325,7 @@ class Poller:
         """Stand in line at the gate; the slot is ours on return."""
         if told and self._gate.not_before - self._loop.time() > self._patience:
             raise told
-        if self._closed:
-            raise SessionClosed("the session was closed; open another one")
+        self._refuse_if_closed()
         ticket: asyncio.Future[None] = self._loop.create_future()
         self._line.append(ticket)
         self._pump_soon()
@@ -336,7 +347,7 @@ class Poller:
                 self._leave()
             self._gate = self._gate.succeeded()
             return answer
-        raise SessionClosed("the session was closed; open another one")
+        raise closed()
 
     def _leave(self) -> None:
         self._gate = self._gate.leave()

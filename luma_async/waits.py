@@ -11,8 +11,8 @@ from typing import Self, TypeVar
 
 import anyio
 
-from luma_async.asking import ends_a_wait, look_at_many
-from luma_async.book import Change
+from luma_async.asking import look_at_many
+from luma_async.book import PATIENCE, Change
 from luma_async.errors import (
     GenerationsMissing,
     LumaError,
@@ -22,6 +22,7 @@ from luma_async.errors import (
 )
 from luma_async.structs import Generation
 from luma_async.waiting import Poller, Relay, Watcher
+from luma_async.wire import Verdict, judge
 
 E = TypeVar("E", bound=WaitIncomplete)
 
@@ -58,6 +59,8 @@ class Wait:
         self._trouble: LumaError | None = None
         self._aborted: WaitAborted | None = None
         self._reader: asyncio.Future[None] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+        self._watching = False
 
     @property
     def ended(self) -> bool:
@@ -68,13 +71,19 @@ class Wait:
         """Start polling, and the timeout; a timeout of 0 is one look at each id instead."""
         if self._timeout == 0:
             await self._look()
-        elif not self.ended:
-            if self._timeout is not None:
-                self._deadline = anyio.current_time() + self._timeout
-            self._poller.watch(self)
+            return
+        if self._timeout is not None:
+            self._deadline = anyio.current_time() + self._timeout
+        self._watch()
+
+    def pause(self) -> None:
+        """Leave soon, unless somebody asks what has been `told` before."""
+        self._leaving = asyncio.get_running_loop().call_later(PATIENCE, self.leave)
 
     def leave(self) -> None:
         """Poll no more for this wait; what it has been told stays."""
+        self._stay()
+        self._watching = False
         self._poller.unwatch(self, self.asked)
 
     def tell(self, change: Change[Watcher]) -> None:
@@ -102,6 +111,9 @@ class Wait:
 
         Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
         """
+        self._stay()
+        if not self._watching and self._deadline > -inf:
+            self._watch()
         with anyio.CancelScope(deadline=self._deadline):
             while not self.news and not self.ended and self._aborted is None:
                 await self._read()
@@ -120,6 +132,17 @@ class Wait:
         """Return what has ended, in the order asked."""
         return {task_id: self._done[task_id] for task_id in self.asked if task_id in self._done}
 
+    def _watch(self) -> None:
+        if not self._aborted:
+            settled = self._done.keys() | self._missing
+            self._poller.watch(self, [i for i in self.asked if i not in settled])
+            self._watching = True
+
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
     async def _look(self) -> None:
         self._deadline = -inf
         try:
@@ -128,7 +151,7 @@ class Wait:
             self._trouble = error
         for task_id, generation in self._looked.items():
             self.tell(Change(task_id, generation, generation.is_done, (), None))
-        if self._trouble and ends_a_wait(self._trouble):
+        if self._trouble and judge(self._trouble, many=False) is Verdict.ABORT:
             self.abort(self._trouble)
 
     async def _read(self) -> None:
@@ -184,6 +207,7 @@ class Reader(AsyncIterator[Generation]):
         try:
             more = await self._wait.told()
         except asyncio.CancelledError:
+            self._wait.pause()
             del self  # a traceback that is kept must not keep polling for a reader who has left
             raise
         except LumaError:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import msgspec
@@ -37,6 +37,7 @@ from luma_async.errors import (
     QuotaError,
     RateLimitedError,
     RelayError,
+    SessionClosed,
 )
 from luma_async.structs import Body, Generation, State
 
@@ -190,7 +191,7 @@ def _generation(task_id: str, state: State, original: Raw) -> Generation:
     return Generation(
         id=task_id,
         state=state,
-        original=original.copy(),
+        original=bytes(original).decode("utf-8", "replace"),
         **asdict(replace(body, result_url=row.result_url or body.result_url)),
     )
 
@@ -232,12 +233,12 @@ class Verdict(StrEnum):
     SPLIT = "ask again in halves"
     SHRINK = "ask again in halves, and never for so many again"
     SINGLES = "ask for one id at a time from now on"
-    ABORT = "stop asking: the key is refused"
+    ABORT = "stop asking: the key is refused, or the session closed"
 
 
 def judge(error: LumaError, *, many: bool) -> Verdict:
     """Return what an error means for a poll; `many` tells the batch call from the single one."""
-    if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError):
+    if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError | SessionClosed):
         return Verdict.ABORT
     refused = isinstance(error, BadRequestError | NotFoundError)
     if not many:
@@ -315,7 +316,7 @@ def _said(body: bytes) -> tuple[str | None, str]:
         return None, text
     if not isinstance(plain, dict):
         return None, text
-    told: dict[str, Any] = plain
+    told = cast("dict[str, Any]", plain)
     inner = next(
         (told[key] for key in ("error", "detail") if isinstance(told.get(key), dict)), told
     )
