@@ -1,0 +1,15 @@
+"""For your tests: a relay that plays tasks from a script, and a clock that does not sleep."""
+
+from luma_async.testing.clock import VirtualTimeLoop, loop_factories, run_virtual
+from luma_async.testing.relay import FakeRelay
+from luma_async.testing.script import Asked, Reply, Task
+
+__all__ = [
+    "Asked",
+    "FakeRelay",
+    "Reply",
+    "Task",
+    "VirtualTimeLoop",
+    "loop_factories",
+    "run_virtual",
+]
