@@ -1,0 +1,308 @@
+"""The book by example: when calls depart, who is aboard, what is told."""
+
+from math import inf
+
+import pytest
+
+from luma_async.book import PATIENCE, TRANSITIONS, Book, Call, Change, Event, Grace, Phase
+from luma_async.pace import Every
+from luma_async.structs import State
+from tests.answers import Told
+
+OPEN, DONE, FAILED = State.PROCESSING, State.COMPLETED, State.FAILED
+
+
+def book(seats: int = 100, grace: Grace | None = None, phase: float = inf) -> Book[str]:
+    return Book(Every(5.0), seats, grace or Grace(), phase=phase)
+
+
+def taken(some: Book[str], now: float) -> Call[str]:
+    call = some.take(now)
+    assert call is not None
+    return call
+
+
+def told(call: Call[str], state: State) -> Told:
+    return Told(dict.fromkeys(call.ids, state))
+
+
+def test_what_is_new_leaves_at_once() -> None:
+    some = book()
+    some.watch("ann", ["a"], 7.0)
+    assert some.next_at() == 7.0
+    assert taken(some, 7.0).ids == ("a",)
+
+
+def test_what_arrives_while_a_request_is_under_way_shares_the_next() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    first = taken(some, 0.0)
+    for number in range(10):
+        some.watch(f"caller {number}", [f"new {number}"], 0.1)
+    assert some.take(0.2) is None
+    some.settle(first, told(first, OPEN), 0.3)
+    shared = taken(some, 0.3)
+    assert len(shared.ids) == 11, "the ten, and in a free seat the one that rests"
+
+
+def test_nobody_waits_longer_than_a_second_for_a_request_that_hangs() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    taken(some, 0.0)
+    some.watch("bob", ["b"], 0.5)
+    assert some.next_at() == 0.5 + PATIENCE
+    assert taken(some, 0.5 + PATIENCE).ids == ("b",)
+
+
+def test_what_came_while_nothing_was_under_way_leaves_at_once_to_the_last() -> None:
+    some = book(seats=2)
+    some.watch("ann", ["a", "b", "c"], 0.0)
+    assert taken(some, 0.0).ids == ("a", "b")
+    assert taken(some, 0.0).ids == ("c",)
+
+
+def test_a_full_request_need_not_wait_for_another_to_return() -> None:
+    some = book(seats=2)
+    some.watch("ann", ["a"], 0.0)
+    taken(some, 0.0)
+    some.watch("bob", ["b"], 0.1)
+    assert some.take(0.1) is None
+    some.watch("cyd", ["c"], 0.2)
+    assert taken(some, 0.2).ids == ("b", "c")
+
+
+def test_a_return_that_nobody_waited_for_opens_no_door() -> None:
+    some = book(seats=1)
+    some.watch("ann", ["a", "b"], 0.0)
+    first, _ = taken(some, 0.0), taken(some, 0.0)
+    some.settle(first, told(first, OPEN), 0.1)
+    some.seats = 100
+    some.watch("cyd", ["c"], 0.2)
+    assert some.next_at() == 0.2 + PATIENCE
+
+
+def test_each_id_rests_one_interval_from_one_departure_to_the_next() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    call = taken(some, 0.0)
+    some.settle(call, told(call, OPEN), 0.4)
+    assert some.next_at() == 5.0
+    assert some.take(4.999) is None
+    assert taken(some, 5.0).ids == ("a",)
+
+
+def test_the_first_rest_of_a_busy_period_is_shortened_by_the_phase() -> None:
+    some = book(phase=0.6)
+    some.watch("ann", ["a"], 10.0)
+    call = taken(some, 10.0)
+    some.settle(call, told(call, OPEN), 10.1)
+    assert some.next_at() == 13.0
+    call = taken(some, 13.0)
+    some.settle(call, told(call, OPEN), 13.1)
+    assert some.next_at() == 18.0
+
+
+def test_all_ids_soon_share_one_clock() -> None:
+    some = book()
+    departures: list[tuple[float, int]] = []
+    for number in range(20):
+        some.watch("ann", [f"id {number}"], number * 0.2)
+    now = 0.0
+    while (now := some.next_at()) < 60.0:
+        call = taken(some, now)
+        departures.append((now, len(call.ids)))
+        some.settle(call, told(call, OPEN), now)
+    assert [count for at, count in departures if at >= 10.0] == [20] * 10
+
+
+def test_free_seats_go_to_the_ids_unasked_longest() -> None:
+    some = book(seats=2)
+    for number, name in enumerate("abc"):
+        some.watch("ann", [name], float(number))
+        call = taken(some, float(number))
+        some.settle(call, told(call, OPEN), float(number))
+        some.seats = 1
+    some.seats = 2
+    some.watch("ann", ["new"], 3.0)
+    assert taken(some, 3.0).ids == ("new", "a")
+
+
+def test_an_id_that_many_want_is_asked_once_and_told_to_all() -> None:
+    some = book()
+    for number in range(1000):
+        some.watch(f"caller {number}", ["a"], 0.0)
+    call = taken(some, 0.0)
+    assert call.ids == ("a",)
+    (change,) = some.settle(call, told(call, DONE), 0.1)
+    assert len(change.watchers) == 1000
+    assert len(some) == 0
+
+
+def test_who_joins_while_the_request_is_under_way_shares_its_answer() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    call = taken(some, 0.0)
+    some.watch("bob", ["a"], 0.1)
+    (change,) = some.settle(call, told(call, DONE), 0.2)
+    assert change.watchers == ("ann", "bob")
+
+
+def test_a_request_that_nobody_needs_is_named_when_the_last_one_leaves() -> None:
+    some = book()
+    some.watch("ann", ["a", "b"], 0.0)
+    some.watch("bob", ["b"], 0.0)
+    call = taken(some, 0.0)
+    assert some.unwatch("ann", ["a", "b"]) == []
+    assert some.unwatch("bob", ["b"]) == [call]
+
+
+def test_an_orphan_that_is_wanted_again_is_not_asked_twice_at_once() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    call = taken(some, 0.0)
+    some.unwatch("ann", ["a"])
+    assert some.phase_of("a") is Phase.ORPHANED
+    some.watch("bob", ["a"], 0.1)
+    assert some.take(100.0) is None
+    (change,) = some.settle(call, told(call, DONE), 100.0)
+    assert change.watchers == ("bob",)
+
+
+def test_leaving_twice_or_a_wait_that_never_was_is_harmless() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    assert some.unwatch("bob", ["a", "b"]) == []
+    some.unwatch("ann", ["a"])
+    assert some.unwatch("ann", ["a"]) == []
+    assert some.next_at() == inf
+
+
+def test_only_a_change_of_state_is_told() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    seen: list[State] = []
+    for number, state in enumerate([State.PENDING, State.PENDING, OPEN, OPEN, FAILED]):
+        now = number * 5.0
+        call = taken(some, now)
+        changes = some.settle(call, told(call, state), now)
+        seen += [change.generation.state for change in changes if change.generation]
+    assert seen == [State.PENDING, OPEN, FAILED]
+
+
+def test_news_says_how_late_it_can_be() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    call = taken(some, 0.0)
+    (first,) = some.settle(call, told(call, OPEN), 0.25)
+    call = taken(some, 5.0)
+    (last,) = some.settle(call, told(call, DONE), 5.5)
+    assert first.unseen is None
+    assert last.unseen == 5.25
+
+
+def test_an_id_that_the_relay_does_not_know_is_missing_after_the_grace() -> None:
+    some = book(grace=Grace(missing=12.0))
+    some.watch("ann", ["a"], 0.0)
+    asked: list[float] = []
+    changes: list[Change[str]] = []
+    while not changes:
+        asked.append(some.next_at())
+        changes = some.settle(taken(some, asked[-1]), Told({}), asked[-1])
+    assert asked == [0.0, 5.0, 10.0, 12.0]
+    assert changes[0].ended
+    assert changes[0].generation is None
+    assert len(some) == 0
+
+
+def test_an_id_that_comes_back_has_its_whole_grace_again() -> None:
+    some = book(grace=Grace(missing=6.0))
+    some.watch("ann", ["a"], 0.0)
+    for now, states in ((0.0, {}), (5.0, {"a": OPEN}), (10.0, {}), (15.0, {"a": OPEN})):
+        call = taken(some, now)
+        assert not any(change.ended for change in some.settle(call, Told(states), now))
+
+
+def test_completed_without_a_link_is_asked_again_then_told_as_it_is() -> None:
+    some = book(grace=Grace(link=7.0))
+    some.watch("ann", ["a"], 0.0)
+    for now in (0.0, 5.0):
+        call = taken(some, now)
+        assert some.settle(call, Told({"a": DONE}, url=None), now) == []
+    assert some.next_at() == 7.0
+    (change,) = some.settle(taken(some, 7.0), Told({"a": DONE}, url=None), 7.0)
+    assert change.ended
+
+
+def test_a_link_that_comes_in_time_ends_the_wait() -> None:
+    some = book(grace=Grace(link=7.0))
+    some.watch("ann", ["a"], 0.0)
+    some.settle(taken(some, 0.0), Told({"a": DONE}, url=None), 0.0)
+    (change,) = some.settle(taken(some, 5.0), Told({"a": DONE}), 5.0)
+    assert change.ended
+    assert change.generation
+    assert change.generation.url
+
+
+def test_failed_needs_no_link() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    (change,) = some.settle(taken(some, 0.0), Told({"a": FAILED}, url=None), 0.0)
+    assert change.ended
+
+
+def test_a_spoiled_call_counts_its_tries_until_an_answer_comes() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    for tries in (1, 2, 3):
+        call = taken(some, tries * 1.0)
+        assert call.tries == tries
+        some.spoil(call, (tries + 1) * 1.0)
+    call = taken(some, 4.0)
+    some.settle(call, told(call, OPEN), 4.0)
+    assert taken(some, 9.0).tries == 1
+
+
+def test_a_refused_call_is_halved_until_the_bad_id_stands_alone() -> None:
+    some = book()
+    some.watch("ann", [f"id {number}" for number in range(8)], 0.0)
+    requests: list[tuple[str, ...]] = []
+    while some.next_at() <= 0.0:
+        call = taken(some, 0.0)
+        requests.append(call.ids)
+        if "id 5" in call.ids and len(call.ids) > 1:
+            some.split(call)
+        else:
+            some.settle(call, told(call, OPEN), 0.0)
+    assert ("id 5",) in requests
+    assert len(requests) == 7
+    assert all(some.phase_of(f"id {number}") is Phase.RESTING for number in range(8))
+
+
+def test_the_table_leads_from_absent_to_every_phase_and_back() -> None:
+    reached, edge = {Phase.ABSENT}, {Phase.ABSENT}
+    while edge := {to for phase in edge for to in TRANSITIONS[phase].values()} - reached:
+        reached |= edge
+    assert reached == set(Phase)
+    for phase in set(Phase) - {Phase.ABSENT}:
+        leaves = TRANSITIONS[phase].keys() & {Event.UNWATCH, Event.END}
+        assert leaves, f"an id can leave from {phase}"
+
+
+def test_what_is_not_in_the_table_is_refused() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    call = taken(some, 0.0)
+    some.settle(call, told(call, OPEN), 0.0)
+    with pytest.raises(KeyError):
+        some.settle(call, told(call, OPEN), 0.0)
+
+
+def test_the_oldest_open_id_and_who_waits_are_known() -> None:
+    some = book()
+    assert some.oldest() is None
+    some.watch("ann", ["a", "b"], 3.0)
+    some.watch("bob", ["b"], 4.0)
+    assert some.oldest() == 3.0
+    assert some.watchers() == ["ann", "bob"]
+    assert repr(some) == "<Book: 2 open, 0 calls under way, 100 seats>"
+    assert repr(taken(some, 3.0)) == "<Call of 2 ids, 2 wanted>"

@@ -1,0 +1,276 @@
+"""Leaving: at every await, by every means, and what is left behind, which is nothing."""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from luma_async import Limits, LumaSession, WaitTimeout
+from luma_async.asking import look_at_many, look_at_one
+from luma_async.book import Grace
+from luma_async.pace import Every
+from luma_async.structs import State
+from luma_async.testing import FakeRelay
+from luma_async.waiting import Poller
+from luma_async.waits import News, Reader, Wait
+from tests.scripted import ScriptedRelay
+
+pytestmark = pytest.mark.virtual_time
+
+IDS = ("a", "b", "c")
+
+
+def ends_at(seconds: float) -> Callable[[str], State]:
+    loop = asyncio.get_running_loop()
+    return lambda _: State.COMPLETED if loop.time() >= seconds else State.PROCESSING
+
+
+def poller_of(relay: ScriptedRelay) -> Poller:
+    limits = Limits(max_batch=2, max_in_flight=2, max_rate=10.0)
+    return Poller(relay, Every(1.0), limits, Grace(), patience=30.0)
+
+
+async def wait(poller: Poller, relay: ScriptedRelay, timeout: float | None = None) -> None:
+    one = Wait(poller, relay, IDS, timeout, News.NOTHING)
+    try:
+        await one.begin()
+        await one.told()
+    finally:
+        one.leave()
+
+
+async def look(poller: Poller, relay: ScriptedRelay) -> None:
+    try:
+        await wait(poller, relay, timeout=0)
+    except WaitTimeout:
+        return
+
+
+async def read(poller: Poller, relay: ScriptedRelay) -> None:
+    reader = Reader(Wait(poller, relay, IDS, None, News.CHANGES))
+    async for _ in reader:
+        pass
+
+
+async def get(poller: Poller, relay: ScriptedRelay) -> None:
+    await look_at_one(poller, relay, "a")
+
+
+async def get_many(poller: Poller, relay: ScriptedRelay) -> None:
+    await look_at_many(poller, relay, IDS, {})
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def cancel_at(step: int, task: "asyncio.Future[None]") -> None:
+    """Cancel the task when the loop has taken `step` more steps."""
+    loop: Any = asyncio.get_running_loop()
+    run_once, left = loop._run_once, step
+
+    def counted() -> None:
+        nonlocal left
+        if left == 0:
+            loop._run_once = run_once
+            task.cancel()
+        left -= 1
+        run_once()
+
+    loop._run_once = counted
+
+
+async def assert_at_rest(poller: Poller, relay: ScriptedRelay, within: float = 0.0) -> None:
+    await asyncio.sleep(within)
+    await turns(5)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert relay.under_way == 0
+    stats = poller.snapshot()
+    assert (stats.in_flight, stats.open) == (0, 0)
+
+
+@pytest.mark.parametrize("call", [wait, look, read, get, get_many])
+async def test_cancelled_at_any_step_of_the_loop_nothing_is_left(
+    call: Callable[[Poller, ScriptedRelay], Awaitable[None]],
+) -> None:
+    loop = asyncio.get_running_loop()
+    for step in range(400):
+        relay = ScriptedRelay(ends_at(loop.time() + 2.5))
+        poller = poller_of(relay)
+        task = asyncio.ensure_future(call(poller, relay))
+        cancel_at(step, task)
+        await asyncio.wait([task])
+        cancelled = task.cancelled()
+        await assert_at_rest(poller, relay, within=1.0 if call is read else 0.0)
+        if not cancelled:
+            break
+    else:
+        pytest.fail("the last step should let the call end by itself")
+    assert step >= 5
+
+
+@pytest.mark.parametrize("call", [wait, read])
+async def test_cancelled_at_any_step_no_other_waiter_is_harmed(
+    call: Callable[[Poller, ScriptedRelay], Awaitable[None]],
+) -> None:
+    loop = asyncio.get_running_loop()
+    for step in range(60):
+        relay = ScriptedRelay(ends_at(loop.time() + 2.5))
+        poller = poller_of(relay)
+        leaver = asyncio.ensure_future(call(poller, relay))
+        stayer = asyncio.ensure_future(wait(poller, relay))
+        cancel_at(step, leaver)
+        await stayer
+        assert relay.cancelled == 0, "a request that somebody needs goes on"
+        await assert_at_rest(poller, relay)
+
+
+async def test_a_request_that_the_last_waiter_leaves_is_cancelled() -> None:
+    relay = ScriptedRelay(ends_at(99.0), latency=60.0)
+    poller = poller_of(relay)
+    with anyio.move_on_after(1.0):
+        await wait(poller, relay)
+    await turns(3)
+    assert asyncio.get_running_loop().time() == 1.0
+    assert relay.cancelled == 2
+    await assert_at_rest(poller, relay)
+
+
+@pytest.mark.parametrize(
+    "limit", [asyncio.timeout, anyio.fail_after], ids=["asyncio.timeout", "anyio.fail_after"]
+)
+async def test_a_deadline_of_the_caller_is_kept_to_the_moment(
+    relay: FakeRelay, luma: LumaSession, limit: Callable[[float], Any]
+) -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(TimeoutError) as caught:
+        cm = limit(7.5)
+        if hasattr(cm, "__aenter__"):
+            async with cm:
+                await luma.wait_until_done(relay.add(ends="never"))
+        else:
+            with cm:
+                await luma.wait_until_done(relay.add(ends="never"))
+    assert loop.time() == 7.5
+    assert not isinstance(caught.value, WaitTimeout)
+    await turns(10)
+    assert luma.stats.open == 0
+
+
+async def test_a_reader_that_leaves_early_stops_the_polling(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    ids = [relay.add(), relay.add(ends="never")]
+    async for generation in luma.as_completed(ids):
+        assert generation.id == ids[0]
+        break
+    await turns(3)
+    assert luma.stats.open == 0
+    requests = relay.requests
+    await asyncio.sleep(60.0)
+    assert relay.requests == requests
+
+
+async def test_a_reader_that_raises_harms_only_itself(relay: FakeRelay, luma: LumaSession) -> None:
+    task_id = relay.add(duration=20.0, queued=5.0)
+    other = asyncio.ensure_future(luma.wait_until_done(task_id))
+    with pytest.raises(ZeroDivisionError):
+        async for _ in luma.watch(task_id):
+            raise ZeroDivisionError
+    assert (await other).is_done
+
+
+async def test_a_slow_reader_holds_nobody_up(relay: FakeRelay, luma: LumaSession) -> None:
+    loop = asyncio.get_running_loop()
+    ids = [relay.add(duration=10.0) for _ in range(20)]
+    other = asyncio.ensure_future(luma.wait_until_done(ids))
+    other.add_done_callback(lambda _: seen.append(("other", loop.time())))
+    seen: list[tuple[str, float]] = []
+    async for generation in luma.as_completed(ids):
+        seen.append((generation.id, loop.time()))
+        await asyncio.sleep(60.0)
+    assert dict(seen)["other"] <= 15.1
+    assert len(seen) == 21
+
+
+async def test_a_reader_whose_step_is_cancelled_may_read_on(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    reader = luma.as_completed([relay.add(duration=12.0)])
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await anext(reader)
+    assert (await anext(reader)).is_done
+    assert relay.requests <= 5, "being cancelled does not ask anew"
+
+
+async def test_a_reader_that_is_kept_and_not_read_on_stops_the_polling_within_a_second(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    ids = [relay.add(), relay.add(duration=90.0)]
+    reader = luma.as_completed(ids)
+    await anext(reader)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(20.0):
+            await anext(reader)
+    await asyncio.sleep(1.0)
+    assert luma.stats.open == 0
+    requests = relay.requests
+    await asyncio.sleep(30.0)
+    assert relay.requests == requests
+    assert (await anext(reader)).id == ids[1], "it may still be read on"
+
+
+async def test_a_reader_is_left_by_aclose_and_by_async_with(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    ids = [relay.add(), relay.add(ends="never")]
+    async with luma.as_completed(ids) as reader:
+        await anext(reader)
+    assert luma.stats.open == 0
+    with pytest.raises(StopAsyncIteration):
+        await anext(reader)
+
+
+async def test_a_reader_that_is_never_read_asks_nothing(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    luma.as_completed([relay.add()])
+    gc.collect()
+    await asyncio.sleep(10.0)
+    assert relay.requests == 0
+
+
+async def test_a_cancelled_close_still_closes(relay: FakeRelay) -> None:
+    luma = await LumaSession(relay.url, api_key=relay.api_key).__aenter__()
+    wait = asyncio.ensure_future(luma.wait_until_done(relay.add(ends="never")))
+    await asyncio.sleep(1.0)
+    closing = asyncio.ensure_future(luma.close())
+    await turns(1)
+    closing.cancel()
+    await asyncio.wait([closing, wait])
+    assert repr(luma).endswith("closed>")
+    await turns(5)
+    assert isinstance(wait.exception(), Exception)
+
+
+async def test_ten_thousand_cancelled_at_once_leave_nothing(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    async with asyncio.timeout(3.0):
+        waits = [
+            asyncio.ensure_future(luma.wait_until_done(f"id {number}")) for number in range(10_000)
+        ]
+        await asyncio.sleep(1.0)
+        for one in waits:
+            one.cancel()
+        await asyncio.wait(waits)
+    await turns(5)
+    stats = luma.stats
+    assert (stats.open, stats.in_flight) == (0, 0)
+    assert (await luma.wait_until_done(relay.add())).is_done

@@ -1,0 +1,261 @@
+"""What callers get wrong: refused before anything is sent, and told what to do instead."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from math import inf, nan
+from typing import Any
+
+import aiohttp
+import pytest
+
+from luma_async import Every, Limits, LumaError, LumaSession, SessionClosed, WaitAborted
+from luma_async.testing import FakeRelay, Reply
+
+KEY = "sk-very-secret-0123456789"
+URL = "https://relay.example"
+
+
+def _call(name: str) -> Callable[[LumaSession, Any], Any]:
+    def call(luma: LumaSession, ids: Any) -> Any:
+        result = getattr(luma, name)(ids)
+        return anext(result) if name in ("as_completed", "watch") else result
+
+    return call
+
+
+NAMES = ["get", "get_many", "wait_until_done", "as_completed", "watch"]
+CALLS = [_call(name) for name in NAMES]
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LUMA_BASE_URL", raising=False)
+    monkeypatch.delenv("LUMA_API_KEY", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("ids", "error"),
+    [
+        ("", ValueError),
+        (b"abc", TypeError),
+        (7, TypeError),
+        (None, TypeError),
+        ("\ud800", ValueError),
+    ],
+)
+@pytest.mark.parametrize("call", CALLS, ids=NAMES)
+async def test_what_is_no_id_is_refused_before_anything_is_sent(
+    relay: FakeRelay, luma: LumaSession, call: Callable[..., Any], ids: object, error: type
+) -> None:
+    with pytest.raises(error, match=r"; give .*$"):
+        await call(luma, ids)
+    assert relay.requests == 0
+
+
+@pytest.mark.parametrize(
+    "ids", [["a", ""], ["a", b"b"], ["a", None], ["a", ["b"]], bytearray(b"a")]
+)
+@pytest.mark.parametrize("call", CALLS[1:], ids=NAMES[1:])
+async def test_one_bad_id_among_good_ones_is_refused_before_anything_is_sent(
+    relay: FakeRelay, luma: LumaSession, call: Callable[..., Any], ids: object
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"; give .*$"):
+        await call(luma, ids)
+    assert relay.requests == 0
+
+
+@pytest.mark.parametrize("timeout", [-1, nan, "5", True, -inf])
+@pytest.mark.parametrize("call", ["wait_until_done", "as_completed", "watch"])
+async def test_a_timeout_that_is_none_is_refused(
+    luma: LumaSession, call: str, timeout: object
+) -> None:
+    with pytest.raises((TypeError, ValueError), match="timeout"):
+        result = getattr(luma, call)("a", timeout=timeout)
+        await result
+
+
+@pytest.mark.parametrize(
+    "url", ["relay.example", "ftp://x", "http://", "http://a b", "http://[", ""]
+)
+def test_a_base_url_that_is_no_url_is_refused_with_the_remedy(url: str) -> None:
+    with pytest.raises(ValueError, match=r"(such as https://relay.example|LUMA_BASE_URL)$"):
+        LumaSession(url, api_key=KEY)
+
+
+@pytest.mark.parametrize(
+    "url", [f"https://u:{KEY}@relay.example", f"https://relay.example?key={KEY}"]
+)
+def test_a_base_url_with_a_secret_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValueError, match="base_url carries") as caught:
+        LumaSession(url, api_key=KEY)
+    assert KEY not in str(caught.value)
+
+
+def test_a_missing_key_or_url_names_the_variable_to_set() -> None:
+    with pytest.raises(ValueError, match="LUMA_API_KEY$"):
+        LumaSession(URL)
+    with pytest.raises(ValueError, match="LUMA_BASE_URL$"):
+        LumaSession(api_key=KEY)
+
+
+def test_url_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUMA_BASE_URL", f"{URL}/pro/")
+    monkeypatch.setenv("LUMA_API_KEY", KEY)
+    assert repr(LumaSession()) == f"<LumaSession {URL}/pro: not entered>"
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\n", f"Bearer {KEY}", f"{KEY}é", f"{KEY}\x00"])
+def test_a_key_that_no_header_can_carry_is_refused_without_repeating_it(key: str) -> None:
+    with pytest.raises(ValueError, match="remove it$") as caught:
+        LumaSession(URL, api_key=key)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_batch": 0},
+        {"max_in_flight": -1},
+        {"max_rate": 0},
+        {"max_batch": 1.5},
+        {"max_rate": nan},
+    ],
+)
+def test_limits_must_be_positive(limits: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"give a .*number"):
+        Limits(**limits)
+
+
+@pytest.mark.parametrize("seconds", [0, -5, inf, nan, "5", None, True])
+def test_a_pace_must_be_positive_and_finite(seconds: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"give a .*number"):
+        Every(seconds)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pace": 5.0},
+        {"pace": Every},
+        {"limits": 10},
+        {"http": object()},
+        {"request_timeout": 0},
+        {"request_timeout": "30"},
+        {"missing_grace": -1},
+        {"link_grace": nan},
+        {"proxy": "proxy.example"},
+        {"proxy": 8080},
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_with_the_remedy(options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match="; give "):
+        LumaSession(URL, api_key=KEY, **options)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=NAMES)
+async def test_use_before_entering_is_a_runtime_error(call: Callable[..., Any]) -> None:
+    luma = LumaSession(URL, api_key=KEY)
+    with pytest.raises(RuntimeError, match="async with"):
+        await call(luma, "a")
+
+
+@pytest.mark.parametrize("call", CALLS, ids=NAMES)
+async def test_use_after_closing_is_a_runtime_error(
+    relay: FakeRelay, call: Callable[..., Any]
+) -> None:
+    async with LumaSession(relay.url, api_key=KEY) as luma:
+        pass
+    with pytest.raises(RuntimeError, match="open another one$") as caught:
+        await call(luma, "a")
+    assert isinstance(caught.value, SessionClosed)
+    with pytest.raises(SessionClosed):
+        await luma.__aenter__()
+
+
+async def test_a_reader_begun_after_closing_is_told_so(relay: FakeRelay) -> None:
+    async with LumaSession(relay.url, api_key=KEY) as luma:
+        reader = luma.watch("a")
+    with pytest.raises(SessionClosed):
+        await anext(reader)
+
+
+async def test_closing_what_was_never_entered_is_fine() -> None:
+    luma = LumaSession(URL, api_key=KEY)
+    await luma.close()
+    await luma.close()
+
+
+async def test_entering_twice_is_a_runtime_error(luma: LumaSession) -> None:
+    with pytest.raises(RuntimeError, match="enter it once$"):
+        await luma.__aenter__()
+
+
+async def test_another_loop_is_told_so(luma: LumaSession) -> None:
+    async def use() -> None:
+        with pytest.raises(RuntimeError, match="open one in each loop$"):
+            await luma.get("a")
+
+    await asyncio.to_thread(asyncio.run, use())
+
+
+async def test_the_key_is_nowhere(relay: FakeRelay, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    calls: list[Callable[[LumaSession], Awaitable[object]]] = [
+        lambda luma: luma.get("a"),
+        lambda luma: luma.get_many(["a", "b"]),
+        lambda luma: luma.wait_until_done(["a", "b"], timeout=5.0),
+    ]
+    said = ""
+    for url in (relay.url, "http://127.0.0.1:1"):
+        async with LumaSession(url, api_key=KEY) as luma:
+            for call in calls:
+                with pytest.raises((LumaError, TimeoutError)) as caught:
+                    async with asyncio.timeout(0.2):
+                        await call(luma)
+                said += "".join(map(repr, chain(caught.value)))
+            said += repr(luma) + repr(luma.stats)
+    assert KEY not in said
+    assert KEY not in re.sub(r"\s", "", caplog.text)
+
+
+async def test_a_relay_that_repeats_the_key_is_not_repeated() -> None:
+    async with FakeRelay() as relay, LumaSession(relay.url, api_key=KEY) as luma:
+        relay.reply(Reply(status=401, body=f'{{"message": "bad key {KEY}"}}'.encode()))
+        with pytest.raises(Exception, match="bad key") as caught:
+            await luma.get("a")
+    assert KEY not in str(caught.value)
+
+
+async def test_a_callers_session_is_used_and_never_closed(relay: FakeRelay) -> None:
+    task_id = relay.add()
+    headers = {"Authorization": "Bearer wrong", "Accept": "text/html"}
+    async with aiohttp.ClientSession(
+        "https://elsewhere.example", headers=headers, raise_for_status=True
+    ) as http:
+        async with LumaSession(relay.url, api_key=relay.api_key, http=http) as luma:
+            assert (await luma.get(task_id)).is_done
+            assert len(await luma.get_many([task_id, "b"])) == 1
+        assert not http.closed
+
+
+async def test_a_callers_session_that_was_closed_is_told_at_once(relay: FakeRelay) -> None:
+    async with aiohttp.ClientSession() as http:
+        luma = LumaSession(relay.url, api_key=relay.api_key, http=http)
+        await luma.__aenter__()
+    with pytest.raises(SessionClosed, match="keep it open as long as luma"):
+        await luma.get("a")
+    with pytest.raises(WaitAborted, match="keep it open as long as luma"):
+        await luma.wait_until_done("a")
+    await luma.close()
+    with pytest.raises(SessionClosed):
+        await LumaSession(relay.url, api_key=relay.api_key, http=http).__aenter__()
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found

@@ -1,0 +1,528 @@
+"""The contract, row by row, on a whole session with a relay, in virtual time."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from luma_async import (
+    AuthenticationError,
+    Generation,
+    GenerationsMissing,
+    Limits,
+    LumaSession,
+    NotFoundError,
+    RateLimitedError,
+    RelayError,
+    SessionClosed,
+    State,
+    Stats,
+    WaitAborted,
+    WaitTimeout,
+)
+from luma_async.testing import FakeRelay, Reply
+
+pytestmark = pytest.mark.virtual_time
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def told(generations: dict[str, Generation]) -> dict[str, State]:
+    return {task_id: generation.state for task_id, generation in generations.items()}
+
+
+class TestGet:
+    async def test_one_task_is_asked_by_the_single_call(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(ends="never", queued=5.0)
+        generation = await luma.get(task_id)
+        assert (generation.id, generation.state) == (task_id, State.PENDING)
+        assert [(asked.method, asked.path) for asked in relay.log] == [
+            ("GET", f"/luma/generations/{task_id}")
+        ]
+
+    async def test_an_unknown_task_is_a_not_found_error(self, luma: LumaSession) -> None:
+        with pytest.raises(NotFoundError):
+            await luma.get("nobody")
+
+    async def test_a_passing_fault_is_asked_again(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add()
+        relay.reply(Reply(status=502), Reply(status=200))
+        assert (await luma.get(task_id)).state is State.COMPLETED
+        assert relay.requests == 3
+
+    async def test_a_lasting_fault_is_told_after_three_tries(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.reply(*[Reply(status=503, body=b'{"detail":"no channel"}')] * 9)
+        with pytest.raises(RelayError, match="no channel"):
+            await luma.get("a")
+        assert relay.requests == 3
+
+    async def test_retry_after_is_honoured_and_a_long_one_is_told_at_once(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add()
+        relay.reply(Reply(status=429, headers={"Retry-After": "7"}))
+        await luma.get(task_id)
+        assert 7.0 <= relay.log[1].at - relay.log[0].at < 7.1
+        relay.reply(Reply(status=429, headers={"Retry-After": "3600"}))
+        with pytest.raises(RateLimitedError) as caught:
+            await luma.get(task_id)
+        assert caught.value.retry_after == 3600.0
+        assert now() < 60.0
+
+
+class TestGetMany:
+    async def test_tasks_come_in_the_order_given_and_unknown_ones_are_absent(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add() for _ in range(5)]
+        asked = [ids[3], "nobody", ids[0], ids[4]]
+        assert list(await luma.get_many(asked)) == [ids[3], ids[0], ids[4]]
+        assert relay.requests == 1
+
+    async def test_a_single_id_goes_by_the_batch_call_too(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add()
+        assert list(await luma.get_many(task_id)) == [task_id]
+        assert relay.log[0].method == "POST"
+
+    async def test_ids_are_asked_in_chunks_of_max_batch_each_once(self, relay: FakeRelay) -> None:
+        ids = [relay.add() for _ in range(25)]
+        limits = Limits(max_batch=10)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            assert list(await luma.get_many(ids + ids)) == ids
+        assert sorted(len(asked.ids) for asked in relay.log) == [5, 10, 10]
+
+    async def test_no_ids_are_no_request(self, relay: FakeRelay, luma: LumaSession) -> None:
+        assert await luma.get_many([]) == {}
+        assert relay.requests == 0
+
+    async def test_a_relay_without_the_batch_call_is_asked_singly_from_then_on(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add() for _ in range(3)]
+        relay.reply(Reply(status=405), on="tasks")
+        assert list(await luma.get_many([*ids, "nobody"])) == ids
+        assert list(await luma.get_many(ids)) == ids
+        assert Counter(asked.method for asked in relay.log) == {"POST": 1, "GET": 7}
+
+    async def test_a_refused_batch_is_halved_until_it_passes(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add() for _ in range(8)]
+        relay.reply(Reply(status=413), Reply(status=422), on="tasks")
+        assert list(await luma.get_many(ids)) == ids
+        assert [len(asked.ids) for asked in relay.log] == [8, 4, 2, 2, 4]
+
+    async def test_the_first_error_ends_it(self, relay: FakeRelay, luma: LumaSession) -> None:
+        relay.reply(Reply(status=401))
+        with pytest.raises(AuthenticationError):
+            await luma.get_many([f"id {number}" for number in range(500)])
+        assert relay.requests < 5
+
+
+class TestWaitUntilDone:
+    async def test_it_returns_exactly_when_each_id_is_completed_or_failed(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        good = relay.add(duration=12.0)
+        bad = relay.add(duration=31.0, ends="failed")
+        done = await luma.wait_until_done([bad, good])
+        assert list(done) == [bad, good]
+        assert told(done) == {bad: State.FAILED, good: State.COMPLETED}
+        assert 31.0 <= now() <= 36.0
+
+    async def test_one_text_is_one_id_and_one_generation(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(duration=3.0)
+        generation = await luma.wait_until_done(task_id)
+        assert isinstance(generation, Generation)
+        assert generation.id == task_id
+
+    async def test_ids_may_come_from_any_iterable_and_twice(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        first, second = relay.add(), relay.add()
+        done = await luma.wait_until_done(iter([second, first, second]))
+        assert list(done) == [second, first]
+        assert [len(asked.ids) for asked in relay.log] == [2]
+
+    async def test_no_ids_are_no_request_and_no_wait(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        assert await luma.wait_until_done([]) == {}
+        assert await luma.wait_until_done([], timeout=0) == {}
+        assert [g async for g in luma.as_completed([])] == []
+        assert relay.requests == 0
+
+    async def test_one_id_goes_by_the_single_call_and_several_by_the_batch(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        await luma.wait_until_done(relay.add())
+        await luma.wait_until_done([relay.add(), relay.add()])
+        assert [asked.method for asked in relay.log] == ["GET", "POST"]
+
+    async def test_time_runs_out_exactly_and_what_was_told_is_kept(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        done, open_, unknown = relay.add(duration=3.0), relay.add(ends="never"), "nobody"
+        with pytest.raises(WaitTimeout) as caught:
+            await luma.wait_until_done([open_, done, unknown], timeout=20.0)
+        assert now() == 20.0
+        error = caught.value
+        assert told(error.done) == {done: State.COMPLETED}
+        assert list(error.pending) == [open_, unknown]
+        last = error.pending[open_]
+        assert last is not None
+        assert last.state is State.PROCESSING
+        assert error.pending[unknown] is None
+        assert error.missing == ()
+
+    async def test_the_wait_goes_on_for_what_was_pending(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=duration) for duration in (2.0, 30.0)]
+        with pytest.raises(WaitTimeout) as caught:
+            await luma.wait_until_done(ids, timeout=10.0)
+        assert list(await luma.wait_until_done(caught.value.pending)) == ids[1:]
+
+    async def test_a_timeout_of_zero_is_one_look(self, relay: FakeRelay, luma: LumaSession) -> None:
+        done, open_ = relay.add(), relay.add(ends="never")
+        assert (await luma.wait_until_done(done, timeout=0)).is_done
+        with pytest.raises(WaitTimeout) as caught:
+            await luma.wait_until_done([done, open_, "nobody"], timeout=0)
+        assert told(caught.value.done) == {done: State.COMPLETED}
+        assert caught.value.pending[open_] is not None
+        assert caught.value.pending["nobody"] is None
+        assert relay.requests == 2
+        assert now() < 1.0
+
+    async def test_one_look_at_a_relay_in_trouble_says_why(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.reply(*[Reply(status=502)] * 3)
+        with pytest.raises(WaitTimeout) as caught:
+            await luma.wait_until_done(["a", "b"], timeout=0)
+        assert isinstance(caught.value.__cause__, RelayError)
+        assert caught.value.pending == {"a": None, "b": None}
+
+    async def test_one_look_with_a_bad_key_is_aborted(self, relay: FakeRelay) -> None:
+        async with LumaSession(relay.url, api_key="sk-wrong") as luma:
+            with pytest.raises(WaitAborted) as caught:
+                await luma.wait_until_done("a", timeout=0)
+        assert isinstance(caught.value.cause, AuthenticationError)
+
+    async def test_no_timeout_waits_for_as_long_as_it_takes(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        await luma.wait_until_done(relay.add(duration=7200.0), timeout=None)
+        assert 7200.0 <= now() <= 7205.0
+
+    async def test_a_missing_id_is_told_when_all_others_are_done(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        slow = relay.add(duration=50.0)
+        with pytest.raises(GenerationsMissing) as caught:
+            await luma.wait_until_done(["nobody", slow])
+        assert caught.value.missing == ("nobody",)
+        assert list(caught.value.done) == [slow]
+        assert caught.value.pending == {}
+        assert now() >= 50.0
+        assert any(asked.ids == (slow,) for asked in relay.log), "not asked after its grace"
+
+    async def test_a_late_id_is_no_missing_id(self, relay: FakeRelay, luma: LumaSession) -> None:
+        late = relay.add(visible_after=20.0, duration=25.0)
+        assert (await luma.wait_until_done(late)).state is State.COMPLETED
+
+    async def test_a_link_that_comes_late_is_waited_for(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        generation = await luma.wait_until_done(relay.add(duration=2.0, link_after=20.0))
+        assert generation.url
+        assert now() >= 22.0
+
+    async def test_a_link_that_never_comes_is_waited_for_link_grace_seconds(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        generation = await luma.wait_until_done(relay.add(link_after=1e9))
+        assert (generation.state, generation.url) == (State.COMPLETED, None)
+        assert 60.0 <= now() < 61.0
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 524])
+    async def test_a_passing_fault_ends_no_wait(
+        self, relay: FakeRelay, luma: LumaSession, status: int
+    ) -> None:
+        relay.reply(*[Reply(status=status)] * 4)
+        assert (await luma.wait_until_done(relay.add())).is_done
+        assert luma.stats.errors == 4
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"<html>", b"5", b'"text"'])
+    async def test_a_senseless_body_ends_no_wait(
+        self, relay: FakeRelay, luma: LumaSession, body: bytes
+    ) -> None:
+        relay.reply(*[Reply(body=body)] * 3)
+        assert (await luma.wait_until_done(relay.add())).is_done
+
+    async def test_a_relay_that_is_down_is_asked_ever_less_often(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.reply(*[Reply(status=500)] * 1000)
+        with pytest.raises(WaitTimeout) as caught:
+            await luma.wait_until_done([relay.add(), relay.add()], timeout=600.0)
+        assert isinstance(caught.value.__cause__, RelayError)
+        assert relay.requests < 120 + 5, "no more than the polls of a relay that is well"
+
+    async def test_retry_after_stops_every_call_of_the_session(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.reply(Reply(status=503, headers={"Retry-After": "40"}))
+        task_id = relay.add()
+        waits = [asyncio.ensure_future(luma.wait_until_done(task_id))]
+        await asyncio.sleep(1)
+        waits += [asyncio.ensure_future(luma.get(relay.add()))]
+        waits += [asyncio.ensure_future(luma.wait_until_done(relay.add()))]
+        await asyncio.gather(*waits)
+        first, *rest = (asked.at for asked in relay.log)
+        assert min(rest) - first >= 40.0
+
+    @pytest.mark.parametrize("status", [401, 403])
+    async def test_a_refused_key_is_told_to_every_waiter_at_once(
+        self, relay: FakeRelay, luma: LumaSession, status: int
+    ) -> None:
+        done = relay.add(duration=1.0)
+        waits = [
+            asyncio.ensure_future(luma.wait_until_done([done, relay.add(ends="never")]))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(10)
+        relay.reply(Reply(status=status))
+        ends = await asyncio.gather(*waits, return_exceptions=True)
+        for end in ends:
+            assert isinstance(end, WaitAborted)
+            assert end.cause is not None
+            assert list(end.done) == [done]
+            assert len(end.pending) == 1
+        assert now() < 20.0
+        assert luma.stats.open == 0
+        assert (await luma.wait_until_done(done)).is_done, "a later call is tried afresh"
+
+    async def test_a_relay_without_the_batch_call_is_polled_singly(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=12.0) for _ in range(5)]
+        relay.reply(Reply(body=b"<!doctype html><html>"), on="tasks")
+        assert list(await luma.wait_until_done(ids)) == ids
+        assert Counter(asked.method for asked in relay.log)["POST"] == 1
+
+    async def test_a_refused_batch_is_halved_and_harms_nobody_else(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=7.0) for _ in range(6)]
+        relay.reply(Reply(status=400), Reply(status=400), on="tasks")
+        assert list(await luma.wait_until_done(ids)) == ids
+
+    async def test_413_shrinks_the_requests_of_the_session(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=30.0) for _ in range(10)]
+        relay.reply(Reply(status=413), on="tasks")
+        await luma.wait_until_done(ids)
+        assert max(len(asked.ids) for asked in relay.log[1:]) == 5
+
+
+class TestSharing:
+    async def test_an_id_that_many_wait_for_is_asked_once(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(duration=30.0)
+        await asyncio.gather(*(luma.wait_until_done(task_id) for _ in range(100)))
+        assert relay.requests <= 8
+
+    @pytest.mark.parametrize("callers", [1, 1000])
+    async def test_a_thousand_callers_cost_what_one_caller_costs(
+        self, relay: FakeRelay, luma: LumaSession, callers: int
+    ) -> None:
+        ids = [relay.add(duration=30.0) for _ in range(1000)]
+        size = len(ids) // callers
+        parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+        await asyncio.gather(*map(luma.wait_until_done, parts))
+        assert 70 <= relay.requests <= 80, "ten a round, seven or eight rounds"
+
+    async def test_callers_that_come_one_by_one_share_requests(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        waits: list[asyncio.Future[Generation]] = []
+        for _ in range(200):
+            waits.append(asyncio.ensure_future(luma.wait_until_done(relay.add(duration=30.0))))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*waits)
+        assert relay.requests < 60
+
+    async def test_no_second_sees_more_than_max_rate_nor_more_than_max_in_flight(
+        self, relay: FakeRelay
+    ) -> None:
+        ids = [relay.add(duration=20.0) for _ in range(300)]
+        limits = Limits(max_batch=5, max_in_flight=3, max_rate=8.0)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            polls = asyncio.ensure_future(luma.wait_until_done(ids))
+            direct = [asyncio.ensure_future(luma.get(task_id)) for task_id in ids[:50]]
+            await asyncio.gather(polls, *direct)
+        assert relay.busiest_second() <= 8
+
+    async def test_direct_calls_and_polls_take_turns(self, relay: FakeRelay) -> None:
+        ids = [relay.add(ends="never") for _ in range(100)]
+        limits = Limits(max_batch=1, max_rate=10.0)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            polls = asyncio.ensure_future(luma.wait_until_done(ids, timeout=9.0))
+            await asyncio.sleep(0)
+            direct = asyncio.ensure_future(luma.get_many(ids))
+            await asyncio.wait([polls])
+            await direct
+        methods = Counter(asked.method for asked in relay.log[:60])
+        assert abs(methods["GET"] - methods["POST"]) <= 2
+
+    async def test_two_requests_at_most_are_under_way_when_two_are_allowed(
+        self,
+    ) -> None:
+        async with FakeRelay(latency=3.0) as relay:
+            ids = [relay.add() for _ in range(10)]
+            limits = Limits(max_batch=1, max_in_flight=2, max_rate=1000.0)
+            async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+                await luma.wait_until_done(ids)
+        assert now() >= 15.0
+
+
+class TestIterating:
+    async def test_as_completed_tells_each_once_as_it_ends(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=duration) for duration in (30.0, 10.0, 20.0)]
+        ended: list[str] = []
+        async for generation in luma.as_completed(ids):
+            ended.append(generation.id)
+            assert now() <= relay.tasks[generation.id].ends_at + 5.1  # type: ignore[operator]
+        assert ended == [ids[1], ids[2], ids[0]]
+
+    async def test_watch_tells_each_change_of_state(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(queued=10.0, duration=30.0)
+        states = [generation.state async for generation in luma.watch(task_id)]
+        assert states == [State.PENDING, State.PROCESSING, State.COMPLETED]
+
+    async def test_what_was_told_in_time_is_read_before_the_timeout_is_raised(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(), relay.add(), relay.add(ends="never")]
+        reader = luma.as_completed(ids, timeout=10.0)
+        first = await anext(reader)
+        await asyncio.sleep(20.0)
+        second = await anext(reader)
+        assert [first.id, second.id] == ids[:2]
+        with pytest.raises(WaitTimeout) as caught:
+            await anext(reader)
+        assert list(caught.value.done) == ids[:2]
+        with pytest.raises(StopAsyncIteration):
+            await anext(reader)
+
+    async def test_missing_ids_are_told_after_the_last_task(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(duration=50.0)
+        reader = luma.as_completed(["nobody", task_id])
+        assert (await anext(reader)).id == task_id
+        with pytest.raises(GenerationsMissing):
+            await anext(reader)
+
+    async def test_a_timeout_of_zero_tells_what_one_look_shows(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(), relay.add(ends="never")]
+        seen: list[str] = []
+        with pytest.raises(WaitTimeout):
+            async for generation in luma.watch(ids, timeout=0):
+                seen.append(generation.id)  # noqa: PERF401
+        assert seen == ids
+
+    async def test_two_readers_of_one_iterator_are_told_so(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        reader = luma.as_completed([relay.add(duration=9.0)])
+        first = asyncio.ensure_future(anext(reader))
+        await asyncio.sleep(1)
+        with pytest.raises(RuntimeError, match="give each its own"):
+            await anext(reader)
+        assert (await first).is_done
+
+
+class TestStats:
+    async def test_a_snapshot_tells_what_was_spent_and_how_it_ended(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        before = luma.stats
+        relay.reply(Reply(status=429))
+        ids = [relay.add(duration=12.0), relay.add(duration=12.0, ends="failed"), "nobody"]
+        with pytest.raises(GenerationsMissing):
+            await luma.wait_until_done(ids)
+        stats = luma.stats
+        assert before == Stats()
+        assert (stats.completed, stats.failed, stats.missing) == (1, 1, 1)
+        assert (stats.errors, stats.throttled) == (1, 1)
+        assert stats.requests == relay.requests
+        assert stats.ids_asked == sum(len(asked.ids) for asked in relay.log)
+        assert 0.0 < stats.lag <= stats.lag_most <= 5.0
+
+    async def test_what_is_open_now_is_told_at_a_glance(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        wait = asyncio.ensure_future(luma.wait_until_done([relay.add(duration=60.0), relay.add()]))
+        await asyncio.sleep(30.0)
+        assert (luma.stats.open, luma.stats.oldest) == (1, 30.0)
+        assert f"{relay.url}: 1 open, 0 in flight" in repr(luma)
+        await wait
+
+
+class TestClosing:
+    async def test_closing_wakes_every_waiter(self) -> None:
+        async with (
+            FakeRelay(latency=10.0) as relay,
+            LumaSession(relay.url, api_key=relay.api_key) as luma,
+        ):
+            task_id = relay.add(ends="never")
+            calls = [
+                asyncio.ensure_future(call)
+                for call in (
+                    luma.wait_until_done(task_id),
+                    anext(luma.watch(task_id)),
+                    luma.get(task_id),
+                    luma.get_many(task_id),
+                    *(luma.get(task_id) for _ in range(8)),
+                )
+            ]
+            await asyncio.sleep(1.0)
+            await luma.close()
+            await luma.close()
+            wait, watch, *direct = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(wait, WaitAborted)
+        assert isinstance(watch, WaitAborted)
+        assert isinstance(wait.cause, SessionClosed)
+        assert list(wait.pending) == [task_id]
+        assert [type(end) for end in direct] == [SessionClosed] * 10
+        assert now() < 2.0
+
+    async def test_leaving_the_session_closes_it(self, relay: FakeRelay) -> None:
+        async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+            pass
+        with pytest.raises(SessionClosed):
+            await luma.get("a")
