@@ -1,0 +1,238 @@
+"""The command `luma-async`: reads the arguments, shows the demo on the terminal.
+
+rich draws, and is imported only when there is something to draw: help and version work without.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from luma_async._version import __version__
+from luma_async.demo import FAILING, Progress, Report, Settings, demo
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+MOST_TASKS = 100_000
+LEAST_SECONDS = 0.01
+MOST_SECONDS = 86_400.0
+
+_NO_RICH = "luma-async: the demo needs rich, which is missing; pip install 'luma-async[cli]'"
+_STOPPED = "luma-async: stopped by ctrl-C before all tasks had ended"
+_WIDEST = 76
+_COLOURS = {"completed": "green", "failed": "red", "processing": "yellow", "pending": "dim"}
+_MARKS = "━━━─"
+_PLAIN_MARKS = "#x=-"
+
+
+class Row(Struct, frozen=True):
+    """One line of the report: what, how much, and what to know about it; no value: a heading."""
+
+    label: str
+    value: str = ""
+    note: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; `argv` defaults to the process's own arguments.
+
+    0 is success, 2 what cannot be run as asked, 130 ctrl-C. Raises SystemExit for help, version (0)
+    and usage errors (2), as argparse does.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.error("no command given; try luma-async demo")
+    settings = Settings(
+        tasks=arguments.tasks,
+        seconds=arguments.seconds,
+        interval=arguments.interval,
+        seed=arguments.seed,
+    )
+    try:
+        return _run(settings)
+    except KeyboardInterrupt:
+        print(_STOPPED, file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="luma-async",
+        description="Wait for thousands of Luma video tasks with one shared poller.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    about = "wait for many tasks on a relay in this process: no key, no network"
+    odds = f"About {FAILING:.0%} of the tasks fail, on purpose."
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_options(
+        commands.add_parser(
+            "demo", help=about, description=f"W{about[1:]}. {odds}", allow_abbrev=False
+        )
+    )
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    usual = Settings()
+    for name, kind, default, what in (
+        ("tasks", _count, usual.tasks, "how many tasks to submit and wait for"),
+        ("seconds", _seconds, usual.seconds, "the tasks end at random over this many seconds"),
+        ("interval", _seconds, usual.interval, "seconds from one look at a task to the next"),
+        ("seed", _whole, usual.seed, "the same number plays the same tasks"),
+    ):
+        told = f"{what} (default {default:g})"
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=told)
+
+
+def _count(text: str) -> int:
+    number = _whole(text)
+    if not 1 <= number <= MOST_TASKS:
+        remedy = f"give a whole number from 1 to {MOST_TASKS}"
+        raise argparse.ArgumentTypeError(f"{text} is out of range; {remedy}")
+    return number
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        remedy = "give a whole number such as 7"
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number; {remedy}") from None
+
+
+def _seconds(text: str) -> float:
+    remedy = f"give seconds from {LEAST_SECONDS:g} to {MOST_SECONDS:g}"
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; {remedy}") from None
+    if not LEAST_SECONDS <= number <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; {remedy}")
+    return number
+
+
+def _run(settings: Settings) -> int:
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        print(_NO_RICH, file=sys.stderr)
+        return 2
+    console = Console(highlight=False)
+    _print(console, _demo(console, settings))
+    return 0
+
+
+def _demo(console: "Console", settings: Settings) -> Report:
+    """Run the demo; live on a terminal that can take it, silent anywhere else."""
+    if not (console.is_interactive and console.file.isatty()):
+        return asyncio.run(demo(settings))
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def show(progress: Progress) -> None:
+            live.update(_screen(console, settings, progress), refresh=True)
+
+        return asyncio.run(demo(settings, show))
+
+
+def _print(console: "Console", report: Report) -> None:
+    if console.is_terminal:
+        console.print(_table(report))
+        return
+    for line in plain_lines(report):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def report_rows(report: Report) -> list[Row]:
+    """Say what a report says, in words, row by row."""
+    times = f"{report.ratio:.1f}" if report.ratio < 10 else f"{report.ratio:,.0f}"
+    return [
+        Row("Tasks", f"{report.tasks:,}", f"all ended, in {duration(report.seconds)}"),
+        Row("  completed", f"{report.completed:,}"),
+        Row("  failed", f"{report.failed:,}", "on purpose" if report.failed else ""),
+        Row("Requests", "", f"each task looked at every {duration(report.interval)}"),
+        Row("  one shared poller", f"{report.requests:,}"),
+        Row("  one GET per task", f"{report.requests_singly:,}", f"{times} times as many"),
+        Row("Delay", "", "from the true end of a task to its news"),
+        Row("  on average", duration(report.lag_mean)),
+        Row("  95 of 100 within", duration(report.lag_p95)),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time as people do: 27 ms, 0.53 s, 20.4 s, 3 min 20 s."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.995:
+        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
+    if seconds < 119.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:,} min {rest} s"
+
+
+def plain_lines(report: Report) -> list[str]:
+    """Write the report as aligned lines of plain ASCII."""
+    rows = report_rows(report)
+    first = max(len(row.label) for row in rows)
+    second = max(len(row.value) for row in rows)
+    return [f"{row.label:<{first}}  {row.value:>{second}}  {row.note}".rstrip() for row in rows]
+
+
+def shares(counts: Sequence[int], total: int, width: int) -> list[int]:
+    """Share `width` cells of a bar among counts out of a total; they never add up to more."""
+    edges = [round(width * upto / total) for upto in accumulate(counts, initial=0)]
+    return [right - left for left, right in pairwise(edges)]
+
+
+def _table(report: Report) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim")
+    for row in report_rows(report):
+        heading = "" if row.label.startswith(" ") else "bold"
+        colour = _COLOURS.get(row.label.strip(), heading)
+        table.add_row(Text(row.label, heading), Text(row.value, colour), row.note)
+    return table
+
+
+def _screen(console: "Console", settings: Settings, progress: Progress) -> "Text":
+    """Draw the live display: a bar of all tasks by their state, the counts, the cost so far."""
+    from rich.text import Text
+
+    marks = _PLAIN_MARKS if console.no_color or console.options.ascii_only else _MARKS
+    states = {state: getattr(progress, state) for state in _COLOURS}
+    cells = shares(list(states.values()), progress.tasks, min(console.width - 1, _WIDEST))
+    text = Text(no_wrap=True, overflow="crop", end="")
+    text.append(f"Waiting for {progress.tasks:,} tasks", style="bold")
+    text.append(f", each looked at every {duration(settings.interval)}\n\n", style="dim")
+    for mark, state, width in zip(marks, states, cells, strict=True):
+        text.append(mark * width, style=_COLOURS[state])
+    text.append("\n\n")
+    for mark, state, cost in zip(marks, states, _costs(progress), strict=True):
+        text.append(f"{mark} ", style=_COLOURS[state])
+        text.append(f"{state:<11}{states[state]:>9,}      {cost}\n")
+    return text
+
+
+def _costs(progress: Progress) -> list[str]:
+    return [
+        f"requests   {progress.requests:>9,}",
+        f"in flight  {progress.in_flight:>9,}",
+        f"time       {progress.elapsed:>9.1f} s",
+        "",
+    ]

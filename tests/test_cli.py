@@ -1,0 +1,291 @@
+"""The command as a user meets it: what it prints, where, and its exit code."""
+
+import asyncio
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from luma_async import __main__ as module
+from luma_async import __version__
+from luma_async.cli import Row, duration, main, plain_lines, report_rows, shares
+from luma_async.demo import Report
+from luma_async.testing import run_virtual
+
+DEMO = ["demo", "--tasks", "50", "--seconds", "5", "--interval", "0.5"]
+SPENT = Report(
+    completed=920,
+    failed=80,
+    interval=1.0,
+    requests=119,
+    requests_singly=11573,
+    lag_mean=0.48,
+    lag_p95=0.926,
+    seconds=20.13,
+)
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what the machine that runs the tests prefers."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def virtual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command run in virtual time."""
+    monkeypatch.setattr(asyncio, "run", run_virtual)
+
+
+@pytest.fixture
+def terminal(virtual: None, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> Capture:
+    """Let the command find a terminal of 80 columns, and what it draws be read."""
+    monkeypatch.setattr(_class_of(sys.stdout), "isatty", _yes)  # pytest renews the object
+    return capsys
+
+
+def _class_of(value: object) -> type[object]:
+    return type(value)
+
+
+def _yes(_: object) -> bool:
+    return True
+
+
+def usage_error(capsys: Capture, *argv: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("virtual")
+def test_a_pipe_gets_plain_lines_and_nothing_else(capsys: Capture) -> None:
+    assert main(DEMO) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert err == ""
+    assert out.isascii()
+    assert "\x1b" not in out
+    assert [line.split("  ")[0] for line in lines if not line.startswith(" ")] == [
+        "Tasks",
+        "Requests",
+        "Delay",
+    ]
+    assert lines[1].split() == ["completed", "46"]
+    assert lines[2].split() == ["failed", "4", "on", "purpose"]
+
+
+@pytest.mark.usefixtures("virtual")
+def test_a_pipe_gets_no_live_display_even_where_colours_are_forced(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(DEMO) == 0
+    assert "Waiting for" not in capsys.readouterr().out
+
+
+def test_a_terminal_sees_progress_and_then_the_report(terminal: Capture) -> None:
+    assert main(DEMO) == 0
+    out = terminal.readouterr().out
+    live, report = out[: out.rindex("Waiting for")], out[out.rindex("Waiting for") :]
+    for word in ("completed", "failed", "processing", "pending", "requests", "in flight", "time"):
+        assert word in live
+    assert "one GET per task" in report
+    assert "\x1b[?25h" in report, "the cursor is shown again"
+
+
+def test_a_terminal_without_colours_tells_the_states_by_shape(
+    terminal: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(DEMO) == 0
+    live = terminal.readouterr().out
+    for mark in ("# completed", "x failed", "= processing"):
+        assert mark in live.replace("\x1b[0m", "")
+
+
+def test_a_dumb_terminal_gets_the_report_alone(
+    terminal: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert main(DEMO) == 0
+    out = terminal.readouterr().out
+    assert "Waiting for" not in out
+    assert "one shared poller" in out
+
+
+def interrupted(coro: Coroutine[Any, Any, Report]) -> Report:
+    async def press_ctrl_c() -> Report:
+        running = asyncio.ensure_future(coro)
+        await asyncio.sleep(1.0)
+        signal.raise_signal(signal.SIGINT)
+        return await running
+
+    return run_virtual(press_ctrl_c())
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(
+    terminal: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio, "run", interrupted)
+    assert main(DEMO) == 130
+    out, err = terminal.readouterr()
+    assert err == "luma-async: stopped by ctrl-C before all tasks had ended\n"
+    assert "\x1b[?25h" in out, "the cursor is shown again"
+
+
+def test_without_rich_one_line_ends_in_the_remedy(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(["demo"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.endswith("pip install 'luma-async[cli]'\n")
+
+
+def test_help_needs_no_rich() -> None:
+    code = "import sys; sys.modules['rich'] = None; from luma_async.cli import main; main(['-h'])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("usage: luma-async")
+
+
+def test_the_module_runs_as_the_command() -> None:
+    argv = [sys.executable, "-m", "luma_async", "--version"]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == (f"luma-async {__version__}\n", "")
+
+
+def test_the_module_exits_with_the_code_of_the_command(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setattr(sys, "argv", ["luma-async", "demo"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(module.__file__, run_name="__main__")
+    assert ended.value.code == 2
+    assert "rich" in capsys.readouterr().err
+
+
+def test_the_help_of_the_demo_names_each_option_and_its_default(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--help"])
+    assert ended.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for option in ("--tasks", "--seconds", "--interval", "--seed"):
+        assert f"{option} N" in told
+    for default in ("1000", "20", "1", "0"):
+        assert f"(default {default})" in told
+    assert "About 8% of the tasks fail" in told
+
+
+def test_no_command_is_a_usage_error_that_names_one(capsys: Capture) -> None:
+    assert usage_error(capsys).endswith("try luma-async demo\n")
+
+
+@pytest.mark.parametrize("tasks", ["0", "-1", "100001"])
+def test_a_number_of_tasks_out_of_range_is_a_usage_error(capsys: Capture, tasks: str) -> None:
+    error = usage_error(capsys, "demo", f"--tasks={tasks}")
+    assert f"--tasks: {tasks} is out of range" in error
+    assert error.endswith("give a whole number from 1 to 100000\n")
+
+
+@pytest.mark.parametrize("option", ["--tasks", "--seed"])
+@pytest.mark.parametrize("text", ["many", "1.5", "", "1e3"])
+def test_text_that_is_no_whole_number_is_a_usage_error(
+    capsys: Capture, option: str, text: str
+) -> None:
+    error = usage_error(capsys, "demo", f"{option}={text}")
+    assert error.endswith(f"{text!r} is no whole number; give a whole number such as 7\n")
+
+
+@pytest.mark.parametrize("option", ["--seconds", "--interval"])
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e-9", "soon", ""])
+def test_a_time_that_cannot_be_waited_is_a_usage_error(
+    capsys: Capture, option: str, text: str
+) -> None:
+    error = usage_error(capsys, "demo", f"{option}={text}")
+    assert f"argument {option}:" in error
+    assert error.endswith("give seconds from 0.01 to 86400\n")
+
+
+def test_options_are_not_guessed_from_their_beginnings(capsys: Capture) -> None:
+    assert "--task=5" in usage_error(capsys, "demo", "--task=5")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.0, "0 ms"),
+        (0.0271, "27 ms"),
+        (0.0994, "99 ms"),
+        (0.0999, "0.1 s"),
+        (0.926, "0.93 s"),
+        (1.0, "1 s"),
+        (9.994, "9.99 s"),
+        (9.999, "10 s"),
+        (20.13, "20.1 s"),
+        (119.9, "119.9 s"),
+        (119.99, "2 min 0 s"),
+        (200.4, "3 min 20 s"),
+        (86400.0, "1,440 min 0 s"),
+    ],
+)
+def test_a_length_of_time_reads_as_people_write_it(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
+
+
+def test_the_report_says_what_it_cost_and_what_the_other_way_would_have() -> None:
+    rows = {row.label.strip(): row for row in report_rows(SPENT)}
+    assert rows["Tasks"] == Row("Tasks", "1,000", "all ended, in 20.1 s")
+    assert rows["one shared poller"].value == "119"
+    assert rows["one GET per task"] == Row("  one GET per task", "11,573", "97 times as many")
+    assert rows["on average"].value == "0.48 s"
+    assert rows["95 of 100 within"].value == "0.93 s"
+
+
+def test_a_small_ratio_is_told_with_a_decimal() -> None:
+    rows = report_rows(
+        Report(
+            completed=1,
+            failed=0,
+            interval=1.0,
+            requests=2,
+            requests_singly=3,
+            lag_mean=0.0,
+            lag_p95=0.0,
+            seconds=1.0,
+        )
+    )
+    assert rows[5].note == "1.5 times as many"
+    assert rows[2].note == "", "nothing failed"
+
+
+def test_the_lines_of_the_report_are_aligned_and_have_no_loose_ends() -> None:
+    lines = plain_lines(SPENT)
+    assert lines[1].index("920") + 3 == lines[4].index("119") + 3 == lines[5].index("11,573") + 6
+    assert all(line == line.rstrip() and len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("counts", "cells"),
+    [
+        ([0, 0, 0, 0], [0, 0, 0, 0]),
+        ([1000, 0, 0, 0], [76, 0, 0, 0]),
+        ([250, 250, 250, 250], [19, 19, 19, 19]),
+        ([1, 1, 1, 997], [0, 0, 0, 76]),
+    ],
+)
+def test_a_bar_is_shared_among_the_states(counts: list[int], cells: list[int]) -> None:
+    assert shares(counts, 1000, 76) == cells
