@@ -1,6 +1,7 @@
 """The two calls over HTTP: the only file that imports aiohttp."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from luma_async.errors import DecodeError, LumaError, RequestTimeout, SessionClo
 
 MAX_BODY = 8 * 2**20
 KEEPALIVE = 75.0
+SHORTEST_SECRET = 6
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
@@ -71,10 +73,11 @@ class Transport:
 
     async def _ask(self, request: wire.HTTPRequest) -> wire.Answer:
         status, headers, body = await self._exchange(request)
-        key = self._api_key.encode()
-        if key in body:
-            body = body.replace(key, b"[api_key]")
-        return wire.decipher(status, headers, body)
+        with suppress(LumaError):
+            return wire.decipher(status, headers, body)
+        return wire.decipher(
+            status, headers, self._redacted(body.decode("latin-1")).encode("latin-1")
+        )
 
     async def _exchange(self, request: wire.HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
         """Return the whole answer.
@@ -121,7 +124,13 @@ class Transport:
 
     def _told(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return text.replace(self._api_key, "[api_key]")[:300]
+        return self._redacted(text)[:300]
+
+    def _redacted(self, text: str) -> str:
+        """Strike the key from the text of an error; a word of a few letters is no secret."""
+        if len(self._api_key) < SHORTEST_SECRET:
+            return text
+        return text.replace(self._api_key, "[api_key]")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -71,7 +71,7 @@ class Watcher(Protocol):
         """Take news of one id; never raises, never waits."""
         ...
 
-    def abort(self, cause: LumaError, /) -> None:
+    def abort(self, cause: Exception, /) -> None:
         """Learn that the wait cannot go on."""
         ...
 
@@ -182,7 +182,7 @@ class Poller:
         assert told is not None
         raise told
 
-    def abort(self, cause: LumaError) -> None:
+    def abort(self, cause: Exception) -> None:
         """Tell every watcher that its wait cannot go on, and forget them all."""
         for watcher in self._book.watchers():
             watcher.abort(cause)
@@ -260,16 +260,34 @@ class Poller:
         self._tasks[call] = task
 
     def _returned(self, call: Call[Watcher], task: "asyncio.Future[Told]") -> None:
-        del self._tasks[call]
         self._gate = self._gate.leave()
+        if self._tasks.pop(call, None) is None:
+            return
+        try:
+            self._take_in(call, task)
+        except Exception as error:
+            self._crash(error)
+        if not self._closed:
+            self._pump()
+
+    def _take_in(self, call: Call[Watcher], task: "asyncio.Future[Told]") -> None:
         if task.cancelled():
             self._book.spoil(call, self._loop.time())
         elif error := task.exception():
             self._failed(call, error)
         else:
             self._answered(call, task.result())
-        if not self._closed:
-            self._pump()
+
+    def _crash(self, error: Exception) -> None:
+        """Tell everybody of a fault in this library or in a pace, and begin with an empty book."""
+        logger.exception("the poller met a fault that nobody foresaw; all waits end")
+        for watcher in self._book.watchers():
+            watcher.abort(error)
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+        book = self._book
+        self._book = Book(book.pace, book.seats, book.grace, phase=book.phase)
 
     def _answered(self, call: Call[Watcher], told: Told) -> None:
         self._gate = self._gate.succeeded()

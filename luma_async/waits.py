@@ -100,7 +100,7 @@ class Wait:
         if self.ended:
             self._wake()
 
-    def abort(self, cause: LumaError) -> None:
+    def abort(self, cause: Exception) -> None:
         """Learn that the wait cannot go on; called while the ids are still watched."""
         if not self.ended and self._aborted is None:
             self._aborted = self._incomplete(WaitAborted, str(cause), cause)
@@ -170,7 +170,7 @@ class Wait:
     def _seen(self, task_id: str) -> Generation | None:
         return self._looked.get(task_id) or self._poller.seen(task_id)
 
-    def _incomplete(self, kind: type[E], message: str, cause: LumaError | None) -> E:
+    def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
         settled = self._done.keys() | self._missing
         error = kind(
             message,

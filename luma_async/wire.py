@@ -261,7 +261,7 @@ _BY_STATUS: dict[int, type[APIError]] = {
     425: RelayError,
     429: RateLimitedError,
 }
-_QUOTA = re.compile(r"额度|余额|quota|insufficient|balance", re.IGNORECASE)
+_QUOTA = re.compile(r"额度|余额|quota|balance|insufficient (?:credit|fund)", re.IGNORECASE)
 _LOGIN = re.compile(r"未登录|令牌|access token|unauthorized|invalid token|api key", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"\s*\(request id: ([^)]*)\)")
 _LINE = 200

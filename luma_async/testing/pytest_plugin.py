@@ -11,7 +11,7 @@ import pytest
 try:
     from pytest_asyncio import fixture
 except ImportError:
-    from pytest import fixture
+    fixture = pytest.fixture  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from luma_async import LumaSession

@@ -1,0 +1,146 @@
+"""The poller on a relay that is a function: what it does when its surroundings misbehave."""
+
+import asyncio
+import logging
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from luma_async import Every, Limits, WaitAborted
+from luma_async.book import Grace
+from luma_async.pace import Pace
+from luma_async.structs import State
+from luma_async.waiting import Poller
+from luma_async.waits import News, Wait
+from tests.answers import Told
+from tests.scripted import ScriptedRelay
+
+pytestmark = pytest.mark.virtual_time
+
+
+def poller_of(relay: Any, pace: Pace = Every(5.0), dice: float = 0.5) -> Poller:  # noqa: B008
+    return Poller(relay, pace, Limits(), Grace(), patience=30.0, dice=lambda: dice)
+
+
+async def wait(poller: Poller, relay: Any, *ids: str) -> list[str]:
+    one = Wait(poller, relay, ids, None, News.NOTHING)
+    try:
+        await one.begin()
+        await one.told()
+    finally:
+        one.leave()
+    return list(one.result())
+
+
+def done(_: str) -> State:
+    return State.COMPLETED
+
+
+class Faulty(Every, frozen=True):
+    """A pace that a user wrote, which works until an id has to rest."""
+
+    def rest(self, age: float) -> float:
+        if age > 0.0:
+            raise ZeroDivisionError("a fault in a pace")
+        return self.seconds
+
+
+async def test_a_fault_in_a_pace_is_told_to_everybody_and_hangs_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plays = iter([State.PROCESSING] * 4 + [State.COMPLETED] * 9)
+    relay = ScriptedRelay(lambda _: next(plays))
+    poller = poller_of(relay, Faulty(1.0))
+    ends = await asyncio.gather(
+        wait(poller, relay, "a"), wait(poller, relay, "a", "b"), return_exceptions=True
+    )
+    for end in ends:
+        assert isinstance(end, WaitAborted)
+        assert isinstance(end.cause, ZeroDivisionError)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert await wait(poller, relay, "a") == ["a"], "the next wait finds a poller that works"
+    stats = poller.snapshot()
+    assert (stats.open, stats.in_flight) == (0, 0)
+
+
+class Moody(ScriptedRelay):
+    """A relay whose transport raises what it never should, once."""
+
+    async def get(self, task_id: str) -> Told:
+        if not self.asked:
+            self.asked.append((task_id,))
+            raise ZeroDivisionError("a fault in a transport")
+        return await super().get(task_id)
+
+
+async def test_a_fault_in_a_transport_is_logged_and_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relay = Moody(done)
+    assert await wait(poller_of(relay), relay, "a") == ["a"]
+    assert "nobody foresaw" in caplog.text
+
+
+async def test_requests_run_in_the_context_of_whoever_opened_the_session() -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    seen: list[str] = []
+
+    def play(_: str) -> State:
+        seen.append(user.get())
+        return State.COMPLETED if len(seen) > 2 else State.PROCESSING
+
+    relay = ScriptedRelay(play)
+    user.set("the owner")
+    poller = poller_of(relay)
+    user.set("a caller")
+    await wait(poller, relay, "a")
+    assert seen == ["the owner"] * 3
+
+
+@pytest.mark.parametrize(("dice", "first"), [(0.0, 2.5), (0.5, 3.75), (0.999, 4.9975)])
+async def test_the_first_rest_falls_between_half_an_interval_and_a_whole_one(
+    dice: float, first: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    def play(_: str) -> State:
+        times.append(loop.time())
+        return State.COMPLETED if len(times) > 2 else State.PROCESSING
+
+    relay = ScriptedRelay(play, latency=0.0)
+    await wait(poller_of(relay, dice=dice), relay, "a")
+    assert times == pytest.approx([0.0, first, first + 5.0])
+
+
+async def test_who_comes_in_one_turn_of_the_loop_shares_one_request() -> None:
+    relay = ScriptedRelay(done)
+    poller = poller_of(relay)
+    await asyncio.gather(*(wait(poller, relay, f"id {number}") for number in range(100)))
+    assert [len(ids) for ids in relay.asked] == [100]
+
+
+async def test_a_request_that_hangs_holds_up_what_is_new_for_a_second_at_most() -> None:
+    loop = asyncio.get_running_loop()
+    relay = ScriptedRelay(done, latency=20.0)
+    poller = poller_of(relay)
+    hanging = asyncio.ensure_future(wait(poller, relay, "a"))
+    await asyncio.sleep(0.5)
+    relay.latency = 0.1
+    await wait(poller, relay, "b")
+    assert loop.time() == pytest.approx(1.6)
+    await hanging
+
+
+async def test_nothing_is_scheduled_while_nobody_waits() -> None:
+    relay = ScriptedRelay(done)
+    poller = poller_of(relay)
+    await wait(poller, relay, "a")
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    scheduled: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled")  # noqa: B009
+    assert not [handle for handle in scheduled if not handle.cancelled()]
+    assert repr(poller) == (
+        "<Poller: <Book: 0 open, 0 calls under way, 100 seats>, 0 requests in flight>"
+    )
