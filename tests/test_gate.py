@@ -1,0 +1,218 @@
+"""The budget of a session, over any interleaving of what can happen to it."""
+
+from math import inf, nan
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from luma_async.gate import SECOND, Gate, Limits, Retry
+
+spans = st.one_of(st.sampled_from([0.0, 0.001, 0.02, 0.5, 1.0]), st.floats(0.0, 3.0))
+dice = st.floats(0.0, 1.0, exclude_max=True)
+
+
+class GateMachine(RuleBasedStateMachine):
+    """Enters only when the gate is open, and counts the departures by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate(Limits())
+        self.now = 0.0
+        self.departures: list[float] = []
+        self.quiet_until = -inf
+        self.under_way = 0
+        self.failures = 0
+
+    @initialize(rate=st.integers(1, 6), slots=st.integers(1, 8), now=st.floats(0.0, 1e6))
+    def start(self, rate: int, slots: int, now: float) -> None:
+        self.gate = Gate(Limits(max_in_flight=slots, max_rate=rate))
+        self.now = now
+
+    @rule(span=spans)
+    def time_passes(self, span: float) -> None:
+        self.now += span
+
+    @rule(most=st.integers(1, 8), late=st.sampled_from([0.0, 0.0, 0.001, 0.015, 0.1]))
+    def depart_as_soon_as_it_opens(self, most: int, late: float) -> None:
+        for _ in range(most):
+            opens_at = self.gate.opens_at()
+            if opens_at == inf:
+                return
+            self.now = max(self.now, opens_at + late)
+            self.depart()
+
+    @precondition(lambda self: self.gate.opens_at() <= self.now)
+    @rule()
+    def depart(self) -> None:
+        assert self.now >= self.quiet_until
+        self.gate = self.gate.enter(self.now)
+        self.departures.append(self.now)
+        self.under_way += 1
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def return_some(self, data: st.DataObject) -> None:
+        for _ in range(data.draw(st.integers(1, self.under_way))):
+            self.gate = self.gate.leave()
+            self.under_way -= 1
+
+    @rule()
+    def succeed(self) -> None:
+        self.gate = self.gate.succeeded()
+        self.failures = 0
+
+    @rule(throw=dice, throttled=st.booleans())
+    def fail(self, throw: float, throttled: bool) -> None:
+        self.gate = self.gate.failed(self.now, throw, throttled=throttled)
+        ceiling = min(20.0, (1.0 if throttled else 0.5) * 2**self.failures)
+        self.failures += 1
+        self.quiet_until = max(self.quiet_until, self.now + throw * ceiling)
+
+    @rule(span=st.floats(-3.0, 3.0))
+    def rest(self, span: float) -> None:
+        self.gate = self.gate.rest_until(self.now + span)
+        self.quiet_until = max(self.quiet_until, self.now + span)
+
+    @invariant()
+    def never_more_under_way_than_slots(self) -> None:
+        assert self.gate.in_flight == self.under_way <= self.gate.limits.max_in_flight
+        assert (self.gate.opens_at() == inf) == (self.under_way == self.gate.limits.max_in_flight)
+
+    @invariant()
+    def never_more_departures_in_a_second_than_the_rate(self) -> None:
+        if self.departures:
+            last = self.departures[-1]
+            assert sum(last - one < 1.0 for one in self.departures) <= self.gate.limits.max_rate
+
+    @invariant()
+    def quiet_is_kept_and_only_grows(self) -> None:
+        assert self.gate.not_before == self.quiet_until
+        assert self.gate.opens_at() >= self.quiet_until
+
+
+TestGateMachine = GateMachine.TestCase
+TestGateMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:
+    """Return the departures of one who is always in a hurry, with timers that are late."""
+    gate, now, found = Gate(limits), 0.0, list[float]()
+    while now < until:
+        found.append(now)
+        gate = gate.enter(now).leave()
+        if gate.opens_at() > now:
+            now = gate.opens_at() + late
+    return found
+
+
+@pytest.mark.parametrize("rate", [1, 2, 10, 100, 1000])
+@pytest.mark.parametrize("late", [0.0, 0.01])
+def test_a_rate_is_reached_and_never_exceeded(rate: int, late: float) -> None:
+    found = departures(Limits(max_rate=rate), 5.0, late)
+    assert len(found) >= 5.0 * rate / SECOND - 1, "a timer that is a little late costs nothing"
+    spans = [later - earlier for earlier, later in zip(found, found[rate:], strict=False)]
+    assert min(spans) >= 1.0
+
+
+def test_a_rate_below_one_is_spaced_by_its_inverse() -> None:
+    first, second = departures(Limits(max_rate=0.1), 11.0)
+    assert second - first >= 10.0
+
+
+def test_an_unused_second_is_not_saved_up() -> None:
+    gate = Gate(Limits(max_rate=10.0)).enter(0.0).leave()
+    gate = gate.enter(100.0)
+    assert gate.opens_at() > 100.0
+
+
+def test_a_rate_without_end_holds_nobody_up() -> None:
+    gate = Gate(Limits(max_in_flight=1000, max_rate=inf))
+    for _ in range(999):
+        gate = gate.enter(1.0)
+        assert gate.opens_at() <= 1.0
+
+
+def test_a_new_gate_is_open() -> None:
+    assert Gate(Limits()).opens_at() == -inf
+
+
+def test_a_gate_is_a_value() -> None:
+    gate = Gate(Limits())
+    gate.enter(0.0)
+    gate.failed(0.0, 0.5)
+    gate.rest_until(9.0)
+    assert gate == Gate(Limits())
+    for name in ("in_flight", "not_before"):
+        with pytest.raises(AttributeError):
+            setattr(gate, name, 1)
+
+
+@pytest.mark.parametrize(
+    ("throttled", "ceilings"),
+    [
+        (False, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]),
+        (True, [1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0, 20.0]),
+    ],
+)
+def test_failures_in_a_row_keep_away_longer_up_to_a_cap(
+    throttled: bool, ceilings: list[float]
+) -> None:
+    gate = Gate(Limits())
+    for number, ceiling in enumerate(ceilings):
+        now = 100.0 * number
+        gate = gate.failed(now, 1.0, throttled=throttled)
+        assert gate.not_before == now + ceiling
+
+
+@pytest.mark.parametrize(("throttled", "first"), [(False, 0.5), (True, 1.0)])
+def test_after_a_success_the_next_failure_is_the_first(throttled: bool, first: float) -> None:
+    gate = Gate(Limits())
+    for _ in range(9):
+        gate = gate.failed(0.0, 1.0)
+    gate = gate.succeeded().failed(100.0, 1.0, throttled=throttled)
+    assert gate.not_before == 100.0 + first
+
+
+def test_a_success_does_not_cut_the_quiet_short() -> None:
+    assert Gate(Limits()).rest_until(60.0).succeeded().not_before == 60.0
+
+
+@given(failures=st.integers(1, 10**9), throw=dice)
+def test_the_delay_is_a_share_of_the_ceiling(failures: int, throw: float) -> None:
+    """Full jitter: callers that failed together do not come back together."""
+    whole = Retry().delay(failures, 1.0)
+    assert Retry().delay(failures, throw) == pytest.approx(throw * whole)
+    assert Retry().delay(failures, throw) <= whole <= Retry().delay(failures + 1, 1.0) <= 20.0
+
+
+def test_the_limits_are_those_of_the_contract() -> None:
+    assert Limits() == Limits(max_batch=100, max_in_flight=4, max_rate=10.0)
+
+
+@pytest.mark.parametrize("name", ["max_batch", "max_in_flight", "max_rate"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_limit_is_above_zero(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}={value}; give a (whole )?number [a-z0-9 ]+$"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["max_batch", "max_in_flight", "max_rate"])
+@pytest.mark.parametrize("value", [True, None, "4", [4]])
+def test_a_limit_is_a_number(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{name} is .*; give a (whole )?number$"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["max_batch", "max_in_flight"])
+@pytest.mark.parametrize("value", [1.5, 4.0, inf, nan])
+def test_a_limit_that_counts_is_whole(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match="give a whole number$"):
+        Limits(**{name: value})
+
+
+def test_a_rate_is_not_nan() -> None:
+    with pytest.raises(ValueError, match="give a number$"):
+        Limits(max_rate=nan)
