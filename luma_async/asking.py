@@ -7,8 +7,8 @@ import anyio
 
 from luma_async.errors import LumaError, NotFoundError
 from luma_async.structs import Generation
+from luma_async.verdicts import Verdict, judge
 from luma_async.waiting import Poller, Relay
-from luma_async.wire import Verdict, judge
 
 
 async def look_at_one(poller: Poller, relay: Relay, task_id: str) -> Generation:

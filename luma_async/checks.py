@@ -91,7 +91,7 @@ def http_url(name: str, value: object, *, plain: bool) -> str:
         raise ValueError(f"{name} is no http URL; {remedy}")
     if plain and "@" in parts.netloc:
         raise ValueError(f"{name} carries a user or password; remove it and pass api_key")
-    if plain and (parts.query or parts.fragment):
+    if plain and ("?" in value or "#" in value):
         raise ValueError(f"{name} carries a query or a fragment; give it without them")
     return value
 
@@ -110,9 +110,13 @@ def api_key(value: object) -> str:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {_a(value)}; give a number")
-    if isnan(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large; give a smaller number") from None
+    if isnan(number):
         raise ValueError(f"{name} is not a number (nan); give a number")
-    return value
+    return number
 
 
 def _a(value: object) -> str:

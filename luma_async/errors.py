@@ -1,7 +1,7 @@
 """The words of what goes wrong: one tree, every leaf of which can be pickled."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from luma_async.structs import Generation
@@ -162,9 +162,6 @@ class GenerationFailed(LumaError):
         super().__init__(
             f"{generation.id} failed: {generation.failure_reason or 'no reason given'}"
         )
-
-    def __reduce__(self) -> tuple[type[Self], tuple["Generation"]]:
-        return type(self), (self.generation,)
 
 
 class SessionClosed(LumaError, RuntimeError):

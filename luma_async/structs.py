@@ -1,12 +1,12 @@
 """The words of the answers: what a Luma task looks like, as frozen msgspec structs."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
-from msgspec.json import decode
 
 from luma_async.errors import GenerationFailed
 
@@ -145,7 +145,7 @@ class Generation(Body, frozen=True, kw_only=True):
     @property
     def raw(self) -> Any:
         """The relay's own object as plain data, decoded at each access."""
-        return decode(self.original)
+        return json.loads(self.original)
 
     def raise_for_failed(self) -> None:
         """Raise GenerationFailed, with the relay's reason, if the task failed."""

@@ -37,12 +37,13 @@ from luma_async.gate import Gate, Limits, Retry
 from luma_async.pace import Pace
 from luma_async.stats import Stats
 from luma_async.structs import Generation, State
-from luma_async.wire import Verdict, judge
+from luma_async.verdicts import Verdict, judge
 
 logger = logging.getLogger("luma_async")
 
 TRIES = 3
 PATIENT_TRIES = 4
+LONGEST_QUIET = 86_400.0
 
 T = TypeVar("T")
 
@@ -337,7 +338,8 @@ class Poller:
         throttled = isinstance(error, RateLimitedError)
         self._gate = self._gate.failed(now, self._dice(), throttled=throttled)
         if isinstance(error, APIError) and error.retry_after:
-            self._gate = self._gate.rest_until(now + error.retry_after)
+            quiet = min(error.retry_after, LONGEST_QUIET)
+            self._gate = self._gate.rest_until(now + quiet)
 
     async def _admission(self, told: LumaError | None) -> None:
         """Stand in line at the gate; the slot is ours on return."""

@@ -21,8 +21,8 @@ from luma_async.errors import (
     WaitTimeout,
 )
 from luma_async.structs import Generation
+from luma_async.verdicts import Verdict, judge
 from luma_async.waiting import Poller, Relay, Watcher
-from luma_async.wire import Verdict, judge
 
 E = TypeVar("E", bound=WaitIncomplete)
 

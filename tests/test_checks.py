@@ -319,3 +319,15 @@ def test_a_key_that_is_not_text_is_a_type_error_and_not_repeated(value: object) 
 def test_the_last_words_are_the_remedy(check: Callable[[object], object], value: object) -> None:
     with pytest.raises((TypeError, ValueError), match=REMEDY):
         check(value)
+
+
+@pytest.mark.parametrize("check", [checks.positive, checks.not_negative])
+def test_a_number_that_no_float_holds_is_refused(check: Callable[[str, object], float]) -> None:
+    with pytest.raises(ValueError, match="give a smaller number$"):
+        check("seconds", 10**400)
+
+
+@pytest.mark.parametrize("url", ["https://h?", "https://h/?", "https://h/#"])
+def test_an_empty_query_or_fragment_is_one(url: str) -> None:
+    with pytest.raises(ValueError, match="give it without them$"):
+        checks.base_url(url)

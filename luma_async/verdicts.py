@@ -1,0 +1,163 @@
+"""What an error of a relay means: its name, and what a poll does about it.
+
+Relays say errors under any status, 200 included, and in a dozen shapes, so what an answer says
+comes before its status.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from math import isfinite
+from typing import Any, cast
+
+from luma_async.errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    DecodeError,
+    LumaError,
+    NoSuchRouteError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaError,
+    RateLimitedError,
+    RelayError,
+    SessionClosed,
+)
+
+
+class Verdict(StrEnum):
+    """What a poll does about an error."""
+
+    AGAIN = "ask again, later"
+    ABSENT = "the relay does not know the id"
+    SPLIT = "ask again in halves"
+    SHRINK = "ask again in halves, and never for so many again"
+    SINGLES = "ask for one id at a time from now on"
+    ABORT = "stop asking: the key is refused, or the session closed"
+
+
+def judge(error: LumaError, *, many: bool) -> Verdict:
+    """Return what an error means for a poll; `many` tells the batch call from the single one."""
+    if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError | SessionClosed):
+        return Verdict.ABORT
+    refused = isinstance(error, BadRequestError | NotFoundError)
+    if not many:
+        return Verdict.ABSENT if refused else Verdict.AGAIN
+    status = error.status if isinstance(error, APIError) else None
+    no_such_task = isinstance(error, APIError) and error.code == "task_not_exist"
+    if isinstance(error, NoSuchRouteError) or (status in (404, 405, 501) and not no_such_task):
+        return Verdict.SINGLES
+    if status == 413:
+        return Verdict.SHRINK
+    return Verdict.SPLIT if refused else Verdict.AGAIN
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    402: QuotaError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: RelayError,
+    425: RelayError,
+    429: RateLimitedError,
+}
+_QUOTA = re.compile(r"额度|余额|quota|balance|insufficient (?:credit|fund)", re.IGNORECASE)
+_LOGIN = re.compile(r"未登录|令牌|access token|unauthorized|invalid token|api key", re.IGNORECASE)
+_REQUEST_ID = re.compile(r"\s*\(request id: ([^)]*)\)")
+_LINE = 200
+
+
+def refusal(status: int, headers: Mapping[str, str], body: bytes) -> LumaError:
+    """Name the error that an answer means: by what it says first, by its status second."""
+    fields = {name.lower(): value for name, value in headers.items()}
+    if 300 <= status < 400:
+        target = _line(fields.get("location", "nowhere"))
+        return NoSuchRouteError(
+            f"status {status}, a redirect; give the base URL that it names: {target}"
+        )
+    text = body.decode("utf-8-sig", "replace").strip()
+    code, message = _said(text)
+    if status in (404, 405) and (text.startswith("<") or message.startswith("Invalid URL")):
+        return NoSuchRouteError(
+            f"status {status}: {_line(message)}; check the path of the base URL"
+        )
+    found = _REQUEST_ID.search(message)
+    request_id = (
+        found[1] if found else fields.get("x-request-id", fields.get("x-oneapi-request-id"))
+    )
+    return _kind(status, code, message)(
+        status,
+        code and _line(code),
+        _line(_REQUEST_ID.sub("", message)),
+        request_id and _line(request_id),
+        retry_after=_retry_after(fields),
+    )
+
+
+def senseless(status: int, body: bytes) -> DecodeError:
+    """Name the error of an answer that is neither a task nor an error."""
+    text = _line(body[:4096].decode("utf-8-sig", "replace"))
+    if not text:
+        return DecodeError(f"status {status} with an empty body")
+    if text.startswith("<"):
+        return NoSuchRouteError(
+            f"status {status} with a web page ({text}); check the path of the base URL"
+        )
+    return DecodeError(f"status {status} with a body that is no task: {text}")
+
+
+def _kind(status: int, code: str | None, message: str) -> type[APIError]:
+    told = f"{code or ''} {message}"
+    if code == "task_not_exist":
+        return NotFoundError
+    if (status in (401, 402, 403) or status < 300) and _QUOTA.search(told):
+        return QuotaError
+    if status < 300 and _LOGIN.search(told):
+        return AuthenticationError
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return BadRequestError if 400 <= status < 500 else RelayError
+
+
+def _said(text: str) -> tuple[str | None, str]:
+    """Return code and message of an error body: its first JSON document, or its text."""
+    try:
+        plain, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None, text
+    if not isinstance(plain, dict):
+        return None, text
+    told = cast("dict[str, Any]", plain)
+    nested = (told[key] for key in ("error", "detail") if isinstance(told.get(key), dict))
+    inner = next(nested, told)
+    code = inner.get("code") or told.get("code")
+    names = ("message", "reason", "detail", "error", "title")
+    words = [*map(inner.get, names), told.get("message")]
+    message = next((word for word in words if isinstance(word, str) and word), "")
+    return (str(code) if isinstance(code, str | int) and code else None), message
+
+
+def _retry_after(fields: Mapping[str, str]) -> float | None:
+    """Return the seconds that the relay asks to keep away; None where it says none, or nonsense.
+
+    A date is read against the answer's own Date header, not against our clock.
+    """
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = fields.get(name, "").strip()
+        if value.isascii() and value.replace(".", "", 1).isdigit():
+            return float(value) * scale if isfinite(float(value)) else None
+    try:
+        until = parsedate_to_datetime(fields["retry-after"])
+        seconds = (until - parsedate_to_datetime(fields["date"])).total_seconds()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+    return max(seconds, 0.0)
+
+
+def _line(text: str) -> str:
+    """Cut a text to one line that any terminal can show."""
+    line = " ".join(text[: 4 * _LINE].encode("utf-8", "replace").decode().split())
+    return line if len(line) <= _LINE else f"{line[:_LINE]}…"
