@@ -13,7 +13,7 @@ from luma_async.waiting import Poller, Relay
 
 async def look_at_one(poller: Poller, relay: Relay, task_id: str) -> Generation:
     """Ask about one task by the single GET; NotFoundError if the relay does not know it."""
-    told = await poller.direct(partial(relay.get, task_id), 1, many=False)
+    told = await poller.turnstile.direct(partial(relay.get, task_id), 1, many=False)
     if task_id not in told.states:
         raise NotFoundError(200, None, f"the relay does not know {task_id}")
     return told.generation(task_id)
@@ -50,7 +50,7 @@ async def _ask(
         await _ask_singly(poller, relay, ids, found)
         return
     try:
-        told = await poller.direct(partial(relay.get_many, ids), len(ids), many=True)
+        told = await poller.turnstile.direct(partial(relay.get_many, ids), len(ids), many=True)
     except LumaError as error:
         verdict = judge(error, many=True)
         if verdict not in (Verdict.SINGLES, Verdict.SHRINK, Verdict.SPLIT):

@@ -16,7 +16,8 @@ from luma_async.pace import Every, Pace
 from luma_async.stats import Stats
 from luma_async.structs import Generation
 from luma_async.transport import Transport
-from luma_async.waiting import Poller, closed
+from luma_async.turnstile import closed
+from luma_async.waiting import Poller
 from luma_async.waits import News, Reader, Wait
 
 if TYPE_CHECKING:

@@ -13,39 +13,27 @@ caller's task; they stand in line at the same gate and take turns with the polls
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from math import inf
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-import anyio
 from msgspec.structs import replace
 
 from luma_async.book import Book, Call, Change, Grace, Told
-from luma_async.errors import (
-    APIError,
-    LumaError,
-    NoSuchRouteError,
-    RateLimitedError,
-    SessionClosed,
-    TransportError,
-)
-from luma_async.gate import Gate, Limits, Retry
+from luma_async.errors import LumaError, TransportError
+from luma_async.gate import Limits, Retry
 from luma_async.pace import Pace
 from luma_async.stats import Stats
 from luma_async.structs import Generation, State
+from luma_async.turnstile import Turnstile, closed
 from luma_async.verdicts import Verdict, judge
 
 logger = logging.getLogger("luma_async")
 
-TRIES = 3
 PATIENT_TRIES = 4
-LONGEST_QUIET = 86_400.0
-
-T = TypeVar("T")
 
 
 class Relay(Protocol):
@@ -77,11 +65,6 @@ class Watcher(Protocol):
         ...
 
 
-def closed() -> SessionClosed:
-    """Make the error of whoever uses a session after its end."""
-    return SessionClosed("the session was closed; open another one")
-
-
 class _Nothing:
     """The answer of a relay that does not know the id."""
 
@@ -104,28 +87,23 @@ class Poller:
         patience: float,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self.stats = Stats()
-        self.trouble: LumaError | None = None
+        self.turnstile = Turnstile(limits, patience=patience, dice=dice, wake=self._pump_soon)
         self.singles = False
         self._relay = relay
         self._pace = pace
-        self._patience = patience
         self._dice = dice
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._book: Book[Watcher] = Book(pace, limits.max_batch, grace, phase=0.5 + dice() / 2)
-        self._gate = Gate(limits)
         self._retry = Retry()
         self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
-        self._line: deque[asyncio.Future[None]] = deque()
-        self._direct: set[anyio.CancelScope] = set()
         self._polls_turn = False
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Poller: {self._book!r}, {self._gate.in_flight} requests in flight>"
+        return f"<Poller: {self._book!r}, {self.turnstile.gate.in_flight} requests in flight>"
 
     @property
     def seats(self) -> int:
@@ -137,11 +115,11 @@ class Poller:
         now = self._loop.time()
         oldest = self._book.oldest()
         return replace(
-            self.stats,
+            self.turnstile.stats,
             open=len(self._book),
             oldest=0.0 if oldest is None else now - oldest,
-            in_flight=self._gate.in_flight,
-            quiet_for=max(0.0, self._gate.not_before - now),
+            in_flight=self.turnstile.gate.in_flight,
+            quiet_for=max(0.0, self.turnstile.gate.not_before - now),
         )
 
     def seen(self, task_id: str) -> Generation | None:
@@ -150,7 +128,8 @@ class Poller:
 
     def watch(self, watcher: Watcher, ids: Iterable[str]) -> None:
         """Poll for these ids until each has ended or `unwatch` is called."""
-        self._refuse_if_closed()
+        if self._closed:
+            raise closed()
         self._book.watch(watcher, ids, self._loop.time())
         self._pump_soon()
 
@@ -158,30 +137,8 @@ class Poller:
         """Poll for these ids no more on behalf of the watcher."""
         for call in self._book.unwatch(watcher, ids):
             self._tasks[call].cancel()
-        if not self._book and not self._line:
+        if not self._book and not self.turnstile.has_line():
             self._rest()
-
-    async def direct(self, ask: Callable[[], Awaitable[T]], ids: int, *, many: bool) -> T:
-        """Make one direct call through the gate, again after a passing fault, TRIES times at most.
-
-        Raises what the relay said last; where it never said a word, what went wrong instead.
-        """
-        told: LumaError | None = None
-        for _ in range(TRIES):
-            try:
-                await self._admission(told)
-                return await self._departed(ask, ids)
-            except LumaError as error:
-                if (
-                    isinstance(error, NoSuchRouteError)
-                    or judge(error, many=many) is not Verdict.AGAIN
-                ):
-                    raise
-                self._note(error)
-                self._keep_away(error)
-                told = error if isinstance(error, APIError) or told is None else told
-        assert told is not None
-        raise told
 
     def abort(self, cause: Exception) -> None:
         """Tell every watcher that its wait cannot go on, and forget them all."""
@@ -202,19 +159,10 @@ class Poller:
         """End every wait and every request."""
         self._closed = True
         self.abort(closed())
-        for ticket in self._line:
-            if not ticket.done():
-                ticket.set_exception(closed())
-        self._line.clear()
-        for scope in self._direct:
-            scope.cancel()
+        self.turnstile.close()
         self._rest()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise closed()
 
     def _pump_soon(self) -> None:
         if self._soon is None and not self._closed:
@@ -229,39 +177,35 @@ class Poller:
     def _pump(self) -> None:
         self._rest()
         now = self._loop.time()
-        while self._gate.opens_at() <= now and self._admit(now):
+        while self.turnstile.gate.opens_at() <= now and self._admit(now):
             pass
-        wanted = -inf if self._line else self._book.next_at()
-        departs = max(self._gate.opens_at(), wanted)
+        wanted = -inf if self.turnstile.has_line() else self._book.next_at()
+        departs = max(self.turnstile.gate.opens_at(), wanted)
         if departs < inf:
             self._timer = self._loop.call_at(departs, self._pump, context=self._context)
 
     def _admit(self, now: float) -> bool:
         """Let one request depart, if any wants to; direct calls and polls take turns."""
-        if self._line and not (self._polls_turn and self._book.next_at() <= now):
+        if self.turnstile.has_line() and not (self._polls_turn and self._book.next_at() <= now):
             self._polls_turn = True
-            ticket = self._line.popleft()
-            if not ticket.done():
-                self._gate = self._gate.enter(now)
-                ticket.set_result(None)
+            self.turnstile.admit(now)
             return True
         self._polls_turn = False
         call = self._book.take(now)
         if call is not None:
-            self._gate = self._gate.enter(now)
+            self.turnstile.enter(now, len(call.entries))
             self._poll(call)
         return call is not None
 
     def _poll(self, call: Call[Watcher]) -> None:
         ids = call.ids
-        self.stats = self.stats.asked(len(ids))
         ask = self._relay.get(ids[0]) if len(ids) == 1 else self._relay.get_many(ids)
         task = asyncio.ensure_future(ask, loop=self._loop)
         task.add_done_callback(partial(self._returned, call), context=self._context)
         self._tasks[call] = task
 
     def _returned(self, call: Call[Watcher], task: "asyncio.Future[Told]") -> None:
-        self._gate = self._gate.leave()
+        self.turnstile.leave()
         if self._tasks.pop(call, None) is None:
             return
         try:
@@ -291,12 +235,11 @@ class Poller:
         self._book = Book(book.pace, book.seats, book.grace, phase=book.phase)
 
     def _answered(self, call: Call[Watcher], told: Told) -> None:
-        self._gate = self._gate.succeeded()
-        self.trouble = None
+        self.turnstile.succeeded()
         for change in self._book.settle(call, told, self._loop.time()):
             if change.ended:
                 state = change.generation.state if change.generation else None
-                self.stats = self.stats.ended(state, change.unseen)
+                self.turnstile.stats = self.turnstile.stats.ended(state, change.unseen)
             for watcher in change.watchers:
                 watcher.tell(change)
 
@@ -308,7 +251,7 @@ class Poller:
         if verdict is Verdict.ABSENT:
             self._answered(call, _Nothing())
             return
-        self._note(error)
+        self.turnstile.note(error)
         self.learn(verdict, len(call.entries))
         match verdict:
             case Verdict.ABORT:
@@ -323,53 +266,8 @@ class Poller:
 
     def _again(self, call: Call[Watcher], error: LumaError) -> None:
         """Hold a spoiled call: a few tries come early, further ones no sooner than a poll would."""
-        self._keep_away(error)
+        self.turnstile.keep_away(error)
         wait = self._retry.delay(call.tries, self._dice())
         if call.tries > PATIENT_TRIES:
             wait = max(wait, self._pace.rest(0.0))
         self._book.spoil(call, self._loop.time() + wait)
-
-    def _note(self, error: LumaError) -> None:
-        self.trouble = error
-        self.stats = self.stats.erred(throttled=isinstance(error, RateLimitedError))
-
-    def _keep_away(self, error: LumaError) -> None:
-        now = self._loop.time()
-        throttled = isinstance(error, RateLimitedError)
-        self._gate = self._gate.failed(now, self._dice(), throttled=throttled)
-        if isinstance(error, APIError) and error.retry_after:
-            quiet = min(error.retry_after, LONGEST_QUIET)
-            self._gate = self._gate.rest_until(now + quiet)
-
-    async def _admission(self, told: LumaError | None) -> None:
-        """Stand in line at the gate; the slot is ours on return."""
-        if told and self._gate.not_before - self._loop.time() > self._patience:
-            raise told
-        self._refuse_if_closed()
-        ticket: asyncio.Future[None] = self._loop.create_future()
-        self._line.append(ticket)
-        self._pump_soon()
-        try:
-            await ticket
-        except asyncio.CancelledError:
-            if ticket.done() and not ticket.cancelled() and not ticket.exception():
-                self._leave()
-            raise
-
-    async def _departed(self, ask: Callable[[], Awaitable[T]], ids: int) -> T:
-        self.stats = self.stats.asked(ids)
-        with anyio.CancelScope() as scope:
-            self._direct.add(scope)
-            try:
-                answer = await ask()
-            finally:
-                self._direct.discard(scope)
-                self._leave()
-            self._gate = self._gate.succeeded()
-            return answer
-        raise closed()
-
-    def _leave(self) -> None:
-        self._gate = self._gate.leave()
-        if not self._closed:
-            self._pump_soon()

@@ -122,7 +122,7 @@ class Wait:
         if self._aborted:
             raise self._aborted
         if not self.ended:
-            trouble = self._trouble or self._poller.trouble
+            trouble = self._trouble or self._poller.turnstile.trouble
             raise self._incomplete(WaitTimeout, f"not all ended in {self._timeout:g} s", trouble)
         if self._missing:
             raise self._incomplete(GenerationsMissing, "the relay does not know some ids", None)

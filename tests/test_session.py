@@ -12,6 +12,7 @@ from luma_async import (
     Limits,
     LumaSession,
     NotFoundError,
+    PermissionDeniedError,
     RateLimitedError,
     RelayError,
     SessionClosed,
@@ -47,6 +48,13 @@ class TestGet:
     async def test_an_unknown_task_is_a_not_found_error(self, luma: LumaSession) -> None:
         with pytest.raises(NotFoundError):
             await luma.get("nobody")
+
+    async def test_an_answer_that_does_not_name_the_task_is_a_not_found_error(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.reply(Reply(body=b"null"))
+        with pytest.raises(NotFoundError, match="does not know a$"):
+            await luma.get("a")
 
     async def test_a_passing_fault_is_asked_again(
         self, relay: FakeRelay, luma: LumaSession
@@ -113,6 +121,15 @@ class TestGetMany:
         assert list(await luma.get_many([*ids, "nobody"])) == ids
         assert list(await luma.get_many(ids)) == ids
         assert Counter(asked.method for asked in relay.log) == {"POST": 1, "GET": 7}
+
+    async def test_an_error_that_comes_while_asking_singly_is_told(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add() for _ in range(3)]
+        relay.reply(Reply(status=404), on="tasks")
+        relay.reply(Reply(status=403), on="get")
+        with pytest.raises(PermissionDeniedError):
+            await luma.get_many(ids)
 
     async def test_a_refused_batch_is_halved_until_it_passes(
         self, relay: FakeRelay, luma: LumaSession

@@ -1,0 +1,159 @@
+"""The gate with its queue: every request of a session passes here, polls and direct calls alike.
+
+`Gate` says when a request may depart; the turnstile keeps the gate that is true now, the line of
+direct calls that stand before it, and the count of what passed. It starts nothing by itself: who
+pumps (`waiting`) lets the head of the line in, and is woken by `wake` when something may depart.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from luma_async.errors import (
+    APIError,
+    LumaError,
+    NoSuchRouteError,
+    RateLimitedError,
+    SessionClosed,
+)
+from luma_async.gate import Gate, Limits
+from luma_async.stats import Stats
+from luma_async.verdicts import Verdict, judge
+
+TRIES = 3
+LONGEST_QUIET = 86_400.0
+
+T = TypeVar("T")
+
+
+def closed() -> SessionClosed:
+    """Make the error of whoever uses a session after its end."""
+    return SessionClosed("the session was closed; open another one")
+
+
+class Turnstile:
+    """Lets requests depart as the budget allows; all calls of a session share one.
+
+    `patience` is the most seconds that a direct call keeps away before it tries again.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        patience: float,
+        dice: Callable[[], float],
+        wake: Callable[[], None],
+    ) -> None:
+        self.gate = Gate(limits)
+        self.stats = Stats()
+        self.trouble: LumaError | None = None
+        self._patience = patience
+        self._dice = dice
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._under_way: set[anyio.CancelScope] = set()
+        self._closed = False
+
+    def has_line(self) -> bool:
+        """Whether direct calls stand in line."""
+        while self._line and self._line[0].done():
+            self._line.popleft()
+        return bool(self._line)
+
+    def admit(self, now: float) -> None:
+        """Let the head of the line depart."""
+        self.gate = self.gate.enter(now)
+        self._line.popleft().set_result(None)
+
+    def enter(self, now: float, ids: int) -> None:
+        """Count a poll about `ids` ids that departs."""
+        self.gate = self.gate.enter(now)
+        self.stats = self.stats.asked(ids)
+
+    def leave(self) -> None:
+        """Give the slot of one request back."""
+        self.gate = self.gate.leave()
+
+    def succeeded(self) -> None:
+        """Note that the relay answered."""
+        self.gate = self.gate.succeeded()
+        self.trouble = None
+
+    def note(self, error: LumaError) -> None:
+        """Count a request that brought no answer, and remember why."""
+        self.trouble = error
+        self.stats = self.stats.erred(throttled=isinstance(error, RateLimitedError))
+
+    def keep_away(self, error: LumaError) -> None:
+        """Keep the whole session away for a while, and for what the relay asks."""
+        now = self._loop.time()
+        throttled = isinstance(error, RateLimitedError)
+        self.gate = self.gate.failed(now, self._dice(), throttled=throttled)
+        if isinstance(error, APIError) and error.retry_after:
+            self.gate = self.gate.rest_until(now + min(error.retry_after, LONGEST_QUIET))
+
+    async def direct(self, ask: Callable[[], Awaitable[T]], ids: int, *, many: bool) -> T:
+        """Make one direct call about `ids` ids, again after a passing fault, TRIES times at most.
+
+        Raises what the relay said last; where it never said a word, what went wrong instead.
+        """
+        told: LumaError | None = None
+        for _ in range(TRIES):
+            if told and self.gate.not_before - self._loop.time() > self._patience:
+                break
+            try:
+                await self._admission()
+                return await self._departed(ask, ids)
+            except LumaError as error:
+                final = isinstance(error, NoSuchRouteError)
+                if final or judge(error, many=many) is not Verdict.AGAIN:
+                    raise
+                self.note(error)
+                self.keep_away(error)
+                told = error if isinstance(error, APIError) or told is None else told
+        assert told is not None
+        raise told
+
+    def close(self) -> None:
+        """Refuse whoever stands in line or comes later, and end the direct calls under way."""
+        self._closed = True
+        for ticket in self._line:
+            if not ticket.done():
+                ticket.set_exception(closed())
+        self._line.clear()
+        for scope in self._under_way:
+            scope.cancel()
+
+    async def _admission(self) -> None:
+        """Stand in line; the slot is ours on return."""
+        if self._closed:
+            raise closed()
+        ticket: asyncio.Future[None] = self._loop.create_future()
+        self._line.append(ticket)
+        self._wake()
+        try:
+            await ticket
+        except asyncio.CancelledError:
+            if ticket.done() and not ticket.cancelled() and not ticket.exception():
+                self.leave()
+                self._wake()
+            raise
+
+    async def _departed(self, ask: Callable[[], Awaitable[T]], ids: int) -> T:
+        self.stats = self.stats.asked(ids)
+        with anyio.CancelScope() as scope:
+            self._under_way.add(scope)
+            try:
+                answer = await ask()
+            finally:
+                self._under_way.discard(scope)
+                self.leave()
+                self._wake()
+            self.succeeded()
+            return answer
+        raise closed()
