@@ -7,7 +7,7 @@ import pytest
 from aioresponses import aioresponses
 from yarl import URL
 
-from luma_async import Every, LumaSession, QuotaError, State
+from luma_async import Every, LumaSession, QuotaError, RelayError, State
 
 pytestmark = pytest.mark.virtual_time
 
@@ -51,6 +51,14 @@ async def test_an_error_is_told_by_its_meaning(mocked: Any) -> None:
         with pytest.raises(QuotaError) as caught:
             await luma.get("a")
     assert (caught.value.status, caught.value.request_id) == (401, "7")
+
+
+async def test_what_the_relay_said_is_told_rather_than_a_broken_line(mocked: Any) -> None:
+    mocked.get(f"{BASE}/luma/generations/a", status=503, payload={"detail": "no channel"})
+    async with session() as luma:
+        with pytest.raises(RelayError, match="no channel"):
+            await luma.get("a")
+        assert luma.stats.errors == 3
 
 
 async def test_the_mend_is_still_needed() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+import aiohttp
 import pytest
 
 from luma_async import (
@@ -11,6 +12,7 @@ from luma_async import (
     GenerationsMissing,
     Limits,
     LumaSession,
+    NoSuchRouteError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
@@ -63,6 +65,12 @@ class TestGet:
         relay.reply(Reply(status=502), Reply(status=200))
         assert (await luma.get(task_id)).state is State.COMPLETED
         assert relay.requests == 3
+
+    async def test_a_web_page_is_told_at_once(self, relay: FakeRelay, luma: LumaSession) -> None:
+        relay.reply(Reply(body=b"<!doctype html>"))
+        with pytest.raises(NoSuchRouteError, match="check the path of the base URL$"):
+            await luma.get("a")
+        assert relay.requests == 1
 
     async def test_a_lasting_fault_is_told_after_three_tries(
         self, relay: FakeRelay, luma: LumaSession
@@ -462,6 +470,11 @@ class TestIterating:
         with pytest.raises(GenerationsMissing):
             await anext(reader)
 
+    async def test_an_end_without_news_wakes_the_reader(self, luma: LumaSession) -> None:
+        with pytest.raises(GenerationsMissing):
+            await anext(luma.as_completed("nobody"))
+        assert 30.0 <= now() < 31.0
+
     async def test_a_timeout_of_zero_tells_what_one_look_shows(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
@@ -514,7 +527,8 @@ class TestClosing:
     async def test_closing_wakes_every_waiter(self) -> None:
         async with (
             FakeRelay(latency=10.0) as relay,
-            LumaSession(relay.url, api_key=relay.api_key) as luma,
+            aiohttp.ClientSession() as http,
+            LumaSession(relay.url, api_key=relay.api_key, http=http) as luma,
         ):
             task_id = relay.add(ends="never")
             calls = [

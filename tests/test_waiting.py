@@ -2,16 +2,25 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
+import anyio
 import pytest
 
-from luma_async import Every, Limits, WaitAborted
+from luma_async import (
+    BadRequestError,
+    Every,
+    GenerationsMissing,
+    Limits,
+    RelayError,
+    WaitAborted,
+)
 from luma_async.book import Grace
 from luma_async.pace import Pace
 from luma_async.structs import State
-from luma_async.waiting import Poller
+from luma_async.waiting import PATIENT_TRIES, Poller
 from luma_async.waits import News, Wait
 from tests.answers import Told
 from tests.scripted import ScriptedRelay
@@ -82,6 +91,52 @@ async def test_a_fault_in_a_transport_is_logged_and_asked_again(
     assert "nobody foresaw" in caplog.text
 
 
+class Down(ScriptedRelay):
+    """A relay that answers nothing but errors."""
+
+    async def get(self, task_id: str) -> Told:
+        await super().get(task_id)
+        raise RelayError(503)
+
+
+async def test_with_the_worst_of_dice_a_relay_that_is_down_is_asked_once_an_interval() -> None:
+    relay = Down(done, latency=0.0)
+    poller = poller_of(relay, dice=0.0)
+    with anyio.move_on_after(60.0):
+        await wait(poller, relay, "a")
+    assert len(relay.asked) <= PATIENT_TRIES + 60 / 5 + 1
+
+
+class Picky(ScriptedRelay):
+    """A relay that refuses each batch which holds the id "bad", and that id by itself."""
+
+    async def get_many(self, ids: Sequence[str]) -> Told:
+        told = await super().get_many(ids)
+        if "bad" in ids:
+            raise BadRequestError(400)
+        return told
+
+    async def get(self, task_id: str) -> Told:
+        told = await super().get(task_id)
+        if task_id == "bad":
+            raise BadRequestError(400)
+        return told
+
+
+async def test_one_bad_id_is_found_by_halving_and_told_to_nobody_else() -> None:
+    relay = Picky(done)
+    poller = poller_of(relay)
+    ids = [f"id {number}" for number in range(99)]
+    good = asyncio.ensure_future(wait(poller, relay, *ids))
+    bad = asyncio.ensure_future(wait(poller, relay, "bad"))
+    assert await good == ids
+    assert asyncio.get_running_loop().time() < 5.0
+    with pytest.raises(GenerationsMissing) as caught:
+        await bad
+    assert caught.value.missing == ("bad",)
+    assert sum("bad" in asked and len(asked) > 1 for asked in relay.asked) <= 7
+
+
 async def test_requests_run_in_the_context_of_whoever_opened_the_session() -> None:
     user: ContextVar[str] = ContextVar("user", default="nobody")
     seen: list[str] = []
@@ -133,14 +188,36 @@ async def test_a_request_that_hangs_holds_up_what_is_new_for_a_second_at_most() 
     await hanging
 
 
+def timers() -> list[asyncio.TimerHandle]:
+    loop: Any = asyncio.get_running_loop()
+    return [handle for handle in loop._scheduled if not handle.cancelled()]
+
+
+async def test_the_last_waiter_who_leaves_takes_the_timer_along() -> None:
+    relay = ScriptedRelay(lambda _: State.PROCESSING)
+    poller = poller_of(relay)
+    with anyio.move_on_after(2.0):
+        await wait(poller, relay, "a")
+    assert not timers()
+
+
+async def test_closing_waits_for_the_requests_to_be_gone() -> None:
+    relay = ScriptedRelay(done, latency=60.0)
+    poller = poller_of(relay)
+    waiting = asyncio.ensure_future(wait(poller, relay, "a", "b"))
+    await asyncio.sleep(1.0)
+    await poller.close()
+    assert (relay.under_way, relay.cancelled) == (0, 1)
+    assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], WaitAborted)
+
+
 async def test_nothing_is_scheduled_while_nobody_waits() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
     await wait(poller, relay, "a")
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    scheduled: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled")  # noqa: B009
-    assert not [handle for handle in scheduled if not handle.cancelled()]
+    assert not timers()
     assert repr(poller) == (
         "<Poller: <Book: 0 open, 0 calls under way, 100 seats>, 0 requests in flight>"
     )
