@@ -208,7 +208,6 @@ class Reader(AsyncIterator[Generation]):
             more = await self._wait.told()
         except asyncio.CancelledError:
             self._wait.pause()
-            del self  # a traceback that is kept must not keep polling for a reader who has left
             raise
         except LumaError:
             await self.aclose()
