@@ -41,8 +41,8 @@ class LumaSession:
         *,
         api_key: str | None = None,
         http: "aiohttp.ClientSession | None" = None,
-        pace: Pace = Every(5.0),  # noqa: B008
-        limits: Limits = Limits(),  # noqa: B008
+        pace: Pace = Every(5.0),
+        limits: Limits = Limits(),
         request_timeout: float = 30.0,
         missing_grace: float = 30.0,
         link_grace: float = 60.0,

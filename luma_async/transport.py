@@ -72,12 +72,12 @@ class Transport:
         return await self._ask(wire.batch(ids))
 
     async def _ask(self, request: wire.HTTPRequest) -> wire.Answer:
+        """Return what the relay says; an error is read anew without the key that it may repeat."""
         status, headers, body = await self._exchange(request)
         with suppress(LumaError):
             return wire.decipher(status, headers, body)
-        return wire.decipher(
-            status, headers, self._redacted(body.decode("latin-1")).encode("latin-1")
-        )
+        struck = self._redacted(body.decode("latin-1")).encode("latin-1")
+        return wire.decipher(status, headers, struck)
 
     async def _exchange(self, request: wire.HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
         """Return the whole answer.

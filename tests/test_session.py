@@ -479,11 +479,10 @@ class TestIterating:
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(), relay.add(ends="never")]
-        seen: list[str] = []
+        reader = luma.watch(ids, timeout=0)
+        assert [(await anext(reader)).id for _ in ids] == ids
         with pytest.raises(WaitTimeout):
-            async for generation in luma.watch(ids, timeout=0):
-                seen.append(generation.id)  # noqa: PERF401
-        assert seen == ids
+            await anext(reader)
 
     async def test_two_readers_of_one_iterator_are_told_so(
         self, relay: FakeRelay, luma: LumaSession

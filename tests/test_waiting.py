@@ -28,7 +28,7 @@ from tests.scripted import ScriptedRelay
 pytestmark = pytest.mark.virtual_time
 
 
-def poller_of(relay: Any, pace: Pace = Every(5.0), dice: float = 0.5) -> Poller:  # noqa: B008
+def poller_of(relay: Any, pace: Pace = Every(5.0), dice: float = 0.5) -> Poller:
     return Poller(relay, pace, Limits(), Grace(), patience=30.0, dice=lambda: dice)
 
 
