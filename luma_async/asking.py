@@ -7,74 +7,76 @@ import anyio
 
 from luma_async.errors import LumaError, NotFoundError
 from luma_async.structs import Generation
+from luma_async.turnstile import TRIES
 from luma_async.verdicts import Verdict, judge
 from luma_async.waiting import Poller, Relay
 
 
-async def look_at_one(poller: Poller, relay: Relay, task_id: str) -> Generation:
-    """Ask about one task by the single GET; NotFoundError if the relay does not know it."""
-    told = await poller.turnstile.direct(partial(relay.get, task_id), 1, many=False)
-    if task_id not in told.states:
-        raise NotFoundError(200, None, f"the relay does not know {task_id}")
-    return told.generation(task_id)
+class Asker:
+    """Asks a relay directly, each request again after a passing fault, `tries` in all."""
 
+    def __init__(self, poller: Poller, relay: Relay, tries: int = TRIES) -> None:
+        self._poller = poller
+        self._relay = relay
+        self._tries = tries
 
-async def look_at_many(
-    poller: Poller, relay: Relay, ids: Sequence[str], found: dict[str, Generation]
-) -> None:
-    """Ask about many tasks by batch POSTs of `poller.seats` ids, and put what is told in `found`.
+    async def one(self, task_id: str) -> Generation:
+        """Ask about one task by the single GET; NotFoundError if the relay does not know it."""
+        ask = partial(self._relay.get, task_id)
+        told = await self._poller.turnstile.direct(ask, 1, many=False, tries=self._tries)
+        if task_id not in told.states:
+            raise NotFoundError(200, None, f"the relay does not know {task_id}")
+        return told.generation(task_id)
 
-    The first error ends the look; what was found before stays in `found`.
-    """
-    failure: LumaError | None = None
+    async def many(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
+        """Ask about many tasks by batch POSTs of as many as the relay takes, and fill `found`.
 
-    async def part(some: Sequence[str]) -> None:
-        nonlocal failure
+        The first error that trying again does not cure ends it; what was found stays in `found`.
+        """
+        failure: LumaError | None = None
+
+        async def part(some: Sequence[str]) -> None:
+            nonlocal failure
+            try:
+                await self._batch(some, found)
+            except LumaError as error:
+                failure = failure or error
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for some in _parts(ids, self._poller.seats):
+                group.start_soon(part, some)
+        if failure:
+            raise failure
+
+    async def _batch(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
+        if self._poller.singles:
+            await self._singly(ids, found)
+            return
+        ask = partial(self._relay.get_many, ids)
         try:
-            await _ask(poller, relay, some, found)
+            told = await self._poller.turnstile.direct(ask, len(ids), many=True, tries=self._tries)
         except LumaError as error:
-            failure = failure or error
-            group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        for some in _parts(ids, poller.seats):
-            group.start_soon(part, some)
-    if failure:
-        raise failure
-
-
-async def _ask(
-    poller: Poller, relay: Relay, ids: Sequence[str], found: dict[str, Generation]
-) -> None:
-    if poller.singles:
-        await _ask_singly(poller, relay, ids, found)
-        return
-    try:
-        told = await poller.turnstile.direct(partial(relay.get_many, ids), len(ids), many=True)
-    except LumaError as error:
-        verdict = judge(error, many=True)
-        if verdict not in (Verdict.SINGLES, Verdict.SHRINK, Verdict.SPLIT):
-            raise
-        poller.learn(verdict, len(ids))
-    else:
-        found |= {i: told.generation(i) for i in ids if i in told.states}
-        return
-    if verdict is Verdict.SINGLES or len(ids) == 1:
-        await _ask_singly(poller, relay, ids, found)
-    else:
-        for half in _parts(ids, (len(ids) + 1) // 2):
-            await _ask(poller, relay, half, found)
-
-
-async def _ask_singly(
-    poller: Poller, relay: Relay, ids: Sequence[str], found: dict[str, Generation]
-) -> None:
-    for task_id in ids:
-        try:
-            found[task_id] = await look_at_one(poller, relay, task_id)
-        except LumaError as error:
-            if judge(error, many=False) is not Verdict.ABSENT:
+            verdict = judge(error, many=True)
+            if verdict not in (Verdict.SINGLES, Verdict.SHRINK, Verdict.SPLIT):
                 raise
+            self._poller.learn(verdict, len(ids))
+        else:
+            found |= {i: told.generation(i) for i in ids if i in told.states}
+            return
+        if verdict is Verdict.SINGLES or len(ids) == 1:
+            await self._singly(ids, found)
+        else:
+            for half in _parts(ids, (len(ids) + 1) // 2):
+                await self._batch(half, found)
+
+    async def _singly(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
+        for task_id in ids:
+            try:
+                found[task_id] = await self.one(task_id)
+            except LumaError as error:
+                if judge(error, many=False) is not Verdict.ABSENT:
+                    raise
 
 
 def _parts(ids: Sequence[str], seats: int) -> list[Sequence[str]]:

@@ -26,10 +26,10 @@ nobody wants any more stays, orphaned, until its call returns: forgetting it ear
 it twice at once if somebody wanted it again.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from typing import Generic, Protocol, TypeVar
@@ -166,6 +166,10 @@ class Call(Generic[W]):
         """How many times in a row the ids have been taken, this time included."""
         return 1 + max(entry.tries for entry in self.entries)
 
+    def watchers(self) -> dict[W, None]:
+        """Return everybody who wants one of the ids, or did when it ended."""
+        return {watcher: None for entry in self.entries for watcher in entry.watchers}
+
     def __repr__(self) -> str:
         return f"<Call of {len(self.entries)} ids, {self.wanted} wanted>"
 
@@ -180,11 +184,12 @@ class Book(Generic[W]):
         self.phase = phase
         self._entries: dict[str, _Entry[W]] = {}
         self._calls: set[Call[W]] = set()
-        self._fresh: deque[_Entry[W]] = deque()
+        self._fresh: OrderedDict[str, _Entry[W]] = OrderedDict()
         self._suspects: deque[list[_Entry[W]]] = deque()
         self._resting: list[tuple[float, int, _Entry[W]]] = []
         self._held: list[tuple[float, int, _Entry[W]]] = []
         self._order = count()
+        self._dead = 0
         self._returned = False
         self._first_tick = -inf
 
@@ -224,7 +229,7 @@ class Book(Generic[W]):
                 entry = self._entries[task_id] = _Entry(task_id, now)
                 entry.move(Event.WATCH)
                 entry.due = now + (PATIENCE if self._calls else 0.0)
-                self._fresh.append(entry)
+                self._fresh[task_id] = entry
             elif entry.phase is Phase.ORPHANED:
                 entry.move(Event.WATCH)
                 if entry.call:
@@ -256,7 +261,7 @@ class Book(Generic[W]):
         """Return the next call to make, or None where nothing is due; settle or spoil it later."""
         if self.next_at() > now:
             return None
-        call = Call(self._suspects.popleft() if self._suspects else self._aboard(now), now)
+        call = Call(self._suspected() if self._suspects else self._aboard(now), now)
         self._returned = False
         self._calls.add(call)
         return call
@@ -306,18 +311,29 @@ class Book(Generic[W]):
         entry.move(Event.UNWATCH)
         if entry.phase is Phase.ABSENT:
             del self._entries[entry.task_id]
+            if self._fresh.pop(entry.task_id, None) is None:
+                self._bury()
         elif entry.call:
             entry.call.wanted -= 1
             if not entry.call.wanted:
                 yield entry.call
 
+    def _bury(self) -> None:
+        """Drop what is dead from the heaps once it outnumbers what lives."""
+        self._dead += 1
+        if self._dead > 100 + (len(self._resting) + len(self._held)) // 2:
+            self._resting = [one for one in self._resting if one[2].phase is Phase.RESTING]
+            self._held = [one for one in self._held if one[2].phase is Phase.HELD]
+            heapify(self._resting)
+            heapify(self._held)
+            self._dead = 0
+
     def _fresh_at(self) -> float:
-        while self._fresh and self._fresh[0].phase is not Phase.FRESH:
-            self._fresh.popleft()
         if not self._fresh:
             return inf
+        first = next(iter(self._fresh.values()))
         at_once = not self._calls or self._returned or len(self._fresh) >= self.seats
-        return self._fresh[0].since if at_once else self._fresh[0].due
+        return first.since if at_once else first.due
 
     def _suspected_at(self) -> float:
         while self._suspects:
@@ -328,6 +344,12 @@ class Book(Generic[W]):
             self._suspects.popleft()
         return inf
 
+    def _suspected(self) -> list[_Entry[W]]:
+        half = self._suspects.popleft()
+        if len(half) > self.seats:
+            self._suspects.appendleft(half[self.seats :])
+        return half[: self.seats]
+
     def _aboard(self, now: float) -> list[_Entry[W]]:
         entries: list[_Entry[W]] = []
         while len(entries) < self.seats and (entry := self._most_overdue(now)):
@@ -336,13 +358,13 @@ class Book(Generic[W]):
 
     def _most_overdue(self, now: float) -> _Entry[W] | None:
         """Take the id with the earliest due; one that is held only once it is due."""
-        fresh = self._fresh[0].since if self._fresh_at() < inf else inf
+        fresh = next(iter(self._fresh.values())).since if self._fresh else inf
         resting = _due_at(self._resting, Phase.RESTING)
         held = _due_at(self._held, Phase.HELD)
         if held <= now and held <= min(fresh, resting):
             return heappop(self._held)[2]
         if fresh < inf and fresh <= resting:
-            return self._fresh.popleft()
+            return self._fresh.popitem(last=False)[1]
         return heappop(self._resting)[2] if self._resting else None
 
     def _return(self, call: Call[W]) -> None:
@@ -361,7 +383,9 @@ class Book(Generic[W]):
         if known and known.state is state and not state.is_done:
             return None
         generation = entry.generation = told.generation(entry.task_id)
-        if state is State.COMPLETED and not generation.url:
+        if state is not State.COMPLETED:
+            entry.linkless = None
+        elif not generation.url:
             entry.linkless = now if entry.linkless is None else entry.linkless
             if now < entry.linkless + self.grace.link:
                 return None
@@ -372,7 +396,8 @@ class Book(Generic[W]):
         entry.missing = now if entry.missing is None else entry.missing
         if now < entry.missing + self.grace.missing:
             return None
-        return self._change(entry, None, ended=True, unseen=None)
+        done = entry.generation if entry.generation and entry.generation.is_done else None
+        return self._change(entry, done, ended=True, unseen=None)
 
     def _change(
         self, entry: _Entry[W], generation: Generation | None, *, ended: bool, unseen: float | None

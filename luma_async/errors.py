@@ -169,5 +169,5 @@ class SessionClosed(LumaError, RuntimeError):
 
 
 def _few(ids: Sequence[str], most: int = 3) -> str:
-    named = ", ".join(ids[:most])
+    named = ", ".join(f"{task_id:.80}" for task_id in ids[:most])
     return named if len(ids) <= most else f"{named} and {len(ids) - most} more"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, overload
 import anyio
 
 from luma_async import checks
-from luma_async.asking import look_at_many, look_at_one
+from luma_async.asking import Asker
 from luma_async.book import Grace
 from luma_async.gate import Limits
 from luma_async.pace import Every, Pace
@@ -97,8 +97,10 @@ class LumaSession:
         self._closed = True
         if self._poller is not None:
             with anyio.CancelScope(shield=True):
-                await self._poller.close()
-                await self._transport.__aexit__(None, None, None)
+                try:
+                    await self._poller.close()
+                finally:
+                    await self._transport.__aexit__(None, None, None)
 
     async def get(self, task_id: str) -> Generation:
         """Ask about one task, once.
@@ -107,7 +109,7 @@ class LumaSession:
         answer.
         """
         poller = self._ready()
-        return await look_at_one(poller, self._transport, checks.task_id(task_id))
+        return await Asker(poller, self._transport).one(checks.task_id(task_id))
 
     async def get_many(self, ids: Iterable[str]) -> dict[str, Generation]:
         """Ask about many tasks, once, in requests of `max_batch` ids.
@@ -118,7 +120,7 @@ class LumaSession:
         poller = self._ready()
         asked = checks.task_ids(ids)
         found: dict[str, Generation] = {}
-        await look_at_many(poller, self._transport, asked, found)
+        await Asker(poller, self._transport).many(asked, found)
         return {task_id: found[task_id] for task_id in asked if task_id in found}
 
     @overload

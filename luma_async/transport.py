@@ -65,19 +65,29 @@ class Transport:
 
     async def get(self, task_id: str) -> wire.Answer:
         """Ask about one task by the single GET."""
-        return await self._ask(wire.single(task_id))
+        return (await self._ask(wire.single(task_id))).about(task_id)
 
     async def get_many(self, ids: Sequence[str]) -> wire.Answer:
         """Ask about many tasks by the batch POST."""
-        return await self._ask(wire.batch(ids))
+        return (await self._ask(wire.batch(ids))).about_many(ids)
 
     async def _ask(self, request: wire.HTTPRequest) -> wire.Answer:
         """Return what the relay says; an error is read anew without the key that it may repeat."""
         status, headers, body = await self._exchange(request)
         with suppress(LumaError):
             return wire.decipher(status, headers, body)
-        struck = self._redacted(body.decode("latin-1")).encode("latin-1")
-        return wire.decipher(status, headers, struck)
+        try:
+            struck = self._redacted(body.decode("latin-1")).encode("latin-1")
+            return wire.decipher(status, headers, struck)
+        except LumaError as error:
+            self._strike(error)
+            raise
+
+    def _strike(self, error: LumaError) -> None:
+        error.args = tuple(map(self._redacted, error.args))
+        for name, value in vars(error).items():
+            if isinstance(value, str):
+                setattr(error, name, self._redacted(value))
 
     async def _exchange(self, request: wire.HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
         """Return the whole answer.

@@ -6,7 +6,7 @@ pumps (`waiting`) lets the head of the line in, and is woken by `wake` when some
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from luma_async.stats import Stats
 from luma_async.verdicts import Verdict, judge
 
 TRIES = 3
+PATIENCE = 1.0
 LONGEST_QUIET = 86_400.0
 
 T = TypeVar("T")
@@ -55,20 +56,22 @@ class Turnstile:
         self._dice = dice
         self._wake = wake
         self._loop = asyncio.get_running_loop()
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._quiet_because: LumaError | None = None
         self._under_way: set[anyio.CancelScope] = set()
         self._closed = False
 
     def has_line(self) -> bool:
         """Whether direct calls stand in line."""
-        while self._line and self._line[0].done():
-            self._line.popleft()
+        while self._line and (first := next(iter(self._line))).done():
+            del self._line[first]
         return bool(self._line)
 
     def admit(self, now: float) -> None:
         """Let the head of the line depart."""
         self.gate = self.gate.enter(now)
-        self._line.popleft().set_result(None)
+        ticket, _ = self._line.popitem(last=False)
+        ticket.set_result(None)
 
     def enter(self, now: float, ids: int) -> None:
         """Count a poll about `ids` ids that departs."""
@@ -92,22 +95,29 @@ class Turnstile:
     def keep_away(self, error: LumaError) -> None:
         """Keep the whole session away for a while, and for what the relay asks."""
         now = self._loop.time()
+        self._quiet_because = error
         throttled = isinstance(error, RateLimitedError)
         self.gate = self.gate.failed(now, self._dice(), throttled=throttled)
         if isinstance(error, APIError) and error.retry_after:
             self.gate = self.gate.rest_until(now + min(error.retry_after, LONGEST_QUIET))
 
-    async def direct(self, ask: Callable[[], Awaitable[T]], ids: int, *, many: bool) -> T:
-        """Make one direct call about `ids` ids, again after a passing fault, TRIES times at most.
+    async def direct(
+        self, ask: Callable[[], Awaitable[T]], ids: int, *, many: bool, tries: int = TRIES
+    ) -> T:
+        """Make one direct call about `ids` ids, again after a passing fault, `tries` in all.
 
-        Raises what the relay said last; where it never said a word, what went wrong instead.
+        Raises what the relay said last; where it never said a word, what went wrong instead. A try
+        after the first, and a single one, is not worth a long quiet: then it raises why, at once.
         """
         told: LumaError | None = None
-        for _ in range(TRIES):
-            if told and self.gate.not_before - self._loop.time() > self._patience:
+        patience = self._patience if tries > 1 else min(self._patience, PATIENCE)
+        for _ in range(tries):
+            quiet = self.gate.not_before - self._loop.time()
+            if quiet > patience and (told or tries == 1):
+                told = told or self._quiet_because
                 break
             try:
-                await self._admission()
+                await self._admission(again=told is not None)
                 return await self._departed(ask, ids)
             except LumaError as error:
                 final = isinstance(error, NoSuchRouteError)
@@ -129,20 +139,26 @@ class Turnstile:
         for scope in self._under_way:
             scope.cancel()
 
-    async def _admission(self) -> None:
-        """Stand in line; the slot is ours on return."""
+    async def _admission(self, *, again: bool) -> None:
+        """Stand in line, at its head if it is not the first time; the slot is ours on return."""
         if self._closed:
             raise closed()
         ticket: asyncio.Future[None] = self._loop.create_future()
-        self._line.append(ticket)
+        self._line[ticket] = None
+        if again:
+            self._line.move_to_end(ticket, last=False)
         self._wake()
         try:
             await ticket
         except asyncio.CancelledError:
+            self._line.pop(ticket, None)
             if ticket.done() and not ticket.cancelled() and not ticket.exception():
                 self.leave()
                 self._wake()
             raise
+        if self._closed:
+            self.leave()
+            raise closed()
 
     async def _departed(self, ask: Callable[[], Awaitable[T]], ids: int) -> T:
         self.stats = self.stats.asked(ids)

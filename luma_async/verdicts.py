@@ -43,10 +43,10 @@ def judge(error: LumaError, *, many: bool) -> Verdict:
     """Return what an error means for a poll; `many` tells the batch call from the single one."""
     if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError | SessionClosed):
         return Verdict.ABORT
-    refused = isinstance(error, BadRequestError | NotFoundError)
+    status = error.status if isinstance(error, APIError) else None
+    refused = isinstance(error, NotFoundError) or status in _REFUSED
     if not many:
         return Verdict.ABSENT if refused else Verdict.AGAIN
-    status = error.status if isinstance(error, APIError) else None
     no_such_task = isinstance(error, APIError) and error.code == "task_not_exist"
     if isinstance(error, NoSuchRouteError) or (status in (404, 405, 501) and not no_such_task):
         return Verdict.SINGLES
@@ -55,6 +55,7 @@ def judge(error: LumaError, *, many: bool) -> Verdict:
     return Verdict.SPLIT if refused else Verdict.AGAIN
 
 
+_REFUSED = (400, 410, 413, 414, 422, 431)
 _BY_STATUS: dict[int, type[APIError]] = {
     401: AuthenticationError,
     402: QuotaError,

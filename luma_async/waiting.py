@@ -211,7 +211,7 @@ class Poller:
         try:
             self._take_in(call, task)
         except Exception as error:
-            self._crash(error)
+            self._crash(call, error)
         if not self._closed:
             self._pump()
 
@@ -223,10 +223,10 @@ class Poller:
         else:
             self._answered(call, task.result())
 
-    def _crash(self, error: Exception) -> None:
+    def _crash(self, call: Call[Watcher], error: Exception) -> None:
         """Tell everybody of a fault in this library or in a pace, and begin with an empty book."""
         logger.exception("the poller met a fault that nobody foresaw; all waits end")
-        for watcher in self._book.watchers():
+        for watcher in {**dict.fromkeys(self._book.watchers()), **call.watchers()}:
             watcher.abort(error)
         for task in self._tasks.values():
             task.cancel()

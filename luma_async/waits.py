@@ -11,11 +11,12 @@ from typing import Self, TypeVar
 
 import anyio
 
-from luma_async.asking import look_at_many
+from luma_async.asking import Asker
 from luma_async.book import PATIENCE, Change
 from luma_async.errors import (
     GenerationsMissing,
     LumaError,
+    SessionClosed,
     WaitAborted,
     WaitIncomplete,
     WaitTimeout,
@@ -60,7 +61,9 @@ class Wait:
         self._aborted: WaitAborted | None = None
         self._reader: asyncio.Future[None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
         self._watching = False
+        self._stopped = False
 
     @property
     def ended(self) -> bool:
@@ -75,16 +78,27 @@ class Wait:
         if self._timeout is not None:
             self._deadline = anyio.current_time() + self._timeout
         self._watch()
+        if self._wants is not News.NOTHING and self._deadline < inf:
+            loop = asyncio.get_running_loop()
+            self._expiry = loop.call_at(self._deadline, self._lapse)
 
     def pause(self) -> None:
         """Leave soon, unless somebody asks what has been `told` before."""
-        self._leaving = asyncio.get_running_loop().call_later(PATIENCE, self.leave)
+        self._leaving = asyncio.get_running_loop().call_later(PATIENCE, self._lapse)
 
     def leave(self) -> None:
         """Poll no more for this wait; what it has been told stays."""
         self._stay()
         self._watching = False
         self._poller.unwatch(self, self.asked)
+
+    def stop(self) -> None:
+        """Leave for good; whoever asks what has been `told` hears that there is no more."""
+        self._stopped = True
+        self.leave()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._wake()
 
     def tell(self, change: Change[Watcher]) -> None:
         """Take news of one id."""
@@ -93,12 +107,18 @@ class Wait:
             self._missing.add(change.task_id)
         elif change.ended:
             self._done[change.task_id] = generation
-        wanted = change.ended if self._wants is News.ENDS else self._wants is News.CHANGES
-        if generation and wanted:
+        if generation and self._is_news(change.ended, generation):
             self.news.append(generation)
             self._wake()
         if self.ended:
             self._wake()
+
+    def _is_news(self, ended: bool, generation: Generation) -> bool:
+        if self._wants is not News.CHANGES:
+            return ended and self._wants is News.ENDS
+        before = self._looked.get(generation.id)
+        self._looked[generation.id] = generation
+        return ended or before is None or before.state is not generation.state
 
     def abort(self, cause: Exception) -> None:
         """Learn that the wait cannot go on; called while the ids are still watched."""
@@ -112,11 +132,12 @@ class Wait:
         Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
         """
         self._stay()
-        if not self._watching and self._deadline > -inf:
-            self._watch()
+        self._resume()
         with anyio.CancelScope(deadline=self._deadline):
-            while not self.news and not self.ended and self._aborted is None:
+            while not self._settled():
                 await self._read()
+        if self._stopped:
+            return False
         if self.news:
             return True
         if self._aborted:
@@ -132,11 +153,34 @@ class Wait:
         """Return what has ended, in the order asked."""
         return {task_id: self._done[task_id] for task_id in self.asked if task_id in self._done}
 
+    def _settled(self) -> bool:
+        return bool(self._stopped or self.news or self.ended or self._aborted)
+
+    def _open(self) -> list[str]:
+        return [i for i in self.asked if i not in self._done and i not in self._missing]
+
     def _watch(self) -> None:
-        if not self._aborted:
-            settled = self._done.keys() | self._missing
-            self._poller.watch(self, [i for i in self.asked if i not in settled])
-            self._watching = True
+        ids = self._open()
+        self._poller.watch(self, ids)
+        self._watching = True
+        if self._wants is News.CHANGES:
+            for known in filter(None, map(self._poller.seen, ids)):
+                if not known.is_done:
+                    self.tell(Change(known.id, known, False, (), None))
+
+    def _resume(self) -> None:
+        """Poll again for a reader who comes back after a pause."""
+        if self._watching or self._settled() or anyio.current_time() >= self._deadline:
+            return
+        try:
+            self._watch()
+        except SessionClosed as error:
+            self.abort(error)
+
+    def _lapse(self) -> None:
+        """Leave a reader who does not read, and remember what was seen for them."""
+        self._looked |= {i: known for i in self._open() if (known := self._poller.seen(i))}
+        self.leave()
 
     def _stay(self) -> None:
         if self._leaving is not None:
@@ -145,12 +189,15 @@ class Wait:
 
     async def _look(self) -> None:
         self._deadline = -inf
+        found: dict[str, Generation] = {}
         try:
-            await look_at_many(self._poller, self._relay, self.asked, self._looked)
+            await Asker(self._poller, self._relay, tries=1).many(self.asked, found)
         except LumaError as error:
             self._trouble = error
-        for task_id, generation in self._looked.items():
-            self.tell(Change(task_id, generation, generation.is_done, (), None))
+        finally:
+            for task_id, generation in found.items():
+                self.tell(Change(task_id, generation, generation.is_done, (), None))
+                self._looked[task_id] = generation
         if self._trouble and judge(self._trouble, many=False) is Verdict.ABORT:
             self.abort(self._trouble)
 
@@ -168,14 +215,13 @@ class Wait:
             self._reader.set_result(None)
 
     def _seen(self, task_id: str) -> Generation | None:
-        return self._looked.get(task_id) or self._poller.seen(task_id)
+        return self._poller.seen(task_id) or self._looked.get(task_id)
 
     def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
-        settled = self._done.keys() | self._missing
         error = kind(
             message,
             done=self.result(),
-            pending={i: self._seen(i) for i in self.asked if i not in settled},
+            pending={i: self._seen(i) for i in self._open()},
             missing=[i for i in self.asked if i in self._missing],
         )
         error.__cause__ = cause
@@ -221,7 +267,7 @@ class Reader(AsyncIterator[Generation]):
         """Leave the wait; reading on ends at once."""
         self._over = True
         if self._begun:
-            self._wait.leave()
+            self._wait.stop()
 
     async def __aenter__(self) -> Self:
         return self
@@ -237,4 +283,4 @@ class Reader(AsyncIterator[Generation]):
     def __del__(self) -> None:
         if self._begun and not self._over:
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wait.leave)
+                self._loop.call_soon_threadsafe(self._wait.stop)

@@ -15,7 +15,7 @@ mark, half a surrogate pair, bytes that are not UTF-8, infinity) is cleaned and 
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -27,6 +27,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import FieldInfo, asdict, fields, replace
 
+from luma_async.errors import DecodeError
 from luma_async.structs import Body, Generation, State
 from luma_async.verdicts import refusal, senseless
 
@@ -99,16 +100,29 @@ class _TableRow(Struct):
     result_url: str | None = None
 
 
+_LEAST_FINISHED = (State.PENDING, State.PROCESSING, State.COMPLETED, State.FAILED)
 _answers = msgspec.json.Decoder(list[_Row] | _Object | None)
 
 
 class Answer:
-    """What one answer says: the state of each task that it names, the whole task on demand."""
+    """What one answer says: the state of each task that it names, the whole task on demand.
 
-    def __init__(self, rows: Sequence[_Row] = (), text: bytes = b"", *, many: bool = True) -> None:
+    `text` is the JSON of the rows: an array, or one object where not `many`. `items` says that the
+    rows may be the videos of one task rather than tasks.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[_Row] = (),
+        text: bytes = b"",
+        *,
+        many: bool = True,
+        items: bool = False,
+    ) -> None:
         self._rows = rows
         self._text = text
         self._many = many
+        self._items = items
         self.states: dict[str, State] = {
             name: _state(row.status or row.state) for row in rows if (name := row.name())
         }
@@ -117,6 +131,29 @@ class Answer:
         """Build the whole task; KeyError if the answer does not name it."""
         row, text = self._named[task_id]
         return _generation(task_id, self.states[task_id], row, text)
+
+    def about(self, task_id: str) -> "Answer":
+        """Return the answer as one to the single call; DecodeError if it is about another task.
+
+        One host answers with the videos of the task, whose ids are their own (seen in its
+        document). The task is then what its least finished video is, and has the link of the first.
+        """
+        if task_id in self.states or not self.states:
+            return self
+        first = next(iter(self.states))
+        if not self._items:
+            raise DecodeError(f"asked about {task_id:.80}, the relay tells of {first:.80}")
+        name = min(self.states, key=lambda name: _LEAST_FINISHED.index(self.states[name]))
+        row, text = self._named[name]
+        row = replace(row, id=task_id, task_id=None)
+        return Answer([row], bytes(text), many=False)
+
+    def about_many(self, ids: Collection[str]) -> "Answer":
+        """Return the answer as one to the batch call; warn of tasks that were not asked about."""
+        if len(self.states) > len(ids) or not self.states.keys() <= set(ids):
+            for stranger in self.states.keys() - set(ids):
+                _warn_of_stranger(stranger)
+        return self
 
     @cached_property
     def _named(self) -> dict[str | None, tuple[_Row, Raw]]:
@@ -141,8 +178,9 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
             return Answer([told], text, many=False)
         if _is_error(told):
             raise refusal(status, headers, body)
-        if told.data or told.code is not None or told.success:
-            return _enveloped(bytes(told.data) or b"null")
+        if bytes(told.data):
+            items = told.code is None and told.success is None
+            return _enveloped(bytes(told.data), items=items)
     except (ValueError, RecursionError):
         pass
     raise senseless(status, body)
@@ -154,11 +192,13 @@ def _is_error(told: _Object) -> bool:
     return not succeeded or told.success is False or not silent
 
 
-def _enveloped(data: bytes) -> Answer:
+def _enveloped(data: bytes, *, items: bool) -> Answer:
     text, told = _read(data)
-    if isinstance(told, _Object):
-        return Answer([told], text, many=False)
-    return Answer(told, text)
+    if not isinstance(told, _Object):
+        return Answer(told, text, items=items)
+    if not told.name():
+        raise ValueError("the object in the envelope is no task")
+    return Answer([told], text, many=False)
 
 
 def _read(text: bytes) -> tuple[bytes, list[_Row] | _Object]:
@@ -167,17 +207,22 @@ def _read(text: bytes) -> tuple[bytes, list[_Row] | _Object]:
     Raises ValueError or RecursionError for what holds neither.
     """
     try:
-        return text, _answers.decode(text) or []
+        return text, _tasks(_answers.decode(text) or [])
     except (ValueError, RecursionError):
         text = _cleaned(text)
     with suppress(ValueError, RecursionError):
-        return text, _answers.decode(text) or []
+        return text, _tasks(_answers.decode(text) or [])
     if text.startswith(b"{"):
         return text, lenient(_Object, text)
-    rows = [lenient(_Row, row) for row in msgspec.json.decode(text, type=list[Raw])]
-    if rows and not any(row.name() for row in rows):
+    rows = msgspec.json.decode(text, type=list[Raw])
+    return text, _tasks([lenient(_Row, row) for row in rows])
+
+
+def _tasks(told: list[_Row] | _Object) -> list[_Row] | _Object:
+    """Return what was told, unless it is rows of which none is a task."""
+    if isinstance(told, list) and told and not any(row.name() for row in told):
         raise ValueError("none of the rows is a task")
-    return text, rows
+    return told
 
 
 def _cleaned(text: bytes) -> bytes:
@@ -224,6 +269,11 @@ def _state(word: str | None) -> State:
 @lru_cache(maxsize=256)
 def _warn_once(word: str) -> None:
     logger.warning("unknown state %.80r is taken as still running", word)
+
+
+@lru_cache(maxsize=256)
+def _warn_of_stranger(task_id: str) -> None:
+    logger.warning("the relay tells of task %.80r, which was not asked about; ignored", task_id)
 
 
 def _generation(task_id: str, state: State, row: _Row, text: Raw) -> Generation:

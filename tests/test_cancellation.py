@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from luma_async import Limits, LumaSession, WaitTimeout
-from luma_async.asking import look_at_many, look_at_one
+from luma_async.asking import Asker
 from luma_async.book import Grace
 from luma_async.pace import Every
 from luma_async.structs import State
@@ -56,11 +56,11 @@ async def read(poller: Poller, relay: ScriptedRelay) -> None:
 
 
 async def get(poller: Poller, relay: ScriptedRelay) -> None:
-    await look_at_one(poller, relay, "a")
+    await Asker(poller, relay).one("a")
 
 
 async def get_many(poller: Poller, relay: ScriptedRelay) -> None:
-    await look_at_many(poller, relay, IDS, {})
+    await Asker(poller, relay).many(IDS, {})
 
 
 async def turns(count: int) -> None:
