@@ -1,5 +1,6 @@
 """The book by example: when calls depart, who is aboard, what is told."""
 
+from collections.abc import Sized
 from math import inf
 
 import pytest
@@ -276,6 +277,52 @@ def test_a_refused_call_is_halved_until_the_bad_id_stands_alone() -> None:
     assert ("id 5",) in requests
     assert len(requests) == 7
     assert all(some.phase_of(f"id {number}") is Phase.RESTING for number in range(8))
+
+
+def test_suspects_travel_in_no_more_seats_than_there_are() -> None:
+    some = book(seats=8)
+    some.watch("ann", [f"id {number}" for number in range(8)], 0.0)
+    some.split(taken(some, 0.0))
+    some.seats = 3
+    sizes = [len(taken(some, 0.0).ids) for _ in range(4)]
+    assert sizes == [3, 1, 3, 1]
+
+
+def test_completed_without_a_link_and_then_unknown_ends_as_it_was_seen() -> None:
+    some = book(grace=Grace(missing=5.0))
+    some.watch("ann", ["a"], 0.0)
+    some.settle(taken(some, 0.0), Told({"a": DONE}, url=None), 0.0)
+    some.settle(taken(some, 5.0), Told({}), 5.0)
+    (change,) = some.settle(taken(some, 10.0), Told({}), 10.0)
+    assert change.generation
+    assert change.generation.state is DONE
+
+
+def test_a_link_has_its_whole_grace_again_after_a_state_that_went_back() -> None:
+    some = book(grace=Grace(link=7.0))
+    some.watch("ann", ["a"], 0.0)
+    for now, state in ((0.0, DONE), (5.0, OPEN), (10.0, DONE)):
+        changes = some.settle(taken(some, now), Told({"a": state}, url=None), now)
+        assert not any(change.ended for change in changes)
+    assert some.next_at() == 15.0
+
+
+def test_who_came_and_left_leaves_nothing_behind() -> None:
+    some = book()
+    some.watch("ann", ["a"], 0.0)
+    call = taken(some, 0.0)
+    for number in range(2000):
+        some.watch("bob", [f"id {number}"], 0.1)
+        some.unwatch("bob", [f"id {number}"])
+    some.settle(call, told(call, OPEN), 0.2)
+    for number in range(2000):
+        some.watch("bob", [f"id {number}"], 0.3)
+        call = taken(some, 0.3)
+        some.settle(call, told(call, OPEN), 0.3)
+        some.unwatch("bob", [f"id {number}"])
+    assert len(some) == 1
+    rooms = [len(room) for room in vars(some).values() if isinstance(room, Sized)]
+    assert max(rooms) < 300
 
 
 def test_the_table_leads_from_absent_to_every_phase_and_back() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from luma_async import Limits, LumaSession, WaitTimeout
+from luma_async import Limits, LumaSession, WaitAborted, WaitTimeout
 from luma_async.asking import Asker
 from luma_async.book import Grace
 from luma_async.pace import Every
@@ -237,6 +237,73 @@ async def test_a_reader_is_left_by_aclose_and_by_async_with(
         await anext(reader)
 
 
+async def test_closing_a_reader_ends_the_step_under_way(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    async with luma.as_completed([relay.add(ends="never")], timeout=None) as reader:
+        step = asyncio.ensure_future(anext(reader))
+        await asyncio.sleep(1.0)
+    with pytest.raises(StopAsyncIteration):
+        await step
+
+
+async def test_a_reader_that_is_kept_polls_no_longer_than_its_timeout(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    ids = [relay.add(), relay.add(ends="never")]
+    reader = luma.as_completed(ids, timeout=60.0)
+    await anext(reader)
+    await asyncio.sleep(61.0)
+    assert luma.stats.open == 0
+    with pytest.raises(WaitTimeout) as caught:
+        await anext(reader)
+    assert caught.value.pending[ids[1]] is not None, "what was seen is remembered"
+
+
+async def test_a_reader_that_comes_back_after_the_session_closed_has_what_it_was_told(
+    relay: FakeRelay,
+) -> None:
+    async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+        ids = [relay.add(), relay.add(), relay.add(ends="never")]
+        done, open_ = luma.as_completed(ids[:2]), luma.watch(ids[2])
+        first, seen = await anext(done), await anext(open_)
+        for reader in (done, open_):
+            vars(reader)["_wait"].pause()
+        await asyncio.sleep(2.0)
+    assert [first.id, (await anext(done)).id] == ids[:2]
+    with pytest.raises(WaitAborted) as caught:
+        await anext(open_)
+    assert caught.value.pending == {ids[2]: seen}
+
+
+async def test_a_watch_that_is_read_on_after_a_pause_repeats_no_state(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    reader = luma.watch(relay.add(duration=30.0))
+    states = [(await anext(reader)).state]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2.0):
+            await anext(reader)
+    await asyncio.sleep(10.0)
+    states += [generation.state async for generation in reader]
+    assert states == [State.PROCESSING, State.COMPLETED]
+
+
+async def test_one_look_that_is_cancelled_keeps_what_it_found() -> None:
+    async with FakeRelay() as relay:
+        ids = [relay.add() for _ in range(2)]
+        limits = Limits(max_batch=1, max_rate=1.0)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            reader = luma.as_completed(ids, timeout=0)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await anext(reader)
+            assert (await anext(reader)).id == ids[0]
+            with pytest.raises(WaitTimeout) as caught:
+                await anext(reader)
+    assert list(caught.value.done) == ids[:1]
+
+
 async def test_a_reader_that_is_never_read_asks_nothing(
     relay: FakeRelay, luma: LumaSession
 ) -> None:
@@ -246,7 +313,14 @@ async def test_a_reader_that_is_never_read_asks_nothing(
     assert relay.requests == 0
 
 
-async def test_a_cancelled_close_still_closes(relay: FakeRelay) -> None:
+async def test_a_cancelled_close_still_closes() -> None:
+    """A ClientSession that is left open warns when it is collected, and warnings are errors."""
+    async with FakeRelay(latency=60.0) as relay:
+        await _cancel_a_close(relay)
+        gc.collect()
+
+
+async def _cancel_a_close(relay: FakeRelay) -> None:
     luma = await LumaSession(relay.url, api_key=relay.api_key).__aenter__()
     wait = asyncio.ensure_future(luma.wait_until_done(relay.add(ends="never")))
     await asyncio.sleep(1.0)

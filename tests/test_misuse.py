@@ -228,6 +228,28 @@ async def test_a_relay_that_repeats_the_key_is_not_repeated() -> None:
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=302, headers={"Location": f"https://x.example/?k={KEY}"}),
+        Reply(status=400, headers={"X-Request-Id": f"for {KEY}"}),
+        Reply(status=401, body=f'{{"message": "bad key {KEY}"}}'.replace("-", "\\u002d").encode()),
+        Reply(status=400, body=f'{{"code": "{KEY}"}}'.encode()),
+        Reply(body=f"<html>{KEY}".encode()),
+    ],
+    ids=["location", "request id", "escaped", "code", "page"],
+)
+async def test_the_key_is_struck_from_every_part_of_an_error(
+    relay: FakeRelay, reply: Reply
+) -> None:
+    async with LumaSession(relay.url, api_key=KEY) as luma:
+        relay.reply(reply)
+        with pytest.raises(LumaError) as caught:
+            await luma.get("a")
+    assert KEY not in repr(caught.value) + repr(vars(caught.value))
+    assert "[api_key]" in repr(caught.value)
+
+
 async def test_a_callers_session_is_used_and_never_closed(relay: FakeRelay) -> None:
     task_id = relay.add()
     headers = {"Authorization": "Bearer wrong", "Accept": "text/html"}

@@ -147,6 +147,15 @@ class TestGetMany:
         assert list(await luma.get_many(ids)) == ids
         assert [len(asked.ids) for asked in relay.log] == [8, 4, 2, 2, 4]
 
+    async def test_a_relay_that_is_down_is_told_soon_however_many_ids(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.reply(*[Reply(status=503)] * 1000)
+        with pytest.raises(RelayError):
+            await luma.get_many([f"id {number}" for number in range(10_000)])
+        assert relay.requests <= 20
+        assert now() < 120.0
+
     async def test_the_first_error_ends_it(self, relay: FakeRelay, luma: LumaSession) -> None:
         relay.reply(Reply(status=401))
         with pytest.raises(AuthenticationError):
@@ -239,6 +248,17 @@ class TestWaitUntilDone:
             await luma.wait_until_done(["a", "b"], timeout=0)
         assert isinstance(caught.value.__cause__, RelayError)
         assert caught.value.pending == {"a": None, "b": None}
+
+    async def test_one_look_does_not_sleep_through_a_long_quiet(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.reply(Reply(status=429, headers={"Retry-After": "3600"}))
+        for _ in range(2):
+            with pytest.raises(WaitTimeout) as caught:
+                await luma.wait_until_done("a", timeout=0)
+            assert isinstance(caught.value.__cause__, RateLimitedError)
+        assert now() < 2.0
+        assert relay.requests == 1
 
     async def test_one_look_with_a_bad_key_is_aborted(self, relay: FakeRelay) -> None:
         async with LumaSession(relay.url, api_key="sk-wrong") as luma:
@@ -446,6 +466,18 @@ class TestIterating:
         states = [generation.state async for generation in luma.watch(task_id)]
         assert states == [State.PENDING, State.PROCESSING, State.COMPLETED]
 
+    async def test_who_joins_a_watch_hears_what_is_known_at_once(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(duration=60.0)
+        other = asyncio.ensure_future(luma.wait_until_done(task_id))
+        await asyncio.sleep(11.0)
+        reader = luma.watch(task_id)
+        assert (await anext(reader)).state is State.PROCESSING
+        assert now() == 11.0
+        assert [generation.state async for generation in reader] == [State.COMPLETED]
+        await other
+
     async def test_what_was_told_in_time_is_read_before_the_timeout_is_raised(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
@@ -550,6 +582,17 @@ class TestClosing:
         assert list(wait.pending) == [task_id]
         assert [type(end) for end in direct] == [SessionClosed] * 10
         assert now() < 2.0
+
+    async def test_a_call_that_was_let_in_as_the_session_closed_does_not_depart(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        call = asyncio.ensure_future(luma.get(relay.add()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await luma.close()
+        with pytest.raises(SessionClosed):
+            await call
+        assert relay.requests == 0
 
     async def test_leaving_the_session_closes_it(self, relay: FakeRelay) -> None:
         async with LumaSession(relay.url, api_key=relay.api_key) as luma:

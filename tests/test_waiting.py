@@ -73,6 +73,19 @@ async def test_a_fault_in_a_pace_is_told_to_everybody_and_hangs_nobody(
     assert (stats.open, stats.in_flight) == (0, 0)
 
 
+async def test_a_fault_while_an_answer_is_read_is_told_to_those_who_had_been_answered_too() -> None:
+    relay = ScriptedRelay(lambda name: State.COMPLETED if name == "a" else State.PROCESSING)
+    poller = poller_of(relay, Faulty(1.0))
+    relay.latency = 0.0
+    ends = await asyncio.wait_for(
+        asyncio.gather(
+            *(wait(poller, relay, name) for name in ("a", "b", "c")), return_exceptions=True
+        ),
+        60.0,
+    )
+    assert all(isinstance(end, WaitAborted) or end == ["a"] for end in ends)
+
+
 class Moody(ScriptedRelay):
     """A relay whose transport raises what it never should, once."""
 

@@ -292,6 +292,37 @@ def test_an_odd_row_costs_no_other_row(other: bytes) -> None:
         assert told.generation(task_id).raw["id"] == task_id
 
 
+def test_the_videos_of_one_task_are_an_answer_about_it() -> None:
+    told = decipher(200, {}, (DATA / "get-data-list.json").read_bytes())
+    assert "the task" not in told.states
+    about = told.about("the task")
+    assert list(about.states) == ["the task"]
+    generation = about.generation("the task")
+    assert (generation.id, generation.state) == ("the task", State.COMPLETED)
+    assert generation.url
+
+
+def test_a_task_of_several_videos_runs_until_the_last_is_done() -> None:
+    rows = [{"id": "v1", "state": "completed"}, {"id": "v2", "state": "dreaming"}]
+    assert answer({"data": rows}).about("a").states == {"a": State.PROCESSING}
+
+
+def test_a_single_answer_about_another_task_is_a_decode_error() -> None:
+    with pytest.raises(DecodeError, match="asked about a, the relay tells of b$"):
+        answer({"id": "b", "state": "completed"}).about("a")
+
+
+def test_a_task_that_was_not_asked_about_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stranger = str(uuid4())
+    told = answer([{"id": "a", "state": "pending"}, {"id": stranger, "state": "failed"}])
+    for _ in range(2):
+        assert told.about_many(["a", "b"]) is told
+    (message,) = caplog.messages
+    assert stranger in message
+
+
 def test_a_byte_order_mark_is_no_obstacle() -> None:
     assert decipher(200, {}, b"\xef\xbb\xbf" + SAMPLES[0]).states
     assert isinstance(refused(200, b"\xef\xbb\xbf<html>"), NoSuchRouteError)
@@ -364,6 +395,11 @@ def test_a_long_word_is_cut_in_the_warning(caplog: pytest.LogCaptureFixture) -> 
         b'{"data": "text"}',
         b'{"data": [7]}',
         b'{"ids": ["a"]}',
+        b'{"code": "success"}',
+        b'{"success": true, "message": "ok"}',
+        b'{"code": "success", "data": {"items": [{"id": "a", "state": "completed"}]}}',
+        b'{"code": "success", "data": {"a": {"id": "a", "state": "completed"}}}',
+        b'[{"error": "overloaded"}]',
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
         b'{"data":' * 100_000 + b"7" + b"}" * 100_000,
