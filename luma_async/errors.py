@@ -7,6 +7,16 @@ if TYPE_CHECKING:
     from luma_async.structs import Generation
 
 
+LINE = 200
+
+
+def line(text: str) -> str:
+    """Cut a text of the relay's to one line that any terminal can show."""
+    words = " ".join(text[: 4 * LINE].encode("utf-8", "replace").decode().split())
+    shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in words)
+    return shown if len(shown) <= LINE else f"{shown[:LINE]}…"
+
+
 class LumaError(Exception):
     """The root of everything that this library raises about a relay or a wait."""
 
@@ -159,9 +169,8 @@ class GenerationFailed(LumaError):
 
     def __init__(self, generation: "Generation") -> None:
         self.generation = generation
-        super().__init__(
-            f"{generation.id} failed: {generation.failure_reason or 'no reason given'}"
-        )
+        reason = line(generation.failure_reason or "no reason given")
+        super().__init__(f"{line(generation.id)} failed: {reason}")
 
 
 class SessionClosed(LumaError, RuntimeError):
@@ -169,5 +178,5 @@ class SessionClosed(LumaError, RuntimeError):
 
 
 def _few(ids: Sequence[str], most: int = 3) -> str:
-    named = ", ".join(f"{task_id:.80}" for task_id in ids[:most])
+    named = ", ".join(f"{line(task_id):.80}" for task_id in ids[:most])
     return named if len(ids) <= most else f"{named} and {len(ids) - most} more"

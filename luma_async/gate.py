@@ -26,17 +26,19 @@ class Limits(Struct, frozen=True):
     """What a session may ask of its relay, all calls together.
 
     `max_batch` is ids in a request, `max_in_flight` requests under way, `max_rate` requests in any
-    second.
+    second, `max_body` bytes in an answer, counted after decompression.
     """
 
     max_batch: int = 100
     max_in_flight: int = 4
     max_rate: float = 10.0
+    max_body: int = 8 * 2**20
 
     def __post_init__(self) -> None:
         whole("max_batch", self.max_batch)
         whole("max_in_flight", self.max_in_flight)
         positive("max_rate", self.max_rate)
+        whole("max_body", self.max_body)
 
 
 class Retry(Struct, frozen=True):

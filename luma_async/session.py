@@ -63,6 +63,7 @@ class LumaSession:
             checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key),
             http=http,
             request_timeout=self._patience,
+            max_body=self._limits.max_body,
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
         self._loop: asyncio.AbstractEventLoop | None = None

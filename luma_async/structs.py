@@ -34,7 +34,7 @@ class Palette(Struct, frozen=True, kw_only=True, gc=False):
     grid: str | None = None
 
 
-class Image(Struct, frozen=True, kw_only=True):
+class Image(Struct, frozen=True, kw_only=True, gc=False):
     """A still picture of the video: its thumbnail, or its last frame.
 
     `width` and `height` are pixels.
@@ -51,13 +51,14 @@ class Video(Struct, frozen=True, kw_only=True, gc=False):
     """The video as it is shown.
 
     `width` and `height` are pixels; `url` may carry a watermark; `download_url` may be empty, or a
-    link signed for an hour (seen at relays).
+    link signed for an hour; `thumbnail` is a link (all seen at relays).
     """
 
     url: str | None = None
     width: int | None = None
     height: int | None = None
     download_url: str | None = None
+    thumbnail: str | None = None
 
 
 class VideoRaw(Struct, frozen=True, kw_only=True, gc=False):
@@ -86,7 +87,7 @@ class Assets(Struct, frozen=True, kw_only=True, gc=False):
     video: str | None = None
 
 
-class Artifact(Struct, frozen=True, kw_only=True):
+class Artifact(Struct, frozen=True, kw_only=True, gc=False):
     """The relay's second copy of what was made.
 
     `created_at` is None where the relay sends Go's zero time, which means unknown.
@@ -99,11 +100,12 @@ class Artifact(Struct, frozen=True, kw_only=True):
     created_at: datetime | None = None
 
 
-class Body(Struct, frozen=True, kw_only=True):
+class Body(Struct, frozen=True, kw_only=True, gc=False):
     """What a task carries beside its name and its state.
 
     Any field may be None: the batch call documents every one as optional, and open tasks carry few.
-    `created_at` is aware, or None where it is unknown.
+    `created_at` is aware, or None where it is unknown. `prompt` is where open tasks tell it; in
+    `request` it is always there if it is anywhere.
     """
 
     video: Video | None = None
@@ -112,13 +114,14 @@ class Body(Struct, frozen=True, kw_only=True):
     last_frame: Image | None = None
     artifact: Artifact | None = None
     request: Request | None = None
+    prompt: str | None = None
     created_at: datetime | None = None
     failure_reason: str | None = None
     assets: Assets | None = None
     result_url: str | None = None
 
 
-class Generation(Body, frozen=True, kw_only=True):
+class Generation(Body, frozen=True, kw_only=True, gc=False):
     """One video task, as the relay last told it.
 
     The object that the relay sent stays reachable: `raw` is it as plain data, `original` its JSON

@@ -11,9 +11,15 @@ from yarl import URL
 
 from luma_async import checks, wire
 from luma_async._version import __version__
-from luma_async.errors import DecodeError, LumaError, RequestTimeout, SessionClosed, TransportError
+from luma_async.errors import (
+    DecodeError,
+    LumaError,
+    RequestTimeout,
+    SessionClosed,
+    TransportError,
+    line,
+)
 
-MAX_BODY = 8 * 2**20
 KEEPALIVE = 75.0
 SHORTEST_SECRET = 6
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
@@ -33,6 +39,7 @@ class Transport:
         *,
         http: aiohttp.ClientSession | None,
         request_timeout: float,
+        max_body: int,
         proxy: str | None,
     ) -> None:
         self._base_url = base_url
@@ -44,6 +51,7 @@ class Transport:
         total = None if request_timeout == inf else request_timeout
         self._timeout = aiohttp.ClientTimeout(total=total, ceil_threshold=inf)
         self._request_timeout = request_timeout
+        self._max_body = max_body
 
     async def __aenter__(self) -> Self:
         if self._http is None:
@@ -107,7 +115,7 @@ class Transport:
                 allow_redirects=False,
                 raise_for_status=False,
             ) as response:
-                return response.status, response.headers, await _read(response)
+                return response.status, response.headers, await self._read(response)
         except TimeoutError:
             failure: LumaError = RequestTimeout(f"no answer within {self._request_timeout:g} s")
         except LumaError as error:
@@ -115,6 +123,19 @@ class Transport:
         except Exception as error:
             failure = TransportError(self._told(error))
         raise failure
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        room = self._max_body
+        async for chunk in response.content.iter_any():
+            room -= len(chunk)
+            if room < 0:
+                raise DecodeError(
+                    f"the answer is longer than {self._max_body} bytes; "
+                    "lower Limits.max_batch, or raise Limits.max_body"
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
@@ -134,21 +155,10 @@ class Transport:
 
     def _told(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return self._redacted(text)[:300]
+        return line(self._redacted(text))
 
     def _redacted(self, text: str) -> str:
         """Strike the key from the text of an error; a word of a few letters is no secret."""
         if len(self._api_key) < SHORTEST_SECRET:
             return text
         return text.replace(self._api_key, "[api_key]")
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks: list[bytes] = []
-    room = MAX_BODY
-    async for chunk in response.content.iter_any():
-        room -= len(chunk)
-        if room < 0:
-            raise DecodeError(f"the answer is longer than {MAX_BODY} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)

@@ -25,6 +25,7 @@ from luma_async.errors import (
     RateLimitedError,
     RelayError,
     SessionClosed,
+    line,
 )
 
 
@@ -68,39 +69,38 @@ _BY_STATUS: dict[int, type[APIError]] = {
 _QUOTA = re.compile(r"额度|余额|quota|balance|insufficient (?:credit|fund)", re.IGNORECASE)
 _LOGIN = re.compile(r"未登录|令牌|access token|unauthorized|invalid token|api key", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"\s*\(request id: ([^)]*)\)")
-_LINE = 200
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes) -> LumaError:
-    """Name the error that an answer means: by what it says first, by its status second."""
-    fields = {name.lower(): value for name, value in headers.items()}
+def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
+    """Name the error that an answer means: by what it says first, by its status second.
+
+    The names of the header `fields` are in lower case, the body is in UTF-8.
+    """
     if 300 <= status < 400:
-        target = _line(fields.get("location", "nowhere"))
+        target = line(fields.get("location", "nowhere"))
         return NoSuchRouteError(
             f"status {status}, a redirect; give the base URL that it names: {target}"
         )
-    text = body.decode("utf-8-sig", "replace").strip()
+    text = body.decode("utf-8", "replace").strip()
     code, message = _said(text)
     if status in (404, 405) and (text.startswith("<") or message.startswith("Invalid URL")):
-        return NoSuchRouteError(
-            f"status {status}: {_line(message)}; check the path of the base URL"
-        )
+        return NoSuchRouteError(f"status {status}: {line(message)}; check the path of the base URL")
     found = _REQUEST_ID.search(message)
     request_id = (
         found[1] if found else fields.get("x-request-id", fields.get("x-oneapi-request-id"))
     )
     return _kind(status, code, message)(
         status,
-        code and _line(code),
-        _line(_REQUEST_ID.sub("", message)),
-        request_id and _line(request_id),
+        code and line(code),
+        line(_REQUEST_ID.sub("", message)),
+        request_id and line(request_id),
         retry_after=_retry_after(fields),
     )
 
 
 def senseless(status: int, body: bytes) -> DecodeError:
     """Name the error of an answer that is neither a task nor an error."""
-    text = _line(body[:4096].decode("utf-8-sig", "replace"))
+    text = line(body[:4096].decode("utf-8", "replace"))
     if not text:
         return DecodeError(f"status {status} with an empty body")
     if text.startswith("<"):
@@ -156,9 +156,3 @@ def _retry_after(fields: Mapping[str, str]) -> float | None:
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
     return max(seconds, 0.0)
-
-
-def _line(text: str) -> str:
-    """Cut a text to one line that any terminal can show."""
-    line = " ".join(text[: 4 * _LINE].encode("utf-8", "replace").decode().split())
-    return line if len(line) <= _LINE else f"{line[:_LINE]}…"

@@ -160,6 +160,14 @@ def test_an_unfinished_wait_keeps_what_was_asked(
     assert other.missing == ("z", "y")
 
 
+def test_what_a_relay_says_is_told_in_one_line_that_no_terminal_obeys() -> None:
+    said = "no\n\x1b[2Jway\u2028\x85" + 300 * "!"
+    error = GenerationFailed(Generation(id="c\n", state=State.FAILED, failure_reason=said))
+    assert str(error).startswith("c failed: no \ufffd[2Jway !!!")
+    assert len(str(error)) < 250
+    assert error.generation.failure_reason == said
+
+
 @each_remake
 def test_a_failed_generation_is_kept_whole(remake: Callable[[LumaError], LumaError]) -> None:
     other = remake(GenerationFailed(FAILED))

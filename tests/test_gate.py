@@ -189,24 +189,24 @@ def test_the_delay_is_a_share_of_the_ceiling(failures: int, throw: float) -> Non
 
 
 def test_the_limits_are_those_of_the_contract() -> None:
-    assert Limits() == Limits(max_batch=100, max_in_flight=4, max_rate=10.0)
+    assert Limits() == Limits(max_batch=100, max_in_flight=4, max_rate=10.0, max_body=8 * 2**20)
 
 
-@pytest.mark.parametrize("name", ["max_batch", "max_in_flight", "max_rate"])
+@pytest.mark.parametrize("name", ["max_batch", "max_in_flight", "max_rate", "max_body"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_limit_is_above_zero(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=rf"^{name}={value}; give a (whole )?number [a-z0-9 ]+$"):
         Limits(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["max_batch", "max_in_flight", "max_rate"])
+@pytest.mark.parametrize("name", ["max_batch", "max_in_flight", "max_rate", "max_body"])
 @pytest.mark.parametrize("value", [True, None, "4", [4]])
 def test_a_limit_is_a_number(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=rf"^{name} is .*; give a (whole )?number$"):
         Limits(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["max_batch", "max_in_flight"])
+@pytest.mark.parametrize("name", ["max_batch", "max_in_flight", "max_body"])
 @pytest.mark.parametrize("value", [1.5, 4.0, inf, nan])
 def test_a_limit_that_counts_is_whole(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match="give a whole number$"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from luma_async import (
     DecodeError,
+    Limits,
     LumaSession,
     NoSuchRouteError,
     RateLimitedError,
@@ -17,7 +19,7 @@ from luma_async import (
     TransportError,
 )
 from luma_async.testing import FakeRelay
-from luma_async.transport import MAX_BODY, Transport
+from luma_async.transport import Transport
 
 DONE = b'{"id":"a","state":"completed","video":{"url":"https://cdn.example/a.mp4"}}'
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -42,9 +44,14 @@ async def serve() -> AsyncIterator[Callable[[Handler], Awaitable[str]]]:
 
 
 def transport(
-    url: str, http: aiohttp.ClientSession | None = None, timeout: float = 5.0
+    url: str,
+    http: aiohttp.ClientSession | None = None,
+    timeout: float = 5.0,
+    max_body: int = Limits().max_body,
 ) -> Transport:
-    return Transport(url, "sk-test", http=http, request_timeout=timeout, proxy=None)
+    return Transport(
+        url, "sk-test", http=http, request_timeout=timeout, max_body=max_body, proxy=None
+    )
 
 
 async def test_a_request_says_what_the_documents_ask_for(
@@ -120,17 +127,37 @@ async def test_a_relay_that_drips_is_a_request_timeout(
             await relay.get("a")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)],
+)
 async def test_a_body_above_the_cap_is_not_read_compressed_or_not(
-    serve: Callable[[Handler], Awaitable[str]],
+    serve: Callable[[Handler], Awaitable[str]], encoding: str, pack: Callable[[bytes], bytes]
 ) -> None:
-    bomb = gzip.compress(bytes(MAX_BODY + 1))
+    longest = Limits().max_body
+    whole, over = (DONE + b" " * (size - len(DONE)) for size in (longest, longest + 1))
+    bodies = iter([whole, over])
 
     async def handler(request: web.BaseRequest) -> web.Response:
-        return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+        return web.Response(body=pack(next(bodies)), headers={"Content-Encoding": encoding})
 
     async with transport(await serve(handler)) as relay:
-        with pytest.raises(DecodeError, match="longer than"):
+        assert list((await relay.get("a")).states) == ["a"]
+        with pytest.raises(DecodeError, match=r"longer than 8388608 bytes; .* Limits\.max_body$"):
             await relay.get("a")
+
+
+async def test_the_cap_is_the_users_to_set(serve: Callable[[Handler], Awaitable[str]]) -> None:
+    async def handler(request: web.BaseRequest) -> web.Response:
+        return web.Response(body=DONE)
+
+    url = await serve(handler)
+    async with LumaSession(url, api_key="sk-test", limits=Limits(max_body=len(DONE))) as luma:
+        assert (await luma.get("a")).is_done
+    limits = Limits(max_body=len(DONE) - 1, max_rate=100.0)
+    async with LumaSession(url, api_key="sk-test", limits=limits, request_timeout=1.0) as luma:
+        with pytest.raises(DecodeError, match=f"longer than {len(DONE) - 1} bytes"):
+            await luma.get("a")
 
 
 async def test_a_callers_session_that_decompresses_nothing_gets_plain_bodies(

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -26,9 +27,11 @@ from luma_async import (
     QuotaError,
     RateLimitedError,
     RelayError,
+    Request,
     State,
 )
 from luma_async.wire import Answer, batch, decipher, single
+from tests.deciphered import check
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = [(DATA / name).read_bytes() for name in ("get-completed.json", "tasks-completed.json")]
@@ -209,14 +212,70 @@ def test_the_outer_end_wins_over_the_inner_state() -> None:
     assert told.generation("a").failure_reason == "timed out"
 
 
+@pytest.mark.parametrize(
+    ("outer", "inner", "state"),
+    [
+        ("UNKNOWN", "completed", State.COMPLETED),
+        ("IN_PROGRESS", "completed", State.COMPLETED),
+        ("QUEUED", "failed", State.FAILED),
+        ("SUCCESS", "failed", State.COMPLETED),
+        ("FAILURE", "completed", State.FAILED),
+        ("QUEUED", "processing", State.PENDING),
+        ("IN_PROGRESS", "", State.PROCESSING),
+        ("IN_PROGRESS", "half done", State.PROCESSING),
+        ("", "queued", State.PENDING),
+        ("", "", State.PROCESSING),
+    ],
+)
+def test_an_end_is_an_end_whoever_tells_it_and_the_row_is_heard_first(
+    outer: str, inner: str, state: State
+) -> None:
+    one = row(outer, data={"id": "a", "state": inner})
+    for told in (wrapped([one]), wrapped(one), answer([one]), answer(one)):
+        assert told.states == {"a": state}
+        assert told.generation("a").state is state
+
+
 def test_the_status_of_a_row_wins_over_its_state() -> None:
     assert answer([row("FAILURE", state="processing")]).states == {"a": State.FAILED}
+
+
+@pytest.mark.parametrize("outer", [{"status": "SUCCESS"}, {}])
+def test_a_row_without_a_task_id_is_named_by_the_object_inside(outer: dict[str, str]) -> None:
+    inner = {"id": "a", "state": "completed", "video": {"url": "link"}}
+    rows = [{"id": 13917, **outer, "data": inner}]
+    for told in (wrapped(rows), wrapped(rows[0]), answer(rows), answer(rows[0])):
+        assert told.states == {"a": State.COMPLETED}
+        assert told.generation("a").url == "link"
+
+
+@pytest.mark.parametrize("data", [{}, {"data": None}, {"data": [{"id": "b"}]}])
+def test_a_row_of_the_table_without_an_object_inside_is_read_itself(data: dict[str, Any]) -> None:
+    generation = wrapped([row(video={"url": "link"}, **data)]).generation("a")
+    assert (generation.id, generation.url) == ("a", "link")
+
+
+def test_data_that_is_no_object_costs_no_row() -> None:
+    rows = [row("SUCCESS", data=data, result_url="link") for data in ("text", [1], 7, True)]
+    for told in map(wrapped, [*rows, *([one] for one in rows)]):
+        assert told.states == {"a": State.COMPLETED}
+        assert told.generation("a").url == "link"
 
 
 def test_the_reason_of_a_success_is_no_reason() -> None:
     """Relays put the link of the result there."""
     told = wrapped([row(fail_reason="https://cdn.example/a.mp4", data={"id": "a"})])
     assert told.generation("a").failure_reason is None
+
+
+def test_the_link_in_the_reason_of_a_success_is_the_last_resort() -> None:
+    reason = "https://cdn.example/reason.mp4"
+    assert wrapped([row(fail_reason=reason)]).generation("a").url == reason
+    better = row(fail_reason=reason, data={"assets": {"video": "link"}})
+    assert wrapped([better]).generation("a").url == "link"
+    assert wrapped([row(fail_reason=reason, result_url="row")]).generation("a").url == "row"
+    assert wrapped([row(fail_reason="none")]).generation("a").url is None
+    assert wrapped([row("FAILURE", fail_reason=reason)]).generation("a").url is None
 
 
 @pytest.mark.parametrize("code", ["success", "SUCCESS", "ok", 0, 200, "200", None])
@@ -226,7 +285,7 @@ def test_an_envelope_may_say_success_in_many_words(code: object) -> None:
 
 def test_the_whole_object_is_built_from_a_field_of_a_wrong_type_alone_left_out() -> None:
     one = task(
-        thumbnail="https://cdn.example/a.png",
+        thumbnail="a picture",
         created_at="last Sunday",
         request=["cat dance"],
         video={"url": "link"},
@@ -261,6 +320,66 @@ def test_a_wrong_type_inside_a_field_costs_what_is_wrong_and_not_the_link() -> N
     assert one.url == "link"
     assert one.video
     assert one.video.width is None
+
+
+def test_a_link_told_as_bare_text_is_the_link_of_its_object() -> None:
+    link = "https://cdn.example/a.png"
+    artifact = {"last_frame": link, "video": {"thumbnail": link}}
+    one = task(thumbnail=link, video=link, artifact=artifact)
+    assert one.thumbnail
+    assert one.video
+    assert one.artifact
+    assert one.artifact.last_frame
+    assert one.artifact.video
+    assert (one.thumbnail.url, one.artifact.last_frame.url) == (link, link)
+    assert (one.video.url, one.artifact.video.thumbnail, one.url) == (link, link, link)
+
+
+def test_the_prompt_is_in_the_request_wherever_it_was_told() -> None:
+    assert task(prompt="cat").request == Request(prompt="cat")
+    assert task(prompt="").request is None
+    assert task(prompt="cat", request={"prompt": "dog"}).request == Request(prompt="dog")
+    assert task(prompt="cat", thumbnail="").request == Request(prompt="cat")
+
+
+MOMENT = datetime(2024, 12, 22, 13, 38, 40, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("told", "moment"),
+    [
+        ("2024-12-22T13:38:40Z", MOMENT),
+        ("2024-12-22T13:38:40.139Z", MOMENT.replace(microsecond=139_000)),
+        ("2024-12-22T13:38:40.139409Z", MOMENT.replace(microsecond=139_409)),
+        ("2024-12-22T21:38:40+08:00", MOMENT),
+        ("2024-12-22T13:38:40", MOMENT),
+        ("2024-12-22 13:38:40", MOMENT),
+        (1734874720, MOMENT),
+        ("1734874720", MOMENT),
+        (1734874720.0, MOMENT),
+        ("0001-01-01T00:00:00Z", None),
+        ("1970-01-01T00:00:00Z", None),
+        ("1970-01-02T00:00:00Z", datetime(1970, 1, 2, tzinfo=UTC)),
+        (0, None),
+        ("", None),
+        (10**30, None),
+        (True, None),
+    ],
+)
+def test_a_moment_is_aware_or_unknown(told: object, moment: datetime | None) -> None:
+    assert task(created_at=told).created_at == moment
+    inner = {"id": "a", "state": "completed", "created_at": told}
+    assert wrapped([row(data=inner)]).generation("a").created_at == moment
+    artifact = task(artifact={"created_at": told}).artifact
+    assert artifact
+    assert artifact.created_at == moment
+
+
+def test_the_row_tells_the_moment_that_the_object_inside_does_not() -> None:
+    inner = {"id": "a", "created_at": "0001-01-01T00:00:00Z"}
+    for beside in ({"created_at": 1734874720}, {"created_at": 0, "submit_time": 1734874720}):
+        told = wrapped([row(data=inner) | beside])
+        assert told.generation("a").created_at == MOMENT
 
 
 @pytest.mark.parametrize("field", ["fail_reason", "result_url"])
@@ -300,6 +419,31 @@ def test_the_videos_of_one_task_are_an_answer_about_it() -> None:
     generation = about.generation("the task")
     assert (generation.id, generation.state) == ("the task", State.COMPLETED)
     assert generation.url
+    whole = json.loads((DATA / "get-data-list.json").read_bytes())
+    assert generation.raw == whole["data"], "all videos, whichever has the link"
+
+
+def test_the_other_videos_of_a_task_stay_reachable() -> None:
+    rows = [{"id": "v1", "state": "completed", "video": {"url": "1"}}, {"id": "v2", "state": "x"}]
+    one = answer({"data": rows}).about("a").generation("a")
+    assert [video["id"] for video in one.raw] == ["v1", "v2"]
+
+
+def test_an_object_that_says_its_id_alone_is_a_task_that_runs() -> None:
+    assert answer({"id": "a"}).about("a").states == {"a": State.PROCESSING}
+    with pytest.raises(DecodeError):
+        answer({"id": "a request"}).about("a")
+
+
+def test_an_envelope_or_an_error_may_have_an_id_of_its_own() -> None:
+    envelope = {"id": "a request", "code": "success", "data": [row()]}
+    assert answer(envelope).states == {"a": State.COMPLETED}
+    assert api_error(200, {"id": "a request", "error": {"message": "no"}}).message == "no"
+
+
+def test_a_body_may_begin_with_space() -> None:
+    body = b' \n[{"id": "a", "state": "failed", "failure_reason": "no"}]'
+    assert decipher(200, {}, body).generation("a").failure_reason == "no"
 
 
 def test_a_task_of_several_videos_runs_until_the_last_is_done() -> None:
@@ -308,8 +452,11 @@ def test_a_task_of_several_videos_runs_until_the_last_is_done() -> None:
 
 
 def test_a_single_answer_about_another_task_is_a_decode_error() -> None:
-    with pytest.raises(DecodeError, match="asked about a, the relay tells of b$"):
-        answer({"id": "b", "state": "completed"}).about("a")
+    for told in (answer({"id": "b", "state": "completed"}), wrapped([row(task_id="b")])):
+        with pytest.raises(DecodeError, match="asked about a, the relay tells of b$"):
+            told.about("a")
+    with pytest.raises(DecodeError, match=r"relay tells of b \ufffd\[2J b+…$"):
+        answer({"id": "b\n\x1b[2J\x1c" + "b" * 300, "state": "completed"}).about("a")
 
 
 def test_a_task_that_was_not_asked_about_is_warned_of_once(
@@ -326,6 +473,40 @@ def test_a_task_that_was_not_asked_about_is_warned_of_once(
 def test_a_byte_order_mark_is_no_obstacle() -> None:
     assert decipher(200, {}, b"\xef\xbb\xbf" + SAMPLES[0]).states
     assert isinstance(refused(200, b"\xef\xbb\xbf<html>"), NoSuchRouteError)
+
+
+@pytest.mark.parametrize(
+    ("charset", "named"),
+    [
+        ("gbk", "gbk"),
+        ("gb18030", '"GB18030"'),
+        ("big5", "Big5"),
+        ("utf-16", "utf-16"),
+        ("utf-16-le", None),
+        ("utf-32-be", None),
+        ("utf-8", "gbk"),
+        ("utf-8", "no-such-charset"),
+        ("utf-8-sig", "latin-1"),
+    ],
+)
+def test_a_body_in_another_charset_is_read_whatever_it_says_it_is(
+    charset: str, named: str | None
+) -> None:
+    headers = {"content-TYPE": f"application/json; charset={named}"} if named else {}
+    plain = {"id": "a", "state": "failed", "failure_reason": "任務失敗"}
+    text = json.dumps(plain, ensure_ascii=False).encode(charset)
+    one = decipher(200, headers, text).generation("a")
+    assert (one.failure_reason, one.raw) == ("任務失敗", plain)
+    error = json.dumps({"error": {"message": "額度"}}, ensure_ascii=False).encode(charset)
+    assert api_error(403, error, headers).message == "額度"
+
+
+@pytest.mark.parametrize("charset", ["zlib", "hex", "undefined", "idna", "punycode", "none"])
+def test_a_charset_that_is_no_charset_of_texts_costs_what_it_hides(charset: str) -> None:
+    headers = {"Content-Type": f"application/json; charset={charset}"}
+    text = '{"id": "a", "state": "failed", "failure_reason": "è"}'.encode("latin-1")
+    one = decipher(200, headers, text).generation("a")
+    assert (one.id, one.state, one.failure_reason) == ("a", State.FAILED, "\ufffd")
 
 
 def test_a_task_with_data_of_its_own_is_no_envelope() -> None:
@@ -390,8 +571,9 @@ def test_a_long_word_is_cut_in_the_warning(caplog: pytest.LogCaptureFixture) -> 
         b'["a"]',
         b"[[]]",
         b"{}",
-        b'{"id": "a"}',
         b'{"state": "completed"}',
+        b'"null"',
+        b"'null'",
         b'{"data": "text"}',
         b'{"data": [7]}',
         b'{"ids": ["a"]}',
@@ -536,7 +718,7 @@ def test_an_error_may_come_under_200(body: object, kind: type[APIError]) -> None
     assert error.status == 200
 
 
-@pytest.mark.parametrize("error", [None, ""])
+@pytest.mark.parametrize("error", [None, "", {}, False])
 def test_an_empty_error_is_no_error(error: object) -> None:
     assert answer({"error": error, "data": [row()]}).states == {"a": State.COMPLETED}
 
@@ -688,8 +870,15 @@ plains = st.recursive(
     max_leaves=20,
 )
 texts = st.text(max_size=40)
-header_names = st.sampled_from(["Retry-After", "retry-after-ms", "Date", "Location"]) | texts
-header_values = texts | st.integers(-9, 99).map(str) | st.just(NOW)
+header_names = (
+    st.sampled_from(["Retry-After", "retry-after-ms", "Date", "Location", "Content-Type"]) | texts
+)
+charsets = ["gbk", "utf-16", "utf-7", "latin-1", "zlib", "undefined", "nonsense", "unicode_escape"]
+header_values = (
+    texts
+    | st.integers(-9, 99).map(str)
+    | st.sampled_from([NOW, *(f"application/json; charset={charset}" for charset in charsets)])
+)
 small_headers = st.dictionaries(header_names, header_values, max_size=4)
 statuses = st.just(200) | st.integers(100, 599)
 cuts = st.tuples(
@@ -723,31 +912,6 @@ def retold(draw: st.DrawFn) -> bytes:
 bodies = st.binary(max_size=60) | plains.map(lambda plain: json.dumps(plain).encode())
 
 
-def check_error(status: int, error: LumaError) -> None:
-    assert str(error)
-    if isinstance(error, APIError):
-        assert error.status == status
-        assert len(error.message.splitlines()) <= 1
-        assert len(str(error).splitlines()) == 1
-        assert len(str(error).encode()) < 2000
-        assert error.retry_after is None or error.retry_after >= 0
-
-
-def check_any_answer(status: int, headers: dict[str, str], body: bytes) -> None:
-    try:
-        told = decipher(status, headers, body)
-    except LumaError as error:
-        check_error(status, error)
-        return
-    assert 200 <= status < 300
-    for task_id, state in told.states.items():
-        generation = told.generation(task_id)
-        assert (generation.id, generation.state) == (task_id, state)
-        assert generation.url is None or generation.url
-        assert generation.created_at is None or generation.created_at.tzinfo
-        assert repr(generation)
-
-
 @settings(deadline=None, max_examples=300)
 @given(statuses, small_headers, bodies)
 @example(200, {}, b'{"id": "a", "state": "completed", "video": {"url": "\xff"}}')
@@ -758,7 +922,7 @@ def check_any_answer(status: int, headers: dict[str, str], body: bytes) -> None:
 def test_any_bytes_are_an_answer_or_an_error_of_this_tree(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    check_any_answer(status, headers, body)
+    check(status, headers, body)
 
 
 @settings(deadline=None, max_examples=200)
@@ -766,10 +930,10 @@ def test_any_bytes_are_an_answer_or_an_error_of_this_tree(
 def test_a_battered_sample_is_an_answer_or_an_error_of_this_tree(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    check_any_answer(status, headers, body)
+    check(status, headers, body)
 
 
 @settings(deadline=None, max_examples=200)
 @given(retold())
 def test_a_retold_sample_is_an_answer_or_an_error_of_this_tree(body: bytes) -> None:
-    check_any_answer(200, {}, body)
+    check(200, {}, body)

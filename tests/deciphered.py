@@ -1,0 +1,65 @@
+"""What must hold of any answer whatsoever, for the tests and the fuzzer alike."""
+
+import pickle
+from collections.abc import Mapping
+
+import msgspec
+
+from luma_async.errors import APIError, DecodeError, LumaError
+from luma_async.structs import Generation
+from luma_async.wire import Answer, decipher
+
+ASKED = "4665a07c-7641-4809-a133-10786201bb56"
+
+
+def check(status: int, headers: Mapping[str, str], body: bytes) -> Answer | LumaError:
+    """Decipher an answer, use it in every way there is, and return it or the error it means."""
+    try:
+        answer = decipher(status, headers, body)
+    except LumaError as error:
+        _check_error(status, error)
+        return error
+    assert 200 <= status < 300
+    _check_answer(answer)
+    _check_answer(answer.about_many([ASKED]))
+    try:
+        alone = answer.about(ASKED)
+    except DecodeError as error:
+        assert ASKED not in answer.states
+        _check_error(status, error)
+    else:
+        assert not alone.states or ASKED in alone.states
+        _check_answer(alone)
+    return answer
+
+
+def _check_error(status: int, error: LumaError) -> None:
+    line = str(error)
+    assert line
+    assert len(line.splitlines()) == 1
+    assert len(line.encode()) < 2000
+    assert str(pickle.loads(pickle.dumps(error))) == line
+    if isinstance(error, APIError):
+        assert error.status == status
+        assert len(error.message.splitlines()) <= 1
+        assert error.code is None or error.code
+        assert error.retry_after is None or error.retry_after >= 0
+
+
+def _check_answer(answer: Answer) -> None:
+    for task_id, state in answer.states.items():
+        generation = answer.generation(task_id)
+        assert (generation.id, generation.state) == (task_id, state)
+        assert generation.url is None or generation.url
+        _check_types(generation)
+        assert isinstance(generation.raw, dict | list)
+        assert repr(generation)
+
+
+def _check_types(generation: Generation) -> None:
+    """Every field holds what its annotation says, and the whole can be written as JSON."""
+    assert msgspec.convert(msgspec.to_builtins(generation), Generation) == generation
+    assert msgspec.json.encode(generation)
+    if generation.created_at:
+        assert generation.created_at.tzinfo
+        assert generation.created_at.year > 1
