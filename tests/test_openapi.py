@@ -1,0 +1,423 @@
+"""The document of the two calls: our requests, FakeRelay's answers and the samples keep to it."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
+from urllib.parse import quote, unquote
+
+import aiohttp
+import pytest
+from hypothesis import given, settings
+
+from luma_async import Limits, LumaSession, State, WaitTimeout, wire
+from luma_async.rows import STATES
+from luma_async.testing import FakeRelay, Reply
+from luma_async.testing.play import ENVELOPES, Envelope
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "docs" / "openapi.yaml"
+DATA = Path(__file__).parent / "data"
+GET, POST = "/luma/generations/{task_id}", "/luma/tasks"
+TASK_ID = "4665a07c-7641-4809-a133-10786201bb56"
+HOSTILE = ["a/b", "a/../b", "...", "任务", 'a"b', "%2F", "a b", "?x=1", "#", "\\", "\0", "a\r\nb"]
+SAMPLES = {path.stem: path for path in sorted(DATA.glob("*-*.json"))}
+ERRORS: list[dict[str, Any]] = json.loads((DATA / "errors.json").read_text())
+NO_PRISM = "Prism is not installed: npm install -g @stoplight/prism-cli"
+PATIENCE = 60.0
+LIMITS = Limits(max_rate=1000.0)
+Check = Callable[[Any, str, int], list[str]]
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    yaml = pytest.importorskip("yaml")
+    return yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
+
+
+def operations(document: Any) -> dict[str, Any]:
+    return {path: call for item in document["paths"].items() for path, call in [_only_call(*item)]}
+
+
+def _only_call(path: str, calls: dict[str, Any]) -> tuple[str, Any]:
+    (call,) = calls.values()
+    return path, call
+
+
+def content(document: Any, path: str, status: int) -> dict[str, Any]:
+    """Return the documented bodies by media type; KeyError if the status is not documented."""
+    responses = operations(document)[path]["responses"]
+    response = responses.get(str(status)) or responses[f"{status // 100}XX"]
+    if "$ref" in response:
+        response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
+    return dict(response["content"])
+
+
+@pytest.fixture(scope="module")
+def faults(document: Any) -> Check:
+    """Return what tells how a JSON body breaks the document; nothing if it keeps to it."""
+    jsonschema = pytest.importorskip("jsonschema_rs")
+
+    def check(body: Any, path: str, status: int) -> list[str]:
+        schema = content(document, path, status)["application/json"]["schema"]
+        whole = {**schema, "components": document["components"]}
+        validator = jsonschema.Draft202012Validator(whole, validate_formats=True)
+        return [str(fault) for fault in validator.iter_errors(body)]
+
+    return check
+
+
+# the document
+
+
+def test_the_document_has_the_two_calls_that_the_client_makes_and_no_others(document: Any) -> None:
+    requests = [wire.single("{task_id}"), wire.batch(["a"])]
+    made = {(unquote(each.path), each.method.lower(), each.body is not None) for each in requests}
+    assert made == {
+        (path, method, "requestBody" in call)
+        for path, calls in document["paths"].items()
+        for method, call in calls.items()
+    }
+
+
+def test_the_document_and_the_client_know_the_same_words_of_a_state(document: Any) -> None:
+    options = document["components"]["schemas"]["State"]["anyOf"]
+    documented = [set(option["enum"]) for option in options if "enum" in option]
+    assert documented == [{word for word, told in STATES.items() if told is s} for s in State]
+
+
+def test_the_examples_of_the_document_are_the_samples(document: Any) -> None:
+    kept = document["components"]["examples"]
+    used = [
+        content(document, path, 200)["application/json"]["examples"] for path in document["paths"]
+    ]
+    assert {name: example["value"] for name, example in kept.items()} == {
+        name: json.loads(path.read_text()) for name, path in SAMPLES.items()
+    }
+    assert [name for examples in used for name in examples] == list(kept)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_each_sample_keeps_to_the_document(faults: Check, name: str) -> None:
+    path = POST if name.startswith("tasks") else GET
+    assert faults(json.loads(SAMPLES[name].read_text()), path, 200) == []
+
+
+@pytest.mark.parametrize("path", [GET, POST])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error["name"])
+def test_each_error_keeps_to_the_document(
+    document: Any, faults: Check, error: dict[str, Any], path: str
+) -> None:
+    media_type = error["content_type"].partition(";")[0]
+    documented = content(document, path, error["status"])
+    no_relay = error["status"] == 200 and media_type == "text/html"
+    assert not media_type or (media_type in documented) is not no_relay
+    try:
+        body = json.loads(error["body"])
+    except ValueError:
+        return
+    assert faults(body, path, error["status"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "value"),
+    [
+        ("get-completed", ["id"], 5),
+        ("get-completed", ["id"], ""),
+        ("get-completed", ["state"], None),
+        ("get-completed", ["created_at"], "yesterday"),
+        ("get-completed", ["video", "width"], "1360"),
+        ("get-completed", ["artifact", "video_raw", "duration"], "5 s"),
+        ("get-completed", ["thumbnail", "palette"], "grid"),
+        ("get-wrapped-completed", ["data", "status"], "DONE"),
+        ("get-wrapped-completed", ["data", "data", "state"], 1),
+        ("get-data-list", ["data", 0, "id"], None),
+        ("tasks-completed", [0, "id"], None),
+        ("tasks-wrapped-open", ["data", 0, "id"], TASK_ID),
+        ("tasks-wrapped-open", ["data", 0, "start_time"], "0"),
+        ("tasks-wrapped-none", ["data"], {}),
+    ],
+)
+def test_a_sample_with_one_wrong_value_breaks_the_document(
+    faults: Check, name: str, where: list[str | int], value: object
+) -> None:
+    body = inner = json.loads(SAMPLES[name].read_text())
+    for step in where[:-1]:
+        inner = inner[step]
+    assert inner[where[-1]] != value
+    inner[where[-1]] = value
+    assert faults(body, POST if name.startswith("tasks") else GET, 200)
+
+
+# our requests
+
+
+@pytest.fixture(scope="module")
+def prism() -> Iterator[str]:
+    """Yield the URL of a Prism, which answers by example what keeps to the document."""
+    named = os.environ.get("PRISM")
+    local = ROOT / "node_modules" / ".bin" / "prism"
+    command = shutil.which(named or "prism") or (None if named else shutil.which(str(local)))
+    if command is None:
+        pytest.skip(f"there is no {named}, which PRISM names" if named else NO_PRISM)
+    arguments = ["mock", "-h", "127.0.0.1", "-p", "0", "--errors", str(DOCUMENT)]
+    with subprocess.Popen(
+        [command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout
+            url = _listening(process, process.stdout)
+            drain = threading.Thread(target=process.stdout.read)
+            drain.start()
+            yield url
+            _end(process)
+            drain.join()
+        finally:
+            _end(process)
+
+
+def _listening(process: subprocess.Popen[str], output: IO[str]) -> str:
+    """Read the URL out of what Prism says first; fail if it ends, or takes too long, before."""
+    timer = threading.Timer(PATIENCE, _end, [process])
+    timer.start()
+    said = ""
+    try:
+        for line in output:
+            said += line
+            if found := re.search(r"is listening on (http://[\w.]+:\d+)", line):
+                return found[1]
+    finally:
+        timer.cancel()
+    pytest.fail(f"Prism did not start within {PATIENCE:g} s:\n{said}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End Prism and all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def watched(
+    headers: dict[str, str] | None = None,
+) -> AsyncGenerator[tuple[aiohttp.ClientSession, list[tuple[str, int, str | None]]], None]:
+    """Yield an HTTP session and what it sees: method, status, and what Prism has against it."""
+    seen: list[tuple[str, int, str | None]] = []
+
+    async def see(
+        _: aiohttp.ClientSession, __: SimpleNamespace, end: aiohttp.TraceRequestEndParams
+    ) -> None:
+        violations = end.response.headers.get("sl-violations")
+        seen.append((end.method, end.response.status, violations))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(see)
+    async with aiohttp.ClientSession(trace_configs=[trace], headers=headers) as http:
+        yield http, seen
+
+
+async def test_the_single_call_keeps_to_the_document(prism: str) -> None:
+    """Prism resolves `%2E` and `%2E%2E` as a browser would, so these two ids are left out."""
+    about_any_id = {"Prefer": "example=get-data-list"}
+    async with (
+        watched(about_any_id) as (http, seen),
+        LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
+    ):
+        for task_id in HOSTILE:
+            assert (await luma.get(task_id)).id == task_id
+    assert seen == [("GET", 200, None)] * len(HOSTILE)
+
+
+async def test_the_batch_call_keeps_to_the_document(prism: str) -> None:
+    async with (
+        watched() as (http, seen),
+        LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
+    ):
+        assert list(await luma.get_many([*HOSTILE, TASK_ID, TASK_ID])) == [TASK_ID]
+    assert seen == [("POST", 200, None)]
+
+
+async def test_a_wait_keeps_to_the_document(prism: str) -> None:
+    async with (
+        watched() as (http, seen),
+        LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
+    ):
+        assert (await luma.wait_until_done(TASK_ID)).state is State.COMPLETED
+        with pytest.raises(WaitTimeout):
+            await luma.wait_until_done([TASK_ID, *HOSTILE], timeout=0)
+    assert {(status, violations) for _, status, violations in seen} == {(200, None)}
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("get-completed", State.COMPLETED),
+        ("get-pending", State.PENDING),
+        ("get-processing-short", State.PROCESSING),
+        ("get-failed", State.FAILED),
+        ("get-completed-2024-07", State.COMPLETED),
+        ("get-completed-without-link", State.COMPLETED),
+        ("get-wrapped-completed", State.COMPLETED),
+        ("get-data-list", State.COMPLETED),
+        ("tasks-completed", State.COMPLETED),
+        ("tasks-wrapped-completed", State.COMPLETED),
+        ("tasks-wrapped-open", State.PROCESSING),
+        ("tasks-wrapped-timed-out", State.FAILED),
+        ("tasks-wrapped-none", None),
+    ],
+)
+async def test_each_example_that_prism_answers_is_read(
+    prism: str, name: str, state: State | None
+) -> None:
+    async with (
+        watched({"Prefer": f"example={name}"}) as (http, seen),
+        LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
+    ):
+        if name.startswith("tasks"):
+            told = (await luma.get_many([TASK_ID, "b"])).get(TASK_ID)
+        else:
+            told = await luma.get(TASK_ID)
+    assert (told and told.state) is state
+    assert [status for _, status, _ in seen] == [200]
+
+
+SAID = {
+    "Authorization": "Bearer sk-test",
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "unsaid"),
+    [
+        ("POST", POST, b'{"ids":[]}', ""),
+        ("POST", POST, b'{"ids":[""]}', ""),
+        ("POST", POST, b'{"ids":[1]}', ""),
+        ("POST", POST, b'{"ids":["a","a"]}', ""),
+        ("POST", POST, b'{"ids":"a"}', ""),
+        ("POST", POST, b'{"ids":["a"],"model":"ray-2"}', ""),
+        ("POST", POST, b"{}", ""),
+        ("POST", POST, None, ""),
+        ("GET", "/luma/generations/a", b'{"model":"ray-2"}', ""),
+        ("GET", "/luma/generations/", None, ""),
+        ("GET", "/luma/generations/a/b", None, ""),
+        *[("GET", "/luma/generations/a", None, name) for name in SAID],
+        *[("POST", POST, b'{"ids":["a"]}', name) for name in SAID],
+    ],
+)
+async def test_a_broken_request_is_refused_by_prism(
+    prism: str, method: str, path: str, body: bytes | None, unsaid: str
+) -> None:
+    headers = {name: value for name, value in SAID.items() if name != unsaid}
+    async with (
+        aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as http,
+        http.request(method, prism + path, data=body, headers=headers) as response,
+    ):
+        assert 400 <= response.status < 500
+
+
+# the relay of the tests
+
+
+@pytest.fixture(scope="module")
+def calls() -> list[Any]:
+    """Return both calls as schemathesis reads them, the single one first."""
+    schemathesis = pytest.importorskip("schemathesis")
+    schema = schemathesis.openapi.from_path(str(DOCUMENT))
+    return [schema[GET]["GET"], schema[POST]["POST"]]
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+async def test_answers_about_tasks_that_are_there_keep_to_the_document(
+    calls: list[Any], envelope: Envelope
+) -> None:
+    get, post = calls
+    async with FakeRelay(envelope=envelope) as relay:
+        for task_id in HOSTILE:
+            relay.add(task_id)
+        relay.add(ends="failed")
+        relay.add(ends="never")
+        relay.add(link_after=1000.0)
+        for _ in range(3):
+            relay.add(queued=1000.0, duration=2000.0)
+        ids = list(relay.tasks)
+        for task_id in ids:
+            await _try(relay, get.Case(path_parameters={"task_id": quote(task_id, safe="")}))
+        await _try(relay, post.Case(body={"ids": ids}, media_type="application/json"))
+    assert [asked.ids for asked in relay.log] == [*[(each,) for each in ids], tuple(ids)]
+    assert {asked.status for asked in relay.log} == {200}
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+async def test_answers_to_whatever_is_asked_keep_to_the_document(
+    calls: list[Any], envelope: Envelope
+) -> None:
+    async with FakeRelay(envelope=envelope) as relay:
+        relay.add(TASK_ID)
+        for call in calls:
+            await asyncio.to_thread(_attack, relay, call)
+    found = {(asked.method, asked.status) for asked in relay.log}
+    assert found >= {(method, status) for method in ("GET", "POST") for status in (200, 400, 401)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Reply(200, b'{"id":5,"state":"completed"}'),
+        Reply(200, b'{"code":"success","message":"","data":[{"id":1}]}'),
+        Reply(200, b"<html>", {"Content-Type": "text/html"}),
+        Reply(200, b"[]", {}),
+        Reply(418, b'{"error":{"message":"I am a teapot"}}'),
+        Reply(400, b'{"oops":1}'),
+    ],
+    ids=lambda wrong: f"{wrong.status} {wrong.body.decode()}",
+)
+async def test_a_wrong_answer_is_found(calls: list[Any], relay: FakeRelay, wrong: Reply) -> None:
+    relay.reply(wrong)
+    with pytest.raises(BaseExceptionGroup):
+        await _try(relay, calls[1].Case(body={"ids": ["a"]}, media_type="application/json"))
+
+
+async def _try(relay: FakeRelay, case: Any) -> None:
+    await asyncio.to_thread(_ask, relay, case)
+
+
+def _attack(relay: FakeRelay, call: Any) -> None:
+    """Send what the document allows, and what it forbids, and check each answer."""
+    for mode in pytest.importorskip("schemathesis").GenerationMode:
+
+        @settings(max_examples=50, derandomize=True, deadline=None, database=None)
+        @given(case=call.as_strategy(generation_mode=mode))
+        def attack(case: Any) -> None:
+            _ask(relay, case)
+
+        attack()
+
+
+def _ask(relay: FakeRelay, case: Any) -> None:
+    """Ask, and raise where the answer breaks the document."""
+    checks = pytest.importorskip("schemathesis.specs.openapi.checks")
+    case.call_and_validate(
+        base_url=relay.url,
+        headers={"Authorization": f"Bearer {relay.api_key}"},
+        checks=[
+            checks.status_code_conformance,
+            checks.content_type_conformance,
+            checks.response_headers_conformance,
+            checks.response_schema_conformance,
+        ],
+    )
