@@ -58,6 +58,7 @@ class Transport:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=(self._once,),
             )
         self._open()
         return self
@@ -121,6 +122,16 @@ class Transport:
         except LumaError as error:
             failure = error
         except Exception as error:
+            failure = TransportError(self._told(error))
+        raise failure
+
+    async def _once(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Keep aiohttp from sending a GET again by itself, unseen by the gate."""
+        try:
+            return await handler(request)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             failure = TransportError(self._told(error))
         raise failure
 

@@ -201,6 +201,28 @@ async def test_what_is_no_whole_answer_is_a_transport_error(answer: bytes) -> No
     assert caught.value.__context__ is None, "aiohttp's own error carries the key"
 
 
+async def test_a_get_that_a_dead_connection_swallowed_is_not_sent_again_unseen() -> None:
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            seen.append(await reader.readuntil(b"\r\n\r\n"))
+            if len(seen) == 2:
+                break
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(DONE), DONE))
+        writer.close()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    async with server, transport(f"http://{host}:{port}") as relay:
+        await relay.get("a")
+        with pytest.raises(TransportError, match="ServerDisconnected") as caught:
+            await relay.get("a")
+        assert len(seen) == 2
+        assert caught.value.__context__ is None, "aiohttp's own error carries the key"
+        assert (await relay.get("a")).states
+
+
 async def test_nobody_there_is_a_transport_error() -> None:
     async with transport("http://127.0.0.1:1") as relay:
         with pytest.raises(TransportError, match="Cannot connect"):
