@@ -50,7 +50,7 @@ class Asker:
             raise failure
 
     async def _batch(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
-        if self._poller.singles:
+        if self._poller.seats == 1:
             await self._singly(ids, found)
             return
         ask = partial(self._relay.get_many, ids)
@@ -62,6 +62,7 @@ class Asker:
                 raise
             self._poller.learn(verdict, len(ids))
         else:
+            self._poller.learn(None, len(ids))
             found |= {i: told.generation(i) for i in ids if i in told.states}
             return
         if verdict is Verdict.SINGLES or len(ids) == 1:

@@ -20,6 +20,8 @@ it departs:
   request's worth need not wait, and nobody waits longer than PATIENCE for a request that hangs.
 - An id whose call was spoiled is held until it may be asked again; it never takes a free seat.
 - Ids whose call was refused are suspects: they travel in halves until the bad one stands alone.
+- An id that came to stand alone goes on alone: aboard, it would have each batch refused again. Once
+  its answer makes sense it may board again; refused again, it stays alone for twice as many looks.
 
 An id is in exactly one phase, and TRANSITIONS says what moves it. An id that is taken and that
 nobody wants any more stays, orphaned, until its call returns: forgetting it earlier would ask about
@@ -36,7 +38,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from luma_async.pace import Pace
+from luma_async.pace import Pace, rest
 from luma_async.structs import Generation, State
 
 PATIENCE = 1.0
@@ -52,6 +54,7 @@ class Phase(StrEnum):
     RESTING = "resting"
     HELD = "held"
     SUSPECT = "suspect"
+    EXILED = "exiled"
 
 
 class Event(StrEnum):
@@ -63,6 +66,7 @@ class Event(StrEnum):
     REST = "rest"
     HOLD = "hold"
     SUSPECT = "suspect"
+    EXILE = "exile"
     END = "end"
 
 
@@ -73,6 +77,7 @@ TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
         Event.REST: Phase.RESTING,
         Event.HOLD: Phase.HELD,
         Event.SUSPECT: Phase.SUSPECT,
+        Event.EXILE: Phase.EXILED,
         Event.END: Phase.ABSENT,
         Event.UNWATCH: Phase.ORPHANED,
     },
@@ -80,6 +85,7 @@ TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
     Phase.RESTING: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
     Phase.HELD: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
     Phase.SUSPECT: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
+    Phase.EXILED: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
 }
 
 W = TypeVar("W")
@@ -91,6 +97,11 @@ class Told(Protocol):
     @property
     def states(self) -> Mapping[str, State]:
         """The state of each id that the answer names."""
+        ...
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds for which the relay asks to be left alone, or None."""
         ...
 
     def generation(self, task_id: str, /) -> Generation:
@@ -123,8 +134,8 @@ class _Entry(Generic[W]):
     """One open id."""
 
     __slots__ = (
-        "call", "due", "generation", "linkless", "looked", "missing", "phase", "since", "task_id",
-        "tries", "watchers",
+        "alone", "call", "due", "exiles", "generation", "linkless", "looked", "missing", "phase",
+        "since", "task_id", "tries", "watchers",
     )  # fmt: skip
 
     def __init__(self, task_id: str, now: float) -> None:
@@ -133,6 +144,7 @@ class _Entry(Generic[W]):
         self.watchers: dict[W, None] = {}
         self.since = self.due = now
         self.tries = 0
+        self.alone = self.exiles = 0
         self.call: Call[W] | None = None
         self.generation: Generation | None = None
         self.looked: float | None = None
@@ -141,6 +153,11 @@ class _Entry(Generic[W]):
 
     def move(self, event: Event) -> None:
         self.phase = TRANSITIONS[self.phase][event]
+
+    def exile(self) -> None:
+        """Let it travel alone for 1, 2, 4, … answers that make sense."""
+        self.alone = 2**self.exiles
+        self.exiles += 1
 
 
 class Call(Generic[W]):
@@ -188,6 +205,7 @@ class Book(Generic[W]):
         self._suspects: deque[list[_Entry[W]]] = deque()
         self._resting: list[tuple[float, int, _Entry[W]]] = []
         self._held: list[tuple[float, int, _Entry[W]]] = []
+        self._exiled: list[tuple[float, int, _Entry[W]]] = []
         self._order = count()
         self._dead = 0
         self._returned = False
@@ -222,7 +240,7 @@ class Book(Generic[W]):
     def watch(self, watcher: W, ids: Iterable[str], now: float) -> None:
         """Note that somebody wants these ids."""
         if not self._entries:
-            self._first_tick = now + self.phase * self.pace.rest(0.0)
+            self._first_tick = now + self.phase * rest(self.pace, 0.0)
         for task_id in ids:
             entry = self._entries.get(task_id)
             if entry is None:
@@ -252,16 +270,15 @@ class Book(Generic[W]):
         """Return when the next call departs; inf where none will."""
         return min(
             self._suspected_at(),
-            self._fresh_at(),
-            _due_at(self._held, Phase.HELD),
-            _due_at(self._resting, Phase.RESTING),
+            self._exiled_at(),
+            self._boarding_at(),
         )
 
     def take(self, now: float) -> Call[W] | None:
         """Return the next call to make, or None where nothing is due; settle or spoil it later."""
         if self.next_at() > now:
             return None
-        call = Call(self._suspected() if self._suspects else self._aboard(now), now)
+        call = Call(self._next(now), now)
         self._returned = False
         self._calls.add(call)
         return call
@@ -290,10 +307,9 @@ class Book(Generic[W]):
             if entry.phase is Phase.ORPHANED:
                 self._forget(entry)
                 continue
-            entry.move(Event.HOLD)
             entry.tries += 1
             entry.due = until
-            heappush(self._held, (until, next(self._order), entry))
+            self._put(entry, Event.HOLD, self._held)
 
     def split(self, call: Call[W]) -> None:
         """Note that a call was refused as it stands; its ids travel in halves from now on."""
@@ -321,12 +337,40 @@ class Book(Generic[W]):
     def _bury(self) -> None:
         """Drop what is dead from the heaps once it outnumbers what lives."""
         self._dead += 1
-        if self._dead > 100 + (len(self._resting) + len(self._held)) // 2:
-            self._resting = [one for one in self._resting if one[2].phase is Phase.RESTING]
-            self._held = [one for one in self._held if one[2].phase is Phase.HELD]
-            heapify(self._resting)
-            heapify(self._held)
+        if self._dead > 100 + (len(self._resting) + len(self._held) + len(self._exiled)) // 2:
+            for heap, phase in (
+                (self._resting, Phase.RESTING),
+                (self._held, Phase.HELD),
+                (self._exiled, Phase.EXILED),
+            ):
+                heap[:] = [one for one in heap if one[2].phase is phase]
+                heapify(heap)
             self._dead = 0
+
+    def _put(
+        self, entry: _Entry[W], event: Event, heap: "list[tuple[float, int, _Entry[W]]]"
+    ) -> None:
+        """Lay an id aside until its `due`; one that travels alone apart from the others."""
+        entry.move(Event.EXILE if entry.alone else event)
+        heap = self._exiled if entry.alone else heap
+        heappush(heap, (entry.due, next(self._order), entry))
+
+    def _exiled_at(self) -> float:
+        return _due_at(self._exiled, Phase.EXILED)
+
+    def _boarding_at(self) -> float:
+        return min(
+            self._fresh_at(),
+            _due_at(self._held, Phase.HELD),
+            _due_at(self._resting, Phase.RESTING),
+        )
+
+    def _next(self, now: float) -> list[_Entry[W]]:
+        if self._suspects:
+            return self._suspected()
+        if self._exiled_at() <= min(now, self._boarding_at()):
+            return [heappop(self._exiled)[2]]
+        return self._aboard(now)
 
     def _fresh_at(self) -> float:
         if not self._fresh:
@@ -348,6 +392,8 @@ class Book(Generic[W]):
         half = self._suspects.popleft()
         if len(half) > self.seats:
             self._suspects.appendleft(half[self.seats :])
+        elif len(half) == 1:
+            half[0].exile()
         return half[: self.seats]
 
     def _aboard(self, now: float) -> list[_Entry[W]]:
@@ -377,6 +423,7 @@ class Book(Generic[W]):
         unseen = None if entry.looked is None else now - entry.looked
         entry.looked = now
         entry.tries = 0
+        entry.alone = max(0, entry.alone - 1)
         entry.missing = None
         state = told.states[entry.task_id]
         known = entry.generation
@@ -412,7 +459,7 @@ class Book(Generic[W]):
         del self._entries[entry.task_id]
 
     def _rest(self, entry: _Entry[W], departed: float, now: float) -> None:
-        due = departed + self.pace.rest(departed - entry.since)
+        due = departed + rest(self.pace, departed - entry.since)
         if departed < self._first_tick:
             due = min(due, self._first_tick)
         for odd_since, grace in (
@@ -421,9 +468,8 @@ class Book(Generic[W]):
         ):
             if odd_since is not None and odd_since + grace > now:
                 due = min(due, odd_since + grace)
-        entry.move(Event.REST)
         entry.due = due
-        heappush(self._resting, (due, next(self._order), entry))
+        self._put(entry, Event.REST, self._resting)
 
 
 def _due_at(heap: "list[tuple[float, int, _Entry[W]]]", phase: Phase) -> float:

@@ -18,7 +18,12 @@ def line(text: str) -> str:
 
 
 class LumaError(Exception):
-    """The root of everything that this library raises about a relay or a wait."""
+    """The root of everything that this library raises about a relay or a wait.
+
+    `retry_after` is the seconds for which the relay asked to be left alone, or None.
+    """
+
+    retry_after: float | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         cause = self.__cause__ if isinstance(self.__cause__, LumaError) else None
@@ -39,8 +44,7 @@ class APIError(LumaError):
     """The relay answered, and the answer is an error.
 
     `status` is the HTTP status, `code` and `message` are the relay's own words (None and "" where
-    it said none), `request_id` is what the relay's operator asks for, `retry_after` is seconds to
-    keep away, or None.
+    it said none), `request_id` is what the relay's operator asks for.
     """
 
     def __init__(

@@ -20,6 +20,14 @@ class Pace(Protocol):
         ...
 
 
+def rest(pace: Pace, age: float) -> float:
+    """Return the rest that a pace gives; ValueError where it is none that anybody could take."""
+    seconds = pace.rest(age)
+    if not 0 < seconds < inf:
+        raise ValueError(f"{pace!r} rests {seconds!r} s; return a finite number above zero")
+    return seconds
+
+
 class Every(Struct, frozen=True):
     """Ask about each open id every `seconds` seconds: plain and predictable.
 

@@ -1,6 +1,5 @@
 """LumaSession: the one class that a reader meets."""
 
-import asyncio
 import os
 from collections.abc import Iterable
 from types import TracebackType
@@ -66,7 +65,6 @@ class LumaSession:
             max_body=self._limits.max_body,
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._poller: Poller | None = None
         self._closed = False
 
@@ -75,7 +73,6 @@ class LumaSession:
             raise closed()
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
-        self._loop = asyncio.get_running_loop()
         await self._transport.__aenter__()
         self._poller = Poller(
             self._transport, self._pace, self._limits, self._grace, patience=self._patience
@@ -93,8 +90,11 @@ class LumaSession:
     async def close(self) -> None:
         """End every wait and every request, and close what the session opened; twice is fine.
 
-        Waits end with WaitAborted, single calls with SessionClosed.
+        Waits end with WaitAborted, single calls with SessionClosed. RuntimeError where it is not
+        the session's own process, thread and loop.
         """
+        if self._poller is not None:
+            self._poller.check_home()
         self._closed = True
         if self._poller is not None:
             with anyio.CancelScope(shield=True):
@@ -192,6 +192,5 @@ class LumaSession:
             raise RuntimeError(
                 "the session is not entered; use `async with LumaSession(…) as luma`"
             )
-        if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError("the session belongs to another event loop; open one in each loop")
+        self._poller.check_home()
         return self._poller

@@ -8,10 +8,10 @@ pumps (`waiting`) lets the head of the line in, and is woken by `wake` when some
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 import anyio
 
+from luma_async.book import Told
 from luma_async.errors import (
     APIError,
     LumaError,
@@ -26,8 +26,6 @@ from luma_async.verdicts import Verdict, judge
 TRIES = 3
 PATIENCE = 1.0
 LONGEST_QUIET = 86_400.0
-
-T = TypeVar("T")
 
 
 def closed() -> SessionClosed:
@@ -82,6 +80,12 @@ class Turnstile:
         """Give the slot of one request back."""
         self.gate = self.gate.leave()
 
+    def obey(self, seconds: float | None) -> None:
+        """Keep the whole session away for as long as the relay asks, a day at most."""
+        if seconds:
+            quiet_until = self._loop.time() + min(seconds, LONGEST_QUIET)
+            self.gate = self.gate.rest_until(quiet_until)
+
     def succeeded(self) -> None:
         """Note that the relay answered."""
         self.gate = self.gate.succeeded()
@@ -93,17 +97,14 @@ class Turnstile:
         self.stats = self.stats.erred(throttled=isinstance(error, RateLimitedError))
 
     def keep_away(self, error: LumaError) -> None:
-        """Keep the whole session away for a while, and for what the relay asks."""
-        now = self._loop.time()
+        """Keep the whole session away for a while, the longer the more failures in a row."""
         self._quiet_because = error
         throttled = isinstance(error, RateLimitedError)
-        self.gate = self.gate.failed(now, self._dice(), throttled=throttled)
-        if isinstance(error, APIError) and error.retry_after:
-            self.gate = self.gate.rest_until(now + min(error.retry_after, LONGEST_QUIET))
+        self.gate = self.gate.failed(self._loop.time(), self._dice(), throttled=throttled)
 
     async def direct(
-        self, ask: Callable[[], Awaitable[T]], ids: int, *, many: bool, tries: int = TRIES
-    ) -> T:
+        self, ask: Callable[[], Awaitable[Told]], ids: int, *, many: bool, tries: int = TRIES
+    ) -> Told:
         """Make one direct call about `ids` ids, again after a passing fault, `tries` in all.
 
         Raises what the relay said last; where it never said a word, what went wrong instead. A try
@@ -114,12 +115,13 @@ class Turnstile:
         for _ in range(tries):
             quiet = self.gate.not_before - self._loop.time()
             if quiet > patience and (told or tries == 1):
-                told = told or self._quiet_because
+                told = told or self._quiet_because or _asked_for_quiet(quiet)
                 break
             try:
                 await self._admission(again=told is not None)
                 return await self._departed(ask, ids)
             except LumaError as error:
+                self.obey(error.retry_after)
                 final = isinstance(error, NoSuchRouteError)
                 if final or judge(error, many=many) is not Verdict.AGAIN:
                     raise
@@ -160,7 +162,7 @@ class Turnstile:
             self.leave()
             raise closed()
 
-    async def _departed(self, ask: Callable[[], Awaitable[T]], ids: int) -> T:
+    async def _departed(self, ask: Callable[[], Awaitable[Told]], ids: int) -> Told:
         self.stats = self.stats.asked(ids)
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)
@@ -171,5 +173,10 @@ class Turnstile:
                 self.leave()
                 self._wake()
             self.succeeded()
+            self.obey(answer.retry_after)
             return answer
         raise closed()
+
+
+def _asked_for_quiet(seconds: float) -> RateLimitedError:
+    return RateLimitedError(200, message="the relay asks to be left alone", retry_after=seconds)

@@ -28,6 +28,8 @@ from luma_async.errors import (
     line,
 )
 
+PATIENT_TRIES = 4
+
 
 class Verdict(StrEnum):
     """What a poll does about an error."""
@@ -40,8 +42,12 @@ class Verdict(StrEnum):
     ABORT = "stop asking: the key is refused, or the session closed"
 
 
-def judge(error: LumaError, *, many: bool) -> Verdict:
-    """Return what an error means for a poll; `many` tells the batch call from the single one."""
+def judge(error: LumaError, *, many: bool, tries: int = 1) -> Verdict:
+    """Return what an error means for a poll; `many` tells the batch call from the single one.
+
+    `tries` is how often in a row the ids brought no answer, this time included: an answer that
+    stays senseless may be so because of one task in it.
+    """
     if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError | SessionClosed):
         return Verdict.ABORT
     status = error.status if isinstance(error, APIError) else None
@@ -53,7 +59,8 @@ def judge(error: LumaError, *, many: bool) -> Verdict:
         return Verdict.SINGLES
     if status == 413:
         return Verdict.SHRINK
-    return Verdict.SPLIT if refused else Verdict.AGAIN
+    poisoned = isinstance(error, DecodeError) and tries > PATIENT_TRIES
+    return Verdict.SPLIT if refused or poisoned else Verdict.AGAIN
 
 
 _REFUSED = (400, 410, 413, 414, 422, 431)
@@ -94,7 +101,6 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
         code and line(code),
         line(_REQUEST_ID.sub("", message)),
         request_id and line(request_id),
-        retry_after=_retry_after(fields),
     )
 
 
@@ -141,10 +147,11 @@ def _said(text: str) -> tuple[str | None, str]:
     return (str(code) if isinstance(code, str | int) and code else None), message
 
 
-def _retry_after(fields: Mapping[str, str]) -> float | None:
+def retry_after(fields: Mapping[str, str]) -> float | None:
     """Return the seconds that the relay asks to keep away; None where it says none, or nonsense.
 
-    A date is read against the answer's own Date header, not against our clock.
+    A date is read against the answer's own Date header, not against our clock. The names of the
+    header `fields` are in lower case.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = fields.get(name, "").strip()

@@ -12,7 +12,9 @@ caller's task; they stand in line at the same gate and take turns with the polls
 
 import asyncio
 import logging
+import os
 import random
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -25,15 +27,14 @@ from msgspec.structs import replace
 from luma_async.book import Book, Call, Change, Grace, Told
 from luma_async.errors import LumaError, TransportError
 from luma_async.gate import Limits, Retry
-from luma_async.pace import Pace
+from luma_async.pace import Pace, rest
+from luma_async.seats import Seats
 from luma_async.stats import Stats
 from luma_async.structs import Generation, State
 from luma_async.turnstile import Turnstile, closed
-from luma_async.verdicts import Verdict, judge
+from luma_async.verdicts import PATIENT_TRIES, Verdict, judge
 
 logger = logging.getLogger("luma_async")
-
-PATIENT_TRIES = 4
 
 
 class Relay(Protocol):
@@ -69,6 +70,7 @@ class _Nothing:
     """The answer of a relay that does not know the id."""
 
     states: Mapping[str, State] = MappingProxyType({})
+    retry_after: float | None = None
 
     def generation(self, task_id: str) -> Generation:
         raise KeyError(task_id)
@@ -88,13 +90,14 @@ class Poller:
         dice: Callable[[], float] = random.random,
     ) -> None:
         self.turnstile = Turnstile(limits, patience=patience, dice=dice, wake=self._pump_soon)
-        self.singles = False
         self._relay = relay
         self._pace = pace
         self._dice = dice
         self._loop = asyncio.get_running_loop()
+        self._home = os.getpid(), threading.get_ident()
         self._context = copy_context()
         self._book: Book[Watcher] = Book(pace, limits.max_batch, grace, phase=0.5 + dice() / 2)
+        self._seats = Seats(limits.max_batch)
         self._retry = Retry()
         self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
         self._polls_turn = False
@@ -105,10 +108,23 @@ class Poller:
     def __repr__(self) -> str:
         return f"<Poller: {self._book!r}, {self.turnstile.gate.in_flight} requests in flight>"
 
+    def check_home(self) -> None:
+        """Raise a RuntimeError where this is not the process, thread and loop it was opened in."""
+        process, thread = self._home
+        if os.getpid() != process:
+            raise RuntimeError("the session was opened before a fork; open one in each process")
+        if threading.get_ident() != thread:
+            raise RuntimeError(
+                "the session lives in another thread; hand the call to its loop by "
+                "asyncio.run_coroutine_threadsafe"
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("the session belongs to another event loop; open one in each loop")
+
     @property
     def seats(self) -> int:
-        """How many ids a request may ask about, as the relay has taught."""
-        return self._book.seats
+        """How many ids a request may ask about now, as the relay has taught."""
+        return self._seats.at(self._loop.time())
 
     def snapshot(self) -> Stats:
         """Return the stats, with what is open as of now."""
@@ -146,14 +162,16 @@ class Poller:
             watcher.abort(cause)
             self.unwatch(watcher, watcher.asked)
 
-    def learn(self, verdict: Verdict, ids: int) -> None:
-        """Remember for the session what a refused batch of `ids` ids says of the relay."""
+    def learn(self, verdict: Verdict | None, ids: int) -> None:
+        """Remember what became of a batch of `ids` ids; None means that it was answered."""
+        if verdict is None and ids > 1:
+            self._seats = self._seats.proven()
         if verdict is Verdict.SHRINK:
-            self._book.seats = min(self._book.seats, (ids + 1) // 2)
-        elif verdict is Verdict.SINGLES and not self.singles:
-            logger.warning("the relay has no batch call; asking for one id at a time")
-            self.singles = True
-            self._book.seats = 1
+            self._seats = self._seats.shrunk(ids)
+        elif verdict is Verdict.SINGLES:
+            if self.seats > 1:
+                logger.warning("the relay has no batch call; asking for one id at a time for now")
+            self._seats = self._seats.singly(self._loop.time())
 
     async def close(self) -> None:
         """End every wait and every request."""
@@ -177,6 +195,7 @@ class Poller:
     def _pump(self) -> None:
         self._rest()
         now = self._loop.time()
+        self._book.seats = self._seats.at(now)
         while self.turnstile.gate.opens_at() <= now and self._admit(now):
             pass
         wanted = -inf if self.turnstile.has_line() else self._book.next_at()
@@ -236,6 +255,8 @@ class Poller:
 
     def _answered(self, call: Call[Watcher], told: Told) -> None:
         self.turnstile.succeeded()
+        self.turnstile.obey(told.retry_after)
+        self.learn(None, len(call.entries))
         for change in self._book.settle(call, told, self._loop.time()):
             if change.ended:
                 state = change.generation.state if change.generation else None
@@ -247,7 +268,8 @@ class Poller:
         if not isinstance(error, LumaError):
             logger.error("a poll failed in a way that nobody foresaw", exc_info=error)
             error = TransportError(f"{type(error).__name__}: {error}")
-        verdict = judge(error, many=len(call.entries) > 1)
+        self.turnstile.obey(error.retry_after)
+        verdict = judge(error, many=len(call.entries) > 1, tries=call.tries)
         if verdict is Verdict.ABSENT:
             self._answered(call, _Nothing())
             return
@@ -260,6 +282,7 @@ class Poller:
             case Verdict.SINGLES:
                 self._book.spoil(call, self._loop.time())
             case Verdict.SHRINK | Verdict.SPLIT:
+                self.turnstile.keep_away(error)
                 self._book.split(call)
             case _:
                 self._again(call, error)
@@ -269,5 +292,5 @@ class Poller:
         self.turnstile.keep_away(error)
         wait = self._retry.delay(call.tries, self._dice())
         if call.tries > PATIENT_TRIES:
-            wait = max(wait, self._pace.rest(0.0))
+            wait = max(wait, rest(self._pace, 0.0))
         self._book.spoil(call, self._loop.time() + wait)

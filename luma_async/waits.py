@@ -1,6 +1,7 @@
 """One caller's wait: what it asked for, what it has been told, and how it ends."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -81,6 +82,10 @@ class Wait:
         if self._wants is not News.NOTHING and self._deadline < inf:
             loop = asyncio.get_running_loop()
             self._expiry = loop.call_at(self._deadline, self._lapse)
+
+    def check_home(self) -> None:
+        """Raise a RuntimeError where this is not the session's process, thread and loop."""
+        self._poller.check_home()
 
     def pause(self) -> None:
         """Leave soon, unless somebody asks what has been `told` before."""
@@ -240,11 +245,13 @@ class Reader(AsyncIterator[Generation]):
         self._begun = False
         self._over = False
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Generation:
+        self._wait.check_home()
         if self._over:
             raise StopAsyncIteration
         if not self._begun:
@@ -265,6 +272,7 @@ class Reader(AsyncIterator[Generation]):
 
     async def aclose(self) -> None:
         """Leave the wait; reading on ends at once."""
+        self._wait.check_home()
         self._over = True
         if self._begun:
             self._wait.stop()
@@ -281,6 +289,6 @@ class Reader(AsyncIterator[Generation]):
         await self.aclose()
 
     def __del__(self) -> None:
-        if self._begun and not self._over:
+        if self._begun and not self._over and os.getpid() == self._process:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wait.stop)

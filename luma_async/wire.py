@@ -19,11 +19,11 @@ from urllib.parse import quote
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from luma_async.errors import DecodeError, line
+from luma_async.errors import DecodeError, LumaError, line
 from luma_async.lenient import cleaned, in_utf8, salvaged
 from luma_async.rows import Named, Row
 from luma_async.structs import Generation, State
-from luma_async.verdicts import refusal, senseless
+from luma_async.verdicts import refusal, retry_after, senseless
 
 logger = logging.getLogger("luma_async")
 
@@ -81,8 +81,11 @@ class Answer:
 
     `text` is the JSON that the rows were read from: an array or one object, `enveloped` where it is
     the `data` of another. `items` says that the rows may be the videos of one task rather than
-    tasks. ValueError where there are rows, and none of them is a task.
+    tasks. `retry_after` is the seconds for which the relay asks to be left alone, or None.
+    ValueError where there are rows, and none of them is a task.
     """
+
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -153,7 +156,16 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     host has no such call; DecodeError where the answer makes no sense.
     """
     fields = {name.lower(): value for name, value in headers.items()}
-    body = in_utf8(body, fields.get("content-type", ""))
+    try:
+        answer = _answer(status, fields, in_utf8(body, fields.get("content-type", "")))
+    except LumaError as error:
+        error.retry_after = retry_after(fields)
+        raise
+    answer.retry_after = retry_after(fields)
+    return answer
+
+
+def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Answer:
     if not 200 <= status < 300:
         raise refusal(status, fields, body)
     with suppress(ValueError, RecursionError):

@@ -15,6 +15,8 @@ def generation(task_id: str, state: State = State.COMPLETED, url: str | None = L
 class Told:
     """An answer that names these tasks in these states."""
 
+    retry_after: float | None = None
+
     def __init__(self, states: Mapping[str, State], *, url: str | None = LINK) -> None:
         self.states = states
         self.url = url

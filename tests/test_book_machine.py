@@ -32,6 +32,8 @@ class BookMachine(RuleBasedStateMachine):
         self.due: dict[str, float] = {}
         self.held: set[str] = set()
         self.suspects: list[list[str]] = []
+        self.alone: dict[str, int] = {}
+        self.exiles: dict[str, int] = {}
         self.under_way: dict[Call[str], list[str]] = {}
 
     @rule(watcher=watchers, ids=some_ids)
@@ -70,7 +72,8 @@ class BookMachine(RuleBasedStateMachine):
         assert not any(self.asked(task_id) for task_id in ids), "stingy: asked once at a time"
         assert all(self.wanted.get(task_id) for task_id in ids), "forgetful"
         if self.suspects:
-            assert ids == self.suspects.pop(0), "suspects travel alone"
+            assert ids == self.suspects.pop(0), "suspects travel apart"
+            self.exile(*ids)
         else:
             self.check_fair(ids)
         self.under_way[call] = ids
@@ -87,6 +90,8 @@ class BookMachine(RuleBasedStateMachine):
         changes = self.book.settle(call, Told(told | stranger), self.now)
         self.check_told(ids, told, changes)
         for task_id in ids:
+            if task_id in told:
+                self.alone[task_id] = max(0, self.alone.get(task_id, 0) - 1)
             if told.get(task_id, State.PENDING).is_done:
                 self.end(task_id)
             elif self.wanted.get(task_id):
@@ -131,13 +136,27 @@ class BookMachine(RuleBasedStateMachine):
         else:
             assert self.book.next_at() == soonest
 
+    def exile(self, task_id: str, *others: str) -> None:
+        if not others:
+            self.alone[task_id] = 2 ** self.exiles.get(task_id, 0)
+            self.exiles[task_id] = self.exiles.get(task_id, 0) + 1
+
     def check_fair(self, ids: list[str]) -> None:
+        alone = {i: due for i, due in self.due.items() if self.alone.get(i)}
+        if ids[0] in alone:
+            assert len(ids) == 1, "who stood alone goes on alone"
+            assert alone[ids[0]] <= self.now
+            assert alone[ids[0]] == min(alone.values()), "fair among those that travel alone"
+            return
+        assert not any(i in alone for i in ids), "who stood alone goes on alone"
+        first = min(self.due[i] for i in ids)
+        assert all(due > min(first, self.now) for due in alone.values()), "fair to who is alone"
         assert not any(i in self.held and self.due[i] > self.now for i in ids), "held until due"
         latest = max(self.due[i] for i in ids)
         waiting = {
             i: due
             for i, due in self.due.items()
-            if i not in ids and not (i in self.held and due > self.now)
+            if i not in ids and i not in alone and not (i in self.held and due > self.now)
         }
         if len(ids) < SEATS:
             assert not waiting, "a free seat is taken by whoever waits"
@@ -178,6 +197,8 @@ class BookMachine(RuleBasedStateMachine):
         self.wanted.pop(task_id, None)
         self.due.pop(task_id, None)
         self.held.discard(task_id)
+        self.alone.pop(task_id, None)
+        self.exiles.pop(task_id, None)
         self.suspects = [[i for i in half if i != task_id] for half in self.suspects]
         self.suspects = [half for half in self.suspects if half]
 

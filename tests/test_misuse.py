@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import os
 import re
-from collections.abc import Awaitable, Callable
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from math import inf, nan
 from typing import Any
 
@@ -23,6 +26,10 @@ def _call(name: str) -> Callable[[LumaSession, Any], Any]:
         return anext(result) if name in ("as_completed", "watch") else result
 
     return call
+
+
+async def _close(luma: LumaSession, _: Any) -> None:
+    await luma.close()
 
 
 NAMES = ["get", "get_many", "wait_until_done", "as_completed", "watch"]
@@ -192,12 +199,79 @@ async def test_entering_twice_is_a_runtime_error(luma: LumaSession) -> None:
         await luma.__aenter__()
 
 
-async def test_another_loop_is_told_so(luma: LumaSession) -> None:
-    async def use() -> None:
+def test_another_loop_is_told_so() -> None:
+    luma = LumaSession(URL, api_key=KEY)
+    with asyncio.Runner() as home, asyncio.Runner() as elsewhere:
+        home.run(luma.__aenter__())
+        for call in CALLS:
+            with pytest.raises(RuntimeError, match="open one in each loop$"):
+                elsewhere.run(_use(call, luma))
         with pytest.raises(RuntimeError, match="open one in each loop$"):
-            await luma.get("a")
+            elsewhere.run(luma.close())
+        home.run(luma.close())
 
-    await asyncio.to_thread(asyncio.run, use())
+
+@pytest.mark.parametrize("call", [*CALLS, _close], ids=[*NAMES, "close"])
+async def test_another_thread_is_told_so(luma: LumaSession, call: Callable[..., Any]) -> None:
+    with pytest.raises(RuntimeError, match="asyncio.run_coroutine_threadsafe$"):
+        await asyncio.to_thread(asyncio.run, _use(call, luma))
+
+
+async def test_a_reader_is_not_handed_to_another_thread(luma: LumaSession) -> None:
+    reader = luma.watch("a")
+    for step in (reader.__anext__, reader.aclose):
+        with pytest.raises(RuntimeError, match="asyncio.run_coroutine_threadsafe$"):
+            await asyncio.to_thread(asyncio.run, _awaited(step))
+
+
+async def test_a_call_is_handed_over_from_another_thread(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    task_id, loop = relay.add(), asyncio.get_running_loop()
+
+    def elsewhere() -> bool:
+        return asyncio.run_coroutine_threadsafe(luma.get(task_id), loop).result(10).is_done
+
+    assert await asyncio.to_thread(elsewhere)
+
+
+@pytest.mark.parametrize("call", [*CALLS, _close], ids=[*NAMES, "close"])
+async def test_a_forked_child_is_told_so_and_harms_nothing(
+    relay: FakeRelay, call: Callable[..., Any]
+) -> None:
+    async with LumaSession(relay.url, api_key=relay.api_key, pace=Every(0.05)) as luma:
+        wait = asyncio.ensure_future(luma.wait_until_done(relay.add(duration=0.1)))
+        await asyncio.sleep(0)
+        remedy = await asyncio.to_thread(_in_a_child, partial(_use, call, luma))
+        assert remedy == "open one in each process"
+        assert (await wait).is_done
+
+
+async def _use(call: Callable[..., Any], luma: LumaSession) -> None:
+    await call(luma, "a")
+
+
+async def _awaited(step: Callable[[], Awaitable[object]]) -> None:
+    await step()
+
+
+def _in_a_child(use: Callable[[], Coroutine[Any, Any, None]]) -> str:
+    """Fork, run it there in a loop of its own, and return the remedy of the error it meets."""
+    told, tell = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            asyncio.run(use())
+        except RuntimeError as error:
+            os.write(tell, str(error).partition("; ")[2].encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(tell)
+    with open(told, "rb") as said:
+        return said.read().decode()
 
 
 async def test_the_key_is_nowhere(relay: FakeRelay, caplog: pytest.LogCaptureFixture) -> None:

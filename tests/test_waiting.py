@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextvars import ContextVar
+from math import inf, nan
 from typing import Any
 
 import anyio
@@ -20,7 +21,8 @@ from luma_async import (
 from luma_async.book import Grace
 from luma_async.pace import Pace
 from luma_async.structs import State
-from luma_async.waiting import PATIENT_TRIES, Poller
+from luma_async.verdicts import PATIENT_TRIES
+from luma_async.waiting import Poller
 from luma_async.waits import News, Wait
 from tests.answers import Told
 from tests.scripted import ScriptedRelay
@@ -71,6 +73,27 @@ async def test_a_fault_in_a_pace_is_told_to_everybody_and_hangs_nobody(
     assert await wait(poller, relay, "a") == ["a"], "the next wait finds a poller that works"
     stats = poller.snapshot()
     assert (stats.open, stats.in_flight) == (0, 0)
+
+
+class Nonsense(Every, frozen=True):
+    """A pace that a user wrote, which says what nobody can wait for."""
+
+    says: float = nan
+    age: float = -1.0
+
+    def rest(self, age: float) -> float:
+        return self.says if age > self.age else self.seconds
+
+
+@pytest.mark.parametrize("says", [nan, inf, -inf, 0.0, -5.0])
+async def test_a_pace_that_says_nonsense_is_refused_by_name(says: float) -> None:
+    relay = ScriptedRelay(lambda _: State.PROCESSING)
+    with pytest.raises(ValueError, match=r"^Nonsense.* return a finite number above zero$"):
+        await wait(poller_of(relay, Nonsense(5.0, says)), relay, "a")
+    assert not relay.asked
+    with pytest.raises(WaitAborted, match="return a finite number above zero") as caught:
+        await wait(poller_of(relay, Nonsense(5.0, says, age=4.0)), relay, "a")
+    assert isinstance(caught.value.cause, ValueError)
 
 
 async def test_a_fault_while_an_answer_is_read_is_told_to_those_who_had_been_answered_too() -> None:

@@ -1,0 +1,307 @@
+"""Nothing lost: long waits beside relays that refuse, forget, stall and jump."""
+
+import asyncio
+import gc
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import pytest
+
+from luma_async import (
+    BadRequestError,
+    DecodeError,
+    Every,
+    GenerationsMissing,
+    Limits,
+    LumaError,
+    LumaSession,
+    NoSuchRouteError,
+    NotFoundError,
+    RateLimitedError,
+    RelayError,
+    WaitTimeout,
+)
+from luma_async.book import Grace
+from luma_async.pace import Pace
+from luma_async.structs import State
+from luma_async.testing import FakeRelay, Reply
+from luma_async.verdicts import PATIENT_TRIES
+from luma_async.waiting import Poller
+from luma_async.waits import News, Wait
+from tests.answers import Told
+from tests.scripted import ScriptedRelay
+
+pytestmark = pytest.mark.virtual_time
+
+IDS = [f"id {number}" for number in range(100)]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def jump(seconds: float) -> None:
+    """Let the clock go on while the loop does not run: a block, or a suspended machine."""
+    loop: Any = asyncio.get_running_loop()
+    loop._jumping.now += seconds
+
+
+async def wait(
+    relay: Any, ids: Sequence[str], timeout: float | None = None, pace: Pace = Every(5.0)
+) -> dict[str, Any]:
+    poller = Poller(relay, pace, Limits(), Grace(), patience=30.0, dice=lambda: 0.5)
+    one = Wait(poller, relay, tuple(ids), timeout, News.NOTHING)
+    try:
+        await one.begin()
+        await one.told()
+    finally:
+        one.leave()
+        await asyncio.sleep(0)
+    return one.result()
+
+
+class Refusing(ScriptedRelay):
+    """A relay whose tasks end at `ends`, and whose calls raise what `refuse` says of their ids."""
+
+    def __init__(
+        self, refuse: Callable[[tuple[str, ...]], LumaError | None], ends: float = 60.0
+    ) -> None:
+        super().__init__(lambda _: State.COMPLETED if now() >= ends else State.PROCESSING)
+        self.refuse = refuse
+        self.refused: list[float] = []
+
+    async def _ask(self, ids: Sequence[str]) -> Told:
+        told = await super()._ask(ids)
+        if error := self.refuse(tuple(ids)):
+            self.refused.append(now())
+            raise error
+        return told
+
+    def batches_with(self, task_id: str) -> int:
+        return sum(task_id in ids and len(ids) > 1 for ids in self.asked)
+
+
+class TestRefusedBatches:
+    async def test_a_bad_id_is_looked_for_once_and_asked_alone_from_then_on(self) -> None:
+        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+            if "bad" not in ids:
+                return None
+            return BadRequestError(422) if len(ids) > 1 else NotFoundError(400, "task_not_exist")
+
+        relay = Refusing(refuse)
+        with pytest.raises(GenerationsMissing) as caught:
+            await wait(relay, [*IDS[1:], "bad"])
+        assert caught.value.missing == ("bad",)
+        assert list(caught.value.done) == IDS[1:]
+        assert relay.batches_with("bad") == 6, "100, 50, 25, 12, 6, 3"
+        assert relay.asked.count(("bad",)) <= 30 / 5 + 2, "no more than once an interval"
+        assert now() < 70.0
+
+    async def test_an_id_that_only_the_single_call_knows_is_looked_for_ever_less_often(
+        self,
+    ) -> None:
+        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+            return BadRequestError(400) if "odd" in ids and len(ids) > 1 else None
+
+        relay = Refusing(refuse, ends=600.0)
+        assert list(await wait(relay, [*IDS[1:], "odd"])) == [*IDS[1:], "odd"]
+        assert relay.batches_with("odd") <= 7 * 7, "in 120 intervals"
+
+    async def test_a_proxy_that_refuses_everything_for_a_while_costs_what_it_refused(self) -> None:
+        relay = Refusing(lambda _: BadRequestError(400) if 10 < now() < 20 else None, ends=120.0)
+        assert list(await wait(relay, IDS)) == IDS
+        assert len(relay.refused) < 30, "in ten seconds"
+        late = [ids for ids in relay.asked if len(ids) == 100]
+        assert len(late) > 12, "all travel together again"
+
+    async def test_an_answer_that_one_task_makes_senseless_costs_only_that_task(self) -> None:
+        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+            return DecodeError("too deep") if "poison" in ids and now() < 900.0 else None
+
+        relay = Refusing(refuse, ends=300.0)
+        with pytest.raises(WaitTimeout) as caught:
+            await wait(relay, [*IDS[1:], "poison"], timeout=600.0)
+        assert list(caught.value.done) == IDS[1:]
+        assert list(caught.value.pending) == ["poison"]
+        assert relay.batches_with("poison") < 20
+
+    async def test_a_relay_that_makes_no_sense_at_all_is_asked_no_more_than_one_that_is_well(
+        self,
+    ) -> None:
+        relay = Refusing(lambda _: DecodeError("no task"))
+        with pytest.raises(WaitTimeout):
+            await wait(relay, IDS, timeout=600.0)
+        assert len(relay.asked) <= 600 / 5 + PATIENT_TRIES
+
+    async def test_answers_above_the_cap_are_asked_for_in_halves(self, relay: FakeRelay) -> None:
+        ids = [relay.add(duration=10.0) for _ in range(16)]
+        limits = Limits(max_body=8_000)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            assert list(await luma.wait_until_done(ids, timeout=300.0)) == ids
+
+
+class TestNoBatchCall:
+    async def test_the_batch_call_is_tried_again_after_a_minute(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=100.0) for _ in range(5)]
+        relay.reply(Reply(body=b"<!doctype html><html>"), on="tasks")
+        assert list(await luma.wait_until_done(ids)) == ids
+        first, second, *_ = [asked.at for asked in relay.log if asked.method == "POST"]
+        assert 60.0 <= second - first < 70.0
+        assert relay.requests < 5 * 60 / 5 + 20
+
+    @pytest.mark.parametrize(
+        "error", [NoSuchRouteError("a page"), NotFoundError(404), BadRequestError(405)]
+    )
+    async def test_a_relay_that_never_has_it_is_tried_ever_less_often(
+        self, error: LumaError
+    ) -> None:
+        relay = Refusing(lambda ids: error if len(ids) > 1 else None, ends=3000.0)
+        assert list(await wait(relay, IDS[:3])) == IDS[:3]
+        assert len(relay.refused) <= 6, "0, 1, 3, 7, 15, 31 minutes"
+
+
+class TestAbsence:
+    async def test_an_id_that_a_stale_replica_does_not_know_is_not_missing(self) -> None:
+        def play(_: str) -> State | None:
+            stale = 20.0 < now() < 45.0 or 50.0 < now() < 75.0
+            return None if stale else State.COMPLETED if now() > 100.0 else State.PROCESSING
+
+        ends = await wait(ScriptedRelay(play), IDS[:2])
+        assert [end.state for end in ends.values()] == [State.COMPLETED] * 2
+
+    async def test_an_outage_is_no_absence(self) -> None:
+        relay = ScriptedRelay(lambda _: State.COMPLETED if now() > 500.0 else State.PROCESSING)
+        down = Refusing(lambda _: RelayError(502) if 10.0 < now() < 400.0 else None, ends=500.0)
+        down.play = relay.play
+        assert list(await wait(down, IDS)) == IDS
+
+    async def test_answers_in_any_order_and_twice_are_told_once(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add() for _ in range(3)]
+        rows = [b'{"id":"%b","state":"failed"}' % name.encode() for name in (*ids, "stranger")]
+        relay.reply(Reply(body=b"[" + b",".join(reversed(rows + rows)) + b"]"))
+        told = [generation.id async for generation in luma.as_completed(ids)]
+        assert sorted(told) == sorted(ids)
+
+
+class TestQuiet:
+    @pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 413, 422, 429, 500, 503])
+    async def test_retry_after_is_obeyed_by_all_under_any_status(
+        self, relay: FakeRelay, luma: LumaSession, status: int
+    ) -> None:
+        relay.reply(Reply(status=status, body=b"[]", headers={"Retry-After": "40"}))
+        early = asyncio.ensure_future(luma.wait_until_done([relay.add(), relay.add()]))
+        await asyncio.sleep(1.0)
+        late = [asyncio.ensure_future(luma.wait_until_done(relay.add())) for _ in range(3)]
+        await asyncio.gather(early, *late, return_exceptions=True)
+        first, *rest = (asked.at for asked in relay.log)
+        assert min(rest) - first >= 40.0
+
+    async def test_a_success_does_not_end_the_quiet_that_another_request_met(self) -> None:
+        relay = Refusing(lambda ids: None)
+
+        async def ask(ids: Sequence[str]) -> Told:
+            throttled = len(relay.asked) == 0
+            relay.asked.append(tuple(ids))
+            times.append(now())
+            await asyncio.sleep(0.1 if throttled else 0.5)
+            if throttled:
+                error = RateLimitedError(429)
+                error.retry_after = 30.0
+                raise error
+            return Told(dict.fromkeys(ids, State.COMPLETED))
+
+        times: list[float] = []
+        relay._ask = ask  # type: ignore[method-assign]
+        await wait(relay, [f"id {number}" for number in range(300)])
+        before = [at for at in times if at < 0.2]
+        assert len(before) < len(times)
+        assert min(at for at in times if at > 0.2) >= 30.1
+
+    async def test_an_empty_look_in_a_quiet_without_an_error_says_why(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(ends="never")
+        relay.reply(
+            Reply(
+                body=b'{"id":"x","state":"failed"}'.replace(b"x", task_id.encode()),
+                headers={"Retry-After": "300", "Content-Type": "application/json"},
+            )
+        )
+        await luma.wait_until_done(task_id)
+        with pytest.raises(WaitTimeout) as caught:
+            await luma.wait_until_done(task_id, timeout=0)
+        assert isinstance(caught.value.__cause__, RateLimitedError)
+        assert relay.requests == 1
+
+
+class TestClock:
+    @pytest.mark.parametrize("seconds", [30.0, 3600.0])
+    async def test_after_a_jump_of_the_clock_there_is_one_round_and_no_burst(
+        self, relay: FakeRelay, luma: LumaSession, seconds: float
+    ) -> None:
+        ids = [relay.add(ends="never") for _ in range(500)]
+        waiting = asyncio.ensure_future(luma.wait_until_done(ids, timeout=None))
+        await asyncio.sleep(21.0)
+        jump(seconds)
+        begun = now()
+        await asyncio.sleep(4.0)
+        after = [asked for asked in relay.log if asked.at >= begun]
+        assert len(after) == 5, "each id once"
+        assert relay.busiest_second() <= 10
+        waiting.cancel()
+
+    async def test_what_was_under_way_when_the_loop_was_blocked_is_asked_again(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=20.0) for _ in range(5)]
+        waiting = asyncio.ensure_future(luma.wait_until_done(ids))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        jump(60.0)
+        assert list(await waiting) == ids
+        assert now() < 90.0
+
+
+class TestMemory:
+    async def test_a_day_of_polling_and_errors_leaves_memory_flat(self) -> None:
+        kinds = cycle([None, partial(RelayError, 502), partial(DecodeError, "no task")])
+        relay = Refusing(lambda _: make() if (make := next(kinds)) else None, ends=1e9)
+        relay.asked = Nothing()
+        relay.refused = Nothing()
+        waiting = asyncio.ensure_future(wait(relay, IDS, pace=Every(60.0)))
+        await asyncio.sleep(3600.0)
+        tracemalloc.start()
+        try:
+            sizes: list[int] = []
+            for _ in range(4):
+                await asyncio.sleep(6 * 3600.0)
+                gc.collect()
+                sizes.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+        assert not waiting.done()
+        waiting.cancel()
+        assert max(sizes[1:]) - sizes[0] < 20_000, sizes
+
+
+class Nothing(list[Any]):
+    def append(self, _: Any) -> None:
+        pass
+
+
+async def test_no_second_of_a_storm_sees_more_than_the_budget(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    ids = [relay.add(duration=30.0) for _ in range(500)]
+    relay.reply(*[Reply(status=503)] * 30, *[Reply(status=422)] * 30, *[Reply(body=b"?")] * 30)
+    assert list(await luma.wait_until_done(ids)) == ids
+    assert relay.busiest_second() <= 10
+    assert Counter(asked.status for asked in relay.log)[503] == 30

@@ -1,0 +1,45 @@
+"""What refusals teach about the batch call."""
+
+import pytest
+
+from luma_async.seats import FIRST_SPELL, LONGEST_SPELL, Seats
+
+
+def test_a_request_that_was_too_large_halves_those_that_come() -> None:
+    assert Seats(100).shrunk(100).at(0.0) == 50
+    assert Seats(100).shrunk(5).at(0.0) == 3
+    assert Seats(2).shrunk(100).at(0.0) == 2, "what was small enough stays"
+    assert Seats(100).shrunk(1).at(0.0) == 1
+
+
+def test_without_the_batch_call_ids_are_asked_singly_for_a_spell() -> None:
+    seats = Seats(100).singly(10.0)
+    assert [seats.at(at) for at in (10.0, 69.9, 70.0)] == [1, 1, 100]
+
+
+def test_each_spell_is_twice_as_long_as_the_one_before_up_to_a_cap() -> None:
+    seats, now, spells = Seats(100), 0.0, list[float]()
+    for _ in range(8):
+        seats = seats.singly(now)
+        spells.append(seats.singly_until - now)
+        now = seats.singly_until
+    assert spells == [FIRST_SPELL * factor for factor in (1, 2, 4, 8, 16, 32)] + [LONGEST_SPELL] * 2
+
+
+def test_refusals_of_requests_that_departed_together_count_once() -> None:
+    seats = Seats(100).singly(0.0)
+    assert seats.singly(0.1) == seats
+
+
+def test_a_batch_that_is_answered_makes_the_next_spell_a_short_one() -> None:
+    seats = Seats(100).singly(0.0).singly(100.0)
+    assert seats.spell == 4 * FIRST_SPELL
+    assert seats.proven().spell == FIRST_SPELL
+
+
+@pytest.mark.parametrize("refused", [1, 2, 3])
+def test_shrinking_lasts_and_spells_do_not(refused: int) -> None:
+    seats = Seats(8)
+    for _ in range(refused):
+        seats = seats.shrunk(seats.most)
+    assert seats.singly(0.0).at(1e6) == 8 // 2**refused
