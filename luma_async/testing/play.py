@@ -10,12 +10,14 @@ from typing import Literal
 import msgspec
 
 from luma_async.testing import shapes
+from luma_async.testing.faults import among_strangers
 from luma_async.testing.script import Ends, Stage, Task, seconds
 
 Envelope = Literal["bare", "wrapped"]
 
 ENVELOPES: tuple[Envelope, ...] = ("bare", "wrapped")
 _ENDS: tuple[Ends, ...] = ("completed", "failed", "never")
+_STRANGER = "5742a9e2-7c1d-4f0b-9a53-9f2f6d0c8e11"
 
 
 class Play:
@@ -115,14 +117,33 @@ class Play:
             return None
         return self._envelop(self._row(task, now))
 
-    def get_many(self, ids: Iterable[str], now: float) -> bytes:
-        """Answer the batch call: in order of submission, each task once, unknown ids left out."""
+    def get_many(self, ids: Iterable[str], now: float, *, strangers: bool = False) -> bytes:
+        """Answer the batch call: in order of submission, each task once, unknown ids left out.
+
+        With `strangers` none of that holds, and the first row is of a task of somebody else.
+        """
         tasks = (self.tasks.get(task_id) for task_id in ids)
         found = {task.number: task for task in tasks if task and task.visible_at <= now}
-        if self._wrapped and not found:
+        rows = [self._row(found[number], now) for number in sorted(found)]
+        if strangers:
+            rows = among_strangers(rows, self._row(self._stranger(now), now))
+        if self._wrapped and not rows:
             return self._envelop(b"null")
-        rows = b",".join([self._row(found[number], now) for number in sorted(found)])
-        return self._envelop(b"[" + rows + b"]")
+        return self._envelop(b"[" + b",".join(rows) + b"]")
+
+    def _stranger(self, now: float) -> Task:
+        return Task(
+            id=_STRANGER,
+            number=0,
+            created=self._unix(now),
+            submitted_at=now,
+            visible_at=now,
+            processing_at=now,
+            ends_at=now,
+            ends="completed",
+            link_after=0.0,
+            failure_reason="",
+        )
 
     def _row(self, task: Task, now: float) -> bytes:
         key = (task.number, stage := task.stage(now))

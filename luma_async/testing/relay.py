@@ -1,6 +1,7 @@
 """A relay to try things on: a real HTTP server on loopback that plays both calls from a script."""
 
 import asyncio
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
@@ -10,10 +11,19 @@ from urllib.parse import unquote
 import msgspec
 
 from luma_async.testing import shapes
+from luma_async.testing.faults import (
+    broken,
+    check_faults,
+    choose,
+    remembered,
+    spoiled,
+    status_sent,
+)
 from luma_async.testing.play import Envelope, Play
 from luma_async.testing.script import (
     Asked,
     Ends,
+    Fault,
     Reply,
     Task,
     check_key,
@@ -45,7 +55,8 @@ class FakeRelay:
     event loop, so virtual time works. An answer of the play tells what was so when its request
     arrived, and leaves `latency` seconds later. `envelope` is "bare" (task objects as the upstream
     sends them) or "wrapped" (rows of the relay's own table). Port 0 takes a free one. The ids that
-    `add` makes depend on `seed` alone. ValueError or TypeError for arguments that make no sense.
+    `add` makes depend on `seed` alone, and so do the dice that decide which requests the `faults`
+    hit. ValueError or TypeError for arguments that make no sense.
     """
 
     def __init__(
@@ -58,6 +69,7 @@ class FakeRelay:
         host: str = "127.0.0.1",
         port: int = 0,
         seed: int = 0,
+        faults: Mapping[Fault, float] | None = None,
     ) -> None:
         self.api_key = check_key(api_key)
         self._play = Play(envelope, seed)
@@ -65,6 +77,8 @@ class FakeRelay:
         self._prefix = check_prefix(path_prefix)
         self._host = host
         self._port = check_port(port)
+        self._faults = check_faults(faults)
+        self._dice = random.Random(f"faults of {seed}")  # noqa: S311 - faults that repeat
         self._scripted: list[tuple[Call | None, Reply]] = []
         self._log: list[Asked] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -122,6 +136,19 @@ class FakeRelay:
     def requests(self) -> int:
         """How many requests have arrived."""
         return len(self._log)
+
+    @property
+    def faults(self) -> Mapping[Fault, float]:
+        """The probability of each fault, rolled once for each request of the two calls.
+
+        Set it to switch faults on or off from the next request on (None: off). Scripted replies
+        are not hit. ValueError or TypeError for no fault, no probability, or more than 1 in all.
+        """
+        return MappingProxyType(self._faults)
+
+    @faults.setter
+    def faults(self, faults: Mapping[Fault, float] | None) -> None:
+        self._faults = check_faults(faults)
 
     def busiest_second(self) -> int:
         """Count the most requests that arrived within one second of the loop, end excluded."""
@@ -185,12 +212,12 @@ class FakeRelay:
     async def _answer(self, method: str, path: str, authorization: str, body: bytes) -> Reply:
         call, ids = self._read(method, path, body)
         asked = Asked(self._now(), method, path, self._play.same(ids or ()))
+        reply, asked = self._decide(call, ids, asked, authorization)
         place = len(self._log)
         self._log.append(asked)
-        reply = self._decide(call, ids, asked, authorization)
         if reply.delay:
             await asyncio.sleep(reply.delay)
-        self._log[place] = replace(asked, status=reply.status)
+        self._log[place] = replace(asked, status=status_sent(reply))
         return reply
 
     def _read(
@@ -207,27 +234,38 @@ class FakeRelay:
 
     def _decide(
         self, call: Call | None, ids: tuple[str, ...] | None, asked: Asked, authorization: str
-    ) -> Reply:
-        """Choose what answers a request: the scripted reply that is due, or else the play."""
+    ) -> tuple[Reply, Asked]:
+        """Choose what answers a request: the scripted reply that is due, or else the play.
+
+        One roll chooses the fault and is the seed of its details, so that what befalls a request
+        does not depend on what was asked before it.
+        """
         for place, (on, reply) in enumerate(self._scripted):
             if on is None or on == call:
                 del self._scripted[place]
-                return reply
+                return broken(reply, reply.breakage), replace(asked, fault=reply.breakage)
+        if call is None:
+            body = shapes.no_such_route(asked.method, asked.path)
+            return Reply(404, body, delay=self._latency), asked
+        roll = self._dice.random()
+        fault, dice = choose(self._faults, roll), random.Random(roll)  # noqa: S311
+        asked = replace(asked, fault=fault)
+        if fault == "stale" and ids:
+            ids = remembered(ids, dice) if call == "tasks" else ()
         status, body = self._perform(call, ids, asked, authorization)
-        return Reply(status, body, delay=self._latency)
+        return spoiled(Reply(status, body, delay=self._latency), fault, dice), asked
 
     def _perform(
-        self, call: Call | None, ids: tuple[str, ...] | None, asked: Asked, authorization: str
+        self, call: Call, ids: tuple[str, ...] | None, asked: Asked, authorization: str
     ) -> tuple[int, bytes]:
-        if call is None:
-            return 404, shapes.no_such_route(asked.method, asked.path)
         if authorization != f"Bearer {self.api_key}":
             return 401, shapes.BAD_KEY
         if ids is None:
             return 400, shapes.BAD_BODY
         if call == "tasks":
-            return 200, self._play.get_many(ids, asked.at)
-        found = self._play.get(ids[0], asked.at)
+            strangers = asked.fault == "strangers"
+            return 200, self._play.get_many(ids, asked.at, strangers=strangers)
+        found = self._play.get(ids[0], asked.at) if ids else None
         return (400, shapes.UNKNOWN) if found is None else (200, found)
 
     def _now(self) -> float:

@@ -3,10 +3,23 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Ends = Literal["completed", "failed", "never"]
 Stage = Literal["pending", "processing", "without link", "completed", "failed"]
+Breakage = Literal[
+    "reset",
+    "half_closed",
+    "truncated",
+    "drip",
+    "black_hole",
+    "garbage",
+    "wrong_length",
+    "gzip_bomb",
+]
+Fault = Literal[Breakage, "storm", "throttled", "latency", "not_json", "stale", "strangers"]
+
+BREAKAGES: tuple[Breakage, ...] = get_args(Breakage)
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
@@ -54,6 +67,12 @@ class Reply:
     """An answer, verbatim: status, body and headers as they go out, `delay` seconds from now.
 
     Without a Content-Type in `headers` none is sent. Content-Length, Date and Server are added.
+    `breakage` is how the answer is broken on its way: "reset" resets the connection instead,
+    "half_closed" ends the relay's side of it without a byte, "truncated" closes it after half of
+    the body, "drip" sends a byte of the body every 5 seconds, "black_hole" sends nothing ever,
+    "garbage" sends what is not HTTP, "wrong_length" says a Content-Length of half the body, and
+    "gzip_bomb" is a 200 with 16 KiB that inflate to 16 MiB of spaces instead of the body. Where a
+    body is broken, one shorter than 64 bytes is sent with spaces before it.
     ValueError or TypeError for what HTTP cannot say.
     """
 
@@ -61,6 +80,7 @@ class Reply:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=_json_headers)
     delay: float = 0.0
+    breakage: Breakage | None = None
 
     def __post_init__(self) -> None:
         if type(self.status) is not int or not 200 <= self.status <= 599:
@@ -70,6 +90,9 @@ class Reply:
         for name, value in self.headers.items():
             _check_header(name, value)
         seconds("delay", self.delay)
+        if self.breakage is not None and self.breakage not in BREAKAGES:
+            known = ", ".join(BREAKAGES)
+            raise ValueError(f"breakage is {self.breakage!r}: say None or one of {known}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +100,9 @@ class Asked:
     """One request as it arrived: `at` in seconds of the relay's loop, `path` as sent.
 
     `ids` are the task ids it asked about, in its own order and with its duplicates; empty if they
-    could not be read. `status` is what it was answered; None while it was not, or if the client
-    left before.
+    could not be read. `status` is what it was answered; None while it was not, if the client left
+    before, or if no status line was sent. `fault` is what the relay's dice or the scripted reply's
+    breakage did to it, known from its arrival on.
     """
 
     at: float
@@ -86,6 +110,7 @@ class Asked:
     path: str
     ids: tuple[str, ...]
     status: int | None = None
+    fault: Fault | None = None
 
 
 def _check_header(name: object, value: object) -> None:
