@@ -134,15 +134,15 @@ class _Entry(Generic[W]):
     """One open id."""
 
     __slots__ = (
-        "alone", "call", "due", "exiles", "generation", "linkless", "looked", "missing", "phase",
-        "since", "task_id", "tries", "watchers",
+        "alone", "call", "due", "exiles", "generation", "heard", "linkless", "looked", "missing",
+        "phase", "since", "task_id", "tries", "watchers",
     )  # fmt: skip
 
     def __init__(self, task_id: str, now: float) -> None:
         self.task_id = task_id
         self.phase = Phase.ABSENT
         self.watchers: dict[W, None] = {}
-        self.since = self.due = now
+        self.since = self.due = self.heard = now
         self.tries = 0
         self.alone = self.exiles = 0
         self.call: Call[W] | None = None
@@ -153,6 +153,14 @@ class _Entry(Generic[W]):
 
     def move(self, event: Event) -> None:
         self.phase = TRANSITIONS[self.phase][event]
+
+    def hear(self, now: float) -> None:
+        """Note an answer; the grace of an odd one does not run while requests bring none."""
+        unheard = now - self.heard if self.tries else 0.0
+        self.missing = None if self.missing is None else self.missing + unheard
+        self.linkless = None if self.linkless is None else self.linkless + unheard
+        self.heard = now
+        self.tries = 0
 
     def exile(self) -> None:
         """Let it travel alone for 1, 2, 4, … answers that make sense."""
@@ -292,6 +300,7 @@ class Book(Generic[W]):
             if entry.phase is Phase.ORPHANED:
                 self._forget(entry)
                 continue
+            entry.hear(now)
             state = states.get(entry.task_id)
             change = self._missed(entry, now) if state is None else self._found(entry, told, now)
             if change:
@@ -422,7 +431,6 @@ class Book(Generic[W]):
     def _found(self, entry: _Entry[W], told: Told, now: float) -> Change[W] | None:
         unseen = None if entry.looked is None else now - entry.looked
         entry.looked = now
-        entry.tries = 0
         entry.alone = max(0, entry.alone - 1)
         entry.missing = None
         state = told.states[entry.task_id]
@@ -439,7 +447,6 @@ class Book(Generic[W]):
         return self._change(entry, generation, ended=state.is_done, unseen=unseen)
 
     def _missed(self, entry: _Entry[W], now: float) -> Change[W] | None:
-        entry.tries = 0
         entry.missing = now if entry.missing is None else entry.missing
         if now < entry.missing + self.grace.missing:
             return None

@@ -66,6 +66,7 @@ class Gate(Struct, frozen=True):
     spaced: float = -inf
     not_before: float = -inf
     failures: int = 0
+    failed_at: float = -inf
 
     def opens_at(self) -> float:
         """Return the time from which one request may depart; inf while all slots are taken."""
@@ -86,11 +87,20 @@ class Gate(Struct, frozen=True):
         """Return the gate after an answer: the next failure counts as the first."""
         return replace(self, failures=0) if self.failures else self
 
-    def failed(self, now: float, dice: float, *, throttled: bool = False) -> "Gate":
-        """Return the gate after a failure: the whole session keeps away for a growing while."""
+    def failed(
+        self, now: float, dice: float, *, departed: float = inf, throttled: bool = False
+    ) -> "Gate":
+        """Return the gate after a failure: the whole session keeps away for a growing while.
+
+        A request that had `departed` before the last failure was known tells nothing new: one bad
+        moment counts once, however many requests were under way.
+        """
+        if departed < self.failed_at:
+            return self
         failures = self.failures + 1
         policy = self.throttled if throttled else self.retry
-        return replace(self, failures=failures).rest_until(now + policy.delay(failures, dice))
+        counted = replace(self, failures=failures, failed_at=now)
+        return counted.rest_until(now + policy.delay(failures, dice))
 
     def rest_until(self, when: float) -> "Gate":
         """Return the gate that opens no earlier than `when`, nor than it would have before."""

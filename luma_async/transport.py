@@ -20,7 +20,7 @@ from luma_async.errors import (
     line,
 )
 
-KEEPALIVE = 75.0
+KEEPALIVE = 70.0
 SHORTEST_SECRET = 6
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 

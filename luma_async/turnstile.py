@@ -92,15 +92,20 @@ class Turnstile:
         self.trouble = None
 
     def note(self, error: LumaError) -> None:
-        """Count a request that brought no answer, and remember why."""
-        self.trouble = error
+        """Count a request that brought no answer, and remember why, without the answer's bytes."""
+        self.trouble = error.with_traceback(None)
         self.stats = self.stats.erred(throttled=isinstance(error, RateLimitedError))
 
-    def keep_away(self, error: LumaError) -> None:
-        """Keep the whole session away for a while, the longer the more failures in a row."""
+    def keep_away(self, error: LumaError, departed: float) -> None:
+        """Keep the whole session away for a while, the longer the more failures in a row.
+
+        `departed` is when the request did that met the error.
+        """
         self._quiet_because = error
         throttled = isinstance(error, RateLimitedError)
-        self.gate = self.gate.failed(self._loop.time(), self._dice(), throttled=throttled)
+        self.gate = self.gate.failed(
+            self._loop.time(), self._dice(), departed=departed, throttled=throttled
+        )
 
     async def direct(
         self, ask: Callable[[], Awaitable[Told]], ids: int, *, many: bool, tries: int = TRIES
@@ -113,12 +118,14 @@ class Turnstile:
         told: LumaError | None = None
         patience = self._patience if tries > 1 else min(self._patience, PATIENCE)
         for _ in range(tries):
-            quiet = self.gate.not_before - self._loop.time()
+            departed = self._loop.time()
+            quiet = self.gate.not_before - departed
             if quiet > patience and (told or tries == 1):
                 told = told or self._quiet_because or _asked_for_quiet(quiet)
                 break
             try:
                 await self._admission(again=told is not None)
+                departed = self._loop.time()
                 return await self._departed(ask, ids)
             except LumaError as error:
                 self.obey(error.retry_after)
@@ -126,7 +133,7 @@ class Turnstile:
                 if final or judge(error, many=many) is not Verdict.AGAIN:
                     raise
                 self.note(error)
-                self.keep_away(error)
+                self.keep_away(error, departed)
                 told = error if isinstance(error, APIError) or told is None else told
         assert told is not None
         raise told

@@ -282,14 +282,14 @@ class Poller:
             case Verdict.SINGLES:
                 self._book.spoil(call, self._loop.time())
             case Verdict.SHRINK | Verdict.SPLIT:
-                self.turnstile.keep_away(error)
+                self.turnstile.keep_away(error, call.departed)
                 self._book.split(call)
             case _:
                 self._again(call, error)
 
     def _again(self, call: Call[Watcher], error: LumaError) -> None:
         """Hold a spoiled call: a few tries come early, further ones no sooner than a poll would."""
-        self.turnstile.keep_away(error)
+        self.turnstile.keep_away(error, call.departed)
         wait = self._retry.delay(call.tries, self._dice())
         if call.tries > PATIENT_TRIES:
             wait = max(wait, rest(self._pace, 0.0))

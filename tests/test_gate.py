@@ -25,6 +25,7 @@ class GateMachine(RuleBasedStateMachine):
         self.quiet_until = -inf
         self.under_way = 0
         self.failures = 0
+        self.failed_at = -inf
 
     @initialize(rate=st.integers(1, 6), slots=st.integers(1, 8), now=st.floats(0.0, 1e6))
     def start(self, rate: int, slots: int, now: float) -> None:
@@ -64,9 +65,13 @@ class GateMachine(RuleBasedStateMachine):
         self.gate = self.gate.succeeded()
         self.failures = 0
 
-    @rule(throw=dice, throttled=st.booleans())
-    def fail(self, throw: float, throttled: bool) -> None:
-        self.gate = self.gate.failed(self.now, throw, throttled=throttled)
+    @rule(throw=dice, throttled=st.booleans(), data=st.data())
+    def fail(self, throw: float, throttled: bool, data: st.DataObject) -> None:
+        departed = data.draw(st.sampled_from([*self.departures[-9:], self.now]))
+        self.gate = self.gate.failed(self.now, throw, departed=departed, throttled=throttled)
+        if departed < self.failed_at:
+            return
+        self.failed_at = self.now
         ceiling = min(20.0, (1.0 if throttled else 0.5) * 2**self.failures)
         self.failures += 1
         self.quiet_until = max(self.quiet_until, self.now + throw * ceiling)
@@ -174,6 +179,12 @@ def test_after_a_success_the_next_failure_is_the_first(throttled: bool, first: f
         gate = gate.failed(0.0, 1.0)
     gate = gate.succeeded().failed(100.0, 1.0, throttled=throttled)
     assert gate.not_before == 100.0 + first
+
+
+def test_one_bad_moment_counts_once_however_many_requests_were_under_way() -> None:
+    gate = Gate(Limits()).failed(10.0, 1.0, departed=9.0)
+    assert gate.failed(10.1, 1.0, departed=9.1) == gate
+    assert gate.failed(11.0, 1.0, departed=10.6).not_before == 12.0
 
 
 def test_a_success_does_not_cut_the_quiet_short() -> None:
