@@ -11,13 +11,21 @@ import pytest
 
 from luma_async import State
 from luma_async.book import TRANSITIONS, Phase
-from luma_async.testing import FakeRelay
+from luma_async.testing import FAULTS, FakeRelay
 
 ROOT = Path(__file__).parent.parent
 
 
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+def test_the_page_on_reliability_has_a_row_for_each_fault_and_each_share() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    told = {(row[0].strip("| "), row[1]) for row in rows if len(row) > 5}
+    assert told >= {(fault, share) for fault in (*FAULTS, "all") for share in ("5%", "30%", "60%")}
+    assert {row[5] for row in rows if len(row) > 5} == {"lost", "0"}
 
 
 def test_the_table_of_phases_is_drawn_as_it_is() -> None:

@@ -28,11 +28,13 @@ from luma_async import (
 from luma_async.book import Grace
 from luma_async.pace import Pace
 from luma_async.structs import State
-from luma_async.testing import FakeRelay, Reply
+from luma_async.testing import FAULTS, FakeRelay, Fault, Reply
 from luma_async.verdicts import PATIENT_TRIES
 from luma_async.waiting import Poller
 from luma_async.waits import News, Wait
 from tests.answers import Told
+from tests.bench.crowd import fates
+from tests.bench.faults import against
 from tests.scripted import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
@@ -175,6 +177,32 @@ class TestAbsence:
         ends = await wait(ScriptedRelay(play), IDS[:2])
         assert [end.state for end in ends.values()] == [State.COMPLETED] * 2
 
+    async def test_the_grace_does_not_run_while_requests_bring_no_answer(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=120.0), relay.add(duration=120.0)]
+        relay.reply(Reply(body=b"[]"), Reply(breakage="black_hole"), Reply(body=b"[]"))
+        assert list(await luma.wait_until_done(ids)) == ids
+
+    async def test_an_unknown_id_is_missing_in_the_end_whatever_fails_in_between(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.faults = {"storm": 0.5}
+        with pytest.raises(GenerationsMissing):
+            await luma.wait_until_done(["nobody", "knows"])
+        assert 30.0 <= now() < 300.0
+
+    async def test_a_link_is_waited_for_while_requests_bring_no_answer(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(duration=1.0, link_after=130.0)
+        waiting = asyncio.ensure_future(luma.wait_until_done(task_id))
+        await asyncio.sleep(20.0)
+        relay.faults = {"black_hole": 1.0}
+        await asyncio.sleep(90.0)
+        relay.faults = {}
+        assert (await waiting).url
+
     async def test_an_outage_is_no_absence(self) -> None:
         relay = ScriptedRelay(lambda _: State.COMPLETED if now() > 500.0 else State.PROCESSING)
         down = Refusing(lambda _: RelayError(502) if 10.0 < now() < 400.0 else None, ends=500.0)
@@ -224,6 +252,17 @@ class TestQuiet:
         before = [at for at in times if at < 0.2]
         assert len(before) < len(times)
         assert min(at for at in times if at > 0.2) >= 30.1
+
+    async def test_one_bad_moment_of_many_requests_is_one_failure(self, relay: FakeRelay) -> None:
+        relay.reply(*[Reply(status=502, delay=1.0)] * 4)
+        ids = [relay.add() for _ in range(400)]
+        limits = Limits(max_in_flight=4, max_rate=1000.0)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            waiting = asyncio.ensure_future(luma.wait_until_done(ids))
+            await asyncio.sleep(1.1)
+            assert luma.stats.errors == 4
+            assert luma.stats.quiet_for <= 0.5
+            await waiting
 
     async def test_an_empty_look_in_a_quiet_without_an_error_says_why(
         self, relay: FakeRelay, luma: LumaSession
@@ -290,6 +329,35 @@ class TestMemory:
         assert not waiting.done()
         waiting.cancel()
         assert max(sizes[1:]) - sizes[0] < 20_000, sizes
+
+    async def test_an_error_that_is_remembered_holds_no_body(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(duration=60.0)
+        relay.reply(Reply(body=b"<p>" + b" " * 2**22))
+        waiting = asyncio.ensure_future(luma.wait_until_done(task_id))
+        tracemalloc.start()
+        try:
+            await asyncio.sleep(1.0)
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert luma.stats.errors == 1
+        assert held < 2**20
+        await waiting
+
+
+class TestEveryFault:
+    @pytest.mark.parametrize("fault", FAULTS)
+    async def test_half_of_all_requests_meet_it_and_nobody_loses_anything(
+        self, fault: Fault
+    ) -> None:
+        tasks = fates(48, 5.0, 40.0)
+        run = await against(tasks, {fault: 0.5}, fault, 0.5, seed=1)
+        assert run.injected > 5
+        assert (run.tally.told, run.tally.clean) == (48, True)
+        assert run.busiest <= 10
 
 
 class Nothing(list[Any]):

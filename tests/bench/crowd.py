@@ -1,0 +1,93 @@
+"""Callers of every kind that wait for the same tasks, and the tally of what they were told."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from luma_async import LumaError, LumaSession, State
+from luma_async.testing import FakeRelay
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of one task: its seconds until the end, and the end."""
+
+    task_id: str
+    seconds: float
+    ends: Literal["completed", "failed"]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many tasks were told rightly, never, with a wrong end, and more than once."""
+
+    told: int
+    lost: int
+    wrong: int
+    twice: int
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.wrong or self.twice)
+
+
+def fates(count: int, shortest: float, longest: float, seed: int = 0) -> list[Fate]:
+    """Draw the fates of so many tasks; one in ten fails."""
+    dice = random.Random(seed)
+    return [
+        Fate(
+            f"task-{number:06}",
+            dice.uniform(shortest, longest),
+            "failed" if dice.random() < 0.1 else "completed",
+        )
+        for number in range(count)
+    ]
+
+
+def play(relay: FakeRelay, tasks: Iterable[Fate]) -> None:
+    for task in tasks:
+        relay.add(task.task_id, duration=task.seconds, ends=task.ends, queued=task.seconds / 4)
+
+
+async def wait_for_all(luma: LumaSession, tasks: Sequence[Fate]) -> Tally:
+    """Wait for all tasks: half in one call, a quarter by one call each, the rest by readers."""
+    ids = [task.task_id for task in tasks]
+    told: list[tuple[str, State]] = []
+    half, most, rest = len(ids) // 2, len(ids) * 3 // 4, len(ids) * 7 // 8
+
+    async def many(some: Sequence[str]) -> None:
+        for task_id, generation in (await luma.wait_until_done(some, timeout=None)).items():
+            told.append((task_id, generation.state))
+
+    async def one(task_id: str) -> None:
+        told.append((task_id, (await luma.wait_until_done(task_id, timeout=None)).state))
+
+    async def as_completed(some: Sequence[str]) -> None:
+        ends = luma.as_completed(some, timeout=None)
+        told.extend([(generation.id, generation.state) async for generation in ends])
+
+    async def watch(some: Sequence[str]) -> None:
+        changes = luma.watch(some, timeout=None)
+        told.extend([(one.id, one.state) async for one in changes if one.is_done])
+
+    callers = [many(ids[:half]), *map(one, ids[half:most]), as_completed(ids[most:rest])]
+    ends = await asyncio.gather(*callers, watch(ids[rest:]), return_exceptions=True)
+    for error in filter(None, ends):
+        if not isinstance(error, LumaError):
+            raise error
+        print(f"a caller was told: {error!r}")
+    return _tally(tasks, told)
+
+
+def _tally(tasks: Sequence[Fate], told: Sequence[tuple[str, State]]) -> Tally:
+    right = {task.task_id: State(task.ends) for task in tasks}
+    times = Counter(task_id for task_id, _ in told)
+    return Tally(
+        told=sum(right[task_id] is state for task_id, state in set(told)),
+        lost=sum(task_id not in times for task_id in right),
+        wrong=sum(right[task_id] is not state for task_id, state in told),
+        twice=sum(count > 1 for count in times.values()),
+    )
