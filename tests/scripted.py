@@ -1,10 +1,32 @@
-"""A relay without a socket: the two calls, and a count of what became of the requests."""
+"""Relays without a socket: the two calls, and a count of what became of the requests."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from math import inf
+from typing import TypeAlias
 
-from luma_async.structs import State
-from tests.answers import Told
+from msgspec import Struct
+
+from luma_async.errors import (
+    AuthenticationError,
+    BadRequestError,
+    DecodeError,
+    LumaError,
+    NoSuchRouteError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RelayError,
+    RequestTimeout,
+    TransportError,
+)
+from luma_async.gate import Limits
+from luma_async.structs import Generation, State
+from tests.answers import LINK, Told, generation
+
+ROUNDING = 1e-6
 
 
 class ScriptedRelay:
@@ -34,3 +56,229 @@ class ScriptedRelay:
         finally:
             self.under_way -= 1
         return Told({i: state for i in ids if (state := self.play(i))})
+
+
+class Stage(StrEnum):
+    """Where a task really stands; it only moves on."""
+
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    PROCESSING = "processing"
+    LINKLESS = "completed, without a link"
+    LINKED = "completed, with a link"
+    FAILED = "failed"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether an answer that tells this stage settles the id at once."""
+        return self in (Stage.LINKED, Stage.FAILED)
+
+    def leads_to(self, later: "Stage") -> bool:
+        order = list(Stage)
+        return order.index(self) < order.index(later) and not (
+            later is Stage.FAILED and self in (Stage.LINKLESS, Stage.LINKED)
+        )
+
+
+STATES = {
+    Stage.PENDING: State.PENDING,
+    Stage.PROCESSING: State.PROCESSING,
+    Stage.LINKLESS: State.COMPLETED,
+    Stage.LINKED: State.COMPLETED,
+    Stage.FAILED: State.FAILED,
+}
+
+
+def generation_at(task_id: str, stage: Stage) -> Generation:
+    return generation(task_id, STATES[stage], LINK if stage is Stage.LINKED else None)
+
+
+class Staged:
+    """An answer that names these tasks at these stages."""
+
+    retry_after: float | None = None
+
+    def __init__(self, stages: Mapping[str, Stage]) -> None:
+        self.states = {i: STATES[stage] for i, stage in stages.items()}
+        self._stages = stages
+
+    def generation(self, task_id: str) -> Generation:
+        return generation_at(task_id, self._stages[task_id])
+
+
+class Outcome(Struct, frozen=True):
+    """What becomes of one request, `late` seconds after it departed: a fault, or an answer.
+
+    `fault` is a key of FAULTS, `after` its Retry-After in seconds. An answer keeps silent about the
+    ids in `unsaid`; one with `strangers` begins with ids that were not asked about, as failed.
+    """
+
+    late: float = 0.1
+    fault: str = ""
+    after: float | None = None
+    unsaid: frozenset[str] = frozenset()
+    strangers: bool = False
+
+
+FAULTS: dict[str, Callable[[float | None], LumaError]] = {
+    "429": lambda after: RateLimitedError(429, retry_after=after),
+    "500": lambda after: RelayError(500, retry_after=after),
+    "502": lambda after: RelayError(502, retry_after=after),
+    "503": lambda after: RelayError(503, retry_after=after),
+    "timeout": lambda _: RequestTimeout("no answer"),
+    "reset": lambda _: TransportError("the connection was reset"),
+    "senseless": lambda _: DecodeError("a body that is no task"),
+}
+TROUBLES: dict[str, Callable[[], LumaError]] = {
+    "401": lambda: AuthenticationError(401),
+    "403": lambda: PermissionDeniedError(403),
+    "no route": lambda: NoSuchRouteError("a web page"),
+    "404": lambda: NotFoundError(404),
+    "405": lambda: BadRequestError(405),
+    "501": lambda: RelayError(501),
+}
+KEY_TROUBLES = ("401", "403")
+
+
+class Request(Struct, frozen=True, eq=False):
+    """One request that departed."""
+
+    ids: tuple[str, ...]
+    direct: bool
+    departed: float
+
+
+class Budget:
+    """Looks at each request of one session as it departs; what breaks a promise is a fault."""
+
+    def __init__(self, limits: Limits, wanted: Callable[[str], bool], faults: list[str]) -> None:
+        self.under_way: list[Request] = []
+        self.closed = False
+        self._limits = limits
+        self._wanted = wanted
+        self._faults = faults
+        self._departures: list[float] = []
+        self._quiets: list[tuple[float, float]] = []
+
+    def departs(self, request: Request) -> None:
+        now = request.departed
+        self._departures.append(now)
+        self.under_way.append(request)
+        broken = self._broken(request, now) | ({} if request.direct else self._poll(request))
+        self._faults += [f"{claim}: {request}" for claim, is_broken in broken.items() if is_broken]
+
+    def rest(self, since: float, seconds: float) -> None:
+        """Note that the relay asked for quiet."""
+        self._quiets.append((since, since + seconds - ROUNDING))
+
+    def _broken(self, request: Request, now: float) -> dict[str, bool]:
+        recent = sum(at > now - 1.0 for at in self._departures)
+        return {
+            "departed after the close": self.closed,
+            "asks about too many ids": len(request.ids) > self._limits.max_batch,
+            "asks about an id twice": len(set(request.ids)) < len(request.ids),
+            "too many under way": len(self.under_way) > self._limits.max_in_flight,
+            f"one of {recent} in a second": recent > self._limits.max_rate,
+            "in spite of a Retry-After": any(a < now < b for a, b in self._quiets),
+        }
+
+    def _poll(self, request: Request) -> dict[str, bool]:
+        polled = Counter(i for poll in self.under_way if not poll.direct for i in poll.ids)
+        return {
+            "an id is under way twice": any(polled[i] > 1 for i in request.ids),
+            "nobody wants an id": not all(map(self._wanted, request.ids)),
+        }
+
+
+Listener: TypeAlias = Callable[[Request, Mapping[str, Stage] | LumaError], None]
+
+
+class UnrulyRelay:
+    """Follows a script of outcomes, one a request, and tells the truth when it is through.
+
+    An answer is as true as it was when its request departed. Beside the script there are `troubles`
+    (key of TROUBLES, and until when), ids that are `refused` (the status of a batch that holds one,
+    the status of that one alone, 200 for the truth), and batches of more than `most` ids.
+    """
+
+    def __init__(self, ids: Iterable[str], heard: Listener) -> None:
+        self.stages = dict.fromkeys(ids, Stage.PENDING)
+        self.script: deque[Outcome] = deque()
+        self.troubles: dict[str, float] = {}
+        self.refused: dict[str, tuple[int, int]] = {}
+        self.most = inf
+        self._heard = heard
+
+    def calm_down(self) -> None:
+        self.script.clear()
+        self.troubles.clear()
+        self.refused.clear()
+        self.most = inf
+
+    async def ask(self, budget: Budget, request: Request, *, many: bool) -> Staged:
+        budget.departs(request)
+        try:
+            outcome = self.script.popleft() if self.script else Outcome()
+            answer = self._answer(request, outcome, many)
+            await asyncio.sleep(outcome.late)
+        finally:
+            budget.under_way.remove(request)
+        now = asyncio.get_running_loop().time()
+        if outcome.after is not None:
+            budget.rest(now, outcome.after)
+        unknown = not many and isinstance(answer, NotFoundError | BadRequestError)
+        self._heard(request, {} if unknown else answer)
+        if isinstance(answer, LumaError):
+            raise answer
+        return Staged(self._strangers(request) | answer if outcome.strangers else answer)
+
+    def _answer(
+        self, request: Request, outcome: Outcome, many: bool
+    ) -> dict[str, Stage] | LumaError:
+        if outcome.fault:
+            return FAULTS[outcome.fault](outcome.after)
+        if error := self._trouble(many, request.departed) or self._refusal(request.ids, many):
+            return error
+        return {
+            i: stage
+            for i in reversed(request.ids)
+            if i not in outcome.unsaid and (stage := self.stages[i]) is not Stage.UNKNOWN
+        }
+
+    def _trouble(self, many: bool, now: float) -> LumaError | None:
+        for trouble, until in self.troubles.items():
+            if now < until and (many or trouble in KEY_TROUBLES):
+                return TROUBLES[trouble]()
+        return None
+
+    def _refusal(self, ids: Sequence[str], many: bool) -> LumaError | None:
+        if many and len(ids) > self.most:
+            return BadRequestError(413)
+        for in_a_batch, alone in (self.refused[i] for i in ids if i in self.refused):
+            status = in_a_batch if many else alone
+            if status != 200:
+                return (NotFoundError if status == 404 else BadRequestError)(status)
+        return None
+
+    def _strangers(self, request: Request) -> dict[str, Stage]:
+        return {i: Stage.FAILED for i in self.stages if i not in request.ids}
+
+
+class Door:
+    """The two calls of an unruly relay, as one session makes them: its polls, or directly."""
+
+    def __init__(self, relay: UnrulyRelay, budget: Budget, *, direct: bool) -> None:
+        self._relay = relay
+        self._budget = budget
+        self._direct = direct
+
+    async def get(self, task_id: str) -> Staged:
+        return await self._ask([task_id], many=False)
+
+    async def get_many(self, ids: Sequence[str]) -> Staged:
+        return await self._ask(ids, many=True)
+
+    async def _ask(self, ids: Sequence[str], *, many: bool) -> Staged:
+        now = asyncio.get_running_loop().time()
+        request = Request(tuple(ids), self._direct, now)
+        return await self._relay.ask(self._budget, request, many=many)

@@ -1,0 +1,628 @@
+"""The promise of the whole poller, over any interleaving of callers, answers and faults.
+
+For any script of answers and faults that ends in answers, every waiter is served exactly once with
+the right end, and no second sees more requests than the budget.
+
+`python -m tests.test_poller_machine 2000` tries that many examples, others at each run.
+"""
+
+import asyncio
+import random
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from math import inf
+from typing import Any, TypeAlias, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from luma_async.asking import Asker
+from luma_async.book import PATIENCE, Change, Grace
+from luma_async.errors import (
+    AuthenticationError,
+    GenerationsMissing,
+    LumaError,
+    PermissionDeniedError,
+    SessionClosed,
+    WaitAborted,
+    WaitIncomplete,
+    WaitTimeout,
+)
+from luma_async.gate import Limits
+from luma_async.pace import Every
+from luma_async.structs import Generation, State
+from luma_async.testing import VirtualTimeLoop
+from luma_async.waiting import Poller, Watcher
+from luma_async.waits import News, Reader, Wait
+from tests.scripted import (
+    ROUNDING,
+    STATES,
+    TROUBLES,
+    Budget,
+    Door,
+    Outcome,
+    Request,
+    Stage,
+    UnrulyRelay,
+    generation_at,
+)
+
+GRACE = Grace(missing=30.0, link=60.0)
+TICK = 0.001
+LONGEST = 600.0
+IDS = [f"id-{number}" for number in range(10)]
+REFUSED_KEY = (AuthenticationError, PermissionDeniedError)
+
+Habit: TypeAlias = tuple[float | None, float]
+T = TypeVar("T")
+
+
+class HeardWait(Wait):
+    """A wait that remembers when it was told what, and that `listener` hears beside it."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        door: Door,
+        asked: tuple[str, ...],
+        timeout: float | None,
+        news: News,
+        listener: "Callable[[HeardWait, Change[Watcher]], None]",
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(poller, door, asked, timeout, news)
+        self.ends: dict[str, Change[Watcher]] = {}
+        self.ended_at: dict[str, float] = {}
+        self.left_at: set[float] = set()
+        self.looks = timeout == 0
+        self.watches = False
+        self.watched_at = inf
+        self.aborted = False
+        self.paused_at = inf
+        self._listener = listener
+        self._clock = clock
+
+    def tell(self, change: Change[Watcher]) -> None:
+        self._listener(self, change)
+        if change.ended:
+            self.ends[change.task_id] = change
+            self.ended_at[change.task_id] = self._clock()
+        super().tell(change)
+
+    def abort(self, cause: Exception) -> None:
+        self.aborted = True
+        super().abort(cause)
+
+    def leave(self) -> None:
+        self.note_leaving()
+        super().leave()
+
+    def now(self) -> float:
+        return self._clock()
+
+    def wants(self, task_id: str) -> bool:
+        return self.watches and task_id in self.asked and task_id not in self.ends
+
+    def wanted(self, task_id: str) -> bool:
+        """Whether it wants the id, or did until this very moment."""
+        now = self._clock()
+        read = now <= self.paused_at + PATIENCE + ROUNDING
+        watched = (self.watches and read) or now in self.left_at
+        return watched and task_id in self.asked and self.open_after(now, task_id)
+
+    def open_after(self, when: float, *ids: str) -> bool:
+        """Whether one of the ids, or of all, had not been told as ended before `when`."""
+        return any(self.ended_at.get(i, inf) >= when for i in ids or self.asked)
+
+    def note_leaving(self) -> None:
+        if self.watches:
+            self.watches = False
+            self.left_at.add(self._clock())
+
+
+class HeardPoller(Poller):
+    """A poller that notes at each wait whether it watches."""
+
+    def watch(self, watcher: Watcher, ids: Iterable[str]) -> None:
+        super().watch(watcher, ids)
+        if isinstance(watcher, HeardWait):
+            watcher.watches = True
+            watcher.watched_at = watcher.now()
+
+    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> None:
+        if isinstance(watcher, HeardWait):
+            watcher.note_leaving()
+        super().unwatch(watcher, ids)
+
+
+class Caller:
+    """Somebody who waits for the end, or reads with `patience` for a step and a `pause` after it.
+
+    A step that takes longer than `patience` seconds is cancelled, and tried again after the pause.
+    """
+
+    def __init__(
+        self, wait: HeardWait, news: News, timeout: float | None, habit: Habit, session: Budget
+    ) -> None:
+        self.wait = wait
+        self.news = news
+        self.timeout = timeout
+        self.patience, self.pause = habit
+        self.steady = self.patience is None and not self.pause
+        self.session = session
+        self.reader: Reader | None = None
+        self.read: list[Generation] = []
+        self.error: LumaError | None = None
+        self.left = False
+        self.begun_at = self.ended_at = 0.0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.begun_at = loop.time()
+        try:
+            await (self._await() if self.news is News.NOTHING else self._read())
+        except LumaError as error:
+            self.error = error
+        finally:
+            self.ended_at = loop.time()
+
+    async def _await(self) -> None:
+        try:
+            await self.wait.begin()
+            await self.wait.told()
+        finally:
+            self.wait.leave()
+
+    async def _read(self) -> None:
+        async with Reader(self.wait) as self.reader:
+            more = True
+            while more:
+                more = await self._step(self.reader)
+
+    async def _step(self, reader: Reader) -> bool:
+        self.wait.paused_at = inf
+        try:
+            async with asyncio.timeout(self.patience):
+                self.read.append(await anext(reader))
+        except StopAsyncIteration:
+            return False
+        except TimeoutError as error:
+            if isinstance(error, LumaError):
+                raise
+            self.wait.paused_at = asyncio.get_running_loop().time()
+        await asyncio.sleep(self.pause)
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Caller for {self.news.name} of {self.wait.asked}>"
+
+
+class Call:
+    """One direct call, and the stages at which its answer may show its tasks."""
+
+    def __init__(self, ids: list[str], alone: bool, session: Budget) -> None:
+        self.ids = ids
+        self.alone = alone
+        self.session = session
+        self.found: dict[str, Generation] = {}
+        self.error: LumaError | None = None
+        self.stages: dict[str, int] = {}
+
+    async def run(self, asker: Asker, history: Mapping[str, list[Stage]]) -> None:
+        self.stages = {i: len(stages) - 1 for i, stages in history.items()}
+        try:
+            if self.alone:
+                self.found[self.ids[0]] = await asker.one(self.ids[0])
+            else:
+                await asker.many(self.ids, self.found)
+        except LumaError as error:
+            self.error = error
+
+    def __repr__(self) -> str:
+        return f"<Call about {self.ids}>"
+
+
+stages = st.sampled_from(
+    [Stage.LINKED, Stage.FAILED, Stage.PROCESSING, Stage.LINKLESS, Stage.PENDING]
+)
+an_id = st.sampled_from(IDS)
+some_ids = st.lists(an_id, unique=True, min_size=1)
+timeouts = st.sampled_from([None, None, 0.0, 1.0, 10.0, 45.0, 100.0])
+habits = st.sampled_from([(None, 0.0), (None, 0.0), (None, 3.0), (0.7, 0.5), (2.0, 3.0)])
+newses = st.sampled_from(list(News))
+moments = st.sampled_from([0.0, 0.05, 0.1, 0.3, 1.0])
+passing = moments | st.sampled_from([2.5, 5.0, 15.0, 31.0, 60.0]) | st.floats(0.0, 60.0)
+lates = st.sampled_from([0.1, 0.0, 0.5, 2.0, 10.0]) | st.floats(0.1, 40.0)
+quiets = st.sampled_from([None, 0.5, 3.0, 20.0, 120.0])
+refusals = st.sampled_from([400, 422]), st.sampled_from([200, 400, 404, 422])
+faults = st.sampled_from(["429", "500", "502", "503"])
+outcomes = st.one_of(
+    st.builds(Outcome, late=lates, unsaid=st.frozensets(an_id), strangers=st.booleans()),
+    st.just(Outcome(unsaid=frozenset(IDS))),
+    st.just(Outcome(late=30.0, fault="timeout")),
+    st.builds(Outcome, fault=st.sampled_from(["reset", "senseless"]), late=st.just(0.0)),
+    st.builds(Outcome, fault=faults, late=lates, after=quiets),
+    st.builds(Outcome, fault=faults, late=moments, after=quiets),
+)
+
+
+class PollerMachine(RuleBasedStateMachine):
+    """Drives a poller on an unruly relay in virtual time, beside what its callers hear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualTimeLoop()
+        self.loop.set_exception_handler(self.note_unhandled)
+        self.faults: list[str] = []
+        self.reported = False
+        self.relay = UnrulyRelay(IDS, self.heard)
+        self.history: dict[str, list[Stage]] = {}
+        self.seen: dict[str, list[tuple[float, Stage]]] = {task_id: [] for task_id in IDS}
+        self.callers: dict[asyncio.Task[None], Caller] = {}
+        self.calls: dict[asyncio.Task[None], Call] = {}
+        self.cancelled: set[asyncio.Task[None]] = set()
+        self.owed: list[tuple[float, HeardWait, str | None]] = []
+        self.session: Budget
+        self.poller: HeardPoller
+        self.judged: set[asyncio.Task[None]] = set()
+
+    @initialize(
+        seats=st.sampled_from([3, 1, 2, 100]),
+        slots=st.sampled_from([4, 1, 2]),
+        rate=st.sampled_from([5.0, 2.0, 10.0]),
+        seconds=st.sampled_from([5.0, 1.0]),
+        seed=st.integers(0, 2**16),
+        begun=st.fixed_dictionaries(dict.fromkeys(IDS, st.sampled_from(list(Stage)[:4]))),
+        script=st.lists(outcomes, max_size=20),
+        waits=st.lists(st.tuples(some_ids, timeouts, newses, habits), min_size=1, max_size=4),
+    )
+    def begin(
+        self,
+        seats: int,
+        slots: int,
+        rate: float,
+        seconds: float,
+        seed: int,
+        begun: dict[str, Stage],
+        script: list[Outcome],
+        waits: list[tuple[list[str], float | None, News, Habit]],
+    ) -> None:
+        self.limits = Limits(max_batch=seats, max_in_flight=slots, max_rate=rate)
+        self.pace = Every(seconds)
+        self.dice = random.Random(seed).random
+        self.relay.stages.update(begun)
+        self.history = {task_id: [stage] for task_id, stage in begun.items()}
+        self.relay.script.extend(script)
+        self.run(self.open())
+        for wait in waits:
+            self.start(*wait)
+
+    @rule(ids=some_ids, timeout=timeouts, news=newses, habit=habits, then=passing)
+    def wait(
+        self, ids: list[str], timeout: float | None, news: News, habit: Habit, then: float
+    ) -> None:
+        self.start(ids, timeout, news, habit)
+        self.sleep(then)
+
+    @rule(ids=some_ids, alone=st.booleans(), then=passing)
+    def get(self, ids: list[str], alone: bool, then: float) -> None:
+        call = Call(ids[:1] if alone else ids, alone, self.session)
+        asker = Asker(self.poller, Door(self.relay, self.session, direct=True))
+        self.calls[self.loop.create_task(call.run(asker, self.history))] = call
+        self.sleep(then)
+
+    @rule(task_id=an_id, stage=stages, then=passing)
+    def move(self, task_id: str, stage: Stage, then: float) -> None:
+        self.move_on(task_id, stage)
+        self.sleep(then)
+
+    @rule(more=st.lists(outcomes, min_size=1, max_size=6), then=passing)
+    def script(self, more: list[Outcome], then: float) -> None:
+        self.relay.script.extend(more)
+        self.sleep(then)
+
+    @rule(
+        trouble=st.sampled_from(list(TROUBLES)),
+        seconds=passing,
+        refused=st.dictionaries(an_id, st.tuples(*refusals), max_size=2),
+        most=st.sampled_from([inf, 2, 5]),
+        then=passing,
+    )
+    def misbehave(
+        self,
+        trouble: str,
+        seconds: float,
+        refused: dict[str, tuple[int, int]],
+        most: float,
+        then: float,
+    ) -> None:
+        self.relay.troubles[trouble] = self.loop.time() + seconds
+        self.relay.refused = refused
+        self.relay.most = most
+        self.sleep(then)
+
+    @precondition(lambda self: self.under_way())
+    @rule(data=st.data(), then=passing)
+    def cancel(self, data: st.DataObject, then: float) -> None:
+        tasks = self.under_way()
+        task = tasks[data.draw(st.integers(0, len(tasks) - 1))]
+        task.cancel()
+        self.cancelled.add(task)
+        self.sleep(then)
+
+    @precondition(lambda self: self.readers())
+    @rule(data=st.data(), then=passing)
+    def leave(self, data: st.DataObject, then: float) -> None:
+        readers = self.readers()
+        caller, reader = readers[data.draw(st.integers(0, len(readers) - 1))]
+        caller.left = True
+        self.run(reader.aclose())
+        self.sleep(then)
+
+    @precondition(lambda self: len(self.under_way()) > 2)
+    @rule(then=passing)
+    def reopen(self, then: float) -> None:
+        self.run(self.close())
+        self.run(self.open())
+        self.sleep(then)
+
+    @invariant()
+    def what_is_owed_was_told_at_once(self) -> None:
+        now = self.loop.time()
+        for at, wait, task_id in [owed for owed in self.owed if owed[0] < now]:
+            told = wait.ended_at.get(task_id) == at if task_id else not wait.open_after(at + TICK)
+            self.claim(told or at in wait.left_at, f"{task_id or 'the abort'} at {at} was not told")
+        self.owed = [owed for owed in self.owed if owed[0] >= now]
+
+    @invariant()
+    def every_end_is_right(self) -> None:
+        for task in self.tasks():
+            if task.done() and task not in self.judged:
+                self.judged.add(task)
+                self.judge(task)
+
+    @invariant()
+    def every_promise_is_kept(self) -> None:
+        if self.faults and not self.reported:
+            self.reported = True
+            raise AssertionError("; ".join(self.faults))
+
+    def teardown(self) -> None:
+        try:
+            if self.history and not self.reported:
+                self.end_well()
+                self.every_promise_is_kept()
+        finally:
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+            self.run(asyncio.sleep(1.0))
+            self.loop.close()
+
+    def sleep(self, seconds: float) -> None:
+        if seconds:
+            self.run(asyncio.sleep(seconds))
+
+    def move_on(self, task_id: str, stage: Stage) -> None:
+        if self.relay.stages[task_id].leads_to(stage):
+            self.relay.stages[task_id] = stage
+            self.history[task_id].append(stage)
+
+    async def open(self) -> None:
+        self.session = Budget(self.limits, self.wanted, self.faults)
+        door = Door(self.relay, self.session, direct=False)
+        self.poller = HeardPoller(
+            door, self.pace, self.limits, GRACE, patience=30.0, dice=self.dice
+        )
+
+    async def close(self) -> None:
+        """Close the session; what it had under way is gone when that returns, but for a moment."""
+        self.session.closed = True
+        self.owe_abort()
+        await self.poller.close()
+        polls = [request for request in self.session.under_way if not request.direct]
+        self.claim(not polls, f"under way after the close: {polls}")
+        await asyncio.sleep(TICK)
+        self.claim(not self.session.under_way, f"left behind: {self.session.under_way}")
+
+    def end_well(self) -> None:
+        """Let the relay tell the truth from now on: each waiter ends, and nothing is left."""
+        self.relay.calm_down()
+        for caller in self.callers.values():
+            caller.patience, caller.pause = None, 0.0
+        for task_id in IDS:
+            if self.relay.stages[task_id] in (Stage.PENDING, Stage.PROCESSING):
+                self.move_on(task_id, Stage.LINKED)
+        until = self.loop.time() + LONGEST
+        while self.under_way() and self.loop.time() < until:
+            self.run(asyncio.sleep(1.0))
+        for task in self.under_way():
+            self.claim(False, f"not served in {LONGEST:g} s: {self.tasks()[task]}")
+        self.run(asyncio.sleep(TICK))
+        self.what_is_owed_was_told_at_once()
+        self.every_end_is_right()
+        self.check_nothing_is_left()
+        self.run(self.close())
+        self.check_nothing_is_left()
+
+    def check_nothing_is_left(self) -> None:
+        loop: Any = self.loop
+        timers = [timer for timer in loop._scheduled if not timer.cancelled()]
+        stats = self.poller.snapshot()
+        self.claim(not asyncio.all_tasks(self.loop), "a task is left")
+        self.claim(not timers, f"timers are left: {timers}")
+        self.claim((stats.open, stats.in_flight) == (0, 0), f"left open: {stats}")
+
+    def start(self, ids: list[str], timeout: float | None, news: News, habit: Habit) -> None:
+        door = Door(self.relay, self.session, direct=True)
+        wait = HeardWait(self.poller, door, tuple(ids), timeout, news, self.listen, self.loop.time)
+        caller = Caller(wait, news, timeout, habit, self.session)
+        self.callers[self.loop.create_task(caller.run())] = caller
+
+    def heard(self, request: Request, answer: Mapping[str, Stage] | LumaError) -> None:
+        """Note what a poll was told, and who is to hear of it at once."""
+        if request.direct:
+            return
+        if isinstance(answer, LumaError):
+            if isinstance(answer, REFUSED_KEY):
+                self.owe_abort()
+            return
+        for task_id in request.ids:
+            stage = answer.get(task_id, Stage.UNKNOWN)
+            self.seen[task_id].append((self.loop.time(), stage))
+            if stage.is_end:
+                self.owe(task_id)
+
+    def owe(self, task_id: str) -> None:
+        waits = [wait for wait in self.waits() if wait.wants(task_id)]
+        self.owed += [(self.loop.time(), wait, task_id) for wait in waits]
+
+    def owe_abort(self) -> None:
+        waits = [wait for wait in self.waits() if any(map(wait.wants, wait.asked))]
+        self.owed += [(self.loop.time(), wait, None) for wait in waits]
+
+    def listen(self, wait: HeardWait, change: Change[Watcher]) -> None:
+        """Judge news of one id as it is told."""
+        task_id = change.task_id
+        self.claim(task_id in wait.asked, f"{task_id} was not asked for")
+        self.claim(task_id not in wait.ends, f"{task_id} is told again after its end")
+        self.claim(wait.watches or wait.looks, f"{task_id} is told to one who has left")
+        if not change.ended:
+            return
+        if wait.looks:
+            true = [generation_at(task_id, one) for one in self.history[task_id] if one in STATES]
+            right = change.generation in true
+        else:
+            right = self.is_right(wait, task_id, change.generation)
+        self.claim(right, f"{task_id} ends wrongly: {change.generation}")
+
+    def is_right(self, wait: HeardWait, task_id: str, told: Generation | None) -> bool:
+        """Whether what polls have been told of an id makes this its end, now."""
+        seen, now = self.seen[task_id], self.loop.time()
+        known = [(at, stage) for at, stage in seen if stage is not Stage.UNKNOWN]
+        silent = [at for at, _ in seen[seen.index(known[-1]) + 1 if known else 0 :]]
+        gone = bool(silent) and now - silent[0] >= GRACE.missing - ROUNDING
+        if told is None:
+            return gone and not any(
+                at >= wait.watched_at and STATES[one].is_done for at, one in known
+            )
+        stage = known[-1][1] if known else Stage.PENDING
+        if told != generation_at(task_id, stage):
+            return False
+        linkless = next((at for at, told in known if told is Stage.LINKLESS), now)
+        late = now - linkless >= GRACE.link - ROUNDING
+        return not silent if stage.is_end else late or gone
+
+    def judge(self, task: asyncio.Task[None]) -> None:
+        """Judge how a caller or a call ended."""
+        if task.cancelled():
+            self.claim(task in self.cancelled, "cancelled by nobody")
+        elif error := task.exception():
+            self.claim(False, f"ended by {error!r}")
+        elif task in self.calls:
+            self.judge_call(self.calls[task])
+        else:
+            self.judge_caller(self.callers[task])
+
+    def judge_call(self, call: Call) -> None:
+        if isinstance(call.error, SessionClosed):
+            self.claim(call.session.closed, "a call found the session closed")
+        for task_id, found in call.found.items():
+            stages = self.history[task_id][call.stages[task_id] :]
+            true = [generation_at(task_id, stage) for stage in stages if stage in STATES]
+            self.claim(task_id in call.ids and found in true, f"{found} is not {true}")
+
+    def judge_caller(self, caller: Caller) -> None:
+        wait = caller.wait
+        ends = {i: wait.ends[i].generation for i in wait.asked if i in wait.ends}
+        done = {i: generation for i, generation in ends.items() if generation}
+        missing = tuple(i for i, generation in ends.items() if not generation)
+        pending = [i for i in wait.asked if i not in ends]
+        match caller.error:
+            case None:
+                right = caller.left or not (missing or pending)
+            case GenerationsMissing():
+                right = bool(missing) and not pending
+            case WaitAborted(cause=cause):
+                closed = isinstance(cause, SessionClosed) and caller.session.closed
+                right = wait.aborted and (closed or isinstance(cause, REFUSED_KEY))
+            case WaitTimeout():
+                right = bool(pending) and self.is_in_time(caller)
+            case _:
+                right = False
+        self.claim(right, f"a wait for {wait.asked} ended wrongly: {caller.error!r}")
+        if isinstance(error := caller.error, WaitIncomplete):
+            told = list(error.done.items()), list(error.pending), error.missing
+            self.claim(told == (list(done.items()), pending, missing), f"{error!r} lies")
+        elif not caller.left:
+            self.claim(wait.result() == done, f"a wait for {wait.asked} lies")
+        self.judge_reading(caller, set(done))
+
+    def judge_reading(self, caller: Caller, done: set[str]) -> None:
+        """Judge what a reader was handed: each change once, in order, the end of each id last."""
+        if caller.news is News.NOTHING:
+            return
+        ended = [generation.id for generation in caller.read if generation.is_done]
+        read = sorted(set(ended)) == sorted(ended) and (caller.left or set(ended) == done)
+        self.claim(read and set(ended) <= done, f"read {ended} of {done}")
+        for task_id in caller.wait.asked:
+            states = [order(one.state) for one in caller.read if one.id == task_id]
+            self.claim(states == sorted(set(states)), f"{task_id} was read as {states}")
+
+    def is_in_time(self, caller: Caller) -> bool:
+        if not caller.timeout:
+            return caller.timeout == 0
+        late = caller.ended_at - caller.begun_at - caller.timeout
+        return abs(late) < ROUNDING if caller.steady else late > -ROUNDING
+
+    def wanted(self, task_id: str) -> bool:
+        return any(wait.wanted(task_id) for wait in self.waits())
+
+    def waits(self) -> list[HeardWait]:
+        return [caller.wait for caller in self.callers.values()]
+
+    def tasks(self) -> dict[asyncio.Task[None], Caller | Call]:
+        return {**self.callers, **self.calls}
+
+    def under_way(self) -> list[asyncio.Task[None]]:
+        return [task for task in self.tasks() if not task.done()]
+
+    def readers(self) -> list[tuple[Caller, Reader]]:
+        callers = [caller for task, caller in self.callers.items() if not task.done()]
+        return [(caller, caller.reader) for caller in callers if caller.reader]
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def claim(self, holds: bool, fault: str) -> None:
+        if not holds:
+            self.faults.append(f"at {self.loop.time():g}: {fault}")
+
+    def note_unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.claim(False, f"unhandled: {context}")
+
+
+def order(state: State) -> int:
+    return [State.PENDING, State.PROCESSING].index(state) if not state.is_done else 2
+
+
+PollerMachine.TestCase.settings = settings(
+    max_examples=250, stateful_step_count=30, deadline=None, derandomize=True, print_blob=True
+)
+TestPoller = PollerMachine.TestCase
+
+
+if __name__ == "__main__":
+    run_state_machine_as_test(
+        PollerMachine,
+        settings=settings(
+            max_examples=int(sys.argv[1]), stateful_step_count=40, deadline=None, print_blob=True
+        ),
+    )
