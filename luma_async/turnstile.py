@@ -163,7 +163,7 @@ class Turnstile:
             self._line.pop(ticket, None)
             if ticket.done() and not ticket.cancelled() and not ticket.exception():
                 self.leave()
-                self._wake()
+            self._wake()
             raise
         if self._closed:
             self.leave()

@@ -18,6 +18,7 @@ from luma_async import (
     RelayError,
     WaitAborted,
 )
+from luma_async.asking import Asker
 from luma_async.book import Grace
 from luma_async.pace import Pace
 from luma_async.structs import State
@@ -234,6 +235,16 @@ async def test_the_last_waiter_who_leaves_takes_the_timer_along() -> None:
     poller = poller_of(relay)
     with anyio.move_on_after(2.0):
         await wait(poller, relay, "a")
+    assert not timers()
+
+
+async def test_the_last_direct_call_that_is_cancelled_takes_the_timer_along() -> None:
+    relay = ScriptedRelay(done)
+    poller = poller_of(relay)
+    poller.turnstile.obey(60.0)
+    with anyio.move_on_after(2.0):
+        await Asker(poller, relay).one("a")
+    await asyncio.sleep(0)
     assert not timers()
 
 
