@@ -1,5 +1,6 @@
 """One look, now: the direct calls, which share the gate with the polls but not their rounds."""
 
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
@@ -34,18 +35,21 @@ class Asker:
         The first error that trying again does not cure ends it; what was found stays in `found`.
         """
         failure: LumaError | None = None
+        unasked = deque(ids)
 
-        async def part(some: Sequence[str]) -> None:
+        async def ask() -> None:
             nonlocal failure
             try:
-                await self._batch(some, found)
+                while unasked:
+                    some = min(self._poller.seats, len(unasked))
+                    await self._batch([unasked.popleft() for _ in range(some)], found)
             except LumaError as error:
                 failure = failure or error
                 group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            for some in _parts(ids, self._poller.seats):
-                group.start_soon(part, some)
+            for _ in _parts(ids, self._poller.seats)[: self._poller.turnstile.slots]:
+                group.start_soon(ask)
         if failure:
             raise failure
 
@@ -57,7 +61,7 @@ class Asker:
         try:
             told = await self._poller.turnstile.direct(ask, len(ids), many=True, tries=self._tries)
         except LumaError as error:
-            verdict = judge(error, many=True)
+            verdict = judge(error, many=True, tries=self._tries)
             if verdict not in (Verdict.SINGLES, Verdict.SHRINK, Verdict.SPLIT):
                 raise
             self._poller.learn(verdict, len(ids))

@@ -39,6 +39,7 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from luma_async.pace import Pace, rest
+from luma_async.seats import Seats
 from luma_async.structs import Generation, State
 
 PATIENCE = 1.0
@@ -204,7 +205,7 @@ class Book(Generic[W]):
 
     def __init__(self, pace: Pace, seats: int, grace: Grace, *, phase: float = 1.0) -> None:
         self.pace = pace
-        self.seats = seats
+        self.seats = Seats(seats)
         self.grace = grace
         self.phase = phase
         self._entries: dict[str, _Entry[W]] = {}
@@ -223,7 +224,9 @@ class Book(Generic[W]):
         return len(self._entries)
 
     def __repr__(self) -> str:
-        return f"<Book: {len(self)} open, {len(self._calls)} calls under way, {self.seats} seats>"
+        return (
+            f"<Book: {len(self)} open, {len(self._calls)} calls under way, {self.seats.most} seats>"
+        )
 
     def phase_of(self, task_id: str) -> Phase:
         """Return where an id stands."""
@@ -286,7 +289,7 @@ class Book(Generic[W]):
         """Return the next call to make, or None where nothing is due; settle or spoil it later."""
         if self.next_at() > now:
             return None
-        call = Call(self._next(now), now)
+        call = Call(self._next(now, self.seats.at(now)), now)
         self._returned = False
         self._calls.add(call)
         return call
@@ -374,18 +377,18 @@ class Book(Generic[W]):
             _due_at(self._resting, Phase.RESTING),
         )
 
-    def _next(self, now: float) -> list[_Entry[W]]:
+    def _next(self, now: float, seats: int) -> list[_Entry[W]]:
         if self._suspects:
-            return self._suspected()
+            return self._suspected(seats)
         if self._exiled_at() <= min(now, self._boarding_at()):
             return [heappop(self._exiled)[2]]
-        return self._aboard(now)
+        return self._aboard(now, seats)
 
     def _fresh_at(self) -> float:
         if not self._fresh:
             return inf
         first = next(iter(self._fresh.values()))
-        at_once = not self._calls or self._returned or len(self._fresh) >= self.seats
+        at_once = not self._calls or self._returned or len(self._fresh) >= self.seats.most
         return first.since if at_once else first.due
 
     def _suspected_at(self) -> float:
@@ -397,17 +400,17 @@ class Book(Generic[W]):
             self._suspects.popleft()
         return inf
 
-    def _suspected(self) -> list[_Entry[W]]:
+    def _suspected(self, seats: int) -> list[_Entry[W]]:
         half = self._suspects.popleft()
-        if len(half) > self.seats:
-            self._suspects.appendleft(half[self.seats :])
+        if len(half) > seats:
+            self._suspects.appendleft(half[seats:])
         elif len(half) == 1:
             half[0].exile()
-        return half[: self.seats]
+        return half[:seats]
 
-    def _aboard(self, now: float) -> list[_Entry[W]]:
+    def _aboard(self, now: float, seats: int) -> list[_Entry[W]]:
         entries: list[_Entry[W]] = []
-        while len(entries) < self.seats and (entry := self._most_overdue(now)):
+        while len(entries) < seats and (entry := self._most_overdue(now)):
             entries.append(entry)
         return entries
 

@@ -109,6 +109,10 @@ class DecodeError(LumaError):
     """An answer came that makes no sense as a task."""
 
 
+class TooLongError(DecodeError):
+    """The answer is longer than `Limits.max_body`; it was not read to its end."""
+
+
 class NoSuchRouteError(DecodeError):
     """The host has no such call: a web page, a redirect, or an unknown URL."""
 

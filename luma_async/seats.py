@@ -5,6 +5,8 @@ from math import inf
 from msgspec import Struct
 from msgspec.structs import replace
 
+from luma_async.verdicts import Verdict
+
 FIRST_SPELL = 60.0
 LONGEST_SPELL = 3600.0
 
@@ -25,8 +27,22 @@ class Seats(Struct, frozen=True):
         """Return how many ids a request that departs at `now` may ask about."""
         return 1 if now < self.singly_until else self.most
 
+    def learned(self, verdict: Verdict | None, ids: int, now: float) -> "Seats":
+        """Return the seats after a request about `ids` ids; None means that it was answered."""
+        if ids == 1:
+            return self
+        match verdict:
+            case Verdict.SHRINK:
+                return self.shrunk(ids)
+            case Verdict.SINGLES:
+                return self.singly(now)
+            case None:
+                return self.proven()
+            case _:
+                return self
+
     def shrunk(self, ids: int) -> "Seats":
-        """Return the seats after a request about `ids` ids was too large."""
+        """Return the seats after a request about `ids` ids was too large, for good."""
         return replace(self, most=min(self.most, (ids + 1) // 2))
 
     def singly(self, now: float) -> "Seats":

@@ -12,10 +12,10 @@ from yarl import URL
 from luma_async import checks, wire
 from luma_async._version import __version__
 from luma_async.errors import (
-    DecodeError,
     LumaError,
     RequestTimeout,
     SessionClosed,
+    TooLongError,
     TransportError,
     line,
 )
@@ -141,7 +141,7 @@ class Transport:
         async for chunk in response.content.iter_any():
             room -= len(chunk)
             if room < 0:
-                raise DecodeError(
+                raise TooLongError(
                     f"the answer is longer than {self._max_body} bytes; "
                     "lower Limits.max_batch, or raise Limits.max_body"
                 )

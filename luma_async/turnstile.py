@@ -24,7 +24,7 @@ from luma_async.stats import Stats
 from luma_async.verdicts import Verdict, judge
 
 TRIES = 3
-PATIENCE = 1.0
+LOOK_PATIENCE = 1.0
 LONGEST_QUIET = 86_400.0
 
 
@@ -58,6 +58,11 @@ class Turnstile:
         self._quiet_because: LumaError | None = None
         self._under_way: set[anyio.CancelScope] = set()
         self._closed = False
+
+    @property
+    def slots(self) -> int:
+        """How many requests may be under way at once."""
+        return self.gate.limits.max_in_flight
 
     def has_line(self) -> bool:
         """Whether direct calls stand in line."""
@@ -116,8 +121,8 @@ class Turnstile:
         after the first, and a single one, is not worth a long quiet: then it raises why, at once.
         """
         told: LumaError | None = None
-        patience = self._patience if tries > 1 else min(self._patience, PATIENCE)
-        for _ in range(tries):
+        patience = self._patience if tries > 1 else min(self._patience, LOOK_PATIENCE)
+        for tried in range(1, tries + 1):
             departed = self._loop.time()
             quiet = self.gate.not_before - departed
             if quiet > patience and (told or tries == 1):
@@ -129,10 +134,11 @@ class Turnstile:
                 return await self._departed(ask, ids)
             except LumaError as error:
                 self.obey(error.retry_after)
-                final = isinstance(error, NoSuchRouteError)
-                if final or judge(error, many=many) is not Verdict.AGAIN:
+                verdict = judge(error, many=many, tries=tried)
+                if verdict is not Verdict.ABSENT:
+                    self.note(error)
+                if verdict is not Verdict.AGAIN or isinstance(error, NoSuchRouteError):
                     raise
-                self.note(error)
                 self.keep_away(error, departed)
                 told = error if isinstance(error, APIError) or told is None else told
         assert told is not None

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, cast
 
 from luma_async.errors import (
@@ -25,10 +25,12 @@ from luma_async.errors import (
     RateLimitedError,
     RelayError,
     SessionClosed,
+    TooLongError,
     line,
 )
 
-PATIENT_TRIES = 4
+LONG_TRIES = 1
+SENSELESS_TRIES = 4
 
 
 class Verdict(StrEnum):
@@ -59,8 +61,14 @@ def judge(error: LumaError, *, many: bool, tries: int = 1) -> Verdict:
         return Verdict.SINGLES
     if status == 413:
         return Verdict.SHRINK
-    poisoned = isinstance(error, DecodeError) and tries > PATIENT_TRIES
-    return Verdict.SPLIT if refused or poisoned else Verdict.AGAIN
+    return Verdict.SPLIT if refused or tries > _enough(error) else Verdict.AGAIN
+
+
+def _enough(error: LumaError) -> float:
+    """Return how often an answer may be no good before that is put down to the ids in it."""
+    if isinstance(error, TooLongError):
+        return LONG_TRIES
+    return SENSELESS_TRIES if isinstance(error, DecodeError) else inf
 
 
 _REFUSED = (400, 410, 413, 414, 422, 431)

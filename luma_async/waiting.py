@@ -28,13 +28,14 @@ from luma_async.book import Book, Call, Change, Grace, Told
 from luma_async.errors import LumaError, TransportError
 from luma_async.gate import Limits, Retry
 from luma_async.pace import Pace, rest
-from luma_async.seats import Seats
 from luma_async.stats import Stats
 from luma_async.structs import Generation, State
 from luma_async.turnstile import Turnstile, closed
-from luma_async.verdicts import PATIENT_TRIES, Verdict, judge
+from luma_async.verdicts import Verdict, judge
 
 logger = logging.getLogger("luma_async")
+
+PATIENT_TRIES = 4
 
 
 class Relay(Protocol):
@@ -97,7 +98,6 @@ class Poller:
         self._home = os.getpid(), threading.get_ident()
         self._context = copy_context()
         self._book: Book[Watcher] = Book(pace, limits.max_batch, grace, phase=0.5 + dice() / 2)
-        self._seats = Seats(limits.max_batch)
         self._retry = Retry()
         self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
         self._polls_turn = False
@@ -124,7 +124,7 @@ class Poller:
     @property
     def seats(self) -> int:
         """How many ids a request may ask about now, as the relay has taught."""
-        return self._seats.at(self._loop.time())
+        return self._book.seats.at(self._loop.time())
 
     def snapshot(self) -> Stats:
         """Return the stats, with what is open as of now."""
@@ -164,14 +164,9 @@ class Poller:
 
     def learn(self, verdict: Verdict | None, ids: int) -> None:
         """Remember what became of a batch of `ids` ids; None means that it was answered."""
-        if verdict is None and ids > 1:
-            self._seats = self._seats.proven()
-        if verdict is Verdict.SHRINK:
-            self._seats = self._seats.shrunk(ids)
-        elif verdict is Verdict.SINGLES:
-            if self.seats > 1:
-                logger.warning("the relay has no batch call; asking for one id at a time for now")
-            self._seats = self._seats.singly(self._loop.time())
+        if verdict is Verdict.SINGLES and self.seats > 1:
+            logger.warning("the relay has no batch call; asking for one id at a time for now")
+        self._book.seats = self._book.seats.learned(verdict, ids, self._loop.time())
 
     async def close(self) -> None:
         """End every wait and every request."""
@@ -195,7 +190,6 @@ class Poller:
     def _pump(self) -> None:
         self._rest()
         now = self._loop.time()
-        self._book.seats = self._seats.at(now)
         while self.turnstile.gate.opens_at() <= now and self._admit(now):
             pass
         wanted = -inf if self.turnstile.has_line() else self._book.next_at()
@@ -251,7 +245,8 @@ class Poller:
             task.cancel()
         self._tasks.clear()
         book = self._book
-        self._book = Book(book.pace, book.seats, book.grace, phase=book.phase)
+        self._book = Book(book.pace, book.seats.most, book.grace, phase=book.phase)
+        self._book.seats = book.seats
 
     def _answered(self, call: Call[Watcher], told: Told) -> None:
         self.turnstile.succeeded()

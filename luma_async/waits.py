@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import anyio
 
 from luma_async.asking import Asker
-from luma_async.book import PATIENCE, Change
+from luma_async.book import Change
 from luma_async.errors import (
     GenerationsMissing,
     LumaError,
@@ -25,6 +25,8 @@ from luma_async.errors import (
 from luma_async.structs import Generation
 from luma_async.verdicts import Verdict, judge
 from luma_async.waiting import Poller, Relay, Watcher
+
+READER_PATIENCE = 1.0
 
 E = TypeVar("E", bound=WaitIncomplete)
 
@@ -89,7 +91,7 @@ class Wait:
 
     def pause(self) -> None:
         """Leave soon, unless somebody asks what has been `told` before."""
-        self._leaving = asyncio.get_running_loop().call_later(PATIENCE, self._lapse)
+        self._leaving = asyncio.get_running_loop().call_later(READER_PATIENCE, self._lapse)
 
     def leave(self) -> None:
         """Poll no more for this wait; what it has been told stays."""

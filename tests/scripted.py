@@ -96,9 +96,8 @@ def generation_at(task_id: str, stage: Stage) -> Generation:
 class Staged:
     """An answer that names these tasks at these stages."""
 
-    retry_after: float | None = None
-
-    def __init__(self, stages: Mapping[str, Stage]) -> None:
+    def __init__(self, stages: Mapping[str, Stage], retry_after: float | None) -> None:
+        self.retry_after = retry_after
         self.states = {i: STATES[stage] for i, stage in stages.items()}
         self._stages = stages
 
@@ -138,6 +137,7 @@ TROUBLES: dict[str, Callable[[], LumaError]] = {
     "501": lambda: RelayError(501),
 }
 KEY_TROUBLES = ("401", "403")
+AMNESIA = "amnesia"
 
 
 class Request(Struct, frozen=True, eq=False):
@@ -197,8 +197,9 @@ class UnrulyRelay:
     """Follows a script of outcomes, one a request, and tells the truth when it is through.
 
     An answer is as true as it was when its request departed. Beside the script there are `troubles`
-    (key of TROUBLES, and until when), ids that are `refused` (the status of a batch that holds one,
-    the status of that one alone, 200 for the truth), and batches of more than `most` ids.
+    (AMNESIA or a key of TROUBLES, and until when), ids that are `refused` (the status of a batch
+    that holds one, the status of that one alone, 200 for the truth), and batches of more than
+    `most` ids.
     """
 
     def __init__(self, ids: Iterable[str], heard: Listener) -> None:
@@ -229,8 +230,10 @@ class UnrulyRelay:
         unknown = not many and isinstance(answer, NotFoundError | BadRequestError)
         self._heard(request, {} if unknown else answer)
         if isinstance(answer, LumaError):
+            answer.retry_after = outcome.after
             raise answer
-        return Staged(self._strangers(request) | answer if outcome.strangers else answer)
+        told = self._strangers(request) | answer if outcome.strangers else answer
+        return Staged(told, outcome.after)
 
     def _answer(
         self, request: Request, outcome: Outcome, many: bool
@@ -239,6 +242,8 @@ class UnrulyRelay:
             return FAULTS[outcome.fault](outcome.after)
         if error := self._trouble(many, request.departed) or self._refusal(request.ids, many):
             return error
+        if request.departed < self.troubles.get(AMNESIA, 0.0):
+            return {}
         return {
             i: stage
             for i in reversed(request.ids)
@@ -247,7 +252,7 @@ class UnrulyRelay:
 
     def _trouble(self, many: bool, now: float) -> LumaError | None:
         for trouble, until in self.troubles.items():
-            if now < until and (many or trouble in KEY_TROUBLES):
+            if trouble in TROUBLES and now < until and (many or trouble in KEY_TROUBLES):
                 return TROUBLES[trouble]()
         return None
 

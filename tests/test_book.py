@@ -1,5 +1,6 @@
 """The book by example: when calls depart, who is aboard, what is told."""
 
+import gc
 from collections.abc import Sized
 from math import inf
 
@@ -7,6 +8,7 @@ import pytest
 
 from luma_async.book import PATIENCE, TRANSITIONS, Book, Call, Change, Event, Grace, Phase
 from luma_async.pace import Every
+from luma_async.seats import Seats
 from luma_async.structs import State
 from tests.answers import Told
 
@@ -77,7 +79,7 @@ def test_a_return_that_nobody_waited_for_opens_no_door() -> None:
     some.watch("ann", ["a", "b"], 0.0)
     first, _ = taken(some, 0.0), taken(some, 0.0)
     some.settle(first, told(first, OPEN), 0.1)
-    some.seats = 100
+    some.seats = Seats(100)
     some.watch("cyd", ["c"], 0.2)
     assert some.next_at() == 0.2 + PATIENCE
 
@@ -122,8 +124,8 @@ def test_free_seats_go_to_the_ids_unasked_longest() -> None:
         some.watch("ann", [name], float(number))
         call = taken(some, float(number))
         some.settle(call, told(call, OPEN), float(number))
-        some.seats = 1
-    some.seats = 2
+        some.seats = Seats(1)
+    some.seats = Seats(2)
     some.watch("ann", ["new"], 3.0)
     assert taken(some, 3.0).ids == ("new", "a")
 
@@ -279,11 +281,23 @@ def test_a_refused_call_is_halved_until_the_bad_id_stands_alone() -> None:
     assert all(some.phase_of(f"id {number}") is Phase.RESTING for number in range(8))
 
 
+def test_ids_that_nobody_wants_any_more_are_not_kept_behind_one_that_rests() -> None:
+    some = book(seats=1)
+    for number in range(2000):
+        watcher = "bob" if number == 0 else "ann"
+        some.watch(watcher, [f"id {number}"], 0.0)
+        some.settle(taken(some, 0.0), Told({f"id {number}": State.PENDING}), 0.0)
+        some.unwatch("ann", [f"id {number}"])
+    assert len(some) == 1
+    entries = sum(type(one).__name__ == "_Entry" for one in gc.get_objects())
+    assert entries < 500
+
+
 def test_suspects_travel_in_no_more_seats_than_there_are() -> None:
     some = book(seats=8)
     some.watch("ann", [f"id {number}" for number in range(8)], 0.0)
     some.split(taken(some, 0.0))
-    some.seats = 3
+    some.seats = Seats(3)
     sizes = [len(taken(some, 0.0).ids) for _ in range(4)]
     assert sizes == [3, 1, 3, 1]
 

@@ -147,6 +147,8 @@ class BookMachine(RuleBasedStateMachine):
             assert len(ids) == 1, "who stood alone goes on alone"
             assert alone[ids[0]] <= self.now
             assert alone[ids[0]] == min(alone.values()), "fair among those that travel alone"
+            others = [self.due[i] for i in self.due if i not in alone and self.is_due(i)]
+            assert alone[ids[0]] <= min(others, default=inf), "fair to those that travel together"
             return
         assert not any(i in alone for i in ids), "who stood alone goes on alone"
         first = min(self.due[i] for i in ids)
@@ -174,6 +176,10 @@ class BookMachine(RuleBasedStateMachine):
             assert change.generation.state is told[task_id]
         done = {i for i in ids if i in told and told[i].is_done and self.wanted.get(i)}
         assert done <= news.keys(), "every end is told"
+
+    def is_due(self, task_id: str) -> bool:
+        fresh = self.book.phase_of(task_id) is Phase.FRESH
+        return not fresh and self.due[task_id] <= self.now
 
     def must_depart(self, idle: bool) -> bool:
         due = any(at <= self.now for i, at in self.due.items() if self.book.phase_of(i) != "fresh")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -262,6 +263,7 @@ def _in_a_child(use: Callable[[], Coroutine[Any, Any, None]]) -> str:
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
+        signal.alarm(10)
         try:
             asyncio.run(use())
         except RuntimeError as error:

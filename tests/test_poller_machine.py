@@ -9,11 +9,11 @@ the right end, and no second sees more requests than the budget.
 import asyncio
 import random
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Mapping
 from math import inf
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from luma_async.asking import Asker
-from luma_async.book import PATIENCE, Change, Grace
+from luma_async.book import Change, Grace
 from luma_async.errors import (
     AuthenticationError,
     GenerationsMissing,
@@ -40,9 +40,11 @@ from luma_async.gate import Limits
 from luma_async.pace import Every
 from luma_async.structs import Generation, State
 from luma_async.testing import VirtualTimeLoop
-from luma_async.waiting import Poller, Watcher
-from luma_async.waits import News, Reader, Wait
+from luma_async.waiting import Watcher
+from luma_async.waits import News, Reader
+from tests.callers import Call, Caller, Habit, HeardPoller, HeardWait
 from tests.scripted import (
+    AMNESIA,
     ROUNDING,
     STATES,
     TROUBLES,
@@ -61,173 +63,7 @@ LONGEST = 600.0
 IDS = [f"id-{number}" for number in range(10)]
 REFUSED_KEY = (AuthenticationError, PermissionDeniedError)
 
-Habit: TypeAlias = tuple[float | None, float]
 T = TypeVar("T")
-
-
-class HeardWait(Wait):
-    """A wait that remembers when it was told what, and that `listener` hears beside it."""
-
-    def __init__(
-        self,
-        poller: Poller,
-        door: Door,
-        asked: tuple[str, ...],
-        timeout: float | None,
-        news: News,
-        listener: "Callable[[HeardWait, Change[Watcher]], None]",
-        clock: Callable[[], float],
-    ) -> None:
-        super().__init__(poller, door, asked, timeout, news)
-        self.ends: dict[str, Change[Watcher]] = {}
-        self.ended_at: dict[str, float] = {}
-        self.left_at: set[float] = set()
-        self.looks = timeout == 0
-        self.watches = False
-        self.watched_at = inf
-        self.aborted = False
-        self.paused_at = inf
-        self._listener = listener
-        self._clock = clock
-
-    def tell(self, change: Change[Watcher]) -> None:
-        self._listener(self, change)
-        if change.ended:
-            self.ends[change.task_id] = change
-            self.ended_at[change.task_id] = self._clock()
-        super().tell(change)
-
-    def abort(self, cause: Exception) -> None:
-        self.aborted = True
-        super().abort(cause)
-
-    def leave(self) -> None:
-        self.note_leaving()
-        super().leave()
-
-    def now(self) -> float:
-        return self._clock()
-
-    def wants(self, task_id: str) -> bool:
-        return self.watches and task_id in self.asked and task_id not in self.ends
-
-    def wanted(self, task_id: str) -> bool:
-        """Whether it wants the id, or did until this very moment."""
-        now = self._clock()
-        read = now <= self.paused_at + PATIENCE + ROUNDING
-        watched = (self.watches and read) or now in self.left_at
-        return watched and task_id in self.asked and self.open_after(now, task_id)
-
-    def open_after(self, when: float, *ids: str) -> bool:
-        """Whether one of the ids, or of all, had not been told as ended before `when`."""
-        return any(self.ended_at.get(i, inf) >= when for i in ids or self.asked)
-
-    def note_leaving(self) -> None:
-        if self.watches:
-            self.watches = False
-            self.left_at.add(self._clock())
-
-
-class HeardPoller(Poller):
-    """A poller that notes at each wait whether it watches."""
-
-    def watch(self, watcher: Watcher, ids: Iterable[str]) -> None:
-        super().watch(watcher, ids)
-        if isinstance(watcher, HeardWait):
-            watcher.watches = True
-            watcher.watched_at = watcher.now()
-
-    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> None:
-        if isinstance(watcher, HeardWait):
-            watcher.note_leaving()
-        super().unwatch(watcher, ids)
-
-
-class Caller:
-    """Somebody who waits for the end, or reads with `patience` for a step and a `pause` after it.
-
-    A step that takes longer than `patience` seconds is cancelled, and tried again after the pause.
-    """
-
-    def __init__(
-        self, wait: HeardWait, news: News, timeout: float | None, habit: Habit, session: Budget
-    ) -> None:
-        self.wait = wait
-        self.news = news
-        self.timeout = timeout
-        self.patience, self.pause = habit
-        self.steady = self.patience is None and not self.pause
-        self.session = session
-        self.reader: Reader | None = None
-        self.read: list[Generation] = []
-        self.error: LumaError | None = None
-        self.left = False
-        self.begun_at = self.ended_at = 0.0
-
-    async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.begun_at = loop.time()
-        try:
-            await (self._await() if self.news is News.NOTHING else self._read())
-        except LumaError as error:
-            self.error = error
-        finally:
-            self.ended_at = loop.time()
-
-    async def _await(self) -> None:
-        try:
-            await self.wait.begin()
-            await self.wait.told()
-        finally:
-            self.wait.leave()
-
-    async def _read(self) -> None:
-        async with Reader(self.wait) as self.reader:
-            more = True
-            while more:
-                more = await self._step(self.reader)
-
-    async def _step(self, reader: Reader) -> bool:
-        self.wait.paused_at = inf
-        try:
-            async with asyncio.timeout(self.patience):
-                self.read.append(await anext(reader))
-        except StopAsyncIteration:
-            return False
-        except TimeoutError as error:
-            if isinstance(error, LumaError):
-                raise
-            self.wait.paused_at = asyncio.get_running_loop().time()
-        await asyncio.sleep(self.pause)
-        return True
-
-    def __repr__(self) -> str:
-        return f"<Caller for {self.news.name} of {self.wait.asked}>"
-
-
-class Call:
-    """One direct call, and the stages at which its answer may show its tasks."""
-
-    def __init__(self, ids: list[str], alone: bool, session: Budget) -> None:
-        self.ids = ids
-        self.alone = alone
-        self.session = session
-        self.found: dict[str, Generation] = {}
-        self.error: LumaError | None = None
-        self.stages: dict[str, int] = {}
-
-    async def run(self, asker: Asker, history: Mapping[str, list[Stage]]) -> None:
-        self.stages = {i: len(stages) - 1 for i, stages in history.items()}
-        try:
-            if self.alone:
-                self.found[self.ids[0]] = await asker.one(self.ids[0])
-            else:
-                await asker.many(self.ids, self.found)
-        except LumaError as error:
-            self.error = error
-
-    def __repr__(self) -> str:
-        return f"<Call about {self.ids}>"
 
 
 stages = st.sampled_from(
@@ -238,7 +74,7 @@ some_ids = st.lists(an_id, unique=True, min_size=1)
 timeouts = st.sampled_from([None, None, 0.0, 1.0, 10.0, 45.0, 100.0])
 habits = st.sampled_from([(None, 0.0), (None, 0.0), (None, 3.0), (0.7, 0.5), (2.0, 3.0)])
 newses = st.sampled_from(list(News))
-moments = st.sampled_from([0.0, 0.05, 0.1, 0.3, 1.0])
+moments = st.sampled_from([0.0, 0.0, 0.05, 0.1, 0.3, 1.0])
 passing = moments | st.sampled_from([2.5, 5.0, 15.0, 31.0, 60.0]) | st.floats(0.0, 60.0)
 lates = st.sampled_from([0.1, 0.0, 0.5, 2.0, 10.0]) | st.floats(0.1, 40.0)
 quiets = st.sampled_from([None, 0.5, 3.0, 20.0, 120.0])
@@ -246,6 +82,7 @@ refusals = st.sampled_from([400, 422]), st.sampled_from([200, 400, 404, 422])
 faults = st.sampled_from(["429", "500", "502", "503"])
 outcomes = st.one_of(
     st.builds(Outcome, late=lates, unsaid=st.frozensets(an_id), strangers=st.booleans()),
+    st.builds(Outcome, late=moments, after=quiets),
     st.just(Outcome(unsaid=frozenset(IDS))),
     st.just(Outcome(late=30.0, fault="timeout")),
     st.builds(Outcome, fault=st.sampled_from(["reset", "senseless"]), late=st.just(0.0)),
@@ -266,6 +103,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.relay = UnrulyRelay(IDS, self.heard)
         self.history: dict[str, list[Stage]] = {}
         self.seen: dict[str, list[tuple[float, Stage]]] = {task_id: [] for task_id in IDS}
+        self.unnamed: dict[str, float] = {}
         self.callers: dict[asyncio.Task[None], Caller] = {}
         self.calls: dict[asyncio.Task[None], Call] = {}
         self.cancelled: set[asyncio.Task[None]] = set()
@@ -330,7 +168,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.sleep(then)
 
     @rule(
-        trouble=st.sampled_from(list(TROUBLES)),
+        trouble=st.sampled_from([AMNESIA, *TROUBLES]),
         seconds=passing,
         refused=st.dictionaries(an_id, st.tuples(*refusals), max_size=2),
         most=st.sampled_from([inf, 2, 5]),
@@ -407,8 +245,12 @@ class PollerMachine(RuleBasedStateMachine):
             self.loop.close()
 
     def sleep(self, seconds: float) -> None:
+        """Let time pass; 0 is one turn of the loop, which ends amid what happens at once."""
         if seconds:
             self.run(asyncio.sleep(seconds))
+        else:
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
 
     def move_on(self, task_id: str, stage: Stage) -> None:
         if self.relay.stages[task_id].leads_to(stage):
@@ -467,12 +309,14 @@ class PollerMachine(RuleBasedStateMachine):
         self.callers[self.loop.create_task(caller.run())] = caller
 
     def heard(self, request: Request, answer: Mapping[str, Stage] | LumaError) -> None:
-        """Note what a poll was told, and who is to hear of it at once."""
-        if request.direct:
-            return
+        """Note what was told, and who is to hear of it at once."""
         if isinstance(answer, LumaError):
-            if isinstance(answer, REFUSED_KEY):
+            if isinstance(answer, REFUSED_KEY) and not request.direct:
                 self.owe_abort()
+            return
+        if request.direct:
+            unnamed = [task_id for task_id in request.ids if task_id not in answer]
+            self.unnamed |= dict.fromkeys(unnamed, self.loop.time())
             return
         for task_id in request.ids:
             stage = answer.get(task_id, Stage.UNKNOWN)
@@ -538,6 +382,9 @@ class PollerMachine(RuleBasedStateMachine):
             stages = self.history[task_id][call.stages[task_id] :]
             true = [generation_at(task_id, stage) for stage in stages if stage in STATES]
             self.claim(task_id in call.ids and found in true, f"{found} is not {true}")
+        absent = [i for i in call.ids if i not in call.found and not call.error]
+        lost = [i for i in absent if self.unnamed.get(i, -inf) < call.begun_at]
+        self.claim(not lost, f"{lost} are absent, and no answer was silent about them")
 
     def judge_caller(self, caller: Caller) -> None:
         wait = caller.wait
@@ -614,7 +461,12 @@ def order(state: State) -> int:
 
 
 PollerMachine.TestCase.settings = settings(
-    max_examples=250, stateful_step_count=30, deadline=None, derandomize=True, print_blob=True
+    max_examples=250,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
 TestPoller = PollerMachine.TestCase
 

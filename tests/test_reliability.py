@@ -29,8 +29,7 @@ from luma_async.book import Grace
 from luma_async.pace import Pace
 from luma_async.structs import State
 from luma_async.testing import FAULTS, FakeRelay, Fault, Reply
-from luma_async.verdicts import PATIENT_TRIES
-from luma_async.waiting import Poller
+from luma_async.waiting import PATIENT_TRIES, Poller
 from luma_async.waits import News, Wait
 from tests.answers import Told
 from tests.bench.crowd import fates
@@ -75,8 +74,10 @@ class Refusing(ScriptedRelay):
         super().__init__(lambda _: State.COMPLETED if now() >= ends else State.PROCESSING)
         self.refuse = refuse
         self.refused: list[float] = []
+        self.departed: list[tuple[float, tuple[str, ...]]] = []
 
     async def _ask(self, ids: Sequence[str]) -> Told:
+        self.departed.append((now(), tuple(ids)))
         told = await super()._ask(ids)
         if error := self.refuse(tuple(ids)):
             self.refused.append(now())
@@ -140,10 +141,31 @@ class TestRefusedBatches:
         assert len(relay.asked) <= 600 / 5 + PATIENT_TRIES
 
     async def test_answers_above_the_cap_are_asked_for_in_halves(self, relay: FakeRelay) -> None:
-        ids = [relay.add(duration=10.0) for _ in range(16)]
+        ids = [relay.add(duration=60.0) for _ in range(16)]
         limits = Limits(max_body=8_000)
         async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
-            assert list(await luma.wait_until_done(ids, timeout=300.0)) == ids
+            assert list(await luma.wait_until_done(ids)) == ids
+            assert now() < 75.0
+            assert luma.stats.requests < 60 / 5 + 20
+            assert list(await luma.get_many(ids)) == ids
+
+    async def test_one_answer_above_the_cap_is_no_reason_to_halve(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(duration=30.0) for _ in range(16)]
+        relay.reply(Reply(breakage="gzip_bomb"))
+        await luma.wait_until_done(ids)
+        assert {len(asked.ids) for asked in relay.log} == {16}
+
+    async def test_direct_calls_use_what_was_learned_while_they_stood_in_line(
+        self, relay: FakeRelay
+    ) -> None:
+        ids = [relay.add() for _ in range(3000)]
+        refused = [Reply(status=413)] * 4
+        async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+            relay.reply(*refused)
+            assert list(await luma.get_many(ids)) == ids
+            assert max(len(asked.ids) for asked in relay.log[8:]) == 50
 
 
 class TestNoBatchCall:
@@ -157,8 +179,20 @@ class TestNoBatchCall:
         assert 60.0 <= second - first < 70.0
         assert relay.requests < 5 * 60 / 5 + 20
 
+    async def test_once_a_batch_is_answered_the_next_refusal_counts_as_the_first(self) -> None:
+        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+            without = now() < 65.0 or 200.0 < now() < 210.0
+            return NoSuchRouteError("a page") if without and len(ids) > 1 else None
+
+        relay = Refusing(refuse, ends=400.0)
+        await wait(relay, IDS[:3])
+        assert [round(at, -1) for at in relay.refused] == [0.0, 60.0, 200.0]
+        batches = [at for at, ids in relay.departed if len(ids) > 1 and at > 211.0]
+        assert 260.0 <= batches[0] < 270.0
+
     @pytest.mark.parametrize(
-        "error", [NoSuchRouteError("a page"), NotFoundError(404), BadRequestError(405)]
+        "error",
+        [NoSuchRouteError("a page"), NotFoundError(404), BadRequestError(405), RelayError(501)],
     )
     async def test_a_relay_that_never_has_it_is_tried_ever_less_often(
         self, error: LumaError
@@ -315,7 +349,8 @@ class TestMemory:
         relay = Refusing(lambda _: make() if (make := next(kinds)) else None, ends=1e9)
         relay.asked = Nothing()
         relay.refused = Nothing()
-        waiting = asyncio.ensure_future(wait(relay, IDS, pace=Every(60.0)))
+        relay.departed = Nothing()
+        waiting = asyncio.ensure_future(wait(relay, IDS, pace=Every(240.0)))
         await asyncio.sleep(3600.0)
         tracemalloc.start()
         try:

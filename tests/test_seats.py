@@ -3,13 +3,27 @@
 import pytest
 
 from luma_async.seats import FIRST_SPELL, LONGEST_SPELL, Seats
+from luma_async.verdicts import Verdict
 
 
 def test_a_request_that_was_too_large_halves_those_that_come() -> None:
     assert Seats(100).shrunk(100).at(0.0) == 50
     assert Seats(100).shrunk(5).at(0.0) == 3
     assert Seats(2).shrunk(100).at(0.0) == 2, "what was small enough stays"
-    assert Seats(100).shrunk(1).at(0.0) == 1
+
+
+def test_one_id_alone_teaches_nothing_about_many() -> None:
+    for verdict in (*Verdict, None):
+        assert Seats(100).learned(verdict, 1, 0.0) == Seats(100)
+
+
+def test_what_becomes_of_a_batch_is_remembered_by_what_it_means() -> None:
+    seats = Seats(100, spell=480.0)
+    assert seats.learned(Verdict.SHRINK, 100, 0.0) == seats.shrunk(100)
+    assert seats.learned(Verdict.SINGLES, 100, 7.0) == seats.singly(7.0)
+    assert seats.learned(None, 100, 0.0) == seats.proven()
+    for verdict in (Verdict.AGAIN, Verdict.SPLIT, Verdict.ABSENT, Verdict.ABORT):
+        assert seats.learned(verdict, 100, 0.0) == seats
 
 
 def test_without_the_batch_call_ids_are_asked_singly_for_a_spell() -> None:

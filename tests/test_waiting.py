@@ -11,10 +11,14 @@ import anyio
 import pytest
 
 from luma_async import (
+    AuthenticationError,
     BadRequestError,
     Every,
     GenerationsMissing,
     Limits,
+    LumaError,
+    NotFoundError,
+    RateLimitedError,
     RelayError,
     WaitAborted,
 )
@@ -22,8 +26,7 @@ from luma_async.asking import Asker
 from luma_async.book import Grace
 from luma_async.pace import Pace
 from luma_async.structs import State
-from luma_async.verdicts import PATIENT_TRIES
-from luma_async.waiting import Poller
+from luma_async.waiting import PATIENT_TRIES, Poller
 from luma_async.waits import News, Wait
 from tests.answers import Told
 from tests.scripted import ScriptedRelay
@@ -246,6 +249,62 @@ async def test_the_last_direct_call_that_is_cancelled_takes_the_timer_along() ->
         await Asker(poller, relay).one("a")
     await asyncio.sleep(0)
     assert not timers()
+
+
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [(RelayError(502), [0.0, 0.25, 0.75]), (RateLimitedError(429), [0.0, 0.5, 1.5])],
+)
+async def test_direct_calls_keep_a_growing_distance_too(
+    error: LumaError, times: list[float]
+) -> None:
+    relay = Failing(error)
+    with pytest.raises(type(error)):
+        await Asker(poller_of(relay), relay).one("a")
+    assert relay.times == pytest.approx(times)
+
+
+@pytest.mark.parametrize(
+    ("error", "errors"), [(NotFoundError(404), 0), (AuthenticationError(401), 1)]
+)
+async def test_an_unknown_id_is_no_error_in_the_stats_and_a_refused_key_is_one(
+    error: LumaError, errors: int
+) -> None:
+    relay = Failing(error)
+    poller = poller_of(relay)
+    with pytest.raises(type(error)):
+        await Asker(poller, relay).one("a")
+    assert poller.snapshot().errors == errors
+
+
+class Failing(ScriptedRelay):
+    """A relay that answers with one error at once, and remembers when."""
+
+    def __init__(self, error: LumaError) -> None:
+        super().__init__(done, latency=0.0)
+        self.error = error
+        self.times: list[float] = []
+
+    async def _ask(self, ids: Sequence[str]) -> Told:
+        self.times.append(asyncio.get_running_loop().time())
+        raise self.error
+
+
+async def test_a_retry_after_is_obeyed_for_a_day_at_most() -> None:
+    poller = poller_of(ScriptedRelay(done))
+    poller.turnstile.obey(1e9)
+    assert poller.snapshot().quiet_for == 86_400.0
+
+
+async def test_a_refused_key_is_told_to_those_too_who_were_asked_about_in_no_request() -> None:
+    relay = Failing(AuthenticationError(401))
+    poller = Poller(relay, Every(5.0), Limits(max_batch=1), Grace(), patience=30.0)
+    ends = await asyncio.gather(
+        *(wait(poller, relay, name) for name in "abcde"), return_exceptions=True
+    )
+    assert [type(end) for end in ends] == [WaitAborted] * 5
+    assert len(relay.times) <= 4, "max_in_flight"
+    assert asyncio.get_running_loop().time() < 1.0
 
 
 async def test_closing_waits_for_the_requests_to_be_gone() -> None:

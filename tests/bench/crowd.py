@@ -22,16 +22,17 @@ class Fate:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many tasks were told rightly, never, with a wrong end, and more than once."""
+    """How many tasks were told rightly, never, wrongly, and twice; how many waits broke off."""
 
     told: int
     lost: int
     wrong: int
     twice: int
+    broken: int
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.wrong or self.twice)
+        return not (self.lost or self.wrong or self.twice or self.broken)
 
 
 def fates(count: int, shortest: float, longest: float, seed: int = 0) -> list[Fate]:
@@ -75,14 +76,15 @@ async def wait_for_all(luma: LumaSession, tasks: Sequence[Fate]) -> Tally:
 
     callers = [many(ids[:half]), *map(one, ids[half:most]), as_completed(ids[most:rest])]
     ends = await asyncio.gather(*callers, watch(ids[rest:]), return_exceptions=True)
-    for error in filter(None, ends):
+    errors = [error for error in ends if error]
+    for error in errors:
         if not isinstance(error, LumaError):
             raise error
         print(f"a caller was told: {error!r}")
-    return _tally(tasks, told)
+    return _tally(tasks, told, len(errors))
 
 
-def _tally(tasks: Sequence[Fate], told: Sequence[tuple[str, State]]) -> Tally:
+def _tally(tasks: Sequence[Fate], told: Sequence[tuple[str, State]], broken: int) -> Tally:
     right = {task.task_id: State(task.ends) for task in tasks}
     times = Counter(task_id for task_id, _ in told)
     return Tally(
@@ -90,4 +92,5 @@ def _tally(tasks: Sequence[Fate], told: Sequence[tuple[str, State]]) -> Tally:
         lost=sum(task_id not in times for task_id in right),
         wrong=sum(right[task_id] is not state for task_id, state in told),
         twice=sum(count > 1 for count in times.values()),
+        broken=broken,
     )

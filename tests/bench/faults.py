@@ -12,15 +12,17 @@ import argparse
 import asyncio
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FAULTS, FakeRelay, Fault, run_virtual
 from tests.bench.crowd import Fate, Tally, fates, play, wait_for_all
-from tests.nginx import Nginx, held_port
+from tests.nginx import Nginx, Served, held_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 LIMITS = Limits(max_batch=10)
@@ -47,7 +49,7 @@ class Run:
     seconds: float
 
     def row(self, plain: "Run") -> str:
-        survived = self.injected if self.tally.clean else "not all"
+        survived = self.injected - self.tally.broken
         share = "" if self.share is None else f"{self.share:.0%}"
         cells = [
             self.name, share, self.injected, survived, self.tally.told, self.tally.lost,
@@ -110,9 +112,21 @@ async def through_nginx(
             seconds = time.monotonic() - begun
             dying.cancel()
             await asyncio.gather(dying, return_exceptions=True)
-    injected = sum(served.status >= 400 for served in nginx.served)
+    injected = met(nginx.served, settings)
     arrivals = sorted(served.arrived for served in nginx.served)
     return Run(name, share, injected, tally, len(arrivals), busiest(arrivals), seconds)
+
+
+def met(served: Sequence[Served], settings: Mapping[str, Any]) -> int:
+    """Count the answers that nginx spoiled: refused, or the last of a connection, or compressed."""
+    refused = sum(one.status >= 400 for one in served)
+    ended = Counter(one.connection for one in served)
+    most: float = settings.get("keepalive_requests", inf)
+    return (
+        refused
+        + sum(count >= most for count in ended.values())
+        + sum(one.encoding == "gzip" for one in served)
+    )
 
 
 async def die(relay: FakeRelay, share: float) -> None:

@@ -1,0 +1,183 @@
+"""Callers that remember what they were told, and when."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
+from typing import TypeAlias
+
+from luma_async.asking import Asker
+from luma_async.book import Change
+from luma_async.errors import LumaError
+from luma_async.structs import Generation
+from luma_async.waiting import Poller, Watcher
+from luma_async.waits import READER_PATIENCE, News, Reader, Wait
+from tests.scripted import ROUNDING, Budget, Door, Stage
+
+Habit: TypeAlias = tuple[float | None, float]
+
+
+class HeardWait(Wait):
+    """A wait that remembers when it was told what, and that `listener` hears beside it."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        door: Door,
+        asked: tuple[str, ...],
+        timeout: float | None,
+        news: News,
+        listener: "Callable[[HeardWait, Change[Watcher]], None]",
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(poller, door, asked, timeout, news)
+        self.ends: dict[str, Change[Watcher]] = {}
+        self.ended_at: dict[str, float] = {}
+        self.left_at: set[float] = set()
+        self.looks = timeout == 0
+        self.watches = False
+        self.watched_at = inf
+        self.aborted = False
+        self.paused_at = inf
+        self._listener = listener
+        self._clock = clock
+
+    def tell(self, change: Change[Watcher]) -> None:
+        self._listener(self, change)
+        if change.ended:
+            self.ends[change.task_id] = change
+            self.ended_at[change.task_id] = self._clock()
+        super().tell(change)
+
+    def abort(self, cause: Exception) -> None:
+        self.aborted = True
+        super().abort(cause)
+
+    def leave(self) -> None:
+        self.note_leaving()
+        super().leave()
+
+    def now(self) -> float:
+        return self._clock()
+
+    def wants(self, task_id: str) -> bool:
+        return self.watches and task_id in self.asked and task_id not in self.ends
+
+    def wanted(self, task_id: str) -> bool:
+        """Whether it wants the id, or did until this very moment."""
+        now = self._clock()
+        read = now <= self.paused_at + READER_PATIENCE + ROUNDING
+        watched = (self.watches and read) or now in self.left_at
+        return watched and task_id in self.asked and self.open_after(now, task_id)
+
+    def open_after(self, when: float, *ids: str) -> bool:
+        """Whether one of the ids, or of all, had not been told as ended before `when`."""
+        return any(self.ended_at.get(i, inf) >= when for i in ids or self.asked)
+
+    def note_leaving(self) -> None:
+        if self.watches:
+            self.watches = False
+            self.left_at.add(self._clock())
+
+
+class HeardPoller(Poller):
+    """A poller that notes at each wait whether it watches."""
+
+    def watch(self, watcher: Watcher, ids: Iterable[str]) -> None:
+        super().watch(watcher, ids)
+        if isinstance(watcher, HeardWait):
+            watcher.watches = True
+            watcher.watched_at = watcher.now()
+
+    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> None:
+        if isinstance(watcher, HeardWait):
+            watcher.note_leaving()
+        super().unwatch(watcher, ids)
+
+
+class Caller:
+    """Somebody who waits for the end, or reads with `patience` for a step and a `pause` after it.
+
+    A step that takes longer than `patience` seconds is cancelled, and tried again after the pause.
+    """
+
+    def __init__(
+        self, wait: HeardWait, news: News, timeout: float | None, habit: Habit, session: Budget
+    ) -> None:
+        self.wait = wait
+        self.news = news
+        self.timeout = timeout
+        self.patience, self.pause = habit
+        self.steady = self.patience is None and not self.pause
+        self.session = session
+        self.reader: Reader | None = None
+        self.read: list[Generation] = []
+        self.error: LumaError | None = None
+        self.left = False
+        self.begun_at = self.ended_at = 0.0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.begun_at = loop.time()
+        try:
+            await (self._await() if self.news is News.NOTHING else self._read())
+        except LumaError as error:
+            self.error = error
+        finally:
+            self.ended_at = loop.time()
+
+    async def _await(self) -> None:
+        try:
+            await self.wait.begin()
+            await self.wait.told()
+        finally:
+            self.wait.leave()
+
+    async def _read(self) -> None:
+        async with Reader(self.wait) as self.reader:
+            more = True
+            while more:
+                more = await self._step(self.reader)
+
+    async def _step(self, reader: Reader) -> bool:
+        self.wait.paused_at = inf
+        try:
+            async with asyncio.timeout(self.patience):
+                self.read.append(await anext(reader))
+        except StopAsyncIteration:
+            return False
+        except TimeoutError as error:
+            if isinstance(error, LumaError):
+                raise
+            self.wait.paused_at = asyncio.get_running_loop().time()
+        await asyncio.sleep(self.pause)
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Caller for {self.news.name} of {self.wait.asked}>"
+
+
+class Call:
+    """One direct call, and the stages at which its answer may show its tasks."""
+
+    def __init__(self, ids: list[str], alone: bool, session: Budget) -> None:
+        self.ids = ids
+        self.alone = alone
+        self.session = session
+        self.found: dict[str, Generation] = {}
+        self.error: LumaError | None = None
+        self.stages: dict[str, int] = {}
+        self.begun_at = 0.0
+
+    async def run(self, asker: Asker, history: Mapping[str, list[Stage]]) -> None:
+        self.begun_at = asyncio.get_running_loop().time()
+        self.stages = {i: len(stages) - 1 for i, stages in history.items()}
+        try:
+            if self.alone:
+                self.found[self.ids[0]] = await asker.one(self.ids[0])
+            else:
+                await asker.many(self.ids, self.found)
+        except LumaError as error:
+            self.error = error
+
+    def __repr__(self) -> str:
+        return f"<Call about {self.ids}>"
