@@ -461,7 +461,7 @@ def order(state: State) -> int:
 
 
 PollerMachine.TestCase.settings = settings(
-    max_examples=250,
+    max_examples=100,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
