@@ -19,7 +19,8 @@ it departs:
   departure, so that ten thousand callers that come one by one cost what one caller costs; a full
   request's worth need not wait, and nobody waits longer than PATIENCE for a request that hangs.
 - An id whose call was spoiled is held until it may be asked again; it never takes a free seat.
-- Ids whose call was refused are suspects: they travel in halves until the bad one stands alone.
+- Ids whose call was refused are suspects: they travel in halves until the bad one stands alone, and
+  take turns with the rest. Where both halves of a refused call pass, twice, it was too large.
 - An id that came to stand alone goes on alone: aboard, it would have each batch refused again. Once
   its answer makes sense it may board again; refused again, it stays alone for twice as many looks.
 
@@ -43,6 +44,7 @@ from luma_async.seats import Seats
 from luma_async.structs import Generation, State
 
 PATIENCE = 1.0
+LOOKS = 6
 
 
 class Phase(StrEnum):
@@ -135,8 +137,8 @@ class _Entry(Generic[W]):
     """One open id."""
 
     __slots__ = (
-        "alone", "call", "due", "exiles", "generation", "heard", "linkless", "looked", "missing",
-        "phase", "since", "task_id", "tries", "watchers",
+        "absences", "alone", "call", "due", "exiles", "generation", "heard", "linkless", "looked",
+        "missing", "phase", "since", "task_id", "tries", "watchers",
     )  # fmt: skip
 
     def __init__(self, task_id: str, now: float) -> None:
@@ -145,7 +147,7 @@ class _Entry(Generic[W]):
         self.watchers: dict[W, None] = {}
         self.since = self.due = self.heard = now
         self.tries = 0
-        self.alone = self.exiles = 0
+        self.alone = self.exiles = self.absences = 0
         self.call: Call[W] | None = None
         self.generation: Generation | None = None
         self.looked: float | None = None
@@ -172,10 +174,14 @@ class _Entry(Generic[W]):
 class Call(Generic[W]):
     """One request to make: which ids it asks about, and how often they were spoiled in a row."""
 
-    __slots__ = ("departed", "entries", "wanted")
+    __slots__ = ("by_batch", "departed", "entries", "halved", "wanted")
 
-    def __init__(self, entries: list[_Entry[W]], now: float) -> None:
+    def __init__(
+        self, entries: list[_Entry[W]], now: float, halved: "_Halved | None" = None
+    ) -> None:
         self.entries = entries
+        self.halved = halved
+        self.by_batch = len(entries) > 1
         self.departed = now
         self.wanted = len(entries)
         for entry in entries:
@@ -192,12 +198,46 @@ class Call(Generic[W]):
         """How many times in a row the ids have been taken, this time included."""
         return 1 + max(entry.tries for entry in self.entries)
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether the single call has told so little of the id that the batch call is worth a try.
+
+        That is once where it is unknown, and every other time where it brings no answer at all.
+        """
+        first = self.entries[0]
+        if first.tries:
+            return first.tries > LOOKS and first.tries % 2 == 0
+        return first.absences == LOOKS // 2
+
+    def rest(self, pace: Pace) -> float:
+        """Return how long the pace would let the youngest of the ids rest."""
+        return rest(pace, self.departed - max(entry.since for entry in self.entries))
+
     def watchers(self) -> dict[W, None]:
         """Return everybody who wants one of the ids, or did when it ended."""
         return {watcher: None for entry in self.entries for watcher in entry.watchers}
 
     def __repr__(self) -> str:
         return f"<Call of {len(self.entries)} ids, {self.wanted} wanted>"
+
+
+class _Halved:
+    """A refused call that travels in parts; it was too large if all of them pass.
+
+    A part of one id says nothing: it goes by the single call.
+    """
+
+    __slots__ = ("parts", "root", "size")
+
+    def __init__(self, size: int, parent: "_Halved | None") -> None:
+        self.size = size
+        self.parts = 2
+        self.root: _Halved = parent.root if parent else self
+
+    def passed(self) -> bool:
+        """Note that a part passed; return whether all have."""
+        self.parts -= 1
+        return self.parts == 0
 
 
 class Book(Generic[W]):
@@ -211,7 +251,9 @@ class Book(Generic[W]):
         self._entries: dict[str, _Entry[W]] = {}
         self._calls: set[Call[W]] = set()
         self._fresh: OrderedDict[str, _Entry[W]] = OrderedDict()
-        self._suspects: deque[list[_Entry[W]]] = deque()
+        self._suspects: deque[tuple[list[_Entry[W]], _Halved]] = deque()
+        self._suspects_turn = True
+        self._too_large: _Halved | None = None
         self._resting: list[tuple[float, int, _Entry[W]]] = []
         self._held: list[tuple[float, int, _Entry[W]]] = []
         self._exiled: list[tuple[float, int, _Entry[W]]] = []
@@ -224,9 +266,8 @@ class Book(Generic[W]):
         return len(self._entries)
 
     def __repr__(self) -> str:
-        return (
-            f"<Book: {len(self)} open, {len(self._calls)} calls under way, {self.seats.most} seats>"
-        )
+        calls = f"{len(self._calls)} calls under way"
+        return f"<Book: {len(self)} open, {calls}, {self.seats.limit} seats>"
 
     def phase_of(self, task_id: str) -> Phase:
         """Return where an id stands."""
@@ -289,14 +330,21 @@ class Book(Generic[W]):
         """Return the next call to make, or None where nothing is due; settle or spoil it later."""
         if self.next_at() > now:
             return None
-        call = Call(self._next(now, self.seats.at(now)), now)
+        call = self._next(now, self.seats.at(now))
         self._returned = False
         self._calls.add(call)
         return call
 
-    def settle(self, call: Call[W], told: Told, now: float) -> list[Change[W]]:
-        """Note the answer to a call; return what it changes."""
+    def settle(
+        self, call: Call[W], told: Told, now: float, *, doubt: float = 1.0
+    ) -> list[Change[W]]:
+        """Note the answer to a call; return what it changes.
+
+        An id that it does not name is missing after `doubt` times the grace.
+        """
         self._return(call)
+        if call.halved and len(call.entries) > 1 and call.halved.passed():
+            self._learn_size(call.halved, now)
         states = told.states
         changes: list[Change[W]] = []
         for entry in call.entries:
@@ -305,7 +353,10 @@ class Book(Generic[W]):
                 continue
             entry.hear(now)
             state = states.get(entry.task_id)
-            change = self._missed(entry, now) if state is None else self._found(entry, told, now)
+            if state is None:
+                change = self._missed(entry, now, self.grace.missing * doubt)
+            else:
+                change = self._found(entry, told, now)
             if change:
                 changes.append(change)
             if entry.phase is Phase.ASKED:
@@ -327,13 +378,20 @@ class Book(Generic[W]):
         """Note that a call was refused as it stands; its ids travel in halves from now on."""
         self._return(call)
         middle = (len(call.entries) + 1) // 2
-        for half in (call.entries[:middle], call.entries[middle:]):
+        halved = _Halved(len(call.entries), call.halved)
+        for half in (call.entries[middle:], call.entries[:middle]):
             for entry in half:
                 if entry.phase is Phase.ORPHANED:
                     self._forget(entry)
                 else:
                     entry.move(Event.SUSPECT)
-            self._suspects.append(half)
+            self._suspects.appendleft((half, halved))
+
+    def _learn_size(self, halved: _Halved, now: float) -> None:
+        """Ask for less at a time once it has happened twice that all parts of a call passed."""
+        if self._too_large and self._too_large is not halved.root:
+            self.seats = self.seats.shrunk(halved.size, now)
+        self._too_large = halved.root
 
     def _abandon(self, entry: _Entry[W]) -> Iterable[Call[W]]:
         entry.move(Event.UNWATCH)
@@ -377,36 +435,41 @@ class Book(Generic[W]):
             _due_at(self._resting, Phase.RESTING),
         )
 
-    def _next(self, now: float, seats: int) -> list[_Entry[W]]:
-        if self._suspects:
-            return self._suspected(seats)
+    def _next(self, now: float, seats: int) -> Call[W]:
+        others_at = min(self._exiled_at(), self._boarding_at())
+        if self._suspects and (self._suspects_turn or others_at > now):
+            self._suspects_turn = False
+            return self._suspected(now, seats)
+        self._suspects_turn = True
         if self._exiled_at() <= min(now, self._boarding_at()):
-            return [heappop(self._exiled)[2]]
-        return self._aboard(now, seats)
+            return Call([heappop(self._exiled)[2]], now)
+        return Call(self._aboard(now, seats), now)
 
     def _fresh_at(self) -> float:
         if not self._fresh:
             return inf
         first = next(iter(self._fresh.values()))
-        at_once = not self._calls or self._returned or len(self._fresh) >= self.seats.most
+        at_once = not self._calls or self._returned or len(self._fresh) >= self.seats.limit
         return first.since if at_once else first.due
 
     def _suspected_at(self) -> float:
         while self._suspects:
-            half = [entry for entry in self._suspects[0] if entry.phase is Phase.SUSPECT]
+            suspects, halved = self._suspects[0]
+            half = [entry for entry in suspects if entry.phase is Phase.SUSPECT]
             if half:
-                self._suspects[0] = half
+                self._suspects[0] = half, halved
                 return -inf
             self._suspects.popleft()
         return inf
 
-    def _suspected(self, seats: int) -> list[_Entry[W]]:
-        half = self._suspects.popleft()
+    def _suspected(self, now: float, seats: int) -> Call[W]:
+        half, halved = self._suspects.popleft()
         if len(half) > seats:
-            self._suspects.appendleft(half[seats:])
+            halved.parts += 1
+            self._suspects.appendleft((half[seats:], halved))
         elif len(half) == 1:
             half[0].exile()
-        return half[:seats]
+        return Call(half[:seats], now, halved)
 
     def _aboard(self, now: float, seats: int) -> list[_Entry[W]]:
         entries: list[_Entry[W]] = []
@@ -436,6 +499,7 @@ class Book(Generic[W]):
         entry.looked = now
         entry.alone = max(0, entry.alone - 1)
         entry.missing = None
+        entry.absences = 0
         state = told.states[entry.task_id]
         known = entry.generation
         if known and known.state is state and not state.is_done:
@@ -449,9 +513,10 @@ class Book(Generic[W]):
                 return None
         return self._change(entry, generation, ended=state.is_done, unseen=unseen)
 
-    def _missed(self, entry: _Entry[W], now: float) -> Change[W] | None:
+    def _missed(self, entry: _Entry[W], now: float, grace: float) -> Change[W] | None:
         entry.missing = now if entry.missing is None else entry.missing
-        if now < entry.missing + self.grace.missing:
+        entry.absences += 1
+        if now < entry.missing + grace or (grace and entry.absences <= LOOKS):
             return None
         done = entry.generation if entry.generation and entry.generation.is_done else None
         return self._change(entry, done, ended=True, unseen=None)
@@ -478,6 +543,8 @@ class Book(Generic[W]):
         ):
             if odd_since is not None and odd_since + grace > now:
                 due = min(due, odd_since + grace)
+        if entry.missing is not None and entry.absences <= LOOKS:
+            due = min(due, departed + self.grace.missing / LOOKS)
         entry.due = due
         self._put(entry, Event.REST, self._resting)
 

@@ -44,8 +44,11 @@ class APIError(LumaError):
     """The relay answered, and the answer is an error.
 
     `status` is the HTTP status, `code` and `message` are the relay's own words (None and "" where
-    it said none), `request_id` is what the relay's operator asks for.
+    it said none), `request_id` is what the relay's operator asks for, `in_json` whether it was said
+    in JSON, as relays do, or may come from a proxy.
     """
+
+    in_json: bool = True
 
     def __init__(
         self,

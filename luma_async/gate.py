@@ -102,6 +102,10 @@ class Gate(Struct, frozen=True):
         counted = replace(self, failures=failures, failed_at=now)
         return counted.rest_until(now + policy.delay(failures, dice))
 
+    def refused(self, now: float, dice: float) -> "Gate":
+        """Return the gate after a refusal: the relay is well, and is not asked again at once."""
+        return self.rest_until(now + self.retry.delay(1, dice))
+
     def rest_until(self, when: float) -> "Gate":
         """Return the gate that opens no earlier than `when`, nor than it would have before."""
         return replace(self, not_before=max(self.not_before, when))

@@ -20,6 +20,7 @@ S = TypeVar("S", bound=Struct)
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _QUADRATIC = ("idna", "punycode")
+MOST_ODD_ITEMS = 10_000
 
 
 def in_utf8(body: bytes, content_type: str) -> bytes:
@@ -103,7 +104,10 @@ def salvaged(kind: Any, part: bytes | Raw) -> Any:
     for option in get_args(kind) if isinstance(kind, UnionType) else (kind,):
         if get_origin(option) is list and opening == b"[":
             (kind,) = get_args(option)
-            return [decoded(kind, item) for item in msgspec.json.decode(part, type=list[Raw])]
+            items = msgspec.json.decode(part, type=list[Raw])
+            if len(items) > MOST_ODD_ITEMS:
+                raise ValueError("too many items to look at one by one")
+            return [decoded(kind, item) for item in items]
         if isinstance(option, type) and issubclass(option, Struct):
             if opening == b"{":
                 return decoded(option, part)

@@ -7,7 +7,6 @@ Luma's object.
 
 import logging
 from datetime import UTC, datetime
-from functools import lru_cache
 
 import msgspec
 from msgspec import Raw, Struct
@@ -31,6 +30,8 @@ STATES: dict[str, State] = {
 _WORDS: dict[str | None, State] = {
     form: state for word, state in STATES.items() for form in (word, word.upper())
 }
+MOST_WARNINGS = 256
+_warned: set[str] = set()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _published = msgspec.json.Decoder(Generation, strict=False)
 
@@ -105,13 +106,16 @@ def _state(word: str | None) -> State:
 def _meaning(word: str) -> State:
     """Read a relay's word; one that nobody knows means that the task still runs."""
     if word not in STATES:
-        _warn_once(word)
+        warn_once("unknown state %s is taken as still running", word)
     return STATES.get(word, State.PROCESSING)
 
 
-@lru_cache(maxsize=256)
-def _warn_once(word: str) -> None:
-    logger.warning("unknown state %.80r is taken as still running", word)
+def warn_once(message: str, word: str) -> None:
+    """Warn of one odd word once; after `MOST_WARNINGS` of them say nothing more."""
+    warning = message % repr(word[:80])
+    if warning not in _warned and len(_warned) < MOST_WARNINGS:
+        _warned.add(warning)
+        logger.warning("%s", warning)
 
 
 def _task(text: Raw) -> Generation:

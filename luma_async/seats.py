@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from luma_async.verdicts import Verdict
 
+REGROWTH = 600.0
 FIRST_SPELL = 60.0
 LONGEST_SPELL = 3600.0
 
@@ -14,18 +15,30 @@ LONGEST_SPELL = 3600.0
 class Seats(Struct, frozen=True):
     """How many ids one request may ask about: `most`, or one at a time until `singly_until`.
 
+    A relay that finds a request too large is asked for half as much from then on; every ten minutes
+    twice as much is tried, up to `limit`.
+
     A relay without the batch call is asked singly for a `spell` of seconds, then the batch call is
     tried again: what said that there is none may have been a proxy that stood in for the relay.
     Each spell is twice as long as the one before, until a batch is answered.
     """
 
-    most: int
+    limit: int
+    shrunk_to: float = inf
+    shrunk_at: float = -inf
     singly_until: float = -inf
     spell: float = FIRST_SPELL
 
     def at(self, now: float) -> int:
         """Return how many ids a request that departs at `now` may ask about."""
-        return 1 if now < self.singly_until else self.most
+        return 1 if now < self.singly_until else self.most_at(now)
+
+    def most_at(self, now: float) -> int:
+        """Return how many ids a batch that departs at `now` may have."""
+        if self.shrunk_to >= self.limit:
+            return self.limit
+        regrown = self.shrunk_to * 2.0 ** min((now - self.shrunk_at) // REGROWTH, 32)
+        return int(min(self.limit, regrown))
 
     def learned(self, verdict: Verdict | None, ids: int, now: float) -> "Seats":
         """Return the seats after a request about `ids` ids; None means that it was answered."""
@@ -33,7 +46,7 @@ class Seats(Struct, frozen=True):
             return self
         match verdict:
             case Verdict.SHRINK:
-                return self.shrunk(ids)
+                return self.shrunk(ids, now)
             case Verdict.SINGLES:
                 return self.singly(now)
             case None:
@@ -41,9 +54,10 @@ class Seats(Struct, frozen=True):
             case _:
                 return self
 
-    def shrunk(self, ids: int) -> "Seats":
-        """Return the seats after a request about `ids` ids was too large, for good."""
-        return replace(self, most=min(self.most, (ids + 1) // 2))
+    def shrunk(self, ids: int, now: float) -> "Seats":
+        """Return the seats after a request about `ids` ids was too large."""
+        half = min(self.most_at(now), (ids + 1) // 2)
+        return replace(self, shrunk_to=half, shrunk_at=now)
 
     def singly(self, now: float) -> "Seats":
         """Return the seats after the relay had no batch call at `now`."""
@@ -51,6 +65,10 @@ class Seats(Struct, frozen=True):
             return self
         longer = min(2.0 * self.spell, LONGEST_SPELL)
         return replace(self, singly_until=now + self.spell, spell=longer)
+
+    def doubted(self) -> "Seats":
+        """Return the seats after the single call was not there either: a proxy spoke."""
+        return replace(self, singly_until=-inf, spell=FIRST_SPELL)
 
     def proven(self) -> "Seats":
         """Return the seats after a batch was answered."""

@@ -19,6 +19,7 @@ from luma_async.errors import (
     TransportError,
     line,
 )
+from luma_async.verdicts import retry_after
 
 KEEPALIVE = 70.0
 SHORTEST_SECRET = 6
@@ -103,8 +104,9 @@ class Transport:
 
         A caller's session may raise anything (middlewares, tracing); whatever is no answer is a
         TransportError. It is made outside the `except`: aiohttp's own errors carry the headers of
-        the request, and with them the key.
+        the request, and with them the key. A Retry-After is heard even where the body is spoiled.
         """
+        asked_to_wait: float | None = None
         try:
             async with self._open().request(
                 request.method,
@@ -116,6 +118,8 @@ class Transport:
                 allow_redirects=False,
                 raise_for_status=False,
             ) as response:
+                fields = {name.lower(): value for name, value in response.headers.items()}
+                asked_to_wait = retry_after(fields)
                 return response.status, response.headers, await self._read(response)
         except TimeoutError:
             failure: LumaError = RequestTimeout(f"no answer within {self._request_timeout:g} s")
@@ -123,6 +127,7 @@ class Transport:
             failure = error
         except Exception as error:
             failure = TransportError(self._told(error))
+        failure.retry_after = asked_to_wait
         raise failure
 
     async def _once(

@@ -17,6 +17,7 @@ from luma_async.errors import (
     LumaError,
     NoSuchRouteError,
     RateLimitedError,
+    RequestTimeout,
     SessionClosed,
 )
 from luma_async.gate import Gate, Limits
@@ -112,6 +113,10 @@ class Turnstile:
             self._loop.time(), self._dice(), departed=departed, throttled=throttled
         )
 
+    def refused(self) -> None:
+        """Keep the whole session away for a moment after a request that the relay refuses."""
+        self.gate = self.gate.refused(self._loop.time(), self._dice())
+
     async def direct(
         self, ask: Callable[[], Awaitable[Told]], ids: int, *, many: bool, tries: int = TRIES
     ) -> Told:
@@ -129,7 +134,7 @@ class Turnstile:
                 told = told or self._quiet_because or _asked_for_quiet(quiet)
                 break
             try:
-                await self._admission(again=told is not None)
+                await self._admission(again=told is not None, patient=tries > 1)
                 departed = self._loop.time()
                 return await self._departed(ask, ids)
             except LumaError as error:
@@ -137,6 +142,8 @@ class Turnstile:
                 verdict = judge(error, many=many, tries=tried)
                 if verdict is not Verdict.ABSENT:
                     self.note(error)
+                if verdict in (Verdict.SPLIT, Verdict.SHRINK):
+                    self.refused()
                 if verdict is not Verdict.AGAIN or isinstance(error, NoSuchRouteError):
                     raise
                 self.keep_away(error, departed)
@@ -154,8 +161,20 @@ class Turnstile:
         for scope in self._under_way:
             scope.cancel()
 
-    async def _admission(self, *, again: bool) -> None:
-        """Stand in line, at its head if it is not the first time; the slot is ours on return."""
+    async def _admission(self, *, again: bool, patient: bool) -> None:
+        """Stand in line, at its head if it is not the first time; the slot is ours on return.
+
+        Who is not patient stands there for as long as one request may take, and hears why then.
+        """
+        if patient:
+            await self._turn(again=again)
+            return
+        with anyio.move_on_after(self._patience) as scope:
+            await self._turn(again=again)
+        if scope.cancelled_caught:
+            raise self._quiet_because or RequestTimeout("no request could depart in time")
+
+    async def _turn(self, *, again: bool) -> None:
         if self._closed:
             raise closed()
         ticket: asyncio.Future[None] = self._loop.create_future()

@@ -31,6 +31,7 @@ from luma_async.errors import (
 
 LONG_TRIES = 1
 SENSELESS_TRIES = 4
+FAILING_TRIES = 8
 
 
 class Verdict(StrEnum):
@@ -65,10 +66,12 @@ def judge(error: LumaError, *, many: bool, tries: int = 1) -> Verdict:
 
 
 def _enough(error: LumaError) -> float:
-    """Return how often an answer may be no good before that is put down to the ids in it."""
+    """Return how often a request may bring no answer before that is put down to the ids in it."""
+    if isinstance(error, RateLimitedError):
+        return inf
     if isinstance(error, TooLongError):
         return LONG_TRIES
-    return SENSELESS_TRIES if isinstance(error, DecodeError) else inf
+    return SENSELESS_TRIES if isinstance(error, DecodeError) else FAILING_TRIES
 
 
 _REFUSED = (400, 410, 413, 414, 422, 431)
@@ -81,9 +84,11 @@ _BY_STATUS: dict[int, type[APIError]] = {
     425: RelayError,
     429: RateLimitedError,
 }
+_KEY_REFUSED = (401, 402, 403)
 _QUOTA = re.compile(r"额度|余额|quota|balance|insufficient (?:credit|fund)", re.IGNORECASE)
 _LOGIN = re.compile(r"未登录|令牌|access token|unauthorized|invalid token|api key", re.IGNORECASE)
-_REQUEST_ID = re.compile(r"\s*\(request id: ([^)]*)\)")
+_REQUEST_ID = re.compile(r"\(request id: ([^()]{0,200})\)")
+_MOST_TEXT = 4096
 
 
 def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
@@ -98,18 +103,23 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
         )
     text = body.decode("utf-8", "replace").strip()
     code, message = _said(text)
-    if status in (404, 405) and (text.startswith("<") or message.startswith("Invalid URL")):
+    found = _REQUEST_ID.search(message[:_MOST_TEXT]) or _REQUEST_ID.search(message[-_MOST_TEXT:])
+    message = message[:_MOST_TEXT]
+    page = text.startswith("<")
+    if status in (404, 405) and (page or message.startswith("Invalid URL")):
         return NoSuchRouteError(f"status {status}: {line(message)}; check the path of the base URL")
-    found = _REQUEST_ID.search(message)
     request_id = (
         found[1] if found else fields.get("x-request-id", fields.get("x-oneapi-request-id"))
     )
-    return _kind(status, code, message)(
+    kind = RelayError if page and status in _KEY_REFUSED else _kind(status, code, message)
+    error = kind(
         status,
         code and line(code),
         line(_REQUEST_ID.sub("", message)),
         request_id and line(request_id),
     )
+    error.in_json = text.startswith("{")
+    return error
 
 
 def senseless(status: int, body: bytes) -> DecodeError:
@@ -128,9 +138,9 @@ def _kind(status: int, code: str | None, message: str) -> type[APIError]:
     told = f"{code or ''} {message}"
     if code == "task_not_exist":
         return NotFoundError
-    if (status in (401, 402, 403) or status < 300) and _QUOTA.search(told):
+    if (status in _KEY_REFUSED or status < 300) and _QUOTA.search(told):
         return QuotaError
-    if status < 300 and _LOGIN.search(told):
+    if status < 300 and _LOGIN.search(told) and not (code or "").startswith("5"):
         return AuthenticationError
     if status in _BY_STATUS:
         return _BY_STATUS[status]

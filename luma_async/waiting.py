@@ -25,9 +25,9 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from luma_async.book import Book, Call, Change, Grace, Told
-from luma_async.errors import LumaError, TransportError
+from luma_async.errors import APIError, LumaError, NoSuchRouteError, TransportError
 from luma_async.gate import Limits, Retry
-from luma_async.pace import Pace, rest
+from luma_async.pace import Pace
 from luma_async.stats import Stats
 from luma_async.structs import Generation, State
 from luma_async.turnstile import Turnstile, closed
@@ -36,6 +36,7 @@ from luma_async.verdicts import Verdict, judge
 logger = logging.getLogger("luma_async")
 
 PATIENT_TRIES = 4
+DOUBT = 10.0
 
 
 class Relay(Protocol):
@@ -101,6 +102,7 @@ class Poller:
         self._retry = Retry()
         self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
         self._polls_turn = False
+        self._told_singles = False
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._closed = False
@@ -164,8 +166,11 @@ class Poller:
 
     def learn(self, verdict: Verdict | None, ids: int) -> None:
         """Remember what became of a batch of `ids` ids; None means that it was answered."""
-        if verdict is Verdict.SINGLES and self.seats > 1:
+        if verdict is Verdict.SINGLES and not self._told_singles:
             logger.warning("the relay has no batch call; asking for one id at a time for now")
+            self._told_singles = True
+        elif verdict is None and ids > 1:
+            self._told_singles = False
         self._book.seats = self._book.seats.learned(verdict, ids, self._loop.time())
 
     async def close(self) -> None:
@@ -212,7 +217,8 @@ class Poller:
 
     def _poll(self, call: Call[Watcher]) -> None:
         ids = call.ids
-        ask = self._relay.get(ids[0]) if len(ids) == 1 else self._relay.get_many(ids)
+        call.by_batch |= call.in_vain and self.seats > 1
+        ask = self._relay.get_many(ids) if call.by_batch else self._relay.get(ids[0])
         task = asyncio.ensure_future(ask, loop=self._loop)
         task.add_done_callback(partial(self._returned, call), context=self._context)
         self._tasks[call] = task
@@ -245,14 +251,17 @@ class Poller:
             task.cancel()
         self._tasks.clear()
         book = self._book
-        self._book = Book(book.pace, book.seats.most, book.grace, phase=book.phase)
+        self._book = Book(book.pace, book.seats.limit, book.grace, phase=book.phase)
         self._book.seats = book.seats
 
     def _answered(self, call: Call[Watcher], told: Told) -> None:
         self.turnstile.succeeded()
         self.turnstile.obey(told.retry_after)
         self.learn(None, len(call.entries))
-        for change in self._book.settle(call, told, self._loop.time()):
+        self._settle(call, told)
+
+    def _settle(self, call: Call[Watcher], told: Told, *, doubt: float = 1.0) -> None:
+        for change in self._book.settle(call, told, self._loop.time(), doubt=doubt):
             if change.ended:
                 state = change.generation.state if change.generation else None
                 self.turnstile.stats = self.turnstile.stats.ended(state, change.unseen)
@@ -265,27 +274,42 @@ class Poller:
             error = TransportError(f"{type(error).__name__}: {error}")
         self.turnstile.obey(error.retry_after)
         verdict = judge(error, many=len(call.entries) > 1, tries=call.tries)
-        if verdict is Verdict.ABSENT:
+        in_json = isinstance(error, APIError) and error.in_json
+        if verdict is Verdict.ABSENT and in_json:
             self._answered(call, _Nothing())
             return
         self.turnstile.note(error)
         self.learn(verdict, len(call.entries))
+        if isinstance(error, NoSuchRouteError) and len(call.entries) == 1:
+            self._no_route(call)
         match verdict:
             case Verdict.ABORT:
                 self._book.spoil(call, self._loop.time())
                 self.abort(error)
             case Verdict.SINGLES:
-                self._book.spoil(call, self._loop.time())
-            case Verdict.SHRINK | Verdict.SPLIT:
                 self.turnstile.keep_away(error, call.departed)
+                self._book.spoil(call, self._loop.time())
+            case Verdict.ABSENT:
+                self.turnstile.keep_away(error, call.departed)
+                self._settle(call, _Nothing(), doubt=DOUBT)
+            case Verdict.SHRINK | Verdict.SPLIT:
+                if isinstance(error, APIError) and error.in_json and call.tries == 1:
+                    self.turnstile.refused()
+                else:
+                    self.turnstile.keep_away(error, call.departed)
                 self._book.split(call)
             case _:
                 self._again(call, error)
+
+    def _no_route(self, call: Call[Watcher]) -> None:
+        """Learn from a single id: where its own call is not there either, a proxy stands in."""
+        now, seats = self._loop.time(), self._book.seats
+        self._book.seats = seats.singly(now) if call.by_batch else seats.doubted()
 
     def _again(self, call: Call[Watcher], error: LumaError) -> None:
         """Hold a spoiled call: a few tries come early, further ones no sooner than a poll would."""
         self.turnstile.keep_away(error, call.departed)
         wait = self._retry.delay(call.tries, self._dice())
         if call.tries > PATIENT_TRIES:
-            wait = max(wait, rest(self._pace, 0.0))
+            wait = max(wait, call.rest(self._pace))
         self._book.spoil(call, self._loop.time() + wait)

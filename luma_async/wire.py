@@ -9,11 +9,10 @@ status, 200 included, so what an answer is gets decided by what it holds. Readin
 because that is fast, and lenient where it fails.
 """
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from functools import cached_property, lru_cache
+from functools import cached_property
 from urllib.parse import quote
 
 import msgspec
@@ -21,11 +20,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from luma_async.errors import DecodeError, LumaError, line
 from luma_async.lenient import cleaned, in_utf8, salvaged
-from luma_async.rows import Named, Row
+from luma_async.rows import Named, Row, warn_once
 from luma_async.structs import Generation, State
 from luma_async.verdicts import refusal, retry_after, senseless
-
-logger = logging.getLogger("luma_async")
 
 
 class HTTPRequest(Struct, frozen=True):
@@ -121,8 +118,7 @@ class Answer:
         if task_id in self.states or not self.states:
             return self
         if not self._items:
-            first = next(iter(self.states))
-            raise DecodeError(f"asked about {line(task_id)}, the relay tells of {line(first)}")
+            raise self._about_another(task_id)
         name = min(self.states, key=lambda name: _LEAST_FINISHED.index(self.states[name]))
         one = copy(self)
         one.states = {task_id: self.states[name]}
@@ -133,9 +129,20 @@ class Answer:
     def about_many(self, ids: Collection[str]) -> "Answer":
         """Return the answer as one to the batch call; warn of tasks that were not asked about."""
         if len(self.states) > len(ids) or not self.states.keys() <= set(ids):
-            for stranger in self.states.keys() - set(ids):
-                _warn_of_stranger(stranger)
+            strangers = self.states.keys() - set(ids)
+            if len(strangers) == len(self.states) == 1 and not _is_array(self._whole()):
+                raise self._about_another(next(iter(ids)))
+            for stranger in strangers:
+                warn_once(
+                    "the relay tells of task %s, which was not asked about; ignored", stranger
+                )
         return self
+
+    def _about_another(self, task_id: str) -> DecodeError:
+        first = next(iter(self.states))
+        error = DecodeError(f"asked about {line(task_id)}, the relay tells of {line(first)}")
+        error.retry_after = self.retry_after
+        return error
 
     @cached_property
     def _parts(self) -> dict[str | None, tuple[Row, Raw]]:
@@ -200,8 +207,3 @@ def _read(text: bytes) -> tuple[list[Row] | _Object, bytes]:
 
 def _is_array(text: Raw) -> bool:
     return bytes(text).lstrip()[:1] == b"["
-
-
-@lru_cache(maxsize=256)
-def _warn_of_stranger(task_id: str) -> None:
-    logger.warning("the relay tells of task %.80r, which was not asked about; ignored", task_id)

@@ -211,10 +211,71 @@ def test_an_id_that_the_relay_does_not_know_is_missing_after_the_grace() -> None
     while not changes:
         asked.append(some.next_at())
         changes = some.settle(taken(some, asked[-1]), Told({}), asked[-1])
-    assert asked == [0.0, 5.0, 10.0, 12.0]
+    assert asked == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
     assert changes[0].ended
     assert changes[0].generation is None
     assert len(some) == 0
+
+
+def test_a_few_odd_answers_far_apart_are_not_enough_for_missing() -> None:
+    some = book(grace=Grace(missing=12.0))
+    some.watch("ann", ["a"], 0.0)
+    for now in (0.0, 1000.0, 2000.0, 3000.0, 4000.0, 5000.0):
+        assert not some.settle(taken(some, now), Told({}), now)
+    assert some.settle(taken(some, 6000.0), Told({}), 6000.0)
+
+
+def test_without_a_grace_one_answer_is_enough() -> None:
+    some = book(grace=Grace(missing=0.0))
+    some.watch("ann", ["a"], 0.0)
+    assert some.settle(taken(some, 0.0), Told({}), 0.0)
+
+
+def test_an_answer_in_doubt_needs_many_times_the_grace() -> None:
+    some = book(grace=Grace(missing=12.0))
+    some.watch("ann", ["a"], 0.0)
+    changes: list[Change[str]] = []
+    now = 0.0
+    while not changes:
+        now = some.next_at()
+        changes = some.settle(taken(some, now), Told({}), now, doubt=10.0)
+    assert 120.0 <= now <= 125.0
+
+
+def test_a_size_is_learned_once_all_parts_of_a_refused_call_passed_twice() -> None:
+    some = book(seats=8)
+    some.watch("ann", "abcdefgh", 0.0)
+    for now in (0.0, 5.0):
+        assert some.seats.at(now) == 8
+        some.split(taken(some, now))
+        for _ in range(2):
+            half = taken(some, now)
+            assert len(half.ids) == 4
+            some.settle(half, Told(dict.fromkeys(half.ids, OPEN)), now)
+    assert some.seats.at(5.0) == 4
+    assert len(taken(some, 10.0).ids) == 4
+
+
+def test_one_bad_id_teaches_nothing_about_the_size() -> None:
+    some = book(seats=8)
+    some.watch("ann", "abcdefgh", 0.0)
+    now = 0.0
+    for _ in range(60):
+        now = max(now, some.next_at())
+        call = taken(some, now)
+        if "c" in call.ids and len(call.ids) > 1:
+            some.split(call)
+        else:
+            some.settle(call, Told(dict.fromkeys(call.ids, OPEN)), now)
+    assert some.seats.at(now) == 8
+
+
+def test_suspects_take_turns_with_the_rest() -> None:
+    some = book(seats=4)
+    some.watch("ann", "abcd", 0.0)
+    some.split(taken(some, 0.0))
+    some.watch("bob", "xyzw", 0.0)
+    assert [taken(some, 0.0).ids for _ in range(3)] == [("a", "b"), tuple("xyzw"), ("c", "d")]
 
 
 def test_an_id_that_comes_back_has_its_whole_grace_again() -> None:
@@ -306,8 +367,9 @@ def test_completed_without_a_link_and_then_unknown_ends_as_it_was_seen() -> None
     some = book(grace=Grace(missing=5.0))
     some.watch("ann", ["a"], 0.0)
     some.settle(taken(some, 0.0), Told({"a": DONE}, url=None), 0.0)
-    some.settle(taken(some, 5.0), Told({}), 5.0)
-    (change,) = some.settle(taken(some, 10.0), Told({}), 10.0)
+    for now in range(5, 11):
+        assert not some.settle(taken(some, now), Told({}), now)
+    (change,) = some.settle(taken(some, 12.0), Told({}), 12.0)
     assert change.generation
     assert change.generation.state is DONE
 

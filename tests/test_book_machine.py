@@ -32,6 +32,7 @@ class BookMachine(RuleBasedStateMachine):
         self.due: dict[str, float] = {}
         self.held: set[str] = set()
         self.suspects: list[list[str]] = []
+        self.suspects_turn = 0
         self.alone: dict[str, int] = {}
         self.exiles: dict[str, int] = {}
         self.under_way: dict[Call[str], list[str]] = {}
@@ -67,15 +68,17 @@ class BookMachine(RuleBasedStateMachine):
             assert not self.must_depart(idle)
             return
         ids = list(call.ids)
-        assert 1 <= len(ids) <= SEATS, "bounded"
+        seats = self.book.seats.at(self.now)
+        assert 1 <= len(ids) <= seats, "bounded"
         assert len(set(ids)) == len(ids), "stingy: an id has one seat"
         assert not any(self.asked(task_id) for task_id in ids), "stingy: asked once at a time"
         assert all(self.wanted.get(task_id) for task_id in ids), "forgetful"
-        if self.suspects:
-            assert ids == self.suspects.pop(0), "suspects travel apart"
-            self.exile(*ids)
+        if self.suspects and set(ids) <= set(self.suspects[0]):
+            self.check_suspects(ids, seats)
         else:
-            self.check_fair(ids)
+            assert self.suspects_turn < 2, "suspects take turns"
+            self.suspects_turn += bool(self.suspects)
+            self.check_fair(ids, seats)
         self.under_way[call] = ids
         for task_id in ids:
             self.due.pop(task_id, None)
@@ -112,8 +115,8 @@ class BookMachine(RuleBasedStateMachine):
         call, ids = self.returned(data)
         self.book.split(call)
         middle = (len(ids) + 1) // 2
-        for half in (ids[:middle], ids[middle:]):
-            self.suspects.append([i for i in half if self.wanted.get(i)])
+        for half in (ids[middle:], ids[:middle]):
+            self.suspects.insert(0, [i for i in half if self.wanted.get(i)])
         self.suspects = [half for half in self.suspects if half]
 
     @invariant()
@@ -136,12 +139,21 @@ class BookMachine(RuleBasedStateMachine):
         else:
             assert self.book.next_at() == soonest
 
+    def check_suspects(self, ids: list[str], seats: int) -> None:
+        half = self.suspects.pop(0)
+        assert ids == half[:seats], "suspects travel apart"
+        self.suspects_turn = 0
+        if len(half) > seats:
+            self.suspects.insert(0, half[seats:])
+        else:
+            self.exile(*ids)
+
     def exile(self, task_id: str, *others: str) -> None:
         if not others:
             self.alone[task_id] = 2 ** self.exiles.get(task_id, 0)
             self.exiles[task_id] = self.exiles.get(task_id, 0) + 1
 
-    def check_fair(self, ids: list[str]) -> None:
+    def check_fair(self, ids: list[str], seats: int) -> None:
         alone = {i: due for i, due in self.due.items() if self.alone.get(i)}
         if ids[0] in alone:
             assert len(ids) == 1, "who stood alone goes on alone"
@@ -160,7 +172,7 @@ class BookMachine(RuleBasedStateMachine):
             for i, due in self.due.items()
             if i not in ids and i not in alone and not (i in self.held and due > self.now)
         }
-        if len(ids) < SEATS:
+        if len(ids) < seats:
             assert not waiting, "a free seat is taken by whoever waits"
         assert all(latest <= due for due in waiting.values()), "fair"
 

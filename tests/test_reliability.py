@@ -6,7 +6,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Any
 
 import pytest
@@ -23,12 +23,13 @@ from luma_async import (
     NotFoundError,
     RateLimitedError,
     RelayError,
+    RequestTimeout,
     WaitTimeout,
 )
 from luma_async.book import Grace
 from luma_async.pace import Pace
 from luma_async.structs import State
-from luma_async.testing import FAULTS, FakeRelay, Fault, Reply
+from luma_async.testing import FAULTS, Breakage, FakeRelay, Fault, Reply
 from luma_async.waiting import PATIENT_TRIES, Poller
 from luma_async.waits import News, Wait
 from tests.answers import Told
@@ -88,6 +89,17 @@ class Refusing(ScriptedRelay):
         return sum(task_id in ids and len(ids) > 1 for ids in self.asked)
 
 
+class OnlyBatches(ScriptedRelay):
+    """A relay whose single call knows nothing."""
+
+    def __init__(self, error: LumaError) -> None:
+        super().__init__(lambda _: State.COMPLETED)
+        self.error = error
+
+    async def get(self, task_id: str) -> Told:
+        raise self.error
+
+
 class TestRefusedBatches:
     async def test_a_bad_id_is_looked_for_once_and_asked_alone_from_then_on(self) -> None:
         def refuse(ids: tuple[str, ...]) -> LumaError | None:
@@ -117,7 +129,7 @@ class TestRefusedBatches:
     async def test_a_proxy_that_refuses_everything_for_a_while_costs_what_it_refused(self) -> None:
         relay = Refusing(lambda _: BadRequestError(400) if 10 < now() < 20 else None, ends=120.0)
         assert list(await wait(relay, IDS)) == IDS
-        assert len(relay.refused) < 30, "in ten seconds"
+        assert len(relay.refused) < 50, "in ten seconds"
         late = [ids for ids in relay.asked if len(ids) == 100]
         assert len(late) > 12, "all travel together again"
 
@@ -167,6 +179,48 @@ class TestRefusedBatches:
             assert list(await luma.get_many(ids)) == ids
             assert max(len(asked.ids) for asked in relay.log[8:]) == 50
 
+    async def test_many_bad_ids_do_not_keep_others_from_being_asked(self) -> None:
+        bad = set(IDS)
+
+        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+            return BadRequestError(400) if len(ids) > 1 and bad & set(ids) else None
+
+        relay = Refusing(refuse, ends=100.0)
+        poller = Poller(relay, Every(5.0), Limits(), Grace(), patience=30.0, dice=lambda: 0.5)
+        others = Wait(poller, relay, tuple(f"good {n}" for n in range(50)), None, News.NOTHING)
+        refused = Wait(poller, relay, tuple(IDS), None, News.NOTHING)
+        await refused.begin()
+        await asyncio.sleep(1.0)
+        await others.begin()
+        await asyncio.gather(others.told(), refused.told())
+        asked = [at for at, ids in relay.departed if "good 7" in ids]
+        assert max(later - at for at, later in pairwise(asked)) < 15.0
+
+    async def test_a_relay_that_takes_fewer_ids_and_says_400_is_learned(self) -> None:
+        relay = Refusing(lambda ids: BadRequestError(400) if len(ids) > 20 else None, ends=300.0)
+        ids = [f"id {number}" for number in range(400)]
+        assert list(await wait(relay, ids)) == ids
+        late = [at for at in relay.refused if at > 150.0]
+        assert len(late) < 10
+        assert now() < 330.0
+
+    @pytest.mark.parametrize("error", [partial(RelayError, 500), partial(RequestTimeout, "")])
+    async def test_one_id_that_makes_batches_fail_does_not_starve_its_companions(
+        self, error: Callable[[], LumaError]
+    ) -> None:
+        relay = Refusing(lambda ids: error() if "bad" in ids and len(ids) > 1 else None)
+        ids = [*IDS[1:], "bad"]
+        assert list(await wait(relay, ids)) == ids
+        assert now() < 200.0
+
+    async def test_a_minute_of_413_leaves_no_trace_after_an_hour(self) -> None:
+        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+            return BadRequestError(413) if len(ids) > 1 and 10.0 < now() < 70.0 else None
+
+        relay = Refusing(refuse, ends=7000.0)
+        assert list(await wait(relay, IDS)) == IDS
+        assert {len(ids) for at, ids in relay.departed if at > 5400.0} == {100}
+
 
 class TestNoBatchCall:
     async def test_the_batch_call_is_tried_again_after_a_minute(
@@ -190,6 +244,18 @@ class TestNoBatchCall:
         batches = [at for at, ids in relay.departed if len(ids) > 1 and at > 211.0]
         assert 260.0 <= batches[0] < 270.0
 
+    async def test_a_page_on_both_calls_is_a_proxy_and_batches_come_back_at_once(self) -> None:
+        page = NoSuchRouteError
+        relay = Refusing(lambda _: page("302") if 10.0 < now() < 4000.0 else None, ends=4200.0)
+        assert list(await wait(relay, IDS)) == IDS
+        assert len(relay.refused) < 4000 / 5
+        assert any(len(ids) == 100 for at, ids in relay.departed if 4000.0 < at < 4090.0)
+
+    async def test_an_id_that_only_the_batch_call_knows_is_found_by_it(self) -> None:
+        for error in (NotFoundError(404, "task_not_exist"), RelayError(500)):
+            relay = OnlyBatches(error)
+            assert list(await wait(relay, ["a"])) == ["a"]
+
     @pytest.mark.parametrize(
         "error",
         [NoSuchRouteError("a page"), NotFoundError(404), BadRequestError(405), RelayError(501)],
@@ -203,6 +269,36 @@ class TestNoBatchCall:
 
 
 class TestAbsence:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(404, b"404 page not found\n", headers={"Content-Type": "text/plain"}),
+            Reply(404),
+            Reply(400, b"<html><h1>400 Bad Request</h1>"),
+            Reply(403, b"<!DOCTYPE html><title>Just a moment...</title>"),
+            Reply(body=b'{"id":"err_1","message":"internal error"}'),
+        ],
+        ids=["text", "empty", "page", "challenge", "somebody else"],
+    )
+    async def test_what_a_proxy_says_while_the_relay_is_away_is_no_absence(
+        self, relay: FakeRelay, luma: LumaSession, reply: Reply
+    ) -> None:
+        ids = [relay.add(duration=150.0) for _ in range(3)]
+        waiting = asyncio.ensure_future(luma.wait_until_done(ids))
+        await asyncio.sleep(10.0)
+        relay.reply(*[reply] * 1000)
+        await asyncio.sleep(90.0)
+        relay._scripted.clear()  # pyright: ignore[reportPrivateUsage]
+        assert list(await waiting) == ids
+
+    async def test_a_bare_404_for_five_minutes_is_an_absence(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        relay.reply(*[Reply(404)] * 1000)
+        with pytest.raises(GenerationsMissing):
+            await luma.wait_until_done("nobody")
+        assert 300.0 <= now() < 360.0
+
     async def test_an_id_that_a_stale_replica_does_not_know_is_not_missing(self) -> None:
         def play(_: str) -> State | None:
             stale = 20.0 < now() < 45.0 or 50.0 < now() < 75.0
@@ -286,6 +382,28 @@ class TestQuiet:
         before = [at for at in times if at < 0.2]
         assert len(before) < len(times)
         assert min(at for at in times if at > 0.2) >= 30.1
+
+    @pytest.mark.parametrize("breakage", ["truncated", "drip"])
+    async def test_retry_after_is_obeyed_where_the_body_is_spoiled(
+        self, relay: FakeRelay, luma: LumaSession, breakage: Breakage
+    ) -> None:
+        headers = {"Retry-After": "120", "Content-Type": "application/json"}
+        relay.reply(Reply(503, b"{}", headers=headers, breakage=breakage))
+        await luma.wait_until_done(relay.add())
+        assert now() >= 120.0
+
+    async def test_one_look_takes_no_longer_than_a_request_may(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        ids = [relay.add(ends="never") for _ in range(400)]
+        headers = {"Retry-After": "3600"}
+        relay.reply(*[Reply(429, headers=headers, delay=2.0)] * 4)
+        waiting = asyncio.ensure_future(luma.wait_until_done(ids))
+        await asyncio.sleep(1.0)
+        with pytest.raises(WaitTimeout):
+            await luma.wait_until_done(ids[0], timeout=0)
+        assert now() < 40.0
+        waiting.cancel()
 
     async def test_one_bad_moment_of_many_requests_is_one_failure(self, relay: FakeRelay) -> None:
         relay.reply(*[Reply(status=502, delay=1.0)] * 4)
