@@ -29,7 +29,9 @@ from luma_async import (
     RelayError,
     Request,
     State,
+    rows,
 )
+from luma_async.rows import warn_once
 from luma_async.wire import Answer, batch, decipher, single
 from tests.deciphered import check
 
@@ -937,3 +939,30 @@ def test_a_battered_sample_is_an_answer_or_an_error_of_this_tree(
 @given(retold())
 def test_a_retold_sample_is_an_answer_or_an_error_of_this_tree(body: bytes) -> None:
     check(200, {}, body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"error" + b" " * 2_000_000 + b"x",
+        b'{"message":"x' + b" " * 2_000_000 + b'x"}',
+        b'{"message":"' + b"(request id: " * 150_000 + b'"}',
+        b"[" + b",".join([b"5"] * 1_000_000) + b"]",
+        b'{"data":[' + b",".join([b'{"id":5.5}'] * 200_000) + b"]}",
+    ],
+    ids=["spaces", "spaces in JSON", "request ids", "numbers", "odd rows"],
+)
+@pytest.mark.parametrize("status", [200, 500])
+def test_no_answer_takes_longer_than_its_length_is_worth(status: int, body: bytes) -> None:
+    """What is quadratic takes hours here, and one such answer would freeze a whole service."""
+    assert isinstance(refused(status, body), LumaError)
+
+
+def test_a_relay_of_many_odd_words_fills_neither_the_log_nor_the_memory(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_warned", set[str]())
+    for number in range(2000):
+        warn_once("odd word %s", f"{number} {'x' * 10_000}")
+    assert len(caplog.messages) == rows.MOST_WARNINGS
+    assert max(map(len, caplog.messages)) < 200
