@@ -251,7 +251,7 @@ class Book(Generic[W]):
         self._entries: dict[str, _Entry[W]] = {}
         self._calls: set[Call[W]] = set()
         self._fresh: OrderedDict[str, _Entry[W]] = OrderedDict()
-        self._suspects: deque[tuple[list[_Entry[W]], _Halved]] = deque()
+        self._suspects: deque[tuple[list[_Entry[W]], _Halved | None]] = deque()
         self._suspects_turn = True
         self._too_large: _Halved | None = None
         self._resting: list[tuple[float, int, _Entry[W]]] = []
@@ -374,11 +374,14 @@ class Book(Generic[W]):
             entry.due = until
             self._put(entry, Event.HOLD, self._held)
 
-    def split(self, call: Call[W]) -> None:
-        """Note that a call was refused as it stands; its ids travel in halves from now on."""
+    def split(self, call: Call[W], *, refused: bool = True) -> None:
+        """Note that a call is no good as it stands; its ids travel in halves from now on.
+
+        Only of one that the relay `refused` can it be learned that it was too large.
+        """
         self._return(call)
         middle = (len(call.entries) + 1) // 2
-        halved = _Halved(len(call.entries), call.halved)
+        halved = _Halved(len(call.entries), call.halved) if refused else None
         for half in (call.entries[middle:], call.entries[:middle]):
             for entry in half:
                 if entry.phase is Phase.ORPHANED:
@@ -465,7 +468,8 @@ class Book(Generic[W]):
     def _suspected(self, now: float, seats: int) -> Call[W]:
         half, halved = self._suspects.popleft()
         if len(half) > seats:
-            halved.parts += 1
+            if halved:
+                halved.parts += 1
             self._suspects.appendleft((half[seats:], halved))
         elif len(half) == 1:
             half[0].exile()

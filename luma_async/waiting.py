@@ -293,11 +293,12 @@ class Poller:
                 self.turnstile.keep_away(error, call.departed)
                 self._settle(call, _Nothing(), doubt=DOUBT)
             case Verdict.SHRINK | Verdict.SPLIT:
-                if isinstance(error, APIError) and error.in_json and call.tries == 1:
+                refused = isinstance(error, APIError) and call.tries == 1
+                if refused and in_json:
                     self.turnstile.refused()
                 else:
                     self.turnstile.keep_away(error, call.departed)
-                self._book.split(call)
+                self._book.split(call, refused=refused)
             case _:
                 self._again(call, error)
 

@@ -256,6 +256,17 @@ def test_a_size_is_learned_once_all_parts_of_a_refused_call_passed_twice() -> No
     assert len(taken(some, 10.0).ids) == 4
 
 
+def test_of_what_was_not_refused_no_size_is_learned() -> None:
+    some = book(seats=8)
+    some.watch("ann", "abcdefgh", 0.0)
+    for now in (0.0, 5.0, 10.0):
+        some.split(taken(some, now), refused=False)
+        for _ in range(2):
+            half = taken(some, now)
+            some.settle(half, Told(dict.fromkeys(half.ids, OPEN)), now)
+    assert some.seats.at(10.0) == 8
+
+
 def test_one_bad_id_teaches_nothing_about_the_size() -> None:
     some = book(seats=8)
     some.watch("ann", "abcdefgh", 0.0)
