@@ -199,6 +199,11 @@ class Call(Generic[W]):
         return 1 + max(entry.tries for entry in self.entries)
 
     @property
+    def exiled(self) -> bool:
+        """Whether it asks about one id that has to travel alone."""
+        return len(self.entries) == 1 and self.entries[0].alone > 0
+
+    @property
     def in_vain(self) -> bool:
         """Whether the single call has told so little of the id that the batch call is worth a try.
 

@@ -8,6 +8,7 @@ pumps (`waiting`) lets the head of the line in, and is woken by `wake` when some
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from math import inf
 
 import anyio
 
@@ -26,6 +27,7 @@ from luma_async.verdicts import Verdict, judge
 
 TRIES = 3
 LOOK_PATIENCE = 1.0
+WELL_FOR = 30.0
 LONGEST_QUIET = 86_400.0
 
 
@@ -59,6 +61,7 @@ class Turnstile:
         self._quiet_because: LumaError | None = None
         self._under_way: set[anyio.CancelScope] = set()
         self._closed = False
+        self._answered_at = -inf
 
     @property
     def slots(self) -> int:
@@ -96,6 +99,12 @@ class Turnstile:
         """Note that the relay answered."""
         self.gate = self.gate.succeeded()
         self.trouble = None
+        self._answered_at = self._loop.time()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the relay has answered anything of late."""
+        return self._loop.time() < self._answered_at + WELL_FOR
 
     def note(self, error: LumaError) -> None:
         """Count a request that brought no answer, and remember why, without the answer's bytes."""

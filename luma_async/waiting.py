@@ -309,7 +309,10 @@ class Poller:
 
     def _again(self, call: Call[Watcher], error: LumaError) -> None:
         """Hold a spoiled call: a few tries come early, further ones no sooner than a poll would."""
-        self.turnstile.keep_away(error, call.departed)
+        if call.exiled and self.turnstile.is_well:
+            self.turnstile.refused()
+        else:
+            self.turnstile.keep_away(error, call.departed)
         wait = self._retry.delay(call.tries, self._dice())
         if call.tries > PATIENT_TRIES:
             wait = max(wait, call.rest(self._pace))

@@ -213,6 +213,16 @@ class TestRefusedBatches:
         assert list(await wait(relay, ids)) == ids
         assert now() < 200.0
 
+    async def test_ids_that_fail_alone_too_do_not_slow_the_others_down(self) -> None:
+        bad = {f"bad {number}" for number in range(5)}
+        relay = Refusing(lambda ids: RelayError(500) if bad & set(ids) else None, ends=600.0)
+        ids = [*(f"id {number}" for number in range(500)), *bad]
+        with pytest.raises(WaitTimeout) as caught:
+            await wait(relay, ids, timeout=700.0)
+        assert set(caught.value.pending) == bad
+        asked = [at for at, ids in relay.departed if "id 7" in ids and 200.0 < at < 600.0]
+        assert max(later - at for at, later in pairwise(asked)) < 12.0
+
     async def test_a_minute_of_413_leaves_no_trace_after_an_hour(self) -> None:
         def refuse(ids: tuple[str, ...]) -> LumaError | None:
             return BadRequestError(413) if len(ids) > 1 and 10.0 < now() < 70.0 else None
