@@ -114,9 +114,9 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
     kind = RelayError if page and status in _KEY_REFUSED else _kind(status, code, message)
     error = kind(
         status,
-        code and line(code),
+        line(code or "") or None,
         line(_REQUEST_ID.sub("", message)),
-        request_id and line(request_id),
+        line(request_id or "") or None,
     )
     error.in_json = text.startswith("{")
     return error

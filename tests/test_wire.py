@@ -958,6 +958,11 @@ def test_no_answer_takes_longer_than_its_length_is_worth(status: int, body: byte
     assert isinstance(refused(status, body), LumaError)
 
 
+def test_a_code_of_spaces_is_none() -> None:
+    error = api_error(400, b'{"code": " ", "message": "no (request id: )"}')
+    assert (error.code, error.request_id) == (None, None)
+
+
 def test_a_relay_of_many_odd_words_fills_neither_the_log_nor_the_memory(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
