@@ -23,75 +23,23 @@ it departs:
   take turns with the rest. Where both halves of a refused call pass, twice, it was too large.
 - An id that came to stand alone goes on alone: aboard, it would have each batch refused again. Once
   its answer makes sense it may board again; refused again, it stays alone for twice as many looks.
-
-An id is in exactly one phase, and TRANSITIONS says what moves it. An id that is taken and that
-nobody wants any more stays, orphaned, until its call returns: forgetting it earlier would ask about
-it twice at once if somebody wanted it again.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 from msgspec import Struct
 
+from luma_async.entries import LOOKS, Call, Entry, Event, Halved, Phase, W
 from luma_async.pace import Pace, rest
 from luma_async.seats import Seats
 from luma_async.structs import Generation, State
 
 PATIENCE = 1.0
-LOOKS = 6
-
-
-class Phase(StrEnum):
-    """Where an id stands with the book."""
-
-    ABSENT = "absent"
-    FRESH = "fresh"
-    ASKED = "asked"
-    ORPHANED = "orphaned"
-    RESTING = "resting"
-    HELD = "held"
-    SUSPECT = "suspect"
-    EXILED = "exiled"
-
-
-class Event(StrEnum):
-    """What can happen to an id."""
-
-    WATCH = "watch"
-    UNWATCH = "unwatch"
-    TAKE = "take"
-    REST = "rest"
-    HOLD = "hold"
-    SUSPECT = "suspect"
-    EXILE = "exile"
-    END = "end"
-
-
-TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
-    Phase.ABSENT: {Event.WATCH: Phase.FRESH},
-    Phase.FRESH: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-    Phase.ASKED: {
-        Event.REST: Phase.RESTING,
-        Event.HOLD: Phase.HELD,
-        Event.SUSPECT: Phase.SUSPECT,
-        Event.EXILE: Phase.EXILED,
-        Event.END: Phase.ABSENT,
-        Event.UNWATCH: Phase.ORPHANED,
-    },
-    Phase.ORPHANED: {Event.WATCH: Phase.ASKED, Event.END: Phase.ABSENT},
-    Phase.RESTING: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-    Phase.HELD: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-    Phase.SUSPECT: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-    Phase.EXILED: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-}
-
-W = TypeVar("W")
 
 
 class Told(Protocol):
@@ -133,118 +81,6 @@ class Change(Struct, Generic[W], frozen=True):
     unseen: float | None
 
 
-class _Entry(Generic[W]):
-    """One open id."""
-
-    __slots__ = (
-        "absences", "alone", "call", "due", "exiles", "generation", "heard", "linkless", "looked",
-        "missing", "phase", "since", "task_id", "tries", "watchers",
-    )  # fmt: skip
-
-    def __init__(self, task_id: str, now: float) -> None:
-        self.task_id = task_id
-        self.phase = Phase.ABSENT
-        self.watchers: dict[W, None] = {}
-        self.since = self.due = self.heard = now
-        self.tries = 0
-        self.alone = self.exiles = self.absences = 0
-        self.call: Call[W] | None = None
-        self.generation: Generation | None = None
-        self.looked: float | None = None
-        self.missing: float | None = None
-        self.linkless: float | None = None
-
-    def move(self, event: Event) -> None:
-        self.phase = TRANSITIONS[self.phase][event]
-
-    def hear(self, now: float) -> None:
-        """Note an answer; the grace of an odd one does not run while requests bring none."""
-        unheard = now - self.heard if self.tries else 0.0
-        self.missing = None if self.missing is None else self.missing + unheard
-        self.linkless = None if self.linkless is None else self.linkless + unheard
-        self.heard = now
-        self.tries = 0
-
-    def exile(self) -> None:
-        """Let it travel alone for 1, 2, 4, … answers that make sense."""
-        self.alone = 2**self.exiles
-        self.exiles += 1
-
-
-class Call(Generic[W]):
-    """One request to make: which ids it asks about, and how often they were spoiled in a row."""
-
-    __slots__ = ("by_batch", "departed", "entries", "halved", "wanted")
-
-    def __init__(
-        self, entries: list[_Entry[W]], now: float, halved: "_Halved | None" = None
-    ) -> None:
-        self.entries = entries
-        self.halved = halved
-        self.by_batch = len(entries) > 1
-        self.departed = now
-        self.wanted = len(entries)
-        for entry in entries:
-            entry.move(Event.TAKE)
-            entry.call = self
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The ids asked about, each once."""
-        return tuple(entry.task_id for entry in self.entries)
-
-    @property
-    def tries(self) -> int:
-        """How many times in a row the ids have been taken, this time included."""
-        return 1 + max(entry.tries for entry in self.entries)
-
-    @property
-    def exiled(self) -> bool:
-        """Whether it asks about one id that has to travel alone."""
-        return len(self.entries) == 1 and self.entries[0].alone > 0
-
-    @property
-    def in_vain(self) -> bool:
-        """Whether the single call has told so little of the id that the batch call is worth a try.
-
-        That is once where it is unknown, and every other time where it brings no answer at all.
-        """
-        first = self.entries[0]
-        if first.tries:
-            return first.tries > LOOKS and first.tries % 2 == 0
-        return first.absences == LOOKS // 2
-
-    def rest(self, pace: Pace) -> float:
-        """Return how long the pace would let the youngest of the ids rest."""
-        return rest(pace, self.departed - max(entry.since for entry in self.entries))
-
-    def watchers(self) -> dict[W, None]:
-        """Return everybody who wants one of the ids, or did when it ended."""
-        return {watcher: None for entry in self.entries for watcher in entry.watchers}
-
-    def __repr__(self) -> str:
-        return f"<Call of {len(self.entries)} ids, {self.wanted} wanted>"
-
-
-class _Halved:
-    """A refused call that travels in parts; it was too large if all of them pass.
-
-    A part of one id says nothing: it goes by the single call.
-    """
-
-    __slots__ = ("parts", "root", "size")
-
-    def __init__(self, size: int, parent: "_Halved | None") -> None:
-        self.size = size
-        self.parts = 2
-        self.root: _Halved = parent.root if parent else self
-
-    def passed(self) -> bool:
-        """Note that a part passed; return whether all have."""
-        self.parts -= 1
-        return self.parts == 0
-
-
 class Book(Generic[W]):
     """The open ids of a session."""
 
@@ -253,15 +89,15 @@ class Book(Generic[W]):
         self.seats = Seats(seats)
         self.grace = grace
         self.phase = phase
-        self._entries: dict[str, _Entry[W]] = {}
+        self._entries: dict[str, Entry[W]] = {}
         self._calls: set[Call[W]] = set()
-        self._fresh: OrderedDict[str, _Entry[W]] = OrderedDict()
-        self._suspects: deque[tuple[list[_Entry[W]], _Halved | None]] = deque()
+        self._fresh: OrderedDict[str, Entry[W]] = OrderedDict()
+        self._suspects: deque[tuple[list[Entry[W]], Halved | None]] = deque()
         self._suspects_turn = True
-        self._too_large: _Halved | None = None
-        self._resting: list[tuple[float, int, _Entry[W]]] = []
-        self._held: list[tuple[float, int, _Entry[W]]] = []
-        self._exiled: list[tuple[float, int, _Entry[W]]] = []
+        self._too_large: Halved | None = None
+        self._resting: list[tuple[float, int, Entry[W]]] = []
+        self._held: list[tuple[float, int, Entry[W]]] = []
+        self._exiled: list[tuple[float, int, Entry[W]]] = []
         self._order = count()
         self._dead = 0
         self._returned = False
@@ -301,7 +137,7 @@ class Book(Generic[W]):
         for task_id in ids:
             entry = self._entries.get(task_id)
             if entry is None:
-                entry = self._entries[task_id] = _Entry(task_id, now)
+                entry = self._entries[task_id] = Entry(task_id, now)
                 entry.move(Event.WATCH)
                 entry.due = now + (PATIENCE if self._calls else 0.0)
                 self._fresh[task_id] = entry
@@ -386,7 +222,7 @@ class Book(Generic[W]):
         """
         self._return(call)
         middle = (len(call.entries) + 1) // 2
-        halved = _Halved(len(call.entries), call.halved) if refused else None
+        halved = Halved(len(call.entries), call.halved) if refused else None
         for half in (call.entries[middle:], call.entries[:middle]):
             for entry in half:
                 if entry.phase is Phase.ORPHANED:
@@ -395,13 +231,13 @@ class Book(Generic[W]):
                     entry.move(Event.SUSPECT)
             self._suspects.appendleft((half, halved))
 
-    def _learn_size(self, halved: _Halved, now: float) -> None:
+    def _learn_size(self, halved: Halved, now: float) -> None:
         """Ask for less at a time once it has happened twice that all parts of a call passed."""
         if self._too_large and self._too_large is not halved.root:
             self.seats = self.seats.shrunk(halved.size, now)
         self._too_large = halved.root
 
-    def _abandon(self, entry: _Entry[W]) -> Iterable[Call[W]]:
+    def _abandon(self, entry: Entry[W]) -> Iterable[Call[W]]:
         entry.move(Event.UNWATCH)
         if entry.phase is Phase.ABSENT:
             del self._entries[entry.task_id]
@@ -426,7 +262,7 @@ class Book(Generic[W]):
             self._dead = 0
 
     def _put(
-        self, entry: _Entry[W], event: Event, heap: "list[tuple[float, int, _Entry[W]]]"
+        self, entry: Entry[W], event: Event, heap: "list[tuple[float, int, Entry[W]]]"
     ) -> None:
         """Lay an id aside until its `due`; one that travels alone apart from the others."""
         entry.move(Event.EXILE if entry.alone else event)
@@ -480,13 +316,13 @@ class Book(Generic[W]):
             half[0].exile()
         return Call(half[:seats], now, halved)
 
-    def _aboard(self, now: float, seats: int) -> list[_Entry[W]]:
-        entries: list[_Entry[W]] = []
+    def _aboard(self, now: float, seats: int) -> list[Entry[W]]:
+        entries: list[Entry[W]] = []
         while len(entries) < seats and (entry := self._most_overdue(now)):
             entries.append(entry)
         return entries
 
-    def _most_overdue(self, now: float) -> _Entry[W] | None:
+    def _most_overdue(self, now: float) -> Entry[W] | None:
         """Take the id with the earliest due; one that is held only once it is due."""
         fresh = next(iter(self._fresh.values())).since if self._fresh else inf
         resting = _due_at(self._resting, Phase.RESTING)
@@ -503,7 +339,7 @@ class Book(Generic[W]):
         for entry in call.entries:
             entry.call = None
 
-    def _found(self, entry: _Entry[W], told: Told, now: float) -> Change[W] | None:
+    def _found(self, entry: Entry[W], told: Told, now: float) -> Change[W] | None:
         unseen = None if entry.looked is None else now - entry.looked
         entry.looked = now
         entry.alone = max(0, entry.alone - 1)
@@ -522,7 +358,7 @@ class Book(Generic[W]):
                 return None
         return self._change(entry, generation, ended=state.is_done, unseen=unseen)
 
-    def _missed(self, entry: _Entry[W], now: float, grace: float) -> Change[W] | None:
+    def _missed(self, entry: Entry[W], now: float, grace: float) -> Change[W] | None:
         entry.missing = now if entry.missing is None else entry.missing
         entry.absences += 1
         if now < entry.missing + grace or (grace and entry.absences <= LOOKS):
@@ -531,18 +367,18 @@ class Book(Generic[W]):
         return self._change(entry, done, ended=True, unseen=None)
 
     def _change(
-        self, entry: _Entry[W], generation: Generation | None, *, ended: bool, unseen: float | None
+        self, entry: Entry[W], generation: Generation | None, *, ended: bool, unseen: float | None
     ) -> Change[W]:
         change = Change(entry.task_id, generation, ended, tuple(entry.watchers), unseen)
         if ended:
             self._forget(entry)
         return change
 
-    def _forget(self, entry: _Entry[W]) -> None:
+    def _forget(self, entry: Entry[W]) -> None:
         entry.move(Event.END)
         del self._entries[entry.task_id]
 
-    def _rest(self, entry: _Entry[W], departed: float, now: float) -> None:
+    def _rest(self, entry: Entry[W], departed: float, now: float) -> None:
         due = departed + rest(self.pace, departed - entry.since)
         if departed < self._first_tick:
             due = min(due, self._first_tick)
@@ -558,7 +394,7 @@ class Book(Generic[W]):
         self._put(entry, Event.REST, self._resting)
 
 
-def _due_at(heap: "list[tuple[float, int, _Entry[W]]]", phase: Phase) -> float:
+def _due_at(heap: "list[tuple[float, int, Entry[W]]]", phase: Phase) -> float:
     while heap and heap[0][2].phase is not phase:
         heappop(heap)
     return heap[0][0] if heap else inf

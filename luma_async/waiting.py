@@ -24,7 +24,8 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from luma_async.book import Book, Call, Change, Grace, Told
+from luma_async.book import Book, Change, Grace, Told
+from luma_async.entries import Call
 from luma_async.errors import APIError, LumaError, NoSuchRouteError, TransportError
 from luma_async.gate import Limits, Retry
 from luma_async.pace import Pace

@@ -6,7 +6,8 @@ from math import inf
 
 import pytest
 
-from luma_async.book import PATIENCE, TRANSITIONS, Book, Call, Change, Event, Grace, Phase
+from luma_async.book import PATIENCE, Book, Change, Grace
+from luma_async.entries import TRANSITIONS, Call, Event, Phase
 from luma_async.pace import Every
 from luma_async.seats import Seats
 from luma_async.structs import State
@@ -361,7 +362,7 @@ def test_ids_that_nobody_wants_any_more_are_not_kept_behind_one_that_rests() -> 
         some.settle(taken(some, 0.0), Told({f"id {number}": State.PENDING}), 0.0)
         some.unwatch("ann", [f"id {number}"])
     assert len(some) == 1
-    entries = sum(type(one).__name__ == "_Entry" for one in gc.get_objects())
+    entries = sum(type(one).__name__ == "Entry" for one in gc.get_objects())
     assert entries < 500
 
 

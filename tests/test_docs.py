@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from luma_async import State
-from luma_async.book import TRANSITIONS, Phase
+from luma_async.entries import TRANSITIONS, Phase
 from luma_async.testing import FAULTS, FakeRelay
 
 ROOT = Path(__file__).parent.parent
