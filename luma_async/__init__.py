@@ -24,7 +24,7 @@ from luma_async.errors import (
     WaitTimeout,
 )
 from luma_async.gate import Limits
-from luma_async.pace import Every, Pace
+from luma_async.pace import Backoff, Every, Learned, Pace
 from luma_async.session import LumaSession
 from luma_async.stats import Stats
 from luma_async.structs import (
@@ -45,6 +45,7 @@ __all__ = [
     "Artifact",
     "Assets",
     "AuthenticationError",
+    "Backoff",
     "BadRequestError",
     "DecodeError",
     "Every",
@@ -52,6 +53,7 @@ __all__ = [
     "GenerationFailed",
     "GenerationsMissing",
     "Image",
+    "Learned",
     "Limits",
     "LumaError",
     "LumaSession",

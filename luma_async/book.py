@@ -27,6 +27,7 @@ it departs:
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -35,9 +36,10 @@ from typing import Generic, Protocol
 from msgspec import Struct
 
 from luma_async.entries import LOOKS, Call, Entry, Event, Halved, Phase, W
-from luma_async.pace import Pace, rest
+from luma_async.pace import Pace
 from luma_async.seats import Seats
 from luma_async.structs import Generation, State
+from luma_async.timetable import timetable
 
 PATIENCE = 1.0
 
@@ -53,6 +55,11 @@ class Told(Protocol):
     @property
     def retry_after(self) -> float | None:
         """The seconds for which the relay asks to be left alone, or None."""
+        ...
+
+    @property
+    def date(self) -> datetime | None:
+        """The relay's clock when it answered, or None."""
         ...
 
     def generation(self, task_id: str, /) -> Generation:
@@ -84,8 +91,10 @@ class Change(Struct, Generic[W], frozen=True):
 class Book(Generic[W]):
     """The open ids of a session."""
 
-    def __init__(self, pace: Pace, seats: int, grace: Grace, *, phase: float = 1.0) -> None:
-        self.pace = pace
+    def __init__(
+        self, pace: Pace, seats: int, grace: Grace, *, phase: float = 1.0, spacing: float = 0.0
+    ) -> None:
+        self.timetable = timetable(pace, seats, spacing)
         self.seats = Seats(seats)
         self.grace = grace
         self.phase = phase
@@ -133,7 +142,8 @@ class Book(Generic[W]):
     def watch(self, watcher: W, ids: Iterable[str], now: float) -> None:
         """Note that somebody wants these ids."""
         if not self._entries:
-            self._first_tick = now + self.phase * rest(self.pace, 0.0)
+            self._first_tick = now + self.phase * self.timetable.again(0.0)
+        known = len(self._entries)
         for task_id in ids:
             entry = self._entries.get(task_id)
             if entry is None:
@@ -146,6 +156,7 @@ class Book(Generic[W]):
                 if entry.call:
                     entry.call.wanted += 1
             entry.watchers[watcher] = None
+        self.timetable.watched(len(self._entries) - known, now)
 
     def unwatch(self, watcher: W, ids: Iterable[str]) -> list[Call[W]]:
         """Note that somebody wants these ids no more; return the calls that nobody needs now."""
@@ -184,6 +195,7 @@ class Book(Generic[W]):
         An id that it does not name is missing after `doubt` times the grace.
         """
         self._return(call)
+        self.timetable.answered(call.departed, now)
         if call.halved and len(call.entries) > 1 and call.halved.passed():
             self._learn_size(call.halved, now)
         states = told.states
@@ -197,7 +209,7 @@ class Book(Generic[W]):
             if state is None:
                 change = self._missed(entry, now, self.grace.missing * doubt)
             else:
-                change = self._found(entry, told, now)
+                change = self._found(entry, told, call.departed, now)
             if change:
                 changes.append(change)
             if entry.phase is Phase.ASKED:
@@ -241,6 +253,7 @@ class Book(Generic[W]):
         entry.move(Event.UNWATCH)
         if entry.phase is Phase.ABSENT:
             del self._entries[entry.task_id]
+            self.timetable.forgotten()
             if self._fresh.pop(entry.task_id, None) is None:
                 self._bury()
         elif entry.call:
@@ -276,7 +289,7 @@ class Book(Generic[W]):
         return min(
             self._fresh_at(),
             _due_at(self._held, Phase.HELD),
-            _due_at(self._resting, Phase.RESTING),
+            self.timetable.departs_at(_due_at(self._resting, Phase.RESTING)),
         )
 
     def _next(self, now: float, seats: int) -> Call[W]:
@@ -287,14 +300,24 @@ class Book(Generic[W]):
         self._suspects_turn = True
         if self._exiled_at() <= min(now, self._boarding_at()):
             return Call([heappop(self._exiled)[2]], now)
-        return Call(self._aboard(now, seats), now)
+        call = Call(self._aboard(now, seats), now)
+        self.timetable.departed(
+            now,
+            open_ids=len(self._entries),
+            seats=seats,
+            whole=not self._fresh and _due_at(self._resting, Phase.RESTING) == inf,
+            again=call.tries > 1,
+        )
+        return call
 
     def _fresh_at(self) -> float:
         if not self._fresh:
             return inf
         first = next(iter(self._fresh.values()))
-        at_once = not self._calls or self._returned or len(self._fresh) >= self.seats.limit
-        return first.since if at_once else first.due
+        if len(self._fresh) >= self.seats.limit:
+            return first.since
+        at_once = not self._calls or self._returned
+        return max(first.since if at_once else first.due, self.timetable.shared_until)
 
     def _suspected_at(self) -> float:
         while self._suspects:
@@ -339,7 +362,11 @@ class Book(Generic[W]):
         for entry in call.entries:
             entry.call = None
 
-    def _found(self, entry: Entry[W], told: Told, now: float) -> Change[W] | None:
+    def _learn(self, entry: Entry[W], told: Told, departed: float, *, done: bool) -> None:
+        self.timetable.looked(entry.born, entry.asked, departed, done=done)
+        entry.asked = departed
+
+    def _found(self, entry: Entry[W], told: Told, departed: float, now: float) -> Change[W] | None:
         unseen = None if entry.looked is None else now - entry.looked
         entry.looked = now
         entry.alone = max(0, entry.alone - 1)
@@ -347,9 +374,13 @@ class Book(Generic[W]):
         entry.absences = 0
         state = told.states[entry.task_id]
         known = entry.generation
+        if not (known and known.is_done):
+            self._learn(entry, told, departed, done=state.is_done)
         if known and known.state is state and not state.is_done:
             return None
         generation = entry.generation = told.generation(entry.task_id)
+        if known is None:
+            entry.born = min(entry.born, departed - _age(generation, told.date))
         if state is not State.COMPLETED:
             entry.linkless = None
         elif not generation.url:
@@ -377,20 +408,23 @@ class Book(Generic[W]):
     def _forget(self, entry: Entry[W]) -> None:
         entry.move(Event.END)
         del self._entries[entry.task_id]
+        if not (entry.generation and entry.generation.is_done):
+            self.timetable.forgotten()
 
     def _rest(self, entry: Entry[W], departed: float, now: float) -> None:
-        due = departed + rest(self.pace, departed - entry.since)
-        if departed < self._first_tick:
-            due = min(due, self._first_tick)
+        due = departed + self.timetable.rest(departed - entry.born, departed)
+        hurry = self._first_tick if departed < self._first_tick else inf
         for odd_since, grace in (
             (entry.missing, self.grace.missing),
             (entry.linkless, self.grace.link),
         ):
             if odd_since is not None and odd_since + grace > now:
-                due = min(due, odd_since + grace)
+                hurry = min(hurry, odd_since + grace)
         if entry.missing is not None and entry.absences <= LOOKS:
-            due = min(due, departed + self.grace.missing / LOOKS)
-        entry.due = due
+            hurry = min(hurry, departed + self.grace.missing / LOOKS)
+        if hurry < due:
+            self.timetable.hurry(hurry)
+        entry.due = min(due, hurry)
         self._put(entry, Event.REST, self._resting)
 
 
@@ -398,3 +432,10 @@ def _due_at(heap: "list[tuple[float, int, Entry[W]]]", phase: Phase) -> float:
     while heap and heap[0][2].phase is not phase:
         heappop(heap)
     return heap[0][0] if heap else inf
+
+
+def _age(generation: Generation, date: datetime | None) -> float:
+    """Return the seconds since a task was created, by the relay's own clocks; 0 if it says none."""
+    if date is None or generation.created_at is None:
+        return 0.0
+    return (date - generation.created_at).total_seconds()

@@ -8,7 +8,6 @@ it twice at once if somebody wanted it again.
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from luma_async.pace import Pace, rest
 from luma_async.structs import Generation
 
 LOOKS = 6
@@ -65,15 +64,16 @@ class Entry(Generic[W]):
     """One open id."""
 
     __slots__ = (
-        "absences", "alone", "call", "due", "exiles", "generation", "heard", "linkless", "looked",
-        "missing", "phase", "since", "task_id", "tries", "watchers",
+        "absences", "alone", "asked", "born", "call", "due", "exiles", "generation", "heard",
+        "linkless", "looked", "missing", "phase", "since", "task_id", "tries", "watchers",
     )  # fmt: skip
 
     def __init__(self, task_id: str, now: float) -> None:
         self.task_id = task_id
         self.phase = Phase.ABSENT
         self.watchers: dict[W, None] = {}
-        self.since = self.due = self.heard = now
+        self.since = self.born = self.due = self.heard = now
+        self.asked: float | None = None
         self.tries = 0
         self.alone = self.exiles = self.absences = 0
         self.call: Call[W] | None = None
@@ -141,9 +141,10 @@ class Call(Generic[W]):
             return first.tries > LOOKS and first.tries % 2 == 0
         return first.absences == LOOKS // 2
 
-    def rest(self, pace: Pace) -> float:
-        """Return how long the pace would let the youngest of the ids rest."""
-        return rest(pace, self.departed - max(entry.since for entry in self.entries))
+    @property
+    def age(self) -> float:
+        """The age of the youngest of the ids when it departed."""
+        return self.departed - max(entry.born for entry in self.entries)
 
     def watchers(self) -> dict[W, None]:
         """Return everybody who wants one of the ids, or did when it ended."""

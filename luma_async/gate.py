@@ -40,6 +40,11 @@ class Limits(Struct, frozen=True):
         positive("max_rate", self.max_rate)
         whole("max_body", self.max_body)
 
+    @property
+    def spacing(self) -> float:
+        """The seconds from one departure to the next, at least."""
+        return SECOND / self.max_rate
+
 
 class Retry(Struct, frozen=True):
     """How long to keep away after failures in a row: growing, with full jitter.
@@ -76,8 +81,8 @@ class Gate(Struct, frozen=True):
 
     def enter(self, now: float) -> "Gate":
         """Return the gate after one request departed at `now`."""
-        step = SECOND / self.limits.max_rate
-        return replace(self, in_flight=self.in_flight + 1, spaced=max(now, self.spaced) + step)
+        spaced = max(now, self.spaced) + self.limits.spacing
+        return replace(self, in_flight=self.in_flight + 1, spaced=spaced)
 
     def leave(self) -> "Gate":
         """Return the gate after one request ended, however it ended."""

@@ -11,7 +11,7 @@ from luma_async import checks
 from luma_async.asking import Asker
 from luma_async.book import Grace
 from luma_async.gate import Limits
-from luma_async.pace import Every, Pace
+from luma_async.pace import Learned, Pace
 from luma_async.stats import Stats
 from luma_async.structs import Generation
 from luma_async.transport import Transport
@@ -40,7 +40,7 @@ class LumaSession:
         *,
         api_key: str | None = None,
         http: "aiohttp.ClientSession | None" = None,
-        pace: Pace = Every(5.0),
+        pace: Pace = Learned(5.0),
         limits: Limits = Limits(),
         request_timeout: float = 30.0,
         missing_grace: float = 30.0,

@@ -3,6 +3,7 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
+from luma_async.pace import Learned
 from luma_async.structs import State
 
 
@@ -15,7 +16,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     greatest of `lags` ends, from the last answer that showed a task open to the one that showed its
     end: the most by which the news can have been late. As of now: ids `open`, `oldest` (seconds for
     which the oldest of them has been watched), requests `in_flight`, and `quiet_for` (seconds for
-    which the relay is still left alone after a failure).
+    which the relay is still left alone after a failure). `learned` is the pace with what it has
+    learned, where it is one that learns and has seen anything.
     """
 
     requests: int = 0
@@ -32,6 +34,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     oldest: float = 0.0
     in_flight: int = 0
     quiet_for: float = 0.0
+    learned: Learned | None = None
 
     def asked(self, ids: int) -> "Stats":
         """Return the stats after one more request about `ids` ids."""

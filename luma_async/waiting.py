@@ -17,6 +17,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
+from datetime import datetime
 from functools import partial
 from math import inf
 from types import MappingProxyType
@@ -25,10 +26,11 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from luma_async.book import Book, Change, Grace, Told
+from luma_async.durations import Seen
 from luma_async.entries import Call
 from luma_async.errors import APIError, LumaError, NoSuchRouteError, TransportError
 from luma_async.gate import Limits, Retry
-from luma_async.pace import Pace
+from luma_async.pace import Learned, Pace
 from luma_async.stats import Stats
 from luma_async.structs import Generation, State
 from luma_async.turnstile import Turnstile, closed
@@ -74,6 +76,7 @@ class _Nothing:
 
     states: Mapping[str, State] = MappingProxyType({})
     retry_after: float | None = None
+    date: datetime | None = None
 
     def generation(self, task_id: str) -> Generation:
         raise KeyError(task_id)
@@ -94,12 +97,13 @@ class Poller:
     ) -> None:
         self.turnstile = Turnstile(limits, patience=patience, dice=dice, wake=self._pump_soon)
         self._relay = relay
-        self._pace = pace
         self._dice = dice
         self._loop = asyncio.get_running_loop()
         self._home = os.getpid(), threading.get_ident()
         self._context = copy_context()
-        self._book: Book[Watcher] = Book(pace, limits.max_batch, grace, phase=0.5 + dice() / 2)
+        self._book: Book[Watcher] = Book(
+            pace, limits.max_batch, grace, phase=0.5 + dice() / 2, spacing=limits.spacing
+        )
         self._retry = Retry()
         self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
         self._polls_turn = False
@@ -133,12 +137,14 @@ class Poller:
         """Return the stats, with what is open as of now."""
         now = self._loop.time()
         oldest = self._book.oldest()
+        pace = self._book.timetable.pace
         return replace(
             self.turnstile.stats,
             open=len(self._book),
             oldest=0.0 if oldest is None else now - oldest,
             in_flight=self.turnstile.gate.in_flight,
             quiet_for=max(0.0, self.turnstile.gate.not_before - now),
+            learned=pace if isinstance(pace, Learned) and pace.seen != Seen() else None,
         )
 
     def seen(self, task_id: str) -> Generation | None:
@@ -252,7 +258,13 @@ class Poller:
             task.cancel()
         self._tasks.clear()
         book = self._book
-        self._book = Book(book.pace, book.seats.limit, book.grace, phase=book.phase)
+        self._book = Book(
+            book.timetable.pace,
+            book.seats.limit,
+            book.grace,
+            phase=book.phase,
+            spacing=self.turnstile.gate.limits.spacing,
+        )
         self._book.seats = book.seats
 
     def _answered(self, call: Call[Watcher], told: Told) -> None:
@@ -316,5 +328,5 @@ class Poller:
             self.turnstile.keep_away(error, call.departed)
         wait = self._retry.delay(call.tries, self._dice())
         if call.tries > PATIENT_TRIES:
-            wait = max(wait, call.rest(self._pace))
+            wait = max(wait, self._book.timetable.again(call.age))
         self._book.spoil(call, self._loop.time() + wait)

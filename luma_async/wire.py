@@ -12,6 +12,8 @@ because that is fast, and lenient where it fails.
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from urllib.parse import quote
 
@@ -78,11 +80,13 @@ class Answer:
 
     `text` is the JSON that the rows were read from: an array or one object, `enveloped` where it is
     the `data` of another. `items` says that the rows may be the videos of one task rather than
-    tasks. `retry_after` is the seconds for which the relay asks to be left alone, or None.
+    tasks. `retry_after` is the seconds for which the relay asks to be left alone, or None;
+    `sent` is its Date header.
     ValueError where there are rows, and none of them is a task.
     """
 
     retry_after: float | None = None
+    sent: str | None = None
 
     def __init__(
         self,
@@ -102,6 +106,15 @@ class Answer:
         self._enveloped = enveloped
         self._items = items
         self._original: Raw | None = None
+
+    @cached_property
+    def date(self) -> datetime | None:
+        """The relay's clock when it answered; None where its Date says none."""
+        try:
+            date = parsedate_to_datetime(self.sent or "")
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return date if date.tzinfo else date.replace(tzinfo=UTC)
 
     def generation(self, task_id: str) -> Generation:
         """Build the whole task; KeyError if the answer does not name it."""
@@ -169,6 +182,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         error.retry_after = retry_after(fields)
         raise
     answer.retry_after = retry_after(fields)
+    answer.sent = fields.get("date")
     return answer
 
 

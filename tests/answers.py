@@ -1,6 +1,7 @@
 """Answers of a relay, as values: what the pure tests feed to the book and the poller."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from luma_async.structs import Generation, State
 
@@ -16,6 +17,7 @@ class Told:
     """An answer that names these tasks in these states."""
 
     retry_after: float | None = None
+    date: datetime | None = None
 
     def __init__(self, states: Mapping[str, State], *, url: str | None = LINK) -> None:
         self.states = states

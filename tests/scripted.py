@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from math import inf
 from typing import TypeAlias
@@ -95,6 +96,8 @@ def generation_at(task_id: str, stage: Stage) -> Generation:
 
 class Staged:
     """An answer that names these tasks at these stages."""
+
+    date: datetime | None = None
 
     def __init__(self, stages: Mapping[str, Stage], retry_after: float | None) -> None:
         self.retry_after = retry_after

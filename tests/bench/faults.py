@@ -22,6 +22,7 @@ from typing import Any
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FAULTS, FakeRelay, Fault, run_virtual
 from tests.bench.crowd import Fate, Tally, fates, play, wait_for_all
+from tests.bench.pages import write_table
 from tests.nginx import Nginx, Served, held_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -161,13 +162,6 @@ def real(args: argparse.Namespace) -> Iterator[str]:
         yield run("all", share, **both).row(plain)
 
 
-def written(page: str, name: str, lines: Sequence[str]) -> str:
-    """Put a table between its two marks on the page."""
-    opening, closing = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    head, _, rest = page.partition(opening)
-    return head + opening + "\n".join(lines) + "\n" + closing + rest.partition(closing)[2]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tasks", type=int, default=200)
@@ -183,7 +177,7 @@ def main() -> None:
             print(line, flush=True)
             lines.append(line)
         if args.write:
-            PAGE.write_text(written(PAGE.read_text(), name, lines))
+            write_table(PAGE, name, lines)
 
 
 if __name__ == "__main__":

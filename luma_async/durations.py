@@ -1,0 +1,238 @@
+"""How long do tasks take? What the ends that a session saw say about the ends to come.
+
+The chance that a task ends in the next second, given that it has not ended yet, is its hazard at
+its age. It is estimated in cells of age, eight to an octave from a sixteenth of a second to three
+days: ends seen in a cell, over the seconds for which open tasks were seen to pass through it. A
+task that has not ended yet, one that was old when first seen, and one that nobody wants any more
+each count for just the ages at which they were watched, so none of them bends the estimate.
+
+An end is known to lie between two looks; it is spread over the cells between them. Cells are
+averaged with their neighbours, and each is drawn towards a hazard that is the same at all ages by
+as much as PRIOR ends are worth, so that nothing is concluded from next to nothing. What is old
+counts less: after MEMORY ends all counts are halved.
+
+What it is for is `waiting`: the seconds that news of a task of some age is late on average if it is
+not asked about for so long: W(age, rest), the integral of H(age + u) - H(age) over the rest, with H
+the cumulative hazard. Asking about all ids at equal W is the best that any number of requests can
+buy (Keller, Management Science 21, 1974). H and its integral are kept at the edges of the cells, so
+that W and its inverse cost a look into two tables.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain, pairwise
+from math import exp, frexp, inf, log1p, sqrt
+
+from msgspec import Struct
+
+PER_OCTAVE = 8
+YOUNGEST = -4
+OLDEST = 18
+CELLS = (OLDEST - YOUNGEST) * PER_OCTAVE
+EDGES = (
+    0.0,
+    *(
+        2.0 ** (YOUNGEST + cell // PER_OCTAVE) * (1 + cell % PER_OCTAVE / PER_OCTAVE)
+        for cell in range(1, CELLS)
+    ),
+    inf,
+)
+PRIOR = 0.3
+MEMORY = 4096.0
+BLUR = (1, 2, 3, 2, 1)
+
+
+def cell_of(age: float) -> int:
+    """Return the cell that an age lies in."""
+    if age < EDGES[1]:
+        return 0
+    mantissa, exponent = frexp(age)
+    cell = (exponent - 1 - YOUNGEST) * PER_OCTAVE + int((2 * mantissa - 1) * PER_OCTAVE)
+    return min(cell, CELLS - 1)
+
+
+class Seen(Struct, frozen=True):
+    """What was seen of how long tasks take.
+
+    For each cell of age, how many tasks `ended` in it, and for how many seconds open ones were
+    `watched` there. `first_looks` at an id, and how many of them found it `done` already.
+    """
+
+    ended: tuple[float, ...] = (0.0,) * CELLS
+    watched: tuple[float, ...] = (0.0,) * CELLS
+    first_looks: float = 0.0
+    done: float = 0.0
+
+    @property
+    def ends(self) -> float:
+        """How many ends this is worth; what is old counts less."""
+        return sum(self.ended)
+
+    def __repr__(self) -> str:
+        return f"<Seen: {self.ends:.0f} ends, {self.first_looks:.0f} first looks>"
+
+    @classmethod
+    def of(
+        cls, ages: Iterable[tuple[float, float, float]], first_looks: float, done: float
+    ) -> "Seen":
+        """Return what rows of age, ends and seconds say; ValueError for what cannot have been."""
+        rows = [*ages]
+        if not all(0.0 <= number < inf for number in (*chain(*rows), first_looks, done)):
+            raise ValueError("a number is negative or endless")
+        ended, watched = [0.0] * CELLS, [0.0] * CELLS
+        for age, ends, seconds in rows:
+            ended[cell_of(age)] += ends
+            watched[cell_of(age)] += seconds
+        return cls(tuple(ended), tuple(watched), first_looks, min(done, first_looks))
+
+    def ages(self) -> list[tuple[float, float, float]]:
+        """Return the cells in which anything was seen: the age they begin at, ends, seconds."""
+        cells = zip(EDGES, self.ended, self.watched, strict=False)
+        return [(age, ends, seconds) for age, ends, seconds in cells if ends or seconds]
+
+    def hazard(self) -> "Hazard":
+        """Return the hazard at each age."""
+        common = (self.ends + 1.0) / (sum(self.watched) + 60.0)
+        return Hazard(
+            [
+                (ended + PRIOR) / (watched + PRIOR / common)
+                for ended, watched in zip(_blurred(self.ended), _blurred(self.watched), strict=True)
+            ]
+        )
+
+
+def _blurred(counts: Sequence[float]) -> Iterable[float]:
+    padded = (0.0, 0.0, *counts, 0.0, 0.0)
+    return (
+        sum(weight * count for weight, count in zip(BLUR, padded[at:], strict=False)) / sum(BLUR)
+        for at in range(CELLS)
+    )
+
+
+class Tally:
+    """What has been seen so far, as it grows."""
+
+    __slots__ = ("done", "ended", "ends", "first_looks", "watched")
+
+    def __init__(self, seen: Seen) -> None:
+        self.ended = list(seen.ended)
+        self.watched = list(seen.watched)
+        self.first_looks = seen.first_looks
+        self.done = seen.done
+        self.ends = seen.ends
+
+    def seen(self) -> Seen:
+        """Return it as a value."""
+        return Seen(tuple(self.ended), tuple(self.watched), self.first_looks, self.done)
+
+    def first_look(self, *, done: bool) -> None:
+        """Note the first look at an id."""
+        self.first_looks += 1.0
+        self.done += done
+
+    def passed(self, young: float, old: float) -> None:
+        """Note that a task was open at both of two ages."""
+        cell = cell_of(young)
+        while old > EDGES[cell + 1]:
+            self.watched[cell] += EDGES[cell + 1] - young
+            cell += 1
+            young = EDGES[cell]
+        self.watched[cell] += old - young
+
+    def end(self, young: float, old: float) -> None:
+        """Note that a task was open at one age and found to have ended at another."""
+        share = 1.0 / (old - young)
+        open_still = 1.0
+        cell = cell_of(young)
+        while open_still > 0.0:
+            upto = min(old, EDGES[cell + 1])
+            part = open_still if upto == old else (upto - young) * share
+            self.ended[cell] += part
+            self.watched[cell] += (upto - young) * (open_still - part / 2)
+            open_still = open_still - part if upto < old else 0.0
+            young = upto
+            cell += 1
+        self.ends += 1.0
+        if self.ends > MEMORY:
+            self._fade()
+
+    def _fade(self) -> None:
+        self.ended = [count / 2 for count in self.ended]
+        self.watched = [seconds / 2 for seconds in self.watched]
+        self.first_looks /= 2
+        self.done /= 2
+        self.ends /= 2
+
+
+class Hazard:
+    """The hazard in each cell, per second, and what follows from it.
+
+    `thrift` is what asking at equal W makes of it: the root of the hazard, averaged over the time
+    for which a task is open. Looks that are `gap` seconds apart on average over a task's life are
+    at W = (gap * thrift)² / 2.
+    """
+
+    __slots__ = ("rates", "risk", "risks", "thrift")
+
+    def __init__(self, rates: Sequence[float]) -> None:
+        widths = [high - low for low, high in pairwise(EDGES[:-1])]
+        self.rates = rates
+        self.risk = list(accumulate(map(float.__mul__, rates, widths), initial=0.0))
+        steps = (
+            width * (risk + rate * width / 2)
+            for rate, risk, width in zip(rates, self.risk, widths, strict=False)
+        )
+        self.risks = list(accumulate(steps, initial=0.0))
+        self.thrift = self._thrift()
+
+    def _thrift(self) -> float:
+        roots = life = 0.0
+        for cell, (low, high) in enumerate(pairwise(EDGES)):
+            rate = self.rates[cell]
+            still_open = exp(-self.risk[cell])
+            spent = still_open * (1.0 - exp(-rate * (high - low))) / rate
+            roots += sqrt(rate) * spent
+            life += spent
+        return roots / life
+
+    def quantile(self, share: float) -> float:
+        """Return the age by which such a share of tasks has ended."""
+        wanted = -log1p(-share)
+        low, high = 0.0, 2.0 ** (OLDEST + 1)
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._risk_at(middle) < wanted else (low, middle)
+        return high
+
+    def waiting(self, age: float, rest: float) -> float:
+        """Return by how many seconds news is late on average where nobody asks for so long."""
+        return self._risks_at(age + rest) - self._risks_at(age) - rest * self._risk_at(age)
+
+    def rest(self, age: float, price: float, most: float) -> float:
+        """Return the seconds after which the waiting has reached the price; `most` at most."""
+        first = cell_of(age)
+        past = age - EDGES[first]
+        risk = self.risk[first] + self.rates[first] * past
+        line = self.risks[first] + past * (self.risk[first] + risk) / 2 - age * risk + price
+        if self._risks_at(age + most) - (age + most) * risk <= line:
+            return most
+        last = cell_of(age + most)
+        while first < last:
+            middle = (first + last) // 2
+            if self.risks[middle + 1] - EDGES[middle + 1] * risk < line:
+                first = middle + 1
+            else:
+                last = middle
+        start = max(age, EDGES[first])
+        lacking = line - (self._risks_at(start) - start * risk)
+        slope = self._risk_at(start) - risk
+        rate = self.rates[first]
+        return start - age + (sqrt(slope * slope + 2.0 * rate * lacking) - slope) / rate
+
+    def _risk_at(self, age: float) -> float:
+        cell = cell_of(age)
+        return self.risk[cell] + self.rates[cell] * (age - EDGES[cell])
+
+    def _risks_at(self, age: float) -> float:
+        cell = cell_of(age)
+        past = age - EDGES[cell]
+        return self.risks[cell] + past * (self.risk[cell] + self.rates[cell] * past / 2)

@@ -1,0 +1,110 @@
+"""What would Every have spent? The budget of a pace that places its requests elsewhere.
+
+`Learned(5.0)` promises to spend what `Every(5.0)` would. What that is follows from when ids come
+and go, from the seats, from how long answers take and from max_rate; so it is played, beside the
+real thing: only counts, no ids. Batches of ids stand in line, each with the time at which it was
+last asked about; a departure takes the oldest, as many as it has seats for, and puts them at the
+end. An id that has ended stays aboard until the shadow would have found that out.
+"""
+
+from collections import deque
+from math import inf
+
+from luma_async.gate import SLIP
+
+STEADY = 0.05
+LATE = 4.0
+
+
+class Shadow:
+    """A book that only counts, asked by `Every(interval)`.
+
+    `requests` is how many would have departed so far; `gap`, in seconds, is how far apart two looks
+    at an id are, averaged over the last looks.
+    """
+
+    __slots__ = (
+        "_busy_until", "_ended", "_fresh", "_fresh_at", "_last", "_open", "_round_trip",
+        "_spaced", "_spacing", "_waiting", "gap", "interval", "requests", "seats", "spacing",
+    )  # fmt: skip
+
+    def __init__(self, interval: float, seats: int, spacing: float) -> None:
+        self.interval = interval
+        self.seats = seats
+        self.requests = 0
+        self.gap = self.spacing = interval
+        self._spacing = spacing
+        self._round_trip = 0.0
+        self._waiting: deque[tuple[float, int]] = deque()
+        self._open = 0
+        self._ended = 0
+        self._fresh = 0
+        self._fresh_at = inf
+        self._last = self._busy_until = self._spaced = -inf
+
+    def watch(self, fresh: int, now: float) -> None:
+        """Note ids that somebody wants for the first time."""
+        if not fresh:
+            return
+        self.run(now)
+        self._open += fresh
+        self._fresh += fresh
+        self._fresh_at = min(self._fresh_at, max(now, self._busy_until))
+        self.run(now)
+
+    def end(self, ended_at: float) -> None:
+        """Note that an id has ended, at about `ended_at`."""
+        self._remove()
+        self._ended += self._last < ended_at
+
+    def forget(self) -> None:
+        """Note that nobody wants an id any more."""
+        self._remove()
+
+    def answered(self, round_trip: float) -> None:
+        """Note how long an answer took."""
+        self._round_trip += STEADY * (round_trip - self._round_trip)
+
+    def run(self, now: float) -> None:
+        """Let everything depart that would have by now."""
+        while (at := self._next_at()) <= now:
+            self._depart(max(at, now - LATE * self.interval))
+
+    def _remove(self) -> None:
+        self._open = max(0, self._open - 1)
+        if self._waiting:
+            asked, ids = self._waiting.popleft()
+            if ids > 1:
+                self._waiting.appendleft((asked, ids - 1))
+        elif self._fresh:
+            self._fresh -= 1
+            self._fresh_at = self._fresh_at if self._fresh else inf
+
+    def _next_at(self) -> float:
+        due = inf
+        if self._waiting:
+            due = self._waiting[0][0] + self.interval
+        elif self._ended:
+            due = self._last + self.interval
+        return max(min(due, self._fresh_at), self._spaced - SLIP)
+
+    def _depart(self, now: float) -> None:
+        room = self.seats - min(self._ended, self.seats)
+        self._ended -= self.seats - room
+        aboard = min(self._fresh, room)
+        self._fresh -= aboard
+        self._fresh_at = now if self._fresh else inf
+        while aboard < room and self._waiting:
+            asked, ids = self._waiting.popleft()
+            if ids > room - aboard:
+                self._waiting.appendleft((asked, ids - (room - aboard)))
+                ids = room - aboard
+            aboard += ids
+            self.gap += STEADY * ids / max(ids, self._open) * (now - asked - self.gap)
+        if aboard:
+            self._waiting.append((now, aboard))
+        self.spacing += STEADY * (min(now - self._last, self.interval) - self.spacing)
+        self._last = now
+        self._spaced = max(now, self._spaced) + self._spacing
+        self._busy_until = now + self._round_trip
+        self.requests += 1
