@@ -7,9 +7,9 @@ task that has not ended yet, one that was old when first seen, and one that nobo
 each count for just the ages at which they were watched, so none of them bends the estimate.
 
 An end is known to lie between two looks; it is spread over the cells between them. Cells are
-averaged with their neighbours, and each is drawn towards a hazard that is the same at all ages by
-as much as PRIOR ends are worth, so that nothing is concluded from next to nothing. What is old
-counts less: after MEMORY ends all counts are halved.
+averaged with their neighbours, and each is drawn towards a hazard that is the same at all ages, as
+though PRIOR more tasks had passed through it, so that nothing is concluded from next to nothing.
+What is old counts less: after MEMORY ends all counts are halved.
 
 What it is for is `waiting`: the seconds that news of a task of some age is late on average if it is
 not asked about for so long: W(age, rest), the integral of H(age + u) - H(age) over the rest, with H
@@ -36,7 +36,8 @@ EDGES = (
     ),
     inf,
 )
-PRIOR = 0.3
+WIDTHS = (*(old - young for young, old in pairwise(EDGES[:-1])), EDGES[-2])
+PRIOR = 4.0
 MEMORY = 4096.0
 BLUR = (1, 2, 3, 2, 1)
 
@@ -94,8 +95,10 @@ class Seen(Struct, frozen=True):
         common = (self.ends + 1.0) / (sum(self.watched) + 60.0)
         return Hazard(
             [
-                (ended + PRIOR) / (watched + PRIOR / common)
-                for ended, watched in zip(_blurred(self.ended), _blurred(self.watched), strict=True)
+                (ended + PRIOR * width * common) / (watched + PRIOR * width)
+                for width, ended, watched in zip(
+                    WIDTHS, _blurred(self.ended), _blurred(self.watched), strict=True
+                )
             ]
         )
 
@@ -174,12 +177,11 @@ class Hazard:
     __slots__ = ("rates", "risk", "risks", "thrift")
 
     def __init__(self, rates: Sequence[float]) -> None:
-        widths = [high - low for low, high in pairwise(EDGES[:-1])]
         self.rates = rates
-        self.risk = list(accumulate(map(float.__mul__, rates, widths), initial=0.0))
+        self.risk = list(accumulate(map(float.__mul__, rates, WIDTHS[:-1]), initial=0.0))
         steps = (
             width * (risk + rate * width / 2)
-            for rate, risk, width in zip(rates, self.risk, widths, strict=False)
+            for rate, risk, width in zip(rates, self.risk, WIDTHS[:-1], strict=False)
         )
         self.risks = list(accumulate(steps, initial=0.0))
         self.thrift = self._thrift()

@@ -107,7 +107,7 @@ class Answer:
         self._items = items
         self._original: Raw | None = None
 
-    @cached_property
+    @property
     def date(self) -> datetime | None:
         """The relay's clock when it answered; None where its Date says none."""
         try:

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 
 from luma_async.asking import Asker
 from luma_async.book import Change, Grace
+from luma_async.durations import Seen
 from luma_async.errors import (
     AuthenticationError,
     GenerationsMissing,
@@ -37,7 +38,7 @@ from luma_async.errors import (
     WaitTimeout,
 )
 from luma_async.gate import Limits
-from luma_async.pace import Every
+from luma_async.pace import Every, Learned
 from luma_async.structs import Generation, State
 from luma_async.testing import VirtualTimeLoop
 from luma_async.waiting import Watcher
@@ -90,6 +91,11 @@ outcomes = st.one_of(
     st.builds(Outcome, fault=faults, late=moments, after=quiets),
 )
 
+KNOWN = [
+    Seen.of([(age, 20.0, 400.0), (2 * age, 5.0, 10.0)], first_looks=1000.0, done=0.0)
+    for age in (0.5, 7.0, 60.0)
+]
+
 
 class PollerMachine(RuleBasedStateMachine):
     """Drives a poller on an unruly relay in virtual time, beside what its callers hear."""
@@ -117,6 +123,7 @@ class PollerMachine(RuleBasedStateMachine):
         slots=st.sampled_from([4, 1, 2]),
         rate=st.sampled_from([5.0, 2.0, 10.0]),
         seconds=st.sampled_from([5.0, 1.0]),
+        known=st.sampled_from([None, Seen(), *KNOWN]),
         seed=st.integers(0, 2**16),
         begun=st.fixed_dictionaries(dict.fromkeys(IDS, st.sampled_from(list(Stage)[:4]))),
         script=st.lists(outcomes, max_size=20),
@@ -128,13 +135,14 @@ class PollerMachine(RuleBasedStateMachine):
         slots: int,
         rate: float,
         seconds: float,
+        known: Seen | None,
         seed: int,
         begun: dict[str, Stage],
         script: list[Outcome],
         waits: list[tuple[list[str], float | None, News, Habit]],
     ) -> None:
         self.limits = Limits(max_batch=seats, max_in_flight=slots, max_rate=rate)
-        self.pace = Every(seconds)
+        self.pace = Every(seconds) if known is None else Learned(seconds, known)
         self.dice = random.Random(seed).random
         self.relay.stages.update(begun)
         self.history = {task_id: [stage] for task_id, stage in begun.items()}

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace
+from email.utils import formatdate
 from typing import Literal
 
 import msgspec
@@ -76,6 +77,10 @@ class Play:
         if task_id in self.tasks:
             raise ValueError(f"task {task_id!r} is here already: forget it first, or take a new id")
         return task_id
+
+    def date(self, now: float) -> str:
+        """Return the Date of an answer, by the clock that `created_at` is read from."""
+        return formatdate(self._unix(now), usegmt=True)
 
     def _unix(self, now: float) -> float:
         if self._unix_at_zero is None:

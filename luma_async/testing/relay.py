@@ -253,7 +253,9 @@ class FakeRelay:
         if fault == "stale" and ids:
             ids = remembered(ids, dice) if call == "tasks" else ()
         status, body = self._perform(call, ids, asked, authorization)
-        return spoiled(Reply(status, body, delay=self._latency), fault, dice), asked
+        reply = Reply(status, body, delay=self._latency)
+        headers = {**reply.headers, "Date": self._play.date(asked.at)}
+        return spoiled(replace(reply, headers=headers), fault, dice), asked
 
     def _perform(
         self, call: Call, ids: tuple[str, ...] | None, asked: Asked, authorization: str

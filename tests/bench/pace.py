@@ -250,6 +250,7 @@ def by_timers(case: Case, came: Sequence[tuple[float, float]], name: str, scale:
 def by_timers_at(case: Case, every: Run, name: str) -> Run:
     """Slow the timers down, or speed them up, until they take as many requests."""
     fast, slow = 0.01, 100.0
+    run = every
     while slow > 1.005 * fast:
         scale = math.sqrt(fast * slow)
         run = by_timers(case, every.came, name, scale)
@@ -356,7 +357,7 @@ def draw(args: argparse.Namespace) -> None:
         axis.set(ylabel="mean lag, seconds", ylim=(0, None))
         axis.grid(alpha=0.3)
         axis.legend()
-    figure.savefig(PICTURE, metadata={"Date": None})
+    figure.savefig(PICTURE, metadata={"Date": None})  # pyright: ignore[reportUnknownMemberType]
 
 
 def main() -> None:

@@ -1,0 +1,165 @@
+"""How long tasks take: what is counted, and what follows from it."""
+
+import random
+from collections.abc import Callable
+from math import exp, isclose, log, sqrt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luma_async.durations import CELLS, EDGES, MEMORY, OLDEST, Hazard, Seen, Tally, cell_of
+from tests.bench.pace import DURATIONS, true_hazard
+
+ages = st.floats(0.0, 2.0**OLDEST)
+spans = st.floats(1e-3, 600.0)
+rates = st.lists(st.floats(1e-6, 1.0), min_size=CELLS, max_size=CELLS).map(Hazard)
+constant = Hazard([0.02] * CELLS)
+
+
+def lognormal(dice: random.Random) -> float:
+    return dice.lognormvariate(log(75.0), 0.35)
+
+
+def memoryless(dice: random.Random) -> float:
+    return dice.expovariate(0.02)
+
+
+def watched(
+    draw: Callable[[random.Random], float],
+    tasks: int,
+    *,
+    first_at: float = 0.0,
+    interval: float = 5.0,
+) -> Seen:
+    """Return what is seen of tasks that are asked about at an interval from some age on."""
+    tally, dice = Tally(Seen()), random.Random(1)
+    for _ in range(tasks):
+        end, age = draw(dice), first_at
+        while age < end:
+            looked, age = age, age + interval
+            if age < end:
+                tally.passed(looked, age)
+            else:
+                tally.end(looked, age)
+    return tally.seen()
+
+
+@given(ages)
+def test_an_age_lies_between_the_edges_of_its_cell(age: float) -> None:
+    cell = cell_of(age)
+    assert EDGES[cell] <= age < EDGES[cell + 1]
+
+
+def test_a_task_older_than_the_last_edge_lies_in_the_last_cell() -> None:
+    assert cell_of(1e12) == CELLS - 1
+
+
+@given(ages, spans)
+def test_time_that_passes_is_counted_once(age: float, span: float) -> None:
+    tally = Tally(Seen())
+    tally.passed(age, age + span)
+    assert sum(tally.watched) == pytest.approx(span, rel=1e-6, abs=1e-6)
+    assert all(
+        seconds <= high - low + 1e-6
+        for seconds, low, high in zip(tally.watched, EDGES, EDGES[1:], strict=False)
+    )
+
+
+@given(ages, spans)
+def test_an_end_is_one_end_halfway_between_two_looks(age: float, span: float) -> None:
+    tally = Tally(Seen())
+    tally.end(age, age + span)
+    assert sum(tally.ended) == pytest.approx(1.0)
+    assert sum(tally.watched) == pytest.approx(span / 2, rel=1e-6, abs=1e-6)
+    cells = [cell for cell, part in enumerate(tally.ended) if part]
+    assert cell_of(age) <= cells[0]
+    assert cells[-1] <= cell_of(age + span)
+
+
+def test_the_hazard_of_memoryless_tasks_is_the_same_at_all_ages() -> None:
+    hazard = watched(memoryless, 4000).hazard()
+    for age in (3.0, 10.0, 30.0, 60.0, 100.0):
+        assert hazard.rates[cell_of(age)] == pytest.approx(0.02, rel=0.25)
+
+
+@pytest.mark.parametrize("age", [50.0, 75.0, 110.0])
+def test_the_hazard_of_lognormal_tasks_is_found(age: float) -> None:
+    dice = random.Random(2)
+    sample = [lognormal(dice) for _ in range(200_000)]
+    left = [sum(taken > at for taken in sample) for at in (0.95 * age, 1.05 * age)]
+    true = log(left[0] / left[1]) / (0.1 * age)
+    hazard = watched(lognormal, 3000).hazard()
+    assert hazard.rates[cell_of(age)] == pytest.approx(true, rel=0.2)
+
+
+def test_tasks_that_were_old_when_first_seen_bend_nothing() -> None:
+    hazard = watched(memoryless, 20_000, first_at=60.0).hazard()
+    assert hazard.rates[cell_of(80.0)] == pytest.approx(0.02, rel=0.15)
+
+
+def test_what_was_not_seen_is_held_to_be_like_the_rest() -> None:
+    hazard = watched(memoryless, 1000).hazard()
+    assert hazard.rates[cell_of(50_000.0)] == pytest.approx(0.02, rel=0.1)
+
+
+def test_what_is_old_counts_less() -> None:
+    tally = Tally(Seen())
+    for _ in range(10_000):
+        tally.first_look(done=False)
+        tally.end(10.0, 15.0)
+    assert MEMORY / 2 <= tally.seen().ends <= MEMORY
+    assert tally.seen().ends == pytest.approx(tally.ends)
+    for _ in range(10_000):
+        tally.end(100.0, 105.0)
+    assert tally.ended[cell_of(12.0)] < 0.1 * tally.ended[cell_of(102.0)]
+
+
+@given(rates, st.floats(0.0, 2000.0), st.floats(1e-4, 10.0), st.floats(1.0, 500.0))
+def test_an_id_rests_until_the_waiting_has_reached_the_price(
+    hazard: Hazard, age: float, price: float, most: float
+) -> None:
+    rest = hazard.rest(age, price, most)
+    assert 0.0 < rest <= most
+    waiting = hazard.waiting(age, rest)
+    if rest < most:
+        assert isclose(waiting, price, rel_tol=1e-4, abs_tol=1e-7)
+    else:
+        assert waiting <= price * 1.0001
+
+
+@pytest.mark.parametrize(("age", "rest"), [(0.0, 0.01), (3.0, 40.0), (63.9, 0.2), (64.0, 200.0)])
+def test_the_waiting_is_the_integral_of_the_risk_since_the_last_look(
+    age: float, rest: float
+) -> None:
+    dice = random.Random(3)
+    hazard = Hazard([dice.uniform(0.0, 0.1) for _ in range(CELLS)])
+    steps = 20_000
+    risk = waiting = 0.0
+    for step in range(steps):
+        here = hazard.rates[cell_of(age + (step + 0.5) * rest / steps)] * rest / steps
+        waiting += (risk + here / 2) * rest / steps
+        risk += here
+    assert hazard.waiting(age, rest) == pytest.approx(waiting, rel=1e-3)
+
+
+@given(st.floats(0.01, 100.0), ages)
+def test_where_nothing_is_to_be_learned_the_rest_is_the_gap(gap: float, age: float) -> None:
+    price = (gap * constant.thrift) ** 2 / 2
+    assert constant.rest(age, price, 1e4) == pytest.approx(gap, rel=1e-3, abs=1e-3)
+
+
+def test_thrift_is_what_the_theory_says() -> None:
+    """(∫ √(f S))² / E[T], the least lag at equal looks, is 0.57 for this lognormal."""
+    mean = DURATIONS["lognormal"].mean()
+    assert true_hazard("lognormal").thrift ** 2 * mean == pytest.approx(0.572, abs=0.005)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.95])
+def test_a_quantile_is_the_age_by_which_a_share_has_ended(share: float) -> None:
+    assert constant.quantile(share) == pytest.approx(-log(1.0 - share) / 0.02)
+    assert 1.0 - exp(-0.02 * constant.quantile(share)) == pytest.approx(share)
+
+
+def test_the_thrift_of_a_constant_hazard_is_its_root() -> None:
+    assert constant.thrift == pytest.approx(sqrt(0.02))
