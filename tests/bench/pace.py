@@ -294,13 +294,12 @@ def cases(args: argparse.Namespace) -> list[Case]:
 
 def table(args: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the table."""
-    yield (
-        "| open | durations | Every(5.0): lag, s | 95 % | requests/s | Learned: mean | 95 % "
-        "| requests | optimum: mean | 95 % | requests | Learned / optimum | "
-        + " | ".join(OTHERS)
-        + " |"
-    )
-    yield "| --: | --- |" + " --: |" * (10 + len(OTHERS))
+    heads = [
+        "open", "durations", "Every: lag, s", "95 %", "requests/s", "**Learned**: lag", "95 %",
+        "requests", "optimum: lag", "requests", "Learned / optimum", *OTHERS,
+    ]  # fmt: skip
+    yield f"| {' | '.join(heads)} |"
+    yield "| --: | --- |" + " --: |" * (len(heads) - 2)
     every_case = cases(args)
     with Pool(args.processes) as pool:
         rows = pool.imap(row, every_case)
@@ -317,11 +316,10 @@ def line(case: Case, rows: Sequence[Row]) -> str:
     every = mean([one.every for one in rows])
     learned = mean([one.learned for one in rows])
     optimum = mean([one.optimum for one in rows])
-    cells = [*every, *learned, *optimum, learned[0] / optimum[0], *mean([o.others for o in rows])]
-    texts = [f"{cell:.2f}" for cell in cells]
-    for at in (5, 8):
-        texts[at] = f"{cells[at]:.3f}"
-    texts[3] = f"**{texts[3]}**"
+    texts = [f"{figure:.2f}" for figure in every]
+    texts += [f"**{learned[0]:.2f}**", f"{learned[1]:.2f}", f"{learned[2]:.3f}"]
+    texts += [f"{optimum[0]:.2f}", f"{optimum[2]:.3f}", f"{learned[0] / optimum[0]:.2f}"]
+    texts += [f"{figure:.2f}" for figure in mean([one.others for one in rows])]
     name = case.durations + (f", {case.arrivals}" if case.arrivals != "poisson" else "")
     return f"| {case.open_ids:,} | {name} | " + " | ".join(texts) + " |"
 
@@ -380,7 +378,7 @@ def main() -> None:
         print(text, flush=True)
         lines.append(text)
     if args.write:
-        write_table(PAGE, "table", lines)
+        write_table(PAGE, "-".join(args.arrivals), lines)
 
 
 if __name__ == "__main__":
