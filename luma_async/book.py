@@ -36,12 +36,10 @@ from typing import Generic, Protocol
 from msgspec import Struct
 
 from luma_async.entries import LOOKS, Call, Entry, Event, Halved, Phase, W
-from luma_async.pace import Pace
+from luma_async.pace import PATIENCE, Pace
 from luma_async.seats import Seats
 from luma_async.structs import Generation, State
 from luma_async.timetable import timetable
-
-PATIENCE = 1.0
 
 
 class Told(Protocol):
@@ -142,7 +140,8 @@ class Book(Generic[W]):
     def watch(self, watcher: W, ids: Iterable[str], now: float) -> None:
         """Note that somebody wants these ids."""
         if not self._entries:
-            self._first_tick = now + self.phase * self.timetable.again(0.0)
+            self._first_tick = now + self.phase * self.timetable.alone(now, now)
+            self.timetable.begin(self.phase)
         known = len(self._entries)
         for task_id in ids:
             entry = self._entries.get(task_id)
@@ -362,10 +361,6 @@ class Book(Generic[W]):
         for entry in call.entries:
             entry.call = None
 
-    def _learn(self, entry: Entry[W], told: Told, departed: float, *, done: bool) -> None:
-        self.timetable.looked(entry.born, entry.asked, departed, done=done)
-        entry.asked = departed
-
     def _found(self, entry: Entry[W], told: Told, departed: float, now: float) -> Change[W] | None:
         unseen = None if entry.looked is None else now - entry.looked
         entry.looked = now
@@ -374,8 +369,12 @@ class Book(Generic[W]):
         entry.absences = 0
         state = told.states[entry.task_id]
         known = entry.generation
-        if not (known and known.is_done):
-            self._learn(entry, told, departed, done=state.is_done)
+        if entry.ended_at is None:
+            self.timetable.looked(entry.born, entry.asked, departed, done=state.is_done)
+            if state.is_done:
+                last = entry.born if entry.asked is None else entry.asked
+                entry.ended_at = (last + departed) / 2
+            entry.asked = departed
         if known and known.state is state and not state.is_done:
             return None
         generation = entry.generation = told.generation(entry.task_id)
@@ -408,12 +407,16 @@ class Book(Generic[W]):
     def _forget(self, entry: Entry[W]) -> None:
         entry.move(Event.END)
         del self._entries[entry.task_id]
-        if not (entry.generation and entry.generation.is_done):
-            self.timetable.forgotten()
+        self.timetable.forgotten(entry.ended_at)
 
     def _rest(self, entry: Entry[W], departed: float, now: float) -> None:
-        due = departed + self.timetable.rest(departed - entry.born, departed)
-        hurry = self._first_tick if departed < self._first_tick else inf
+        if entry.alone:
+            due = departed + self.timetable.alone(entry.since, departed)
+        else:
+            due = departed + self.timetable.rest(entry.since, entry.born, departed)
+        if departed < self._first_tick:
+            due = min(due, self._first_tick)
+        hurry = inf
         for odd_since, grace in (
             (entry.missing, self.grace.missing),
             (entry.linkless, self.grace.link),
@@ -422,7 +425,7 @@ class Book(Generic[W]):
                 hurry = min(hurry, odd_since + grace)
         if entry.missing is not None and entry.absences <= LOOKS:
             hurry = min(hurry, departed + self.grace.missing / LOOKS)
-        if hurry < due:
+        if hurry < inf:
             self.timetable.hurry(hurry)
         entry.due = min(due, hurry)
         self._put(entry, Event.REST, self._resting)

@@ -19,7 +19,7 @@ that W and its inverse cost a look into two tables.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, pairwise
 from math import exp, frexp, inf, log1p, sqrt
 
 from msgspec import Struct
@@ -39,6 +39,7 @@ EDGES = (
 WIDTHS = (*(old - young for young, old in pairwise(EDGES[:-1])), EDGES[-2])
 PRIOR = 4.0
 MEMORY = 4096.0
+MOST = 1e12
 BLUR = (1, 2, 3, 2, 1)
 
 
@@ -55,13 +56,16 @@ class Seen(Struct, frozen=True):
     """What was seen of how long tasks take.
 
     For each cell of age, how many tasks `ended` in it, and for how many seconds open ones were
-    `watched` there. `first_looks` at an id, and how many of them found it `done` already.
+    `watched` there.
     """
 
     ended: tuple[float, ...] = (0.0,) * CELLS
     watched: tuple[float, ...] = (0.0,) * CELLS
-    first_looks: float = 0.0
-    done: float = 0.0
+
+    def __post_init__(self) -> None:
+        for counts in (self.ended, self.watched):
+            if len(counts) != CELLS or not all(0.0 <= count <= MOST for count in counts):
+                raise ValueError(f"counts are not {CELLS} numbers from 0 to {MOST:g}")
 
     @property
     def ends(self) -> float:
@@ -69,21 +73,18 @@ class Seen(Struct, frozen=True):
         return sum(self.ended)
 
     def __repr__(self) -> str:
-        return f"<Seen: {self.ends:.0f} ends, {self.first_looks:.0f} first looks>"
+        return f"<Seen: {self.ends:.0f} ends>"
 
     @classmethod
-    def of(
-        cls, ages: Iterable[tuple[float, float, float]], first_looks: float, done: float
-    ) -> "Seen":
+    def of(cls, ages: Iterable[tuple[float, float, float]]) -> "Seen":
         """Return what rows of age, ends and seconds say; ValueError for what cannot have been."""
-        rows = [*ages]
-        if not all(0.0 <= number < inf for number in (*chain(*rows), first_looks, done)):
-            raise ValueError("a number is negative or endless")
         ended, watched = [0.0] * CELLS, [0.0] * CELLS
-        for age, ends, seconds in rows:
+        for age, ends, seconds in ages:
+            if not 0.0 <= age <= MOST:
+                raise ValueError(f"an age is {age!r}")
             ended[cell_of(age)] += ends
             watched[cell_of(age)] += seconds
-        return cls(tuple(ended), tuple(watched), first_looks, min(done, first_looks))
+        return cls(tuple(ended), tuple(watched))
 
     def ages(self) -> list[tuple[float, float, float]]:
         """Return the cells in which anything was seen: the age they begin at, ends, seconds."""
@@ -114,23 +115,17 @@ def _blurred(counts: Sequence[float]) -> Iterable[float]:
 class Tally:
     """What has been seen so far, as it grows."""
 
-    __slots__ = ("done", "ended", "ends", "first_looks", "watched")
+    __slots__ = ("ended", "ends", "news", "watched")
 
     def __init__(self, seen: Seen) -> None:
         self.ended = list(seen.ended)
         self.watched = list(seen.watched)
-        self.first_looks = seen.first_looks
-        self.done = seen.done
         self.ends = seen.ends
+        self.news = 0.0
 
     def seen(self) -> Seen:
         """Return it as a value."""
-        return Seen(tuple(self.ended), tuple(self.watched), self.first_looks, self.done)
-
-    def first_look(self, *, done: bool) -> None:
-        """Note the first look at an id."""
-        self.first_looks += 1.0
-        self.done += done
+        return Seen(tuple(self.ended), tuple(self.watched))
 
     def passed(self, young: float, old: float) -> None:
         """Note that a task was open at both of two ages."""
@@ -155,14 +150,13 @@ class Tally:
             young = upto
             cell += 1
         self.ends += 1.0
+        self.news += 1.0
         if self.ends > MEMORY:
             self._fade()
 
     def _fade(self) -> None:
         self.ended = [count / 2 for count in self.ended]
         self.watched = [seconds / 2 for seconds in self.watched]
-        self.first_looks /= 2
-        self.done /= 2
         self.ends /= 2
 
 
@@ -228,7 +222,8 @@ class Hazard:
         lacking = line - (self._risks_at(start) - start * risk)
         slope = self._risk_at(start) - risk
         rate = self.rates[first]
-        return start - age + (sqrt(slope * slope + 2.0 * rate * lacking) - slope) / rate
+        root = sqrt(max(0.0, slope * slope + 2.0 * rate * lacking))
+        return min(most, start - age + max(0.0, root - slope) / rate)
 
     def _risk_at(self, age: float) -> float:
         cell = cell_of(age)

@@ -64,8 +64,8 @@ class Entry(Generic[W]):
     """One open id."""
 
     __slots__ = (
-        "absences", "alone", "asked", "born", "call", "due", "exiles", "generation", "heard",
-        "linkless", "looked", "missing", "phase", "since", "task_id", "tries", "watchers",
+        "absences", "alone", "asked", "born", "call", "due", "ended_at", "exiles", "generation",
+        "heard", "linkless", "looked", "missing", "phase", "since", "task_id", "tries", "watchers",
     )  # fmt: skip
 
     def __init__(self, task_id: str, now: float) -> None:
@@ -74,6 +74,7 @@ class Entry(Generic[W]):
         self.watchers: dict[W, None] = {}
         self.since = self.born = self.due = self.heard = now
         self.asked: float | None = None
+        self.ended_at: float | None = None
         self.tries = 0
         self.alone = self.exiles = self.absences = 0
         self.call: Call[W] | None = None
@@ -142,9 +143,9 @@ class Call(Generic[W]):
         return first.absences == LOOKS // 2
 
     @property
-    def age(self) -> float:
-        """The age of the youngest of the ids when it departed."""
-        return self.departed - max(entry.born for entry in self.entries)
+    def since(self) -> float:
+        """Since when the youngest of the ids has been watched."""
+        return max(entry.since for entry in self.entries)
 
     def watchers(self) -> dict[W, None]:
         """Return everybody who wants one of the ids, or did when it ended."""

@@ -9,6 +9,8 @@ from luma_async.checks import instance, positive
 from luma_async.durations import Hazard, Seen
 
 LONGEST = 4.0
+PATIENCE = 1.0
+SHORTEST, LONGEST_INTERVAL = 1e-3, 1e6
 
 
 @runtime_checkable
@@ -85,8 +87,8 @@ class Learned(Struct, frozen=True):
     seen: Seen = Seen()
 
     def __post_init__(self) -> None:
-        if positive("interval", self.interval) == inf:
-            raise ValueError("interval=inf would never ask again; give a finite number")
+        if not SHORTEST <= positive("interval", self.interval) <= LONGEST_INTERVAL:
+            raise ValueError(f"interval={self.interval!r}; give seconds from 0.001 to a million")
         instance("seen", self.seen, Seen, "what luma.stats.learned has there")
 
     @classmethod
@@ -94,15 +96,13 @@ class Learned(Struct, frozen=True):
         """Return the pace that a snapshot was taken of; ValueError if it is none."""
         try:
             saved = convert(snapshot, _Snapshot)
-            seen = Seen.of(saved.ages, saved.first_looks, saved.done)
-            return cls(saved.interval, seen)
+            return cls(saved.interval, Seen.of(saved.ages))
         except (ValueError, TypeError) as error:
             raise ValueError(f"no snapshot: {error}; give what Learned.snapshot returned") from None
 
     def snapshot(self) -> dict[str, Any]:
         """Return what is known, as plain data that `json.dumps` takes."""
-        saved = _Snapshot(self.interval, self.seen.ages(), self.seen.first_looks, self.seen.done)
-        return cast("dict[str, Any]", to_builtins(saved))
+        return cast("dict[str, Any]", to_builtins(_Snapshot(self.interval, self.seen.ages())))
 
     @property
     def ends(self) -> float:
@@ -137,5 +137,3 @@ class _Snapshot(Struct, frozen=True):
 
     interval: float
     ages: list[tuple[float, float, float]]
-    first_looks: float
-    done: float

@@ -11,6 +11,7 @@ from collections import deque
 from math import inf
 
 from luma_async.gate import SLIP
+from luma_async.pace import PATIENCE
 
 STEADY = 0.05
 LATE = 4.0
@@ -19,47 +20,43 @@ LATE = 4.0
 class Shadow:
     """A book that only counts, asked by `Every(interval)`.
 
-    `requests` is how many would have departed so far; `gap`, in seconds, is how far apart two looks
-    at an id are, averaged over the last looks.
+    `requests` is how many would have departed so far. `gap`, in seconds, is how far apart two looks
+    at an id are, `between` how far apart two requests, each averaged over the last ones.
     """
 
     __slots__ = (
-        "_busy_until", "_ended", "_fresh", "_fresh_at", "_last", "_open", "_round_trip",
-        "_spaced", "_spacing", "_waiting", "gap", "interval", "requests", "seats", "spacing",
+        "_ended", "_fresh", "_fresh_at", "_last", "_open", "_returns", "_round_trip", "_spaced",
+        "_spacing", "_waiting", "between", "gap", "interval", "requests", "seats",
     )  # fmt: skip
 
     def __init__(self, interval: float, seats: int, spacing: float) -> None:
         self.interval = interval
         self.seats = seats
         self.requests = 0
-        self.gap = self.spacing = interval
+        self.gap = self.between = interval
         self._spacing = spacing
         self._round_trip = 0.0
         self._waiting: deque[tuple[float, int]] = deque()
+        self._returns: deque[float] = deque()
         self._open = 0
         self._ended = 0
         self._fresh = 0
         self._fresh_at = inf
-        self._last = self._busy_until = self._spaced = -inf
+        self._last = self._spaced = -inf
 
     def watch(self, fresh: int, now: float) -> None:
         """Note ids that somebody wants for the first time."""
-        if not fresh:
-            return
-        self.run(now)
-        self._open += fresh
-        self._fresh += fresh
-        self._fresh_at = min(self._fresh_at, max(now, self._busy_until))
-        self.run(now)
+        if fresh:
+            self.run(now)
+            self._open += fresh
+            self._fresh += fresh
+            self._fresh_at = min(self._fresh_at, self._departs_fresh(now))
+            self.run(now)
 
-    def end(self, ended_at: float) -> None:
-        """Note that an id has ended, at about `ended_at`."""
+    def forget(self, ended_at: float | None = None) -> None:
+        """Note that an id has ended at about that time, or that nobody wants it any more."""
         self._remove()
-        self._ended += self._last < ended_at
-
-    def forget(self) -> None:
-        """Note that nobody wants an id any more."""
-        self._remove()
+        self._ended += ended_at is not None and self._last < ended_at
 
     def answered(self, round_trip: float) -> None:
         """Note how long an answer took."""
@@ -69,6 +66,12 @@ class Shadow:
         """Let everything depart that would have by now."""
         while (at := self._next_at()) <= now:
             self._depart(max(at, now - LATE * self.interval))
+
+    def _departs_fresh(self, now: float) -> float:
+        """Return when an id leaves that comes now: at once, or with the next that returns."""
+        while self._returns and self._returns[0] <= now:
+            self._returns.popleft()
+        return min(self._returns[0], now + PATIENCE) if self._returns else now
 
     def _remove(self) -> None:
         self._open = max(0, self._open - 1)
@@ -89,22 +92,29 @@ class Shadow:
         return max(min(due, self._fresh_at), self._spaced - SLIP)
 
     def _depart(self, now: float) -> None:
-        room = self.seats - min(self._ended, self.seats)
-        self._ended -= self.seats - room
-        aboard = min(self._fresh, room)
+        gone = min(self._ended, self.seats)
+        self._ended -= gone
+        aboard = min(self._fresh, self.seats - gone)
         self._fresh -= aboard
         self._fresh_at = now if self._fresh else inf
-        while aboard < room and self._waiting:
-            asked, ids = self._waiting.popleft()
-            if ids > room - aboard:
-                self._waiting.appendleft((asked, ids - (room - aboard)))
-                ids = room - aboard
-            aboard += ids
-            self.gap += STEADY * ids / max(ids, self._open) * (now - asked - self.gap)
+        aboard += self._board(self.seats - gone - aboard, now)
         if aboard:
             self._waiting.append((now, aboard))
-        self.spacing += STEADY * (min(now - self._last, self.interval) - self.spacing)
+        self.between += STEADY * (min(now - self._last, self.interval) - self.between)
         self._last = now
         self._spaced = max(now, self._spaced) + self._spacing
-        self._busy_until = now + self._round_trip
+        self._returns.append(now + self._round_trip)
         self.requests += 1
+
+    def _board(self, room: int, now: float) -> int:
+        """Take those who were asked about longest ago; return how many."""
+        left = room
+        while left and self._waiting:
+            asked, ids = self._waiting.popleft()
+            if ids > left:
+                self._waiting.appendleft((asked, ids - left))
+                ids = left
+            left -= ids
+            gap = min(now - asked, 2.0 * max(self.gap, self.interval))
+            self.gap += STEADY * ids / max(ids, self._open) * (gap - self.gap)
+        return room - left

@@ -1,153 +1,123 @@
 """When does the next request depart? A pace, as the book uses it.
 
-`Plain` is any pace that is a function of age: the request departs when its first passenger is due.
+A `Timetable` is any pace that is a function of age: the request departs when its first passenger is
+due.
 
 `Steered` is `Learned` at work. It decides three things:
 
 - An id is due when the expected waiting (see `durations`) has reached a price, the same for all.
-  Since the seats go to those due first, they go where the waiting is greatest.
 - Where all open ids fit into one request, it departs when those aboard are worth its fare, that is
   when their ripeness sums up to one each; ripeness grows with the square of the time since the last
-  look, and is one when the id is due. Otherwise it departs when the first is due.
-- The price is the one at which `Every` would be as thrifty: at which looks are as far apart on
-  average as its looks are. It is corrected by the balance of requests, ours against those of a
-  shadow of `Every`, so that what is spent is the same.
+  look, and is one when the id is due. Otherwise it departs when the first is due, and its seats go
+  to those due next.
+- The price is the one at which looks would be as far apart on average as those of `Every` are, made
+  dearer or cheaper by the balance of requests: ours against those of a shadow of `Every`. So what
+  is spent is the same in the long run; the balance is bounded, and what is beyond it forgotten.
 
-An id that nobody has asked about is asked about at once, as by `Every`, as long as one in CHANCE of
-them turns out to have ended before; once that is seldom, it leaves with the next departure.
+An id that nobody has asked about does not leave alone where requests are frequent: it waits for the
+next departure, until as much time has passed since the last one as `Every` leaves between two, and
+never longer than PATIENCE.
 
 Nobody is silent for longer than LONGEST intervals, so that a wrong estimate can delay news and
 never lose it.
 """
 
 from math import exp, inf, sqrt
-from typing import Protocol
 
 from luma_async.durations import OLDEST, Hazard, Tally
-from luma_async.pace import LONGEST, Learned, Pace, rest
+from luma_async.pace import LONGEST, PATIENCE, Learned, Pace, rest
 from luma_async.shadow import Shadow
 
-CHANCE = 20.0
-GROWTH = 1.05
-PROMPT = 0.04
-STEADY = 2e-4
-CREDIT = 20.0
+GROWTH = 0.05
+SHORTEST = 0.01
+STEER = 0.1
+CREDIT = 30.0
 
 
-class Timetable(Protocol):
-    """What the book asks of a pace, and tells it."""
+class Timetable:
+    """What the book asks of a pace, and tells it; here of one that is a function of age."""
+
+    __slots__ = ("_pace",)
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
 
     @property
     def pace(self) -> Pace:
         """The pace, as far as it has learned."""
-        ...
+        return self._pace
 
     @property
     def shared_until(self) -> float:
         """Until when an id that was never asked about waits for the company of others."""
-        ...
+        return -inf
 
-    def rest(self, age: float, departed: float) -> float:
-        """Return the seconds from a look at an id, which departed then, to the next."""
-        ...
+    def rest(self, since: float, born: float, departed: float) -> float:
+        """Return the seconds from a look, which departed then, at an id of such an age."""
+        return rest(self._pace, departed - since)
 
-    def again(self, age: float) -> float:
-        """Return the least seconds between two looks that bring no answer."""
-        ...
+    def alone(self, since: float, departed: float) -> float:
+        """Return the same for an id that has no part in what the others do."""
+        return rest(self._pace, departed - since)
+
+    def begin(self, phase: float) -> None:
+        """Take note of a busy period, whose first rest is to be cut to such a share."""
 
     def hurry(self, due: float) -> None:
         """Take note that an id has to be asked about by then."""
-        ...
 
     def departs_at(self, first: float) -> float:
         """Return when a request departs; `first` is when the first id is due."""
-        ...
+        return first
 
     def watched(self, fresh: int, now: float) -> None:
         """Take note of ids that somebody wants for the first time."""
-        ...
 
-    def forgotten(self) -> None:
-        """Take note of an id that nobody wants any more."""
-        ...
+    def forgotten(self, ended_at: float | None = None) -> None:
+        """Take note of an id that has ended at about that time, or that nobody wants any more."""
 
     def departed(self, now: float, *, open_ids: int, seats: int, whole: bool, again: bool) -> None:
         """Take note of a departure.
 
         `whole`, where nobody was left behind; `again`, where it asks anew what brought no answer.
         """
-        ...
 
     def answered(self, departed: float, now: float) -> None:
         """Take note of an answer."""
-        ...
 
     def looked(self, born: float, last: float | None, departed: float, *, done: bool) -> None:
         """Take note of what a look showed of an id that was born and last looked at then."""
-        ...
 
 
-class Plain:
-    """A pace that is a function of age."""
-
-    __slots__ = ("pace",)
-    shared_until = -inf
-
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
-
-    def rest(self, age: float, departed: float) -> float:
-        """Return the rest that the pace gives."""
-        return rest(self.pace, age)
-
-    def again(self, age: float) -> float:
-        """Return the rest that the pace gives."""
-        return rest(self.pace, age)
-
-    def hurry(self, due: float) -> None:
-        """Do nothing: the request departs when the first id is due."""
-
-    def departs_at(self, first: float) -> float:
-        """Return when the first id is due."""
-        return first
-
-    def watched(self, fresh: int, now: float) -> None:
-        """Do nothing."""
-
-    def forgotten(self) -> None:
-        """Do nothing."""
-
-    def departed(self, now: float, *, open_ids: int, seats: int, whole: bool, again: bool) -> None:
-        """Do nothing."""
-
-    def answered(self, departed: float, now: float) -> None:
-        """Do nothing."""
-
-    def looked(self, born: float, last: float | None, departed: float, *, done: bool) -> None:
-        """Do nothing."""
-
-
-class Steered:
+class Steered(Timetable):
     """`Learned` at work; `known` is the true hazard, where somebody knows it."""
+
+    __slots__ = (
+        "_aboard", "_departed", "_hazard", "_hurried", "_interval", "_known", "_latest",
+        "_longest", "_next_share", "_price", "_shadow", "_share", "_spent", "_tally", "_weights",
+        "_whole",
+    )  # fmt: skip
 
     def __init__(
         self, pace: Learned, seats: int, spacing: float, *, known: Hazard | None = None
     ) -> None:
-        self._known = known
         self._interval = pace.interval
+        self._known = known
         self._tally = Tally(pace.seen)
         self._shadow = Shadow(pace.interval, seats, spacing)
         self._spent = 0.0
-        self._correction = 0.0
-        self._price = 0.0
-        self._longest = 0.0
-        self._latest = inf
-        self._departed = 0.0
-        self._aboard = 0
         self._whole = True
+        self._departed = self._latest = -inf
+        self._hurried = inf
+        self._share = self._next_share = 1.0
+        self._aboard = 0
         self._weights = (0.0, 0.0, 0.0)
         self._learn()
         self._set_price(0.0)
+
+    def __repr__(self) -> str:
+        spent = f"{self._spent:.0f} requests spent, {self._shadow.requests} by Every"
+        return f"<Steered: {self.pace!r}, {spent}>"
 
     @property
     def pace(self) -> Learned:
@@ -157,31 +127,34 @@ class Steered:
     @property
     def shared_until(self) -> float:
         """Until when an id that was never asked about waits for the company of others."""
-        if CHANCE * (self._tally.done + 1.0) > self._tally.first_looks + 1.0:
-            return -inf
-        return self._departed + self._shadow.spacing
+        return self._departed + min(self._shadow.between, PATIENCE)
 
-    def rest(self, age: float, departed: float) -> float:
+    def rest(self, since: float, born: float, departed: float) -> float:
         """Return when the waiting will have reached the price, and add to the ripeness aboard."""
-        age = min(age, 2.0**OLDEST)
+        age = min(departed - born, 2.0**OLDEST)
         seconds = self._hazard.rest(age, self._price, self._longest)
+        seconds = max(seconds, SHORTEST * self._longest) * self._share
         ripeness = 1.0
         if seconds >= self._longest:
             ripeness = min(1.0, self._hazard.waiting(age, seconds) / self._price)
         weight = ripeness / (seconds * seconds)
-        since = departed - self._departed
+        later = departed - self._departed
         square, linear, constant = self._weights
-        self._weights = square + weight, linear + weight * since, constant + weight * since * since
+        self._weights = square + weight, linear + weight * later, constant + weight * later * later
         self._aboard += 1
         return seconds
 
-    def again(self, age: float) -> float:
+    def alone(self, since: float, departed: float) -> float:
         """Return the interval."""
         return self._interval
 
+    def begin(self, phase: float) -> None:
+        """Cut the rests after the next departure, so that a fleet does not knock together."""
+        self._next_share = min(phase, 1.0)
+
     def hurry(self, due: float) -> None:
-        """Depart by then."""
-        self._latest = min(self._latest, due)
+        """Depart by then, off the balance: `Every` would not have."""
+        self._hurried = min(self._hurried, due)
 
     def departs_at(self, first: float) -> float:
         """Return when those aboard are worth the fare, or the first is due where not all fit."""
@@ -189,31 +162,39 @@ class Steered:
             return first
         square, linear, constant = self._weights
         root = linear * linear - square * (constant - self._aboard)
-        if square < 1e-12 or root < 0.0:
-            return self._latest
-        return min(self._latest, self._departed + (linear + sqrt(root)) / square)
+        if root < 0.0:
+            return first
+        if not square:
+            return min(self._latest, self._hurried)
+        return min(self._latest, self._hurried, self._departed + (linear + sqrt(root)) / square)
 
     def watched(self, fresh: int, now: float) -> None:
         """Let the shadow watch them too."""
         self._shadow.watch(fresh, now)
 
-    def forgotten(self) -> None:
-        """Let the shadow forget it too."""
-        self._shadow.forget()
+    def forgotten(self, ended_at: float | None = None) -> None:
+        """Let the shadow forget it too; where nobody told, those left go by their own dues."""
+        self._shadow.forget(ended_at)
+        self._whole = self._whole and ended_at is not None
 
     def departed(self, now: float, *, open_ids: int, seats: int, whole: bool, again: bool) -> None:
-        """Draw the balance, set the price, and begin to count who is aboard anew."""
+        """Draw the balance, set the price, and begin to count who is aboard anew.
+
+        What was saved while nobody answered is not spent afterwards.
+        """
         self._shadow.seats = seats
         self._shadow.run(now)
-        requests = max(1.0, open_ids / seats)
-        self._spent += not again
-        self._spent = max(self._spent, self._shadow.requests - CREDIT * requests)
-        balance = (self._spent - self._shadow.requests) / requests
-        self._correction += STEADY * balance
-        self._set_price(balance)
+        bound = CREDIT * max(1.0, open_ids / seats)
+        spent = self._spent + (not again and now < self._hurried)
+        balance = spent - self._shadow.requests
+        balance = max(0.0 if again else -bound, min(balance, bound))
+        self._spent = self._shadow.requests + balance
+        self._set_price(balance / bound)
         self._latest = now + self._longest
+        self._hurried = inf
+        self._share, self._next_share = self._next_share, 1.0
         self._departed = now
-        self._whole = whole
+        self._whole = whole and open_ids <= seats
         self._aboard = 0
         self._weights = (0.0, 0.0, 0.0)
 
@@ -223,31 +204,25 @@ class Steered:
         self._shadow.answered(now - departed)
 
     def looked(self, born: float, last: float | None, departed: float, *, done: bool) -> None:
-        """Learn from a look."""
-        if last is None:
-            self._tally.first_look(done=done)
-        elif departed - born > 2.0**OLDEST:
-            pass
-        elif done and departed > last:
-            self._tally.end(last - born, departed - born)
-            if self._tally.ends >= self._learn_at:
-                self._learn()
-        elif not done:
-            self._tally.passed(last - born, departed - born)
-        if done:
-            self._shadow.end(born if last is None else (last + departed) / 2)
+        """Learn from a look; nothing from one at a task that is older than any cell."""
+        if last is not None and last < departed < born + 2.0**OLDEST:
+            if done:
+                self._tally.end(last - born, departed - born)
+            else:
+                self._tally.passed(last - born, departed - born)
+        if self._tally.news > GROWTH * self._tally.ends:
+            self._learn()
 
     def _learn(self) -> None:
         self._hazard = self._known or self._tally.seen().hazard()
-        self._learn_at = self._tally.ends * GROWTH + 1.0
+        self._tally.news = 0.0
 
     def _set_price(self, balance: float) -> None:
         gap = self._shadow.gap
-        self._price = (gap * self._hazard.thrift) ** 2 / 2.0
-        self._price *= exp(self._correction + PROMPT * balance)
+        self._price = (gap * self._hazard.thrift) ** 2 / 2.0 * exp(STEER * CREDIT * balance)
         self._longest = LONGEST * max(gap, self._interval)
 
 
 def timetable(pace: Pace, seats: int, spacing: float) -> Timetable:
     """Return the timetable that a pace asks for."""
-    return Steered(pace, seats, spacing) if isinstance(pace, Learned) else Plain(pace)
+    return Steered(pace, seats, spacing) if isinstance(pace, Learned) else Timetable(pace)

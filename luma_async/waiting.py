@@ -200,6 +200,12 @@ class Poller:
         self._timer = self._soon = None
 
     def _pump(self) -> None:
+        try:
+            self._depart()
+        except Exception as error:
+            self._crash(error)
+
+    def _depart(self) -> None:
         self._rest()
         now = self._loop.time()
         while self.turnstile.gate.opens_at() <= now and self._admit(now):
@@ -237,7 +243,7 @@ class Poller:
         try:
             self._take_in(call, task)
         except Exception as error:
-            self._crash(call, error)
+            self._crash(error, call)
         if not self._closed:
             self._pump()
 
@@ -249,10 +255,11 @@ class Poller:
         else:
             self._answered(call, task.result())
 
-    def _crash(self, call: Call[Watcher], error: Exception) -> None:
+    def _crash(self, error: Exception, call: Call[Watcher] | None = None) -> None:
         """Tell everybody of a fault in this library or in a pace, and begin with an empty book."""
         logger.exception("the poller met a fault that nobody foresaw; all waits end")
-        for watcher in {**dict.fromkeys(self._book.watchers()), **call.watchers()}:
+        more = call.watchers() if call else {}
+        for watcher in {**dict.fromkeys(self._book.watchers()), **more}:
             watcher.abort(error)
         for task in self._tasks.values():
             task.cancel()
@@ -328,5 +335,5 @@ class Poller:
             self.turnstile.keep_away(error, call.departed)
         wait = self._retry.delay(call.tries, self._dice())
         if call.tries > PATIENT_TRIES:
-            wait = max(wait, self._book.timetable.again(call.age))
+            wait = max(wait, self._book.timetable.alone(call.since, call.departed))
         self._book.spoil(call, self._loop.time() + wait)

@@ -106,7 +106,6 @@ def test_what_was_not_seen_is_held_to_be_like_the_rest() -> None:
 def test_what_is_old_counts_less() -> None:
     tally = Tally(Seen())
     for _ in range(10_000):
-        tally.first_look(done=False)
         tally.end(10.0, 15.0)
     assert MEMORY / 2 <= tally.seen().ends <= MEMORY
     assert tally.seen().ends == pytest.approx(tally.ends)

@@ -91,10 +91,7 @@ outcomes = st.one_of(
     st.builds(Outcome, fault=faults, late=moments, after=quiets),
 )
 
-KNOWN = [
-    Seen.of([(age, 20.0, 400.0), (2 * age, 5.0, 10.0)], first_looks=1000.0, done=0.0)
-    for age in (0.5, 7.0, 60.0)
-]
+KNOWN = [Seen.of([(age, 20.0, 400.0), (2 * age, 5.0, 10.0)]) for age in (0.5, 7.0, 60.0)]
 
 
 class PollerMachine(RuleBasedStateMachine):

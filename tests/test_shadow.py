@@ -36,7 +36,7 @@ def test_all_ids_are_asked_about_at_each_interval(ids: int, requests: int) -> No
 def test_an_id_that_ended_stays_aboard_until_that_would_have_been_found() -> None:
     some = shadow()
     run(some, 10.0)
-    some.end(12.0)
+    some.forget(12.0)
     run(some, 100.0)
     assert some.requests == 4, "at 0, 5, 10 and 15"
 
@@ -44,7 +44,7 @@ def test_an_id_that_ended_stays_aboard_until_that_would_have_been_found() -> Non
 def test_an_end_that_was_found_already_costs_no_more() -> None:
     some = shadow()
     run(some, 10.0)
-    some.end(9.0)
+    some.forget(9.0)
     run(some, 100.0)
     assert some.requests == 3
 
@@ -87,7 +87,7 @@ def test_a_clock_that_jumps_is_not_made_up_for() -> None:
 def test_more_ends_than_ids_do_no_harm(ids: int) -> None:
     some = shadow(ids=ids)
     for _ in range(10):
-        some.end(1.0)
+        some.forget(1.0)
         some.forget()
     some.watch(1, 2.0)
     run(some, 60.0)
