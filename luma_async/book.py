@@ -109,6 +109,7 @@ class Book(Generic[W]):
         self._dead = 0
         self._returned = False
         self._first_tick = -inf
+        self._urgent = False
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -137,8 +138,8 @@ class Book(Generic[W]):
             {watcher: None for entry in self._entries.values() for watcher in entry.watchers}
         )
 
-    def watch(self, watcher: W, ids: Iterable[str], now: float) -> None:
-        """Note that somebody wants these ids."""
+    def watch(self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf) -> None:
+        """Note that somebody wants these ids; whoever leaves soon, at `until`, does not wait."""
         if not self._entries:
             self._first_tick = now + self.phase * self.timetable.alone(now, now)
             self.timetable.begin(self.phase)
@@ -150,6 +151,7 @@ class Book(Generic[W]):
                 entry.move(Event.WATCH)
                 entry.due = now + (PATIENCE if self._calls else 0.0)
                 self._fresh[task_id] = entry
+                self._urgent |= until < self.timetable.shared_until + PATIENCE
             elif entry.phase is Phase.ORPHANED:
                 entry.move(Event.WATCH)
                 if entry.call:
@@ -300,6 +302,7 @@ class Book(Generic[W]):
         if self._exiled_at() <= min(now, self._boarding_at()):
             return Call([heappop(self._exiled)[2]], now)
         call = Call(self._aboard(now, seats), now)
+        self._urgent &= bool(self._fresh)
         self.timetable.departed(
             now,
             open_ids=len(self._entries),
@@ -316,7 +319,8 @@ class Book(Generic[W]):
         if len(self._fresh) >= self.seats.limit:
             return first.since
         at_once = not self._calls or self._returned
-        return max(first.since if at_once else first.due, self.timetable.shared_until)
+        leaves_at = first.since if at_once else first.due
+        return leaves_at if self._urgent else max(leaves_at, self.timetable.shared_until)
 
     def _suspected_at(self) -> float:
         while self._suspects:

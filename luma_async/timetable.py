@@ -15,8 +15,8 @@ due.
   is spent is the same in the long run; the balance is bounded, and what is beyond it forgotten.
 
 An id that nobody has asked about does not leave alone where requests are frequent: it waits for the
-next departure, until as much time has passed since the last one as `Every` leaves between two, and
-never longer than PATIENCE.
+next departure, until as much time has passed since the last one as `Every` leaves between two, half
+an interval at most. One that is urgent leaves at once.
 
 Nobody is silent for longer than LONGEST intervals, so that a wrong estimate can delay news and
 never lose it.
@@ -25,7 +25,7 @@ never lose it.
 from math import exp, inf, sqrt
 
 from luma_async.durations import OLDEST, Hazard, Tally
-from luma_async.pace import LONGEST, PATIENCE, Learned, Pace, rest
+from luma_async.pace import LONGEST, Learned, Pace, rest
 from luma_async.shadow import Shadow
 
 GROWTH = 0.05
@@ -127,7 +127,7 @@ class Steered(Timetable):
     @property
     def shared_until(self) -> float:
         """Until when an id that was never asked about waits for the company of others."""
-        return self._departed + min(self._shadow.between, PATIENCE)
+        return self._departed + min(self._shadow.between, self._interval / 2.0)
 
     def rest(self, since: float, born: float, departed: float) -> float:
         """Return when the waiting will have reached the price, and add to the ripeness aboard."""

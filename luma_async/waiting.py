@@ -151,11 +151,11 @@ class Poller:
         """Return what was last told of an id that somebody waits for."""
         return self._book.seen(task_id)
 
-    def watch(self, watcher: Watcher, ids: Iterable[str]) -> None:
-        """Poll for these ids until each has ended or `unwatch` is called."""
+    def watch(self, watcher: Watcher, ids: Iterable[str], until: float = inf) -> None:
+        """Poll for these ids until each has ended, or `unwatch` is called, at `until` perhaps."""
         if self._closed:
             raise closed()
-        self._book.watch(watcher, ids, self._loop.time())
+        self._book.watch(watcher, ids, self._loop.time(), until=until)
         self._pump_soon()
 
     def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> None:

@@ -168,7 +168,7 @@ class Wait:
 
     def _watch(self) -> None:
         ids = self._open()
-        self._poller.watch(self, ids)
+        self._poller.watch(self, ids, self._deadline)
         self._watching = True
         if self._wants is News.CHANGES:
             for known in filter(None, map(self._poller.seen, ids)):

@@ -82,8 +82,8 @@ class HeardWait(Wait):
 class HeardPoller(Poller):
     """A poller that notes at each wait whether it watches."""
 
-    def watch(self, watcher: Watcher, ids: Iterable[str]) -> None:
-        super().watch(watcher, ids)
+    def watch(self, watcher: Watcher, ids: Iterable[str], until: float = inf) -> None:
+        super().watch(watcher, ids, until)
         if isinstance(watcher, HeardWait):
             watcher.watches = True
             watcher.watched_at = watcher.now()

@@ -24,7 +24,6 @@ from luma_async.book import Book, Grace
 from luma_async.durations import EDGES, Seen
 from luma_async.entries import Call
 from luma_async.gate import Gate
-from luma_async.pace import PATIENCE
 from luma_async.testing import FakeRelay
 from tests.answers import Told
 from tests.bench.pace import Case, play
@@ -69,7 +68,7 @@ class TestWhatItBuys:
         every, learned = play(some, Every(5.0)), play(some, Learned(5.0))
         assert learned.mean < most * every.mean
         assert learned.late < every.late
-        assert learned.requests == pytest.approx(every.requests, rel=0.03)
+        assert learned.requests == pytest.approx(every.requests, rel=0.05)
 
     def test_where_there_is_nothing_to_learn_nothing_is_lost(self) -> None:
         some = case("exponential", 1, ends=1500)
@@ -79,14 +78,14 @@ class TestWhatItBuys:
 
     @pytest.mark.parametrize("arrivals", ["steady", "together"])
     def test_it_spends_no_more_however_tasks_come(self, arrivals: str) -> None:
-        some = case("lognormal", 150, arrivals=arrivals, ends=1500)
+        some = case("lognormal", 120, arrivals=arrivals, ends=700)
         every, learned = play(some, Every(5.0)), play(some, Learned(5.0))
         assert learned.mean < every.mean
         assert learned.requests / learned.seconds < 1.05 * every.requests / every.seconds
 
     def test_what_was_learned_wrongly_is_unlearned(self) -> None:
         wrong = Seen.of([(8.0, 900.0, 3000.0), (9.0, 900.0, 500.0)])
-        some = case("lognormal", 24, ends=4000)
+        some = case("lognormal", 24, ends=2500)
         every, learned = play(some, Every(5.0)), play(some, Learned(5.0, wrong))
         assert learned.mean < 0.95 * every.mean
         assert learned.requests == pytest.approx(every.requests, rel=0.03)
@@ -123,9 +122,9 @@ class TestWhenItAsks:
         book.watch("ann", ["a"], 0.0)
         assert book.next_at() == 0.0
         book.settle(taken(book, 0.0), Told({"a": OPEN}), 0.1)
-        book.watch("bob", ["b"], 1.5)
-        assert book.next_at() == 1.5
-        assert set(taken(book, 1.5).ids) == {"a", "b"}
+        book.watch("bob", ["b"], 2.6)
+        assert book.next_at() == 2.6
+        assert set(taken(book, 2.6).ids) == {"a", "b"}
 
     def test_the_first_look_waits_for_company_where_something_did(self) -> None:
         book = book_of(Learned(5.0, KNOWN))
@@ -133,7 +132,7 @@ class TestWhenItAsks:
         book.settle(taken(book, 100.0), Told({"a": OPEN}), 100.1)
         book.watch("bob", ["b"], 100.3)
         book.watch("cyd", ["c"], 100.7)
-        assert 100.7 < book.next_at() <= 100.0 + PATIENCE
+        assert 100.7 < book.next_at() <= 102.5
         assert set(taken(book, book.next_at()).ids) == {"a", "b", "c"}
 
     def test_nobody_waits_for_company_where_a_request_is_full(self) -> None:
@@ -142,6 +141,15 @@ class TestWhenItAsks:
         book.settle(taken(book, 100.0), Told({"a": OPEN}), 100.1)
         book.watch("bob", ["b", "c", "d"], 101.0)
         assert set(taken(book, 101.0).ids) == {"b", "c", "d"}
+
+    def test_who_leaves_soon_does_not_wait_for_company(self) -> None:
+        book = book_of(Learned(5.0, KNOWN))
+        book.watch("ann", ["a"], 100.0)
+        book.settle(taken(book, 100.0), Told({"a": OPEN}), 100.1)
+        book.watch("bob", ["b"], 100.3)
+        assert book.next_at() > 102.0
+        book.watch("cyd", ["c"], 100.7, until=102.7)
+        assert set(taken(book, 100.7).ids) == {"a", "b", "c"}
 
     def test_who_is_left_goes_by_his_own_due_where_others_have_gone(self) -> None:
         book = book_of(Learned(5.0, KNOWN))
@@ -157,6 +165,13 @@ class TestWhenItAsks:
         amid_others = book.next_at()
         book.unwatch("bob", young)
         assert now < book.next_at() < now + 4.0 < amid_others
+
+    @pytest.mark.virtual_time
+    async def test_a_short_wait_is_never_in_vain(self, relay: FakeRelay) -> None:
+        async with LumaSession(relay.url, api_key=relay.api_key, pace=Learned(5.0)) as luma:
+            await luma.wait_until_done([relay.add(duration=6.0) for _ in range(25)])
+            ended = relay.add()
+            assert (await luma.wait_until_done(ended, timeout=1.0)).is_done
 
     @pytest.mark.virtual_time
     async def test_a_missing_id_is_told_in_time_amid_others_that_rest(
@@ -313,7 +328,7 @@ class TestTrouble:
         slow = Slow(Learned(0.5 if open_ids > 5 else 5.0), open_ids, latency)
         plain = Slow(Every(0.5 if open_ids > 5 else 5.0), open_ids, latency)
         for polled in (slow, plain):
-            polled.run(20_000.0 if open_ids <= 60 else 2_000.0)
+            polled.run(6_000.0 if open_ids <= 60 else 1_000.0)
         assert slow.requests <= 1.25 * plain.requests
         assert slow.requests >= 0.75 * plain.requests
 
@@ -344,7 +359,7 @@ class TestTrouble:
 
     def test_it_goes_on_learning_for_ever(self) -> None:
         wrong = Seen.of([(8.0, 4000.0, 12_000.0), (9.0, 90.0, 500.0)])
-        some = case("lognormal", 24, ends=6000)
+        some = case("lognormal", 24, ends=4000)
         every, learned = play(some, Every(5.0)), play(some, Learned(5.0, wrong))
         assert learned.mean < 0.95 * every.mean
 
