@@ -3,7 +3,7 @@
 The book knows no clock and never waits: `now` is an argument, what is to be done comes back as a
 Call. Its promise in five adjectives:
 
-- fair: seats go to the most overdue id, free seats to the one unasked longest;
+- fair: seats go to the most overdue id, free seats to the one due next;
 - stingy: an id is asked about once at a time, whoever and how many want it;
 - bounded: a call has at most `seats` ids;
 - honest: each id taken is settled or spoiled, once;
@@ -13,11 +13,13 @@ What is scheduled is the request with its seats, not the id with its timer. A re
 whoever is aboard, so one that departs fills its free seats, and all ids soon share one clock. When
 it departs:
 
-- An id at rest is due one `pace.rest` after it was last asked. The very first rest of a busy period
-  is shortened at random (`phase`), so that a fleet that started together does not knock together.
-- A fresh id departs at once where nothing is under way. Where something is, it shares the next
-  departure, so that ten thousand callers that come one by one cost what one caller costs; a full
-  request's worth need not wait, and nobody waits longer than PATIENCE for a request that hangs.
+- When an id at rest is due, and when the request departs, is for the `Timetable` of the pace to
+  say. The very first rest of a busy period is shortened at random (`phase`), so that a fleet that
+  started together does not knock together.
+- A fresh id departs at once where nothing is under way, unless the timetable has it wait for
+  company for a moment. Where something is, it shares the next departure, so that ten thousand
+  callers that come one by one cost what one caller costs; a full request's worth need not wait, and
+  nobody waits longer than PATIENCE for a request that hangs.
 - An id whose call was spoiled is held until it may be asked again; it never takes a free seat.
 - Ids whose call was refused are suspects: they travel in halves until the bad one stands alone, and
   take turns with the rest. Where both halves of a refused call pass, twice, it was too large.

@@ -225,7 +225,11 @@ class Poller:
         call = self._book.take(now)
         if call is not None:
             self.turnstile.enter(now, len(call.entries))
-            self._poll(call)
+            try:
+                self._poll(call)
+            except BaseException:
+                self.turnstile.leave()
+                raise
         return call is not None
 
     def _poll(self, call: Call[Watcher]) -> None:

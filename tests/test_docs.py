@@ -12,6 +12,7 @@ import pytest
 from luma_async import State
 from luma_async.entries import TRANSITIONS, Phase
 from luma_async.testing import FAULTS, FakeRelay
+from tests.bench.pace import DURATIONS
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,6 +27,18 @@ def test_the_page_on_reliability_has_a_row_for_each_fault_and_each_share() -> No
     told = {(row[0].strip("| "), row[1]) for row in rows if len(row) > 5}
     assert told >= {(fault, share) for fault in (*FAULTS, "all") for share in ("5%", "30%", "60%")}
     assert {row[5] for row in rows if len(row) > 5} == {"lost", "0"}
+
+
+def test_the_page_on_pace_shows_no_row_that_was_bought_with_more_requests() -> None:
+    page = (ROOT / "docs" / "pace.md").read_text()
+    table = page[page.index("<!-- poisson -->") : page.index("<!-- end of poisson -->")]
+    rows = [line.split(" | ") for line in table.splitlines()[3:]]
+    assert {(row[0].strip("| "), row[1]) for row in rows} == {
+        (open_ids, name) for open_ids in ("1", "24", "240", "1,000") for name in DURATIONS
+    }
+    for row in rows:
+        assert float(row[5].strip("*")) < 1.0
+        assert 0.98 < float(row[7]) < 1.02
 
 
 def test_the_table_of_phases_is_drawn_as_it_is() -> None:

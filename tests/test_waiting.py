@@ -327,3 +327,27 @@ async def test_nothing_is_scheduled_while_nobody_waits() -> None:
     assert repr(poller) == (
         "<Poller: <Book: 0 open, 0 calls under way, 100 seats>, 0 requests in flight>"
     )
+
+
+class BrokenRelay:
+    """A relay whose calls fail before they can be awaited."""
+
+    asked = 0
+
+    def get(self, task_id: str) -> Any:
+        self.asked += 1
+        raise ZeroDivisionError("a fault in a relay")
+
+    get_many = get
+
+
+async def test_a_fault_while_a_request_departs_ends_the_wait_and_frees_the_slot() -> None:
+    relay = BrokenRelay()
+    poller = poller_of(relay)
+    for _ in range(6):
+        with pytest.raises(WaitAborted) as caught:
+            await wait(poller, relay, "a")
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert relay.asked == 6
+    assert (poller.snapshot().open, poller.snapshot().in_flight) == (0, 0)
+    await poller.close()

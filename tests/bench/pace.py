@@ -269,8 +269,10 @@ def _worth(
 
 
 def optimum(case: Case, every: Run) -> float:
-    """Return the least mean lag, in seconds, that as many requests could buy."""
+    """Return the least mean lag, in seconds, that as many requests could buy; nan if not known."""
     hazard, mean = true_hazard(case.durations), DURATIONS[case.durations].mean()
+    if case.open_ids > LIMITS.max_batch and case.arrivals == "together":
+        return math.nan
     if case.open_ids > LIMITS.max_batch:
         looks = LIMITS.max_batch * every.requests / len(every.lags)
         return hazard.thrift**2 * mean**2 / looks / 2 + case.latency / 2
@@ -388,26 +390,27 @@ def line(case: Case, rows: Sequence[Row]) -> str:
     texts += [f"**{learned[0]:.2f}**", f"{learned[1]:.2f}", f"{learned[2]:.3f}"]
     texts += [f"{told[0]:.2f}", f"{best:.2f}"]
     texts += [f"{learned[0] / told[0]:.2f}", f"{learned[0] / best:.2f}"]
-    others = mean([one.others for one in rows])
-    texts += ["-" if math.isnan(figure) else f"{figure:.1f}" for figure in others]
+    texts += [f"{figure:.1f}" for figure in mean([one.others for one in rows])]
+    texts = ["-" if text == "nan" else text for text in texts]
     name = case.durations + (f", {case.arrivals}" if case.arrivals != "poisson" else "")
     return f"| {case.open_ids:,} | {name} | " + " | ".join(texts) + " |"
 
 
-def curves(args: argparse.Namespace) -> dict[int, dict[str, list[tuple[float, float]]]]:
-    """Return, by open ids and by pace, requests in a minute and mean lag in seconds."""
+def curves(args: argparse.Namespace) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Return, by what is open and by pace, requests in a minute and mean lag in seconds."""
     paces: dict[str, Callable[[float], Pace]] = {
         "Every": Every,
         "Backoff": lambda seconds: Backoff(seconds / 4, 1.5, 2 * seconds),
         "Learned": Learned,
     }
-    drawn: dict[int, dict[str, list[tuple[float, float]]]] = {}
-    for open_ids in (1, 240):
-        case = Case("lognormal", open_ids, "poisson", 1, 1500 + 6 * open_ids, args.latency)
+    drawn: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    pictured = {"one task after the other": (1, "steady"), "240 tasks at a time": (240, "together")}
+    for title, (open_ids, arrivals) in pictured.items():
+        case = Case("lognormal", open_ids, arrivals, 1, 1500 + 12 * open_ids, args.latency)
         for name, pace in paces.items():
             runs = [play(case, pace(seconds)) for seconds in (1.5, 2.5, 4.0, 6.0, 10.0, 15.0)]
             points = [(60.0 * run.requests / run.seconds, run.mean) for run in runs]
-            drawn.setdefault(open_ids, {})[name] = points
+            drawn.setdefault(title, {})[name] = points
     return drawn
 
 
@@ -418,11 +421,11 @@ def draw(args: argparse.Namespace) -> None:
     rcParams["svg.hashsalt"] = "pace"
     rcParams["svg.fonttype"] = "none"
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for axis, (open_ids, by_pace) in zip(axes, curves(args).items(), strict=True):
+    for axis, (title, by_pace) in zip(axes, curves(args).items(), strict=True):
         for name, points in by_pace.items():
             axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
-        axis.set(title=f"{open_ids} open", xlabel="requests in a minute", xscale="log")
-        axis.set(ylabel="mean lag, seconds", ylim=(0, None))
+        axis.set(title=title, xlabel="requests in a minute", ylabel="mean lag, seconds")
+        axis.set(xlim=(0, None), ylim=(0, None))
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(PICTURE, metadata={"Date": None})  # pyright: ignore[reportUnknownMemberType]
