@@ -76,6 +76,12 @@ class TestWhatItBuys:
         assert learned.mean < 1.05 * every.mean
         assert learned.requests == pytest.approx(every.requests, rel=0.03)
 
+    def test_slow_answers_change_nothing_about_that(self) -> None:
+        some = Case("lognormal", 60, "poisson", seed=1, ends=1000, latency=1.0)
+        every, learned = play(some, Every(5.0)), play(some, Learned(5.0))
+        assert learned.mean < 0.9 * every.mean
+        assert learned.requests == pytest.approx(every.requests, rel=0.05)
+
     @pytest.mark.parametrize("arrivals", ["steady", "together"])
     def test_it_spends_no_more_however_tasks_come(self, arrivals: str) -> None:
         some = case("lognormal", 120, arrivals=arrivals, ends=700)

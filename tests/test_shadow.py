@@ -68,6 +68,16 @@ def test_ids_that_come_while_an_answer_is_awaited_share_a_request() -> None:
     assert some.requests == 3
 
 
+def test_nobody_waits_longer_than_a_second_for_an_answer_that_is_late() -> None:
+    some = shadow()
+    for _ in range(500):
+        some.answered(30.0)
+    some.run(5.0)
+    some.watch(1, 5.2)
+    some.run(6.3)
+    assert some.requests == 3
+
+
 def test_max_rate_bounds_it() -> None:
     some = shadow(seats=1, ids=20, spacing=0.5)
     run(some, 1000.0)

@@ -1,0 +1,100 @@
+"""A pace at work: when the request departs, and what the balance of requests does to it."""
+
+import pytest
+
+from luma_async.pace import Every, Learned
+from luma_async.timetable import Steered, Timetable, timetable
+
+
+def steered(open_ids: int = 1, *, spacing: float = 0.105) -> Steered:
+    some = Steered(Learned(5.0), 100, spacing)
+    some.watched(open_ids, 0.0)
+    return some
+
+
+def depart(some: Steered, now: float, *, seats: int = 100, again: bool = False) -> None:
+    some.departed(now, open_ids=1, seats=seats, whole=True, again=again)
+
+
+def rest(some: Steered, now: float) -> float:
+    return some.rest(0.0, 0.0, now)
+
+
+def test_a_pace_that_learns_is_steered_and_any_other_is_followed() -> None:
+    assert isinstance(timetable(Learned(), 100, 0.1), Steered)
+    assert type(timetable(Every(), 100, 0.1)) is Timetable
+
+
+def test_one_passenger_departs_when_due() -> None:
+    some = steered()
+    depart(some, 0.0)
+    assert some.departs_at(rest(some, 0.0)) == pytest.approx(5.0, rel=0.05)
+
+
+def test_requests_that_were_forced_are_paid_back_within_minutes() -> None:
+    some = steered()
+    for number in range(5000):
+        depart(some, 0.01 * number)
+    assert rest(some, 50.0) > 10.0
+    now = 50.0
+    for _ in range(40):
+        now += rest(some, now)
+        depart(some, now)
+    assert rest(some, now) < 6.0
+
+
+def test_what_was_saved_is_spent_within_minutes() -> None:
+    some = steered()
+    depart(some, 0.0)
+    for number in range(2000):
+        some.answered(5.0 * number, 5.0 * number + 0.1)
+    now = 10_000.0
+    depart(some, now)
+    assert rest(some, now) < 2.5
+    for _ in range(60):
+        now += rest(some, now)
+        depart(some, now)
+    assert rest(some, now) > 4.0
+
+
+def test_what_was_saved_while_nobody_answered_is_not_spent() -> None:
+    some = steered()
+    for number in range(2000):
+        depart(some, 20.0 * number, again=number > 0)
+    depart(some, 40_000.0)
+    assert rest(some, 40_000.0) > 4.0
+
+
+def test_a_look_that_was_hurried_is_not_charged() -> None:
+    some = steered()
+    depart(some, 0.0)
+    for number in range(1, 100):
+        rest(some, 0.5 * number)
+        some.hurry(0.5 * number)
+        assert some.departs_at(0.5 * number + 9.0) == 0.5 * number
+        depart(some, 0.5 * number)
+    assert rest(some, 50.0) < 6.0
+
+
+def test_those_aboard_who_are_overdue_depart_at_once() -> None:
+    some = steered(3)
+    depart(some, 100.0)
+    for departed in (40.0, 60.0, 99.0):
+        some.rest(0.0, 0.0, departed)
+    assert some.departs_at(65.0) <= 100.0
+
+
+def test_where_seats_are_few_the_budget_is_that_of_every_with_few_seats() -> None:
+    some = steered(10)
+    for number in range(200):
+        depart(some, 0.5 * number, seats=1)
+    assert "200 requests spent, 19" in repr(some)
+
+
+def test_the_first_rest_is_cut_where_a_fleet_may_have_started_together() -> None:
+    some = steered()
+    some.begin(0.5)
+    depart(some, 0.0)
+    assert rest(some, 0.0) == pytest.approx(2.5, rel=0.05)
+    depart(some, 2.5)
+    assert rest(some, 2.5) == pytest.approx(5.0, rel=0.1)
