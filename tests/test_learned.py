@@ -157,6 +157,12 @@ class TestWhenItAsks:
         book.watch("cyd", ["c"], 100.7, until=102.7)
         assert set(taken(book, 100.7).ids) == {"a", "b", "c"}
 
+    def test_the_first_rest_of_a_busy_period_is_cut(self) -> None:
+        book: Book[str] = Book(Learned(5.0), 100, Grace(), phase=0.5)
+        book.watch("ann", ["a"], 0.0)
+        book.settle(taken(book, 0.0), Told({"a": OPEN}), 0.1)
+        assert book.next_at() == pytest.approx(2.5, rel=0.05)
+
     def test_who_is_left_goes_by_his_own_due_where_others_have_gone(self) -> None:
         book = book_of(Learned(5.0, KNOWN))
         book.watch("ann", ["old"], 0.0)
