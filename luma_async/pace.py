@@ -127,7 +127,7 @@ class Learned(Struct, frozen=True):
     def __repr__(self) -> str:
         known = "nothing learned yet"
         if self.ends:
-            half, most = self.quantile(0.5), self.quantile(0.95)
+            half, most = map(self.hazard().quantile, (0.5, 0.95))
             known = f"{self.ends:.0f} ends, half by {half:.3g} s, 95 % by {most:.3g} s"
         return f"<Learned({self.interval:g}): {known}>"
 
