@@ -204,6 +204,7 @@ class Poller:
             self._depart()
         except Exception as error:
             self._crash(error)
+            self._pump_soon()
 
     def _depart(self) -> None:
         self._rest()
