@@ -19,7 +19,7 @@ next departure, until as much time has passed since the last one as `Every` leav
 an interval at most. One that is urgent leaves at once.
 
 Nobody is silent for longer than LONGEST intervals, so that a wrong estimate can delay news and
-never lose it.
+never lose it; nor for longer than one until FEW ends were seen.
 """
 
 from math import exp, inf, sqrt
@@ -29,6 +29,7 @@ from luma_async.pace import LONGEST, Learned, Pace, rest
 from luma_async.shadow import Shadow
 
 GROWTH = 0.05
+FEW = 20.0
 SHORTEST = 0.01
 STEER = 0.1
 CREDIT = 30.0
@@ -220,7 +221,8 @@ class Steered(Timetable):
     def _set_price(self, balance: float) -> None:
         gap = self._shadow.gap
         self._price = (gap * self._hazard.thrift) ** 2 / 2.0 * exp(STEER * CREDIT * balance)
-        self._longest = LONGEST * max(gap, self._interval)
+        knows = self._known or self._tally.ends >= FEW
+        self._longest = (LONGEST if knows else 1.0) * max(gap, self._interval)
 
 
 def timetable(pace: Pace, seats: int, spacing: float) -> Timetable:
