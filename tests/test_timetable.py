@@ -2,12 +2,13 @@
 
 import pytest
 
+from luma_async.durations import CELLS, Hazard
 from luma_async.pace import Every, Learned
 from luma_async.timetable import Steered, Timetable, timetable
 
 
 def steered(open_ids: int = 1, *, spacing: float = 0.105) -> Steered:
-    some = Steered(Learned(5.0), 100, spacing)
+    some = Steered(Learned(5.0), 100, spacing, known=Hazard([0.02] * CELLS))
     some.watched(open_ids, 0.0)
     return some
 
