@@ -146,6 +146,7 @@ class Book(Generic[W]):
             self._first_tick = now + self.phase * self.timetable.alone(now, now)
             self.timetable.begin(self.phase)
         known = len(self._entries)
+        urgent = until < self.timetable.shared_until + PATIENCE
         for task_id in ids:
             entry = self._entries.get(task_id)
             if entry is None:
@@ -153,7 +154,7 @@ class Book(Generic[W]):
                 entry.move(Event.WATCH)
                 entry.due = now + (PATIENCE if self._calls else 0.0)
                 self._fresh[task_id] = entry
-                self._urgent |= until < self.timetable.shared_until + PATIENCE
+                self._urgent |= urgent
             elif entry.phase is Phase.ORPHANED:
                 entry.move(Event.WATCH)
                 if entry.call:
