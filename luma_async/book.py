@@ -27,9 +27,8 @@ it departs:
   its answer makes sense it may board again; refused again, it stays alone for twice as many looks.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -37,11 +36,26 @@ from typing import Generic, Protocol
 
 from msgspec import Struct
 
-from luma_async.entries import LOOKS, Call, Entry, Event, Halved, Phase, W
+from luma_async.entries import (
+    LOOKS,
+    TRANSITIONS,
+    Call,
+    Cohort,
+    Entry,
+    Event,
+    Halved,
+    Odd,
+    Phase,
+    W,
+    halves,
+)
 from luma_async.pace import PATIENCE, Pace
+from luma_async.rows import reread
 from luma_async.seats import Seats
 from luma_async.structs import Generation, State
 from luma_async.timetable import timetable
+
+_UNTOLD = "untold"
 
 
 class Told(Protocol):
@@ -57,9 +71,12 @@ class Told(Protocol):
         """The seconds for which the relay asks to be left alone, or None."""
         ...
 
-    @property
-    def date(self) -> datetime | None:
-        """The relay's clock when it answered, or None."""
+    def age(self, task_id: str, /) -> float:
+        """Return the seconds since a task was created; 0 where the relay says none."""
+        ...
+
+    def kept(self, task_id: str, /) -> Generation | bytes:
+        """Return what to keep of a task that somebody may want to read later."""
         ...
 
     def generation(self, task_id: str, /) -> Generation:
@@ -77,15 +94,33 @@ class Grace(Struct, frozen=True):
 class Change(Struct, Generic[W], frozen=True):
     """News of one id for those who want it.
 
-    `generation` is None where the id ended as missing. `unseen` is the seconds since the answer
-    before this one, the most by which the news can be late; None for the first answer.
+    `told` is what the answer said of it, None where the id ended as missing. `unseen` is the
+    seconds since the answer before this one, the most by which the news can be late; None for the
+    first answer.
     """
 
     task_id: str
-    generation: Generation | None
+    told: Generation | bytes | None
     ended: bool
     watchers: tuple[W, ...]
     unseen: float | None
+
+    @property
+    def generation(self) -> Generation | None:
+        """The whole task, read when it is asked for; None where the id ended as missing."""
+        return reread(self.task_id, self.told)
+
+
+class _Look(Struct, frozen=True):
+    """An answer, when its request departed, when it came, and the grace of who is not in it."""
+
+    told: Told
+    departed: float
+    now: float
+    missing: float
+
+
+Heap = list[tuple[float, int, Cohort[W]]]
 
 
 class Book(Generic[W]):
@@ -100,13 +135,14 @@ class Book(Generic[W]):
         self.phase = phase
         self._entries: dict[str, Entry[W]] = {}
         self._calls: set[Call[W]] = set()
-        self._fresh: OrderedDict[str, Entry[W]] = OrderedDict()
-        self._suspects: deque[tuple[list[Entry[W]], Halved | None]] = deque()
+        self._fresh: deque[Cohort[W]] = deque()
+        self._fresh_ids = 0
+        self._suspects: deque[tuple[list[Cohort[W]], Halved | None]] = deque()
         self._suspects_turn = True
         self._too_large: Halved | None = None
-        self._resting: list[tuple[float, int, Entry[W]]] = []
-        self._held: list[tuple[float, int, Entry[W]]] = []
-        self._exiled: list[tuple[float, int, Entry[W]]] = []
+        self._resting: Heap[W] = []
+        self._held: Heap[W] = []
+        self._exiled: Heap[W] = []
         self._order = count()
         self._dead = 0
         self._returned = False
@@ -128,7 +164,7 @@ class Book(Generic[W]):
     def seen(self, task_id: str) -> Generation | None:
         """Return what was last told of an open id, if anything was."""
         entry = self._entries.get(task_id)
-        return entry.generation if entry else None
+        return reread(task_id, entry.told) if entry else None
 
     def oldest(self) -> float | None:
         """Return since when the oldest open id has been watched; None where nothing is open."""
@@ -145,32 +181,28 @@ class Book(Generic[W]):
         if not self._entries:
             self._first_tick = now + self.phase * self.timetable.alone(now, now)
             self.timetable.begin(self.phase)
-        known = len(self._entries)
-        urgent = until < self.timetable.shared_until + PATIENCE
+        fresh: list[Entry[W]] = []
+        only = (watcher,)
         for task_id in ids:
             entry = self._entries.get(task_id)
             if entry is None:
-                entry = self._entries[task_id] = Entry(task_id, now)
-                entry.move(Event.WATCH)
-                entry.due = now + (PATIENCE if self._calls else 0.0)
-                self._fresh[task_id] = entry
-                self._urgent |= urgent
-            elif entry.phase is Phase.ORPHANED:
-                entry.move(Event.WATCH)
-                if entry.call:
-                    entry.call.wanted += 1
-            entry.watchers[watcher] = None
-        self.timetable.watched(len(self._entries) - known, now)
+                entry = self._entries[task_id] = Entry(task_id, now, now, only)
+                fresh.append(entry)
+                continue
+            if entry.phase is Phase.ORPHANED and entry.place and entry.place.call:
+                entry.place.call.wanted += 1
+            entry.join(only)
+        if fresh:
+            self._line_up(Cohort(fresh, now), now)
+            self._urgent |= until < self.timetable.shared_until + PATIENCE
+        self.timetable.watched(len(fresh), now)
 
     def unwatch(self, watcher: W, ids: Iterable[str]) -> list[Call[W]]:
         """Note that somebody wants these ids no more; return the calls that nobody needs now."""
         idle: list[Call[W]] = []
         for task_id in ids:
             entry = self._entries.get(task_id)
-            if entry is None or watcher not in entry.watchers:
-                continue
-            del entry.watchers[watcher]
-            if not entry.watchers:
+            if entry is not None and entry.part(watcher) and not entry.watchers:
                 idle += self._abandon(entry)
         return idle
 
@@ -178,7 +210,7 @@ class Book(Generic[W]):
         """Return when the next call departs; inf where none will."""
         return min(
             self._suspected_at(),
-            self._exiled_at(),
+            _due_at(self._exiled),
             self._boarding_at(),
         )
 
@@ -202,34 +234,22 @@ class Book(Generic[W]):
         self.timetable.answered(call.departed, now)
         if call.halved and len(call.entries) > 1 and call.halved.passed():
             self._learn_size(call.halved, now)
-        states = told.states
+        look = _Look(told, call.departed, now, self.grace.missing * doubt)
         changes: list[Change[W]] = []
-        for entry in call.entries:
-            if entry.phase is Phase.ORPHANED:
-                self._forget(entry)
-                continue
-            entry.hear(now)
-            state = states.get(entry.task_id)
-            if state is None:
-                change = self._missed(entry, now, self.grace.missing * doubt)
-            else:
-                change = self._found(entry, told, call.departed, now)
-            if change:
-                changes.append(change)
-            if entry.phase is Phase.ASKED:
-                self._rest(entry, call.departed, now)
+        for cohort in call.cohorts:
+            self._read(cohort, look, changes)
+        for cohort in self._alike(call.cohorts, call.departed):
+            due = call.departed + self.timetable.rest(cohort.born, call.departed, cohort.alive)
+            self._rest(cohort, due, call.departed)
         return changes
 
     def spoil(self, call: Call[W], until: float) -> None:
         """Note that a call brought no answer; its ids are due again at `until`."""
         self._return(call)
-        for entry in call.entries:
-            if entry.phase is Phase.ORPHANED:
-                self._forget(entry)
-                continue
-            entry.tries += 1
-            entry.due = until
-            self._put(entry, Event.HOLD, self._held)
+        for cohort in call.cohorts:
+            if cohort.alive:
+                cohort.tries += 1
+                self._put(cohort, Event.HOLD, until, self._held)
 
     def split(self, call: Call[W], *, refused: bool = True) -> None:
         """Note that a call is no good as it stands; its ids travel in halves from now on.
@@ -237,14 +257,11 @@ class Book(Generic[W]):
         Only of one that the relay `refused` can it be learned that it was too large.
         """
         self._return(call)
-        middle = (len(call.entries) + 1) // 2
         halved = Halved(len(call.entries), call.halved) if refused else None
-        for half in (call.entries[middle:], call.entries[:middle]):
-            for entry in half:
-                if entry.phase is Phase.ORPHANED:
-                    self._forget(entry)
-                else:
-                    entry.move(Event.SUSPECT)
+        first, second = halves(call.cohorts, (len(call.entries) + 1) // 2)
+        for half in (second, first):
+            for cohort in half:
+                cohort.move(Event.SUSPECT)
             self._suspects.appendleft((half, halved))
 
     def _learn_size(self, halved: Halved, now: float) -> None:
@@ -254,198 +271,290 @@ class Book(Generic[W]):
         self._too_large = halved.root
 
     def _abandon(self, entry: Entry[W]) -> Iterable[Call[W]]:
-        entry.move(Event.UNWATCH)
-        if entry.phase is Phase.ABSENT:
-            del self._entries[entry.task_id]
-            self.timetable.forgotten()
-            if self._fresh.pop(entry.task_id, None) is None:
+        cohort = entry.place
+        assert cohort
+        if TRANSITIONS[cohort.phase][Event.UNWATCH] is Phase.ABSENT:
+            self._fresh_ids -= cohort.phase is Phase.FRESH
+            self._forget(entry)
+            if not cohort.alive:
                 self._bury()
-        elif entry.call:
-            entry.call.wanted -= 1
-            if not entry.call.wanted:
-                yield entry.call
+        elif cohort.call:
+            cohort.call.wanted -= 1
+            if not cohort.call.wanted:
+                yield cohort.call
 
     def _bury(self) -> None:
-        """Drop what is dead from the heaps once it outnumbers what lives."""
+        """Drop the cohorts of which nobody is left once they outnumber the others."""
         self._dead += 1
-        if self._dead > 100 + (len(self._resting) + len(self._held) + len(self._exiled)) // 2:
-            for heap, phase in (
-                (self._resting, Phase.RESTING),
-                (self._held, Phase.HELD),
-                (self._exiled, Phase.EXILED),
-            ):
-                heap[:] = [one for one in heap if one[2].phase is phase]
+        rooms = len(self._fresh) + len(self._resting) + len(self._held) + len(self._exiled)
+        if self._dead > 100 + rooms // 2:
+            self._fresh = deque(cohort for cohort in self._fresh if cohort.alive)
+            for heap in (self._resting, self._held, self._exiled):
+                heap[:] = [one for one in heap if one[2].alive]
                 heapify(heap)
             self._dead = 0
 
-    def _put(
-        self, entry: Entry[W], event: Event, heap: "list[tuple[float, int, Entry[W]]]"
-    ) -> None:
-        """Lay an id aside until its `due`; one that travels alone apart from the others."""
-        entry.move(Event.EXILE if entry.alone else event)
-        heap = self._exiled if entry.alone else heap
-        heappush(heap, (entry.due, next(self._order), entry))
+    def _line_up(self, cohort: Cohort[W], now: float) -> None:
+        cohort.move(Event.WATCH)
+        cohort.due = now + (PATIENCE if self._calls else 0.0)
+        self._fresh.append(cohort)
+        self._fresh_ids += cohort.alive
 
-    def _exiled_at(self) -> float:
-        return _due_at(self._exiled, Phase.EXILED)
+    def _put(self, cohort: Cohort[W], event: Event, due: float, heap: "Heap[W]") -> None:
+        """Lay a cohort aside until it is due; an id that travels alone apart from the others."""
+        odd = cohort.entries[0].odd
+        alone = odd is not None and odd.alone > 0
+        cohort.move(Event.EXILE if alone else event)
+        cohort.due = due
+        heappush(self._exiled if alone else heap, (due, next(self._order), cohort))
 
     def _boarding_at(self) -> float:
         return min(
             self._fresh_at(),
-            _due_at(self._held, Phase.HELD),
-            self.timetable.departs_at(_due_at(self._resting, Phase.RESTING)),
+            _due_at(self._held),
+            self.timetable.departs_at(_due_at(self._resting)),
         )
 
     def _next(self, now: float, seats: int) -> Call[W]:
-        others_at = min(self._exiled_at(), self._boarding_at())
+        others_at = min(_due_at(self._exiled), self._boarding_at())
         if self._suspects and (self._suspects_turn or others_at > now):
             self._suspects_turn = False
             return self._suspected(now, seats)
         self._suspects_turn = True
-        if self._exiled_at() <= min(now, self._boarding_at()):
+        if _due_at(self._exiled) <= min(now, self._boarding_at()):
             return Call([heappop(self._exiled)[2]], now)
         call = Call(self._aboard(now, seats), now)
-        self._urgent &= bool(self._fresh)
+        self._urgent &= self._fresh_ids > 0
         self.timetable.departed(
             now,
             open_ids=len(self._entries),
             seats=seats,
-            whole=not self._fresh and _due_at(self._resting, Phase.RESTING) == inf,
+            whole=not self._fresh_ids and _due_at(self._resting) == inf,
             again=call.tries > 1,
         )
         return call
 
     def _fresh_at(self) -> float:
-        if not self._fresh:
+        first = self._first_fresh()
+        if first is None:
             return inf
-        first = next(iter(self._fresh.values()))
-        if len(self._fresh) >= self.seats.limit:
-            return first.since
+        if self._fresh_ids >= self.seats.limit:
+            return first.heard
         at_once = not self._calls or self._returned
-        leaves_at = first.since if at_once else first.due
+        leaves_at = first.heard if at_once else first.due
         return leaves_at if self._urgent else max(leaves_at, self.timetable.shared_until)
 
+    def _first_fresh(self) -> Cohort[W] | None:
+        while self._fresh and not self._fresh[0].alive:
+            self._fresh.popleft()
+        return self._fresh[0] if self._fresh else None
+
     def _suspected_at(self) -> float:
-        while self._suspects:
-            suspects, halved = self._suspects[0]
-            half = [entry for entry in suspects if entry.phase is Phase.SUSPECT]
-            if half:
-                self._suspects[0] = half, halved
-                return -inf
+        while self._suspects and not any(cohort.alive for cohort in self._suspects[0][0]):
             self._suspects.popleft()
-        return inf
+        return -inf if self._suspects else inf
 
     def _suspected(self, now: float, seats: int) -> Call[W]:
         half, halved = self._suspects.popleft()
-        if len(half) > seats:
+        aboard, rest = halves(half, seats)
+        if rest:
             if halved:
                 halved.parts += 1
-            self._suspects.appendleft((half[seats:], halved))
-        elif len(half) == 1:
-            half[0].exile()
-        return Call(half[:seats], now, halved)
+            self._suspects.appendleft((rest, halved))
+        elif sum(cohort.alive for cohort in aboard) == 1:
+            aboard[0].entries[0].oddity().exile()
+        return Call(aboard, now, halved)
 
-    def _aboard(self, now: float, seats: int) -> list[Entry[W]]:
-        entries: list[Entry[W]] = []
-        while len(entries) < seats and (entry := self._most_overdue(now)):
-            entries.append(entry)
-        return entries
+    def _aboard(self, now: float, seats: int) -> list[Cohort[W]]:
+        aboard: list[Cohort[W]] = []
+        while seats and (cohort := self._most_overdue(now, seats)):
+            aboard.append(cohort)
+            seats -= cohort.alive
+        return aboard
 
-    def _most_overdue(self, now: float) -> Entry[W] | None:
-        """Take the id with the earliest due; one that is held only once it is due."""
-        fresh = next(iter(self._fresh.values())).since if self._fresh else inf
-        resting = _due_at(self._resting, Phase.RESTING)
-        held = _due_at(self._held, Phase.HELD)
+    def _most_overdue(self, now: float, seats: int) -> Cohort[W] | None:
+        """Take the ids with the earliest due; those that are held only once they are due."""
+        first = self._first_fresh()
+        fresh = first.heard if first else inf
+        resting, held = _due_at(self._resting), _due_at(self._held)
         if held <= now and held <= min(fresh, resting):
-            return heappop(self._held)[2]
-        if fresh < inf and fresh <= resting:
-            return self._fresh.popitem(last=False)[1]
-        return heappop(self._resting)[2] if self._resting else None
+            return _popped(self._held, seats)
+        if first and fresh <= resting:
+            aboard = first.first(seats)
+            if aboard is first:
+                self._fresh.popleft()
+            self._fresh_ids -= aboard.alive
+            return aboard
+        return _popped(self._resting, seats) if self._resting else None
 
     def _return(self, call: Call[W]) -> None:
         self._calls.remove(call)
-        self._returned = bool(self._fresh)
-        for entry in call.entries:
-            entry.call = None
+        self._returned = self._fresh_ids > 0
+        if call.wanted < len(call.entries):
+            for entry in call.entries:
+                if not entry.watchers:
+                    self._forget(entry)
+        for cohort in call.cohorts:
+            cohort.call = None
+            cohort.muster()
 
-    def _found(self, entry: Entry[W], told: Told, departed: float, now: float) -> Change[W] | None:
-        unseen = None if entry.looked is None else now - entry.looked
-        entry.looked = now
-        entry.alone = max(0, entry.alone - 1)
-        entry.missing = None
-        entry.absences = 0
-        state = told.states[entry.task_id]
-        known = entry.generation
-        if entry.ended_at is None:
-            self.timetable.looked(entry.born, entry.asked, departed, done=state.is_done)
-            if state.is_done:
-                last = entry.born if entry.asked is None else entry.asked
-                entry.ended_at = (last + departed) / 2
-            entry.asked = departed
-        if known and known.state is state and not state.is_done:
+    def _read(self, cohort: Cohort[W], look: _Look, changes: list[Change[W]]) -> None:
+        """Read what an answer says of a cohort; an id in doubt travels apart from then on."""
+        unheard = look.now - cohort.heard if cohort.tries else 0.0
+        cohort.heard = look.now
+        cohort.tries = 0
+        states = look.told.states
+        news = [
+            entry
+            for entry in cohort.entries
+            if states.get(entry.task_id, _UNTOLD) is not entry.state or entry.odd
+        ]
+        for entry in news:
+            if entry.odd:
+                entry.odd.unheard(unheard)
+            state = states.get(entry.task_id)
+            if state is None:
+                change = self._missed(entry, cohort, look)
+            else:
+                change = self._found(entry, cohort, state, look)
+            if change:
+                changes.append(change)
+            if entry.odd and entry.place:
+                self._heed(entry, entry.odd, cohort, look)
+        cohort.muster()
+        if cohort.asked is None and self.timetable.heeds_age:
+            cohort.measure()
+        self._note(cohort, look)
+
+    def _note(self, cohort: Cohort[W], look: _Look) -> None:
+        """Note when a cohort was looked at, and what that says of how long tasks take."""
+        if cohort.asked is not None and cohort.alive:
+            self.timetable.passed(cohort.born, cohort.asked, look.departed, cohort.alive)
+        cohort.asked = look.departed
+        cohort.looked = look.now
+
+    def _heed(self, entry: Entry[W], odd: Odd, cohort: Cohort[W], look: _Look) -> None:
+        """Let an id travel apart that is in doubt or in exile; forget what was odd and is over."""
+        if odd.is_over:
+            entry.odd = None
+        elif odd.is_in_doubt or odd.alone:
+            apart = cohort.split([entry])
+            apart.oldest = apart.youngest = entry.born
+            if odd.missing is None:
+                self._note(apart, look)
+            rest = self.timetable.alone if odd.alone else self.timetable.rest
+            due = look.departed + rest(entry.born, look.departed)
+            hurry = odd.hurry(look.departed, look.now, self.grace.missing, self.grace.link)
+            if hurry < inf:
+                self.timetable.hurry(hurry)
+            self._rest(apart, due, look.departed, hurry)
+
+    def _found(
+        self, entry: Entry[W], cohort: Cohort[W], state: State, look: _Look
+    ) -> Change[W] | None:
+        known, entry.state = entry.state, state
+        if entry.odd:
+            entry.odd.named()
+        if state.is_done:
+            return self._done(entry, cohort, state, look)
+        if state is known:
             return None
-        generation = entry.generation = told.generation(entry.task_id)
-        if known is None:
-            entry.born = min(entry.born, departed - _age(generation, told.date))
-        if state is not State.COMPLETED:
-            entry.linkless = None
-        elif not generation.url:
-            entry.linkless = now if entry.linkless is None else entry.linkless
-            if now < entry.linkless + self.grace.link:
+        if known is None and self.timetable.heeds_age:
+            entry.born = min(entry.born, look.departed - look.told.age(entry.task_id))
+        if entry.odd:
+            entry.odd.linkless = None
+        entry.told = look.told.kept(entry.task_id)
+        return self._change(entry, entry.told, cohort, look)
+
+    def _done(
+        self, entry: Entry[W], cohort: Cohort[W], state: State, look: _Look
+    ) -> Change[W] | None:
+        """Note an end; a completed task without a link is not told while its grace runs."""
+        ended_at = entry.odd.ended_at if entry.odd else None
+        if ended_at is None:
+            ended_at = ((cohort.asked or entry.born) + look.departed) / 2
+            if cohort.asked is not None:
+                self.timetable.ended(entry.born, cohort.asked, look.departed)
+        entry.told = generation = look.told.generation(entry.task_id)
+        if state is State.COMPLETED and not generation.url:
+            odd = entry.oddity()
+            odd.ended_at = ended_at
+            odd.linkless = look.now if odd.linkless is None else odd.linkless
+            if look.now < odd.linkless + self.grace.link:
                 return None
-        return self._change(entry, generation, ended=state.is_done, unseen=unseen)
-
-    def _missed(self, entry: Entry[W], now: float, grace: float) -> Change[W] | None:
-        entry.missing = now if entry.missing is None else entry.missing
-        entry.absences += 1
-        if now < entry.missing + grace or (grace and entry.absences <= LOOKS):
-            return None
-        done = entry.generation if entry.generation and entry.generation.is_done else None
-        return self._change(entry, done, ended=True, unseen=None)
-
-    def _change(
-        self, entry: Entry[W], generation: Generation | None, *, ended: bool, unseen: float | None
-    ) -> Change[W]:
-        change = Change(entry.task_id, generation, ended, tuple(entry.watchers), unseen)
-        if ended:
-            self._forget(entry)
+        change = self._change(entry, generation, cohort, look, ended=True)
+        self._forget(entry, ended_at)
         return change
 
-    def _forget(self, entry: Entry[W]) -> None:
-        entry.move(Event.END)
-        del self._entries[entry.task_id]
-        self.timetable.forgotten(entry.ended_at)
+    def _missed(self, entry: Entry[W], cohort: Cohort[W], look: _Look) -> Change[W] | None:
+        odd = entry.oddity()
+        odd.missing = look.now if odd.missing is None else odd.missing
+        odd.absences += 1
+        if look.now < odd.missing + look.missing or (look.missing and odd.absences <= LOOKS):
+            return None
+        done = entry.told if entry.state and entry.state.is_done else None
+        self._forget(entry, odd.ended_at)
+        return Change(entry.task_id, done, True, tuple(entry.watchers), None)
 
-    def _rest(self, entry: Entry[W], departed: float, now: float) -> None:
-        if entry.alone:
-            due = departed + self.timetable.alone(entry.since, departed)
-        else:
-            due = departed + self.timetable.rest(entry.since, entry.born, departed)
+    def _change(
+        self,
+        entry: Entry[W],
+        told: Generation | bytes,
+        cohort: Cohort[W],
+        look: _Look,
+        *,
+        ended: bool = False,
+    ) -> Change[W]:
+        unseen = None if cohort.looked is None else look.now - cohort.looked
+        return Change(entry.task_id, told, ended, tuple(entry.watchers), unseen)
+
+    def _forget(self, entry: Entry[W], ended_at: float | None = None) -> None:
+        del self._entries[entry.task_id]
+        if entry.place:
+            entry.place.lose(entry)
+        self.timetable.forgotten(ended_at)
+
+    def _alike(self, cohorts: Iterable[Cohort[W]], departed: float) -> Iterable[Cohort[W]]:
+        """Sort those who were looked at together into cohorts that rest equally long."""
+        kinds: dict[float, Cohort[W]] = {}
+        for cohort in cohorts:
+            for kind, part in self._parts(cohort, departed):
+                if kind in kinds:
+                    kinds[kind].absorb(part)
+                else:
+                    kinds[kind] = part
+        return kinds.values()
+
+    def _parts(self, cohort: Cohort[W], departed: float) -> Iterable[tuple[float, Cohort[W]]]:
+        if not cohort.alive:
+            return ()
+        kind = self.timetable.kind(cohort.oldest, departed)
+        if self.timetable.kind(cohort.youngest, departed) == kind:
+            return ((kind, cohort),)
+        kinds: dict[float, list[Entry[W]]] = {}
+        for entry in cohort.entries:
+            kinds.setdefault(self.timetable.kind(entry.born, departed), []).append(entry)
+        parts = {kind: cohort.split(entries) for kind, entries in kinds.items()}
+        for part in parts.values():
+            part.measure()
+        return parts.items()
+
+    def _rest(self, cohort: Cohort[W], due: float, departed: float, hurry: float = inf) -> None:
         if departed < self._first_tick:
             due = min(due, self._first_tick)
-        hurry = inf
-        for odd_since, grace in (
-            (entry.missing, self.grace.missing),
-            (entry.linkless, self.grace.link),
-        ):
-            if odd_since is not None and odd_since + grace > now:
-                hurry = min(hurry, odd_since + grace)
-        if entry.missing is not None and entry.absences <= LOOKS:
-            hurry = min(hurry, departed + self.grace.missing / LOOKS)
-        if hurry < inf:
-            self.timetable.hurry(hurry)
-        entry.due = min(due, hurry)
-        self._put(entry, Event.REST, self._resting)
+        self._put(cohort, Event.REST, min(due, hurry), self._resting)
 
 
-def _due_at(heap: "list[tuple[float, int, Entry[W]]]", phase: Phase) -> float:
-    while heap and heap[0][2].phase is not phase:
+def _due_at(heap: "Heap[W]") -> float:
+    while heap and not heap[0][2].alive:
         heappop(heap)
     return heap[0][0] if heap else inf
 
 
-def _age(generation: Generation, date: datetime | None) -> float:
-    """Return the seconds since a task was created, by the relay's own clocks; 0 if it says none."""
-    if date is None or generation.created_at is None:
-        return 0.0
-    return (date - generation.created_at).total_seconds()
+def _popped(heap: "Heap[W]", seats: int) -> Cohort[W]:
+    """Take the cohort that is due first off a heap; of a large one as many as have seats."""
+    cohort = heap[0][2]
+    aboard = cohort.first(seats)
+    if aboard is cohort:
+        heappop(heap)
+    return aboard

@@ -127,14 +127,14 @@ class Tally:
         """Return it as a value."""
         return Seen(tuple(self.ended), tuple(self.watched))
 
-    def passed(self, young: float, old: float) -> None:
-        """Note that a task was open at both of two ages."""
+    def passed(self, young: float, old: float, tasks: int = 1) -> None:
+        """Note that so many tasks were open at both of two ages."""
         cell = cell_of(young)
         while old > EDGES[cell + 1]:
-            self.watched[cell] += EDGES[cell + 1] - young
+            self.watched[cell] += tasks * (EDGES[cell + 1] - young)
             cell += 1
             young = EDGES[cell]
-        self.watched[cell] += old - young
+        self.watched[cell] += tasks * (old - young)
 
     def end(self, young: float, old: float) -> None:
         """Note that a task was open at one age and found to have ended at another."""

@@ -1,14 +1,26 @@
-"""What the book is made of: an id and where it stands, a request and whom it carries.
+"""What the book is made of: an id and where it stands, those who travel together, a request.
 
 An id is in exactly one phase, and TRANSITIONS says what moves it. An id that is taken and that
 nobody wants any more stays, orphaned, until its call returns: forgetting it earlier would ask about
 it twice at once if somebody wanted it again.
+
+What moves is the cohort: ids that were asked about together last time and are due together. All
+that such a look tells of them alike (when it was, when they are due, how often it brought nothing)
+is said once, of the cohort, and an answer that shows nothing new is no work for each id. So a
+million open ids are ten thousand cohorts, and an id is little more than its name and its state:
+what is odd about one is kept apart, for most are not. An `Entry` is hidden from the garbage
+collector, which would otherwise stop the world to look at a million of them; whoever forgets one
+breaks its circle by hand.
 """
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Generic, TypeVar
+from math import inf
+from typing import Generic, Optional, TypeVar
 
-from luma_async.structs import Generation
+from msgspec import Struct
+
+from luma_async.structs import Generation, State
 
 LOOKS = 6
 
@@ -60,76 +72,215 @@ TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
 W = TypeVar("W")
 
 
-class Entry(Generic[W]):
-    """One open id."""
+class Odd(Struct, gc=False, eq=False):
+    """What is odd about one id, where anything is."""
 
-    __slots__ = (
-        "absences", "alone", "asked", "born", "call", "due", "ended_at", "exiles", "generation",
-        "heard", "linkless", "looked", "missing", "phase", "since", "task_id", "tries", "watchers",
-    )  # fmt: skip
+    alone: int = 0
+    exiles: int = 0
+    absences: int = 0
+    missing: float | None = None
+    linkless: float | None = None
+    ended_at: float | None = None
 
-    def __init__(self, task_id: str, now: float) -> None:
-        self.task_id = task_id
-        self.phase = Phase.ABSENT
-        self.watchers: dict[W, None] = {}
-        self.since = self.born = self.due = self.heard = now
-        self.asked: float | None = None
-        self.ended_at: float | None = None
-        self.tries = 0
-        self.alone = self.exiles = self.absences = 0
-        self.call: Call[W] | None = None
-        self.generation: Generation | None = None
-        self.looked: float | None = None
-        self.missing: float | None = None
-        self.linkless: float | None = None
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether an odd answer is to be believed or not before long."""
+        return self.missing is not None or self.linkless is not None
 
-    def move(self, event: Event) -> None:
-        """Go to the phase that the event leads to."""
-        self.phase = TRANSITIONS[self.phase][event]
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it has to be remembered."""
+        return not (self.is_in_doubt or self.exiles or self.ended_at is not None)
 
-    def hear(self, now: float) -> None:
-        """Note an answer; the grace of an odd one does not run while requests bring none."""
-        unheard = now - self.heard if self.tries else 0.0
-        self.missing = None if self.missing is None else self.missing + unheard
-        self.linkless = None if self.linkless is None else self.linkless + unheard
-        self.heard = now
-        self.tries = 0
+    def named(self) -> None:
+        """Note an answer that names it."""
+        self.alone = max(0, self.alone - 1)
+        self.missing = None
+        self.absences = 0
+
+    def unheard(self, seconds: float) -> None:
+        """Let no grace run for a time in which requests brought no answer."""
+        self.missing = None if self.missing is None else self.missing + seconds
+        self.linkless = None if self.linkless is None else self.linkless + seconds
 
     def exile(self) -> None:
         """Let it travel alone for 1, 2, 4, … answers that make sense."""
         self.alone = 2**self.exiles
         self.exiles += 1
 
+    def hurry(self, departed: float, now: float, missing: float, link: float) -> float:
+        """Return by when to look again so that no grace is overrun; inf where none is running."""
+        hurry = inf
+        for since, grace in ((self.missing, missing), (self.linkless, link)):
+            if since is not None and since + grace > now:
+                hurry = min(hurry, since + grace)
+        if self.missing is not None and self.absences <= LOOKS:
+            hurry = min(hurry, departed + missing / LOOKS)
+        return hurry
+
+
+class Entry(Struct, Generic[W], gc=False, eq=False):
+    """One open id; `told` is what the last news said, read on demand."""
+
+    task_id: str
+    since: float
+    born: float
+    watchers: tuple[W, ...] | dict[W, None] = ()
+    told: Generation | bytes | None = None
+    state: State | None = None
+    odd: Odd | None = None
+    place: Optional["Cohort[W]"] = None
+
+    @property
+    def phase(self) -> Phase:
+        """Where it stands."""
+        if self.place is None:
+            return Phase.ABSENT
+        if not self.watchers and self.place.phase is Phase.ASKED:
+            return Phase.ORPHANED
+        return self.place.phase
+
+    def join(self, watcher: tuple[W]) -> None:
+        """Note one more who wants it."""
+        if not self.watchers:
+            self.watchers = watcher
+        elif watcher[0] not in self.watchers:
+            if isinstance(self.watchers, tuple):
+                self.watchers = dict.fromkeys(self.watchers)
+            self.watchers[watcher[0]] = None
+
+    def part(self, watcher: W) -> bool:
+        """Note that one wants it no more; False for one who did not."""
+        if watcher not in self.watchers:
+            return False
+        if isinstance(self.watchers, tuple):
+            self.watchers = ()
+        else:
+            del self.watchers[watcher]
+        return True
+
+    def oddity(self) -> Odd:
+        """Return what is odd about it, to be written to."""
+        if self.odd is None:
+            self.odd = Odd()
+        return self.odd
+
+
+class Cohort(Generic[W]):
+    """Ids that travel together.
+
+    They were `asked` about and `looked` at (when the answer came) at the same times last, if ever,
+    `heard` of at the same time, asked about in vain for as many `tries` since then, and are `due`
+    together. Who has left is dropped from `entries` when the cohort moves, or when they are half of
+    it; `alive` is how many have not. Nobody is older than `oldest`, or younger than `youngest`.
+    """
+
+    __slots__ = (
+        "alive", "asked", "call", "due", "entries", "heard", "looked", "oldest", "phase", "tries",
+        "youngest",
+    )  # fmt: skip
+
+    def __init__(
+        self, entries: list[Entry[W]], now: float, like: "Cohort[W] | None" = None
+    ) -> None:
+        self.entries = entries
+        self.alive = len(entries)
+        for entry in entries:
+            entry.place = self
+        self.phase: Phase = like.phase if like else Phase.ABSENT
+        self.asked: float | None = like.asked if like else None
+        self.looked: float | None = like.looked if like else None
+        self.due: float = like.due if like else now
+        self.heard: float = like.heard if like else now
+        self.tries: int = like.tries if like else 0
+        self.call: Call[W] | None = like.call if like else None
+        self.oldest: float = like.oldest if like else now
+        self.youngest: float = like.youngest if like else now
+
+    def move(self, event: Event) -> None:
+        """Go to the phase that the event leads to."""
+        self.phase = TRANSITIONS[self.phase][event]
+
+    def muster(self) -> None:
+        """Drop those who have left."""
+        if self.alive < len(self.entries):
+            self.entries = [entry for entry in self.entries if entry.place is self]
+
+    def lose(self, entry: Entry[W]) -> None:
+        """Let one id go."""
+        entry.place = None
+        self.alive -= 1
+        if 2 * self.alive < len(self.entries) and self.call is None:
+            self.muster()
+
+    def split(self, entries: list[Entry[W]]) -> "Cohort[W]":
+        """Make a cohort of its own of some of those here; the others have to be mustered."""
+        self.alive -= len(entries)
+        return Cohort(entries, self.heard, self)
+
+    @property
+    def born(self) -> float:
+        """When those here were born, about."""
+        return (self.oldest + self.youngest) / 2
+
+    def first(self, most: int) -> "Cohort[W]":
+        """Return a cohort of the first ones here, or this one if it has no more than so many."""
+        self.muster()
+        if self.alive <= most:
+            return self
+        first = self.split(self.entries[:most])
+        del self.entries[:most]
+        return first
+
+    def absorb(self, other: "Cohort[W]") -> None:
+        """Take in all of another one, of which the same is known."""
+        for entry in other.entries:
+            entry.place = self
+        self.entries += other.entries
+        self.alive += other.alive
+        self.oldest = min(self.oldest, other.oldest)
+        self.youngest = max(self.youngest, other.youngest)
+
+    def measure(self) -> None:
+        """Note anew when the oldest and the youngest were born."""
+        born = [entry.born for entry in self.entries]
+        self.oldest = min(born, default=self.oldest)
+        self.youngest = max(born, default=self.youngest)
+
 
 class Call(Generic[W]):
-    """One request to make: which ids it asks about, and how often they were spoiled in a row."""
+    """One request to make: whom it asks about, and how many of them are still wanted."""
 
-    __slots__ = ("by_batch", "departed", "entries", "halved", "wanted")
+    __slots__ = ("by_batch", "cohorts", "departed", "entries", "halved", "wanted")
 
-    def __init__(self, entries: list[Entry[W]], now: float, halved: "Halved | None" = None) -> None:
-        self.entries = entries
+    def __init__(
+        self, cohorts: Sequence[Cohort[W]], now: float, halved: "Halved | None" = None
+    ) -> None:
+        self.cohorts = cohorts
+        self.entries = [entry for cohort in cohorts for entry in cohort.entries]
         self.halved = halved
-        self.by_batch = len(entries) > 1
+        self.wanted = len(self.entries)
+        self.by_batch = self.wanted > 1
         self.departed = now
-        self.wanted = len(entries)
-        for entry in entries:
-            entry.move(Event.TAKE)
-            entry.call = self
+        for cohort in cohorts:
+            cohort.move(Event.TAKE)
+            cohort.call = self
 
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids asked about, each once."""
-        return tuple(entry.task_id for entry in self.entries)
+        return tuple([entry.task_id for entry in self.entries])
 
     @property
     def tries(self) -> int:
         """How many times in a row the ids have been taken, this time included."""
-        return 1 + max(entry.tries for entry in self.entries)
+        return 1 + max(cohort.tries for cohort in self.cohorts)
 
     @property
     def exiled(self) -> bool:
         """Whether it asks about one id that has to travel alone."""
-        return len(self.entries) == 1 and self.entries[0].alone > 0
+        odd = self.entries[0].odd
+        return len(self.entries) == 1 and odd is not None and odd.alone > 0
 
     @property
     def in_vain(self) -> bool:
@@ -137,10 +288,11 @@ class Call(Generic[W]):
 
         That is once where it is unknown, and every other time where it brings no answer at all.
         """
-        first = self.entries[0]
-        if first.tries:
-            return first.tries > LOOKS and first.tries % 2 == 0
-        return first.absences == LOOKS // 2
+        tries = self.cohorts[0].tries
+        if tries:
+            return tries > LOOKS and tries % 2 == 0
+        odd = self.entries[0].odd
+        return odd is not None and odd.absences == LOOKS // 2
 
     @property
     def since(self) -> float:
@@ -153,6 +305,22 @@ class Call(Generic[W]):
 
     def __repr__(self) -> str:
         return f"<Call of {len(self.entries)} ids, {self.wanted} wanted>"
+
+
+def halves(cohorts: Iterable[Cohort[W]], size: int) -> tuple[list[Cohort[W]], list[Cohort[W]]]:
+    """Part cohorts into the first `size` ids and the others."""
+    first: list[Cohort[W]] = []
+    rest: list[Cohort[W]] = []
+    for cohort in cohorts:
+        if size and cohort.alive:
+            aboard = cohort.first(size)
+            size -= aboard.alive
+            first.append(aboard)
+            if aboard is cohort:
+                continue
+        if cohort.alive:
+            rest.append(cohort)
+    return first, rest
 
 
 class Halved:

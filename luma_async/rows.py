@@ -7,12 +7,13 @@ Luma's object.
 
 import logging
 from datetime import UTC, datetime
+from typing import cast
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import asdict, force_setattr
 
-from luma_async.lenient import decoded
+from luma_async.lenient import decoded, salvaged
 from luma_async.structs import Body, Generation, Request, State
 
 logger = logging.getLogger("luma_async")
@@ -49,6 +50,15 @@ class Named(Struct, gc=False):
         return self.task_id or (self.id if isinstance(self.id, str) else None)
 
 
+class Published(Struct, gc=False):
+    """A row as published and nothing else: what most are, and what is read fastest."""
+
+    id: str
+    state: State
+    task_id: None = None
+    status: None = None
+
+
 class Row(Named):
     """One row of an answer: bare, or of the relay's own table with Luma's object inside."""
 
@@ -83,6 +93,25 @@ class Row(Named):
         if table:
             _fill_in(task, table)
         return task
+
+
+def read(text: bytes | Raw) -> Row:
+    """Read one row, strictly if that will do."""
+    try:
+        return _row.decode(text)
+    except (ValueError, RecursionError):
+        return cast("Row", salvaged(Row, text))
+
+
+def reread(task_id: str, told: Generation | bytes | None) -> Generation | None:
+    """Read the text of a row that was kept; what was read already stays as it is."""
+    if not isinstance(told, bytes):
+        return told
+    row = read(told)
+    return row.generation(task_id, row.told()[1], Raw(told), Raw(told))
+
+
+_row = msgspec.json.Decoder(Row)
 
 
 class _TableRow(Struct):

@@ -24,8 +24,8 @@ never lose it; nor for longer than one until FEW ends were seen.
 
 from math import exp, inf, sqrt
 
-from luma_async.durations import OLDEST, Hazard, Tally
-from luma_async.pace import LONGEST, Learned, Pace, rest
+from luma_async.durations import OLDEST, Hazard, Tally, cell_of
+from luma_async.pace import LONGEST, Backoff, Every, Learned, Pace, rest
 from luma_async.shadow import Shadow
 
 GROWTH = 0.05
@@ -53,13 +53,23 @@ class Timetable:
         """Until when an id that was never asked about waits for the company of others."""
         return -inf
 
-    def rest(self, since: float, born: float, departed: float) -> float:
-        """Return the seconds from a look, which departed then, at an id of such an age."""
-        return rest(self._pace, departed - since)
+    @property
+    def heeds_age(self) -> bool:
+        """Whether an id is as old as its task; if not, it is as old as the wait for it."""
+        return False
 
-    def alone(self, since: float, departed: float) -> float:
+    def kind(self, born: float, departed: float) -> float:
+        """Return what ids have in common that rest equally long; ids born between two are of it."""
+        monotonic = isinstance(self._pace, Every | Backoff)
+        return rest(self._pace, departed - born) if monotonic else born
+
+    def rest(self, born: float, departed: float, count: int = 1) -> float:
+        """Return the seconds from a look, which departed then, at so many ids of such an age."""
+        return rest(self._pace, departed - born)
+
+    def alone(self, born: float, departed: float) -> float:
         """Return the same for an id that has no part in what the others do."""
-        return rest(self._pace, departed - since)
+        return rest(self._pace, departed - born)
 
     def begin(self, phase: float) -> None:
         """Take note of a busy period, whose first rest is to be cut to such a share."""
@@ -86,8 +96,11 @@ class Timetable:
     def answered(self, departed: float, now: float) -> None:
         """Take note of an answer."""
 
-    def looked(self, born: float, last: float | None, departed: float, *, done: bool) -> None:
-        """Take note of what a look showed of an id that was born and last looked at then."""
+    def passed(self, born: float, last: float, departed: float, count: int = 1) -> None:
+        """Take note of a look, after a last one, that showed so many ids of an age still open."""
+
+    def ended(self, born: float, last: float, departed: float) -> None:
+        """Take note of a look, after a last one, that showed the end of an id."""
 
 
 class Steered(Timetable):
@@ -130,7 +143,16 @@ class Steered(Timetable):
         """Until when an id that was never asked about waits for the company of others."""
         return self._departed + min(self._shadow.between, self._interval / 2.0)
 
-    def rest(self, since: float, born: float, departed: float) -> float:
+    @property
+    def heeds_age(self) -> bool:
+        """Whether an id is as old as its task."""
+        return True
+
+    def kind(self, born: float, departed: float) -> float:
+        """Return the cell of age."""
+        return cell_of(departed - born)
+
+    def rest(self, born: float, departed: float, count: int = 1) -> float:
         """Return when the waiting will have reached the price, and add to the ripeness aboard."""
         age = min(departed - born, 2.0**OLDEST)
         seconds = self._hazard.rest(age, self._price, self._longest)
@@ -138,14 +160,14 @@ class Steered(Timetable):
         ripeness = 1.0
         if seconds >= self._longest:
             ripeness = min(1.0, self._hazard.waiting(age, seconds) / self._price)
-        weight = ripeness / (seconds * seconds)
+        weight = count * ripeness / (seconds * seconds)
         later = departed - self._departed
         square, linear, constant = self._weights
         self._weights = square + weight, linear + weight * later, constant + weight * later * later
-        self._aboard += 1
+        self._aboard += count
         return seconds
 
-    def alone(self, since: float, departed: float) -> float:
+    def alone(self, born: float, departed: float) -> float:
         """Return the interval."""
         return self._interval
 
@@ -204,13 +226,15 @@ class Steered(Timetable):
         self._shadow.run(now)
         self._shadow.answered(now - departed)
 
-    def looked(self, born: float, last: float | None, departed: float, *, done: bool) -> None:
-        """Learn from a look; nothing from one at a task that is older than any cell."""
-        if last is not None and last < departed < born + 2.0**OLDEST:
-            if done:
-                self._tally.end(last - born, departed - born)
-            else:
-                self._tally.passed(last - born, departed - born)
+    def passed(self, born: float, last: float, departed: float, count: int = 1) -> None:
+        """Learn from those that have not ended, unless they are older than any cell."""
+        if last < departed < born + 2.0**OLDEST:
+            self._tally.passed(last - born, departed - born, count)
+
+    def ended(self, born: float, last: float, departed: float) -> None:
+        """Learn from an end, unless it is older than any cell."""
+        if last < departed < born + 2.0**OLDEST:
+            self._tally.end(last - born, departed - born)
         if self._tally.news > GROWTH * self._tally.ends:
             self._learn()
 

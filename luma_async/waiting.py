@@ -17,7 +17,6 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
-from datetime import datetime
 from functools import partial
 from math import inf
 from types import MappingProxyType
@@ -76,10 +75,14 @@ class _Nothing:
 
     states: Mapping[str, State] = MappingProxyType({})
     retry_after: float | None = None
-    date: datetime | None = None
+
+    def age(self, task_id: str) -> float:
+        raise KeyError(task_id)
 
     def generation(self, task_id: str) -> Generation:
         raise KeyError(task_id)
+
+    kept = generation
 
 
 class Poller:

@@ -2,7 +2,8 @@
 
 An answer is read twice at most. Every poll needs an id and a state of each row, and `Answer.states`
 is that, decoded without touching the rest. The whole Generation of a row is built by
-`Answer.generation` when somebody wants to read it, which is when the state has changed.
+`Answer.generation` when somebody wants to read it, which is when the task has ended; of a task that
+is open `Answer.kept` gives the text, for `reread` to read if ever somebody asks.
 
 Relays of this family answer with the same rows bare or in an envelope, and say errors under any
 status, 200 included, so what an answer is gets decided by what it holds. Reading is strict first,
@@ -22,7 +23,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from luma_async.errors import DecodeError, LumaError, line
 from luma_async.lenient import cleaned, in_utf8, salvaged
-from luma_async.rows import Named, Row, warn_once
+from luma_async.rows import Named, Published, Row, read, warn_once
 from luma_async.structs import Generation, State
 from luma_async.verdicts import refusal, retry_after, senseless
 
@@ -73,15 +74,16 @@ class _Envelope(Struct):
 _Told = list[Row] | _Object | None
 _LEAST_FINISHED = (State.PENDING, State.PROCESSING, State.COMPLETED, State.FAILED)
 _told = msgspec.json.Decoder(_Told)
+_published = msgspec.json.Decoder(list[Published])
 
 
 class Answer:
     """What one answer says: the state of each task that it names, the whole task on demand.
 
-    `text` is the JSON that the rows were read from: an array or one object, `enveloped` where it is
-    the `data` of another. `items` says that the rows may be the videos of one task rather than
-    tasks. `retry_after` is the seconds for which the relay asks to be left alone, or None;
-    `sent` is its Date header.
+    `told` is the name and the state of each row, and `text` the JSON that they were read from: an
+    array or one object, `enveloped` where it is the `data` of another. `items` says that the rows
+    may be the videos of one task rather than tasks. `retry_after` is the seconds for which the
+    relay asks to be left alone, or None; `sent` is its Date header.
     ValueError where there are rows, and none of them is a task.
     """
 
@@ -90,36 +92,45 @@ class Answer:
 
     def __init__(
         self,
-        rows: Sequence[Row] = (),
+        told: Sequence[tuple[str | None, State]] = (),
         text: bytes = b"",
         *,
         enveloped: bool = False,
         items: bool = False,
     ) -> None:
-        told = [row.told() for row in rows]
         self.states: dict[str, State] = {name: state for name, state in told if name}
-        self._names = [name for name, _ in told]
-        if rows and not self.states:
+        if told and not self.states:
             raise ValueError("none of the rows is a task")
-        self._rows = rows
+        self._told = told
         self._text = text
         self._enveloped = enveloped
         self._items = items
         self._original: Raw | None = None
 
-    @property
-    def date(self) -> datetime | None:
-        """The relay's clock when it answered; None where its Date says none."""
+    def generation(self, task_id: str) -> Generation:
+        """Build the whole task; KeyError if the answer does not name it."""
+        text = self._texts[task_id]
+        return read(text).generation(task_id, self.states[task_id], text, self._original or text)
+
+    def kept(self, task_id: str) -> Generation | bytes:
+        """Return what `reread` makes the whole task of; KeyError if the answer does not name it."""
+        if self._original:
+            return self.generation(task_id)
+        return bytes(self._texts[task_id])
+
+    def age(self, task_id: str) -> float:
+        """Return the seconds since a task was created, by the relay's own clocks; 0 if unknown."""
+        if self._date is None or (created_at := self.generation(task_id).created_at) is None:
+            return 0.0
+        return (self._date - created_at).total_seconds()
+
+    @cached_property
+    def _date(self) -> datetime | None:
         try:
             date = parsedate_to_datetime(self.sent or "")
         except (ValueError, TypeError, OverflowError):
             return None
         return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-    def generation(self, task_id: str) -> Generation:
-        """Build the whole task; KeyError if the answer does not name it."""
-        row, text = self._parts[task_id]
-        return row.generation(task_id, self.states[task_id], text, self._original or text)
 
     def about(self, task_id: str) -> "Answer":
         """Return the answer as one to the single call; DecodeError if it is about another task.
@@ -135,7 +146,7 @@ class Answer:
         name = min(self.states, key=lambda name: _LEAST_FINISHED.index(self.states[name]))
         one = copy(self)
         one.states = {task_id: self.states[name]}
-        one._parts = {task_id: self._parts[name]}
+        one._texts = {task_id: self._texts[name]}
         one._original = self._whole()
         return one
 
@@ -158,10 +169,10 @@ class Answer:
         return error
 
     @cached_property
-    def _parts(self) -> dict[str | None, tuple[Row, Raw]]:
+    def _texts(self) -> dict[str | None, Raw]:
         whole = self._whole()
         texts = msgspec.json.decode(whole, type=list[Raw]) if _is_array(whole) else [whole]
-        return dict(zip(self._names, zip(self._rows, texts, strict=True), strict=True))
+        return {name: text for (name, _), text in zip(self._told, texts, strict=True)}
 
     def _whole(self) -> Raw:
         if self._enveloped:
@@ -190,10 +201,12 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Answer:
     if not 200 <= status < 300:
         raise refusal(status, fields, body)
     with suppress(ValueError, RecursionError):
+        return Answer([(row.id, row.state) for row in _published.decode(body)], body)
+    with suppress(ValueError, RecursionError):
         told, text = _read(body)
         if not isinstance(told, _Object):
-            return Answer(told, text)
-        row = told.row()
+            return Answer([row.told() for row in told], text)
+        row = told.row().told()
         if told.name() and (told.state or told.status):
             return Answer([row], text)
         if told.is_error():
@@ -201,7 +214,7 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Answer:
         if told.data is not UNSET:
             rows = [told.data] if isinstance(told.data, Row) else told.data or []
             items = told.code is None and told.success is None
-            return Answer(rows, text, enveloped=True, items=items)
+            return Answer([row.told() for row in rows], text, enveloped=True, items=items)
         return Answer([row], text)
     raise senseless(status, body)
 

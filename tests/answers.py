@@ -1,7 +1,7 @@
 """Answers of a relay, as values: what the pure tests feed to the book and the poller."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from types import MappingProxyType
 
 from luma_async.structs import Generation, State
 
@@ -17,11 +17,23 @@ class Told:
     """An answer that names these tasks in these states."""
 
     retry_after: float | None = None
-    date: datetime | None = None
 
-    def __init__(self, states: Mapping[str, State], *, url: str | None = LINK) -> None:
+    def __init__(
+        self,
+        states: Mapping[str, State],
+        *,
+        url: str | None = LINK,
+        ages: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self.states = states
+        self.ages = ages
         self.url = url
+
+    def age(self, task_id: str) -> float:
+        return self.ages.get(task_id, 0.0)
+
+    def kept(self, task_id: str) -> Generation:
+        return self.generation(task_id)
 
     def generation(self, task_id: str) -> Generation:
         return generation(task_id, self.states[task_id], self.url)

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from enum import StrEnum
 from math import inf
 from typing import TypeAlias
@@ -97,12 +96,16 @@ def generation_at(task_id: str, stage: Stage) -> Generation:
 class Staged:
     """An answer that names these tasks at these stages."""
 
-    date: datetime | None = None
-
     def __init__(self, stages: Mapping[str, Stage], retry_after: float | None) -> None:
         self.retry_after = retry_after
         self.states = {i: STATES[stage] for i, stage in stages.items()}
         self._stages = stages
+
+    def age(self, task_id: str) -> float:
+        return 0.0
+
+    def kept(self, task_id: str) -> Generation:
+        return self.generation(task_id)
 
     def generation(self, task_id: str) -> Generation:
         return generation_at(task_id, self._stages[task_id])

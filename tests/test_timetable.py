@@ -18,7 +18,7 @@ def depart(some: Steered, now: float, *, seats: int = 100, again: bool = False) 
 
 
 def rest(some: Steered, now: float) -> float:
-    return some.rest(0.0, 0.0, now)
+    return some.rest(0.0, now)
 
 
 def test_a_pace_that_learns_is_steered_and_any_other_is_followed() -> None:
@@ -81,7 +81,7 @@ def test_those_aboard_who_are_overdue_depart_at_once() -> None:
     some = steered(3)
     depart(some, 100.0)
     for departed in (40.0, 60.0, 99.0):
-        some.rest(0.0, 0.0, departed)
+        some.rest(0.0, departed)
     assert some.departs_at(65.0) <= 100.0
 
 
