@@ -161,27 +161,28 @@ class Book(Generic[W]):
         entry = self._entries.get(task_id)
         return entry.phase if entry else Phase.ABSENT
 
-    def seen(self, task_id: str) -> Generation | None:
-        """Return what was last told of an open id, if anything was."""
-        entry = self._entries.get(task_id)
-        return reread(task_id, entry.told) if entry else None
-
     def oldest(self) -> float | None:
         """Return since when the oldest open id has been watched; None where nothing is open."""
         return next((entry.since for entry in self._entries.values()), None)
 
-    def watchers(self) -> list[W]:
-        """Return everybody who wants an open id, each once."""
-        return list(
-            {watcher: None for entry in self._entries.values() for watcher in entry.watchers}
-        )
+    def clear(self) -> None:
+        """Forget all ids."""
+        for entry in self._entries.values():
+            entry.place = None
+        self._entries.clear()
 
-    def watch(self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf) -> None:
-        """Note that somebody wants these ids; whoever leaves soon, at `until`, does not wait."""
+    def watch(
+        self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf
+    ) -> dict[str, Generation | bytes]:
+        """Note that somebody wants these ids; whoever leaves soon, at `until`, does not wait.
+
+        Returns what was told already of those that were open before.
+        """
         if not self._entries:
             self._first_tick = now + self.phase * self.timetable.alone(now, now)
             self.timetable.begin(self.phase)
         fresh: list[Entry[W]] = []
+        known: dict[str, Generation | bytes] = {}
         only = (watcher,)
         for task_id in ids:
             entry = self._entries.get(task_id)
@@ -192,10 +193,13 @@ class Book(Generic[W]):
             if entry.phase is Phase.ORPHANED and entry.place and entry.place.call:
                 entry.place.call.wanted += 1
             entry.join(only)
+            if entry.told is not None:
+                known[task_id] = entry.told
         if fresh:
             self._line_up(Cohort(fresh, now), now)
             self._urgent |= until < self.timetable.shared_until + PATIENCE
         self.timetable.watched(len(fresh), now)
+        return known
 
     def unwatch(self, watcher: W, ids: Iterable[str]) -> list[Call[W]]:
         """Note that somebody wants these ids no more; return the calls that nobody needs now."""

@@ -58,13 +58,18 @@ def task_id(value: object) -> str:
     return value
 
 
-def task_ids(value: object) -> tuple[str, ...]:
-    """Return the task ids in the order given, each once; one text is one id."""
+def ids(value: object) -> tuple[object, ...]:
+    """Return what is given as task ids, each still to be checked; one text is one id."""
     if isinstance(value, str):
-        return (task_id(value),)
+        return (value,)
     if isinstance(value, bytes | bytearray) or not isinstance(value, Iterable):
         raise TypeError(f"ids are {_a(value)}; give a str or an iterable of str")
-    return tuple(dict.fromkeys(map(task_id, cast("Iterable[object]", value))))
+    return tuple(cast("Iterable[object]", value))
+
+
+def task_ids(value: object) -> tuple[str, ...]:
+    """Return the task ids in the order given, each once; one text is one id."""
+    return tuple(dict.fromkeys(map(task_id, ids(value))))
 
 
 def base_url(value: object) -> str:

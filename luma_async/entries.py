@@ -299,10 +299,6 @@ class Call(Generic[W]):
         """Since when the youngest of the ids has been watched."""
         return max(entry.since for entry in self.entries)
 
-    def watchers(self) -> dict[W, None]:
-        """Return everybody who wants one of the ids, or did when it ended."""
-        return {watcher: None for entry in self.entries for watcher in entry.watchers}
-
     def __repr__(self) -> str:
         return f"<Call of {len(self.entries)} ids, {self.wanted} wanted>"
 

@@ -147,8 +147,8 @@ class LumaSession:
             await wait.begin()
             await wait.told()
         finally:
-            wait.leave()
-        result = wait.result()
+            wait.stop()
+        result = await wait.result()
         return result[ids] if isinstance(ids, str) else result
 
     def as_completed(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
@@ -167,8 +167,7 @@ class LumaSession:
 
     def _wait(self, ids: Iterable[str], timeout: float | None, news: News) -> Wait:
         poller = self._ready()
-        asked = checks.task_ids(ids)
-        return Wait(poller, self._transport, asked, checks.timeout(timeout), news)
+        return Wait(poller, self._transport, ids, checks.timeout(timeout), news)
 
     @property
     def stats(self) -> Stats:

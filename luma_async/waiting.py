@@ -15,7 +15,7 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from math import inf
@@ -30,6 +30,7 @@ from luma_async.entries import Call
 from luma_async.errors import APIError, LumaError, NoSuchRouteError, TransportError
 from luma_async.gate import Limits, Retry
 from luma_async.pace import Learned, Pace
+from luma_async.slicing import SLICE, slices
 from luma_async.stats import Stats
 from luma_async.structs import Generation, State
 from luma_async.turnstile import Turnstile, closed
@@ -57,7 +58,7 @@ class Watcher(Protocol):
     """Somebody who waits."""
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def asked(self) -> Collection[str]:
         """The ids waited for."""
         ...
 
@@ -108,6 +109,7 @@ class Poller:
             pace, limits.max_batch, grace, phase=0.5 + dice() / 2, spacing=limits.spacing
         )
         self._retry = Retry()
+        self._watchers: dict[Watcher, None] = {}
         self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
         self._polls_turn = False
         self._told_singles = False
@@ -150,27 +152,47 @@ class Poller:
             learned=pace if isinstance(pace, Learned) and pace.seen != Seen() else None,
         )
 
-    def seen(self, task_id: str) -> Generation | None:
-        """Return what was last told of an id that somebody waits for."""
-        return self._book.seen(task_id)
+    def watch(
+        self, watcher: Watcher, ids: Iterable[str], until: float = inf
+    ) -> dict[str, Generation | bytes]:
+        """Poll for these ids until each has ended, or `unwatch` is called, at `until` perhaps.
 
-    def watch(self, watcher: Watcher, ids: Iterable[str], until: float = inf) -> None:
-        """Poll for these ids until each has ended, or `unwatch` is called, at `until` perhaps."""
+        Returns what was told already of those that somebody else waits for.
+        """
         if self._closed:
             raise closed()
-        self._book.watch(watcher, ids, self._loop.time(), until=until)
+        self._watchers[watcher] = None
+        known = self._book.watch(watcher, ids, self._loop.time(), until=until)
         self._pump_soon()
+        return known
 
-    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> None:
-        """Poll for these ids no more on behalf of the watcher."""
-        for call in self._book.unwatch(watcher, ids):
-            self._tasks[call].cancel()
+    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
+        """Poll for these ids no more on behalf of the watcher, who is told nothing from now on.
+
+        Many are let go slice by slice; the iterator returned takes the next step at once.
+        """
+        self._watchers.pop(watcher, None)
+        steps = self._let_go(watcher, ids)
+        self._step(steps)
+        return steps
+
+    def _let_go(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
+        for part in slices(ids):
+            for call in self._book.unwatch(watcher, part):
+                self._tasks[call].cancel()
+            if len(part) == SLICE:
+                yield
         if not self._book and not self.turnstile.has_line():
             self._rest()
 
+    def _step(self, steps: Iterator[None]) -> None:
+        for _ in steps:
+            self._loop.call_soon(self._step, steps)
+            return
+
     def abort(self, cause: Exception) -> None:
         """Tell every watcher that its wait cannot go on, and forget them all."""
-        for watcher in self._book.watchers():
+        for watcher in list(self._watchers):
             watcher.abort(cause)
             self.unwatch(watcher, watcher.asked)
 
@@ -186,8 +208,13 @@ class Poller:
     async def close(self) -> None:
         """End every wait and every request."""
         self._closed = True
-        self.abort(closed())
+        watchers = list(self._watchers)
+        for watcher in watchers:
+            watcher.abort(closed())
         self.turnstile.close()
+        for watcher in watchers:
+            for _ in self.unwatch(watcher, watcher.asked):
+                await asyncio.sleep(0)
         self._rest()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
@@ -251,7 +278,7 @@ class Poller:
         try:
             self._take_in(call, task)
         except Exception as error:
-            self._crash(error, call)
+            self._crash(error)
         if not self._closed:
             self._pump()
 
@@ -263,16 +290,17 @@ class Poller:
         else:
             self._answered(call, task.result())
 
-    def _crash(self, error: Exception, call: Call[Watcher] | None = None) -> None:
+    def _crash(self, error: Exception) -> None:
         """Tell everybody of a fault in this library or in a pace, and begin with an empty book."""
         logger.exception("the poller met a fault that nobody foresaw; all waits end")
-        more = call.watchers() if call else {}
-        for watcher in {**dict.fromkeys(self._book.watchers()), **more}:
+        for watcher in self._watchers:
             watcher.abort(error)
+        self._watchers.clear()
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
         book = self._book
+        book.clear()
         self._book = Book(
             book.timetable.pace,
             book.seats.limit,

@@ -3,15 +3,15 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
+from itertools import islice
 from math import inf
 from types import TracebackType
 from typing import Self, TypeVar
 
-import anyio
-
+from luma_async import checks
 from luma_async.asking import Asker
 from luma_async.book import Change
 from luma_async.errors import (
@@ -22,11 +22,14 @@ from luma_async.errors import (
     WaitIncomplete,
     WaitTimeout,
 )
-from luma_async.structs import Generation
+from luma_async.rows import reread
+from luma_async.slicing import SLICE, Unhurried
+from luma_async.structs import Generation, State
 from luma_async.verdicts import Verdict, judge
 from luma_async.waiting import Poller, Relay, Watcher
 
 READER_PATIENCE = 1.0
+READ_SLICE = 500
 
 E = TypeVar("E", bound=WaitIncomplete)
 
@@ -40,18 +43,30 @@ class News(Enum):
 
 
 class Wait:
-    """Gathers what is told of `asked` until each has ended, time is up, or it cannot go on."""
+    """Gathers what is told of the ids until each has ended, time is up, or it cannot go on.
+
+    All that is done for each id of many is done SLICE by SLICE, so that the loop is never held up;
+    the ids of the first slice are checked at once.
+    """
+
+    __slots__ = (
+        "_aborted", "_deadline", "_done", "_expired", "_expiry", "_leaving", "_missing", "_parts",
+        "_poller", "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked",
+        "_wants", "_watching", "asked", "news",
+    )  # fmt: skip
 
     def __init__(
         self,
         poller: Poller,
         relay: Relay,
-        asked: tuple[str, ...],
+        ids: Iterable[str],
         timeout: float | None,
         news: News,
     ) -> None:
-        self.asked = asked
+        self.asked: dict[str, Generation | bytes | None] = {}
         self.news: deque[Generation] = deque()
+        self._unchecked = iter(checks.ids(ids))
+        self._check(islice(self._unchecked, SLICE))
         self._poller = poller
         self._relay = relay
         self._timeout = timeout
@@ -59,14 +74,21 @@ class Wait:
         self._wants = news
         self._done: dict[str, Generation] = {}
         self._missing: set[str] = set()
-        self._looked: dict[str, Generation] = {}
+        self._states: dict[str, State] = {}
         self._trouble: LumaError | None = None
-        self._aborted: WaitAborted | None = None
+        self._aborted: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._parts: Iterator[None] = iter(())
+        self._expired = False
         self._watching = False
         self._stopped = False
+
+    @property
+    def done(self) -> Mapping[str, Generation]:
+        """What has ended so far, in the order in which it was told."""
+        return self._done
 
     @property
     def ended(self) -> bool:
@@ -74,16 +96,21 @@ class Wait:
         return len(self._done) + len(self._missing) == len(self.asked)
 
     async def begin(self) -> None:
-        """Start polling, and the timeout; a timeout of 0 is one look at each id instead."""
-        if self._timeout == 0:
+        """Start polling, and the timeout; a timeout of 0 is one look at each id instead.
+
+        One that was cancelled may begin again.
+        """
+        loop = asyncio.get_running_loop()
+        if self._timeout and self._expiry is None:
+            self._deadline = loop.time() + self._timeout
+            self._expiry = loop.call_at(self._deadline, self._expire)
+        async for part in Unhurried(self._unchecked):
+            self._check(part)
+        if self._timeout == 0 and not self._expired:
+            self._expired = True
             await self._look()
-            return
-        if self._timeout is not None:
-            self._deadline = anyio.current_time() + self._timeout
-        self._watch()
-        if self._wants is not News.NOTHING and self._deadline < inf:
-            loop = asyncio.get_running_loop()
-            self._expiry = loop.call_at(self._deadline, self._lapse)
+        elif not self._expired:
+            await self._watch()
 
     def check_home(self) -> None:
         """Raise a RuntimeError where this is not the session's process, thread and loop."""
@@ -91,13 +118,14 @@ class Wait:
 
     def pause(self) -> None:
         """Leave soon, unless somebody asks what has been `told` before."""
-        self._leaving = asyncio.get_running_loop().call_later(READER_PATIENCE, self._lapse)
+        self._leaving = asyncio.get_running_loop().call_later(READER_PATIENCE, self.leave)
 
     def leave(self) -> None:
         """Poll no more for this wait; what it has been told stays."""
         self._stay()
-        self._watching = False
-        self._poller.unwatch(self, self.asked)
+        if self._watching:
+            self._watching = False
+            self._parts = self._poller.unwatch(self, () if self.ended else self.asked)
 
     def stop(self) -> None:
         """Leave for good; whoever asks what has been `told` hears that there is no more."""
@@ -109,28 +137,36 @@ class Wait:
 
     def tell(self, change: Change[Watcher]) -> None:
         """Take news of one id."""
-        generation = change.generation
-        if generation is None:
+        self.asked[change.task_id] = told = change.told
+        if self._wants is News.CHANGES:
+            self._tell_state(change)
+        if not change.ended:
+            return
+        if told is None:
             self._missing.add(change.task_id)
-        elif change.ended:
+        elif generation := change.generation:
             self._done[change.task_id] = generation
-        if generation and self._is_news(change.ended, generation):
-            self.news.append(generation)
-            self._wake()
+            if self._wants is not News.NOTHING:
+                self._hand_out(generation)
         if self.ended:
             self._wake()
 
-    def _is_news(self, ended: bool, generation: Generation) -> bool:
-        if self._wants is not News.CHANGES:
-            return ended and self._wants is News.ENDS
-        before = self._looked.get(generation.id)
-        self._looked[generation.id] = generation
-        return ended or before is None or before.state is not generation.state
+    def _tell_state(self, change: Change[Watcher]) -> None:
+        generation = change.generation
+        if generation and not generation.is_done:
+            if self._states.get(generation.id) is not generation.state:
+                self._hand_out(generation)
+            self._states[generation.id] = generation.state
+
+    def _hand_out(self, generation: Generation) -> None:
+        self.news.append(generation)
+        self._wake()
 
     def abort(self, cause: Exception) -> None:
-        """Learn that the wait cannot go on; called while the ids are still watched."""
+        """Learn that the wait cannot go on."""
         if not self.ended and self._aborted is None:
-            self._aborted = self._incomplete(WaitAborted, str(cause), cause)
+            self._aborted = cause
+            self._watching = False
             self._wake()
 
     async def told(self) -> bool:
@@ -139,55 +175,68 @@ class Wait:
         Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
         """
         self._stay()
-        self._resume()
-        with anyio.CancelScope(deadline=self._deadline):
-            while not self._settled():
-                await self._read()
+        if not self._watching and not self._settled():
+            await self._resume()
+        while not self._settled():
+            await self._read()
         if self._stopped:
             return False
         if self.news:
             return True
         if self._aborted:
-            raise self._aborted
+            raise await self._incomplete(WaitAborted, str(self._aborted), self._aborted)
         if not self.ended:
             trouble = self._trouble or self._poller.turnstile.trouble
-            raise self._incomplete(WaitTimeout, f"not all ended in {self._timeout:g} s", trouble)
+            message = f"not all ended in {self._timeout:g} s"
+            raise await self._incomplete(WaitTimeout, message, trouble)
         if self._missing:
-            raise self._incomplete(GenerationsMissing, "the relay does not know some ids", None)
+            message = "the relay does not know some ids"
+            raise await self._incomplete(GenerationsMissing, message, None)
         return False
 
-    def result(self) -> dict[str, Generation]:
+    async def result(self) -> dict[str, Generation]:
         """Return what has ended, in the order asked."""
-        return {task_id: self._done[task_id] for task_id in self.asked if task_id in self._done}
+        done: dict[str, Generation] = {}
+        async for part in Unhurried(self.asked):
+            done |= {task_id: self._done[task_id] for task_id in part if task_id in self._done}
+        return done
+
+    def _check(self, part: Iterable[object]) -> None:
+        """Check some ids, and note each once."""
+        self.asked |= dict.fromkeys(map(checks.task_id, part))
 
     def _settled(self) -> bool:
-        return bool(self._stopped or self.news or self.ended or self._aborted)
+        return bool(
+            self._stopped or self.news or self.ended or self._aborted is not None or self._expired
+        )
 
-    def _open(self) -> list[str]:
-        return [i for i in self.asked if i not in self._done and i not in self._missing]
+    def _is_open(self, task_id: str) -> bool:
+        return task_id not in self._done and task_id not in self._missing
 
-    def _watch(self) -> None:
-        ids = self._open()
-        self._poller.watch(self, ids, self._deadline)
+    async def _watch(self) -> None:
+        for _ in self._parts:
+            await asyncio.sleep(0)
         self._watching = True
-        if self._wants is News.CHANGES:
-            for known in filter(None, map(self._poller.seen, ids)):
-                if not known.is_done:
-                    self.tell(Change(known.id, known, False, (), None))
+        async for part in Unhurried(self.asked):
+            if not self._watching:
+                return
+            ids = list(filter(self._is_open, part))
+            for task_id, told in self._poller.watch(self, ids, self._deadline).items():
+                self.asked[task_id] = told
+                if self._wants is News.CHANGES:
+                    self._tell_state(Change(task_id, told, False, (), None))
 
-    def _resume(self) -> None:
+    async def _resume(self) -> None:
         """Poll again for a reader who comes back after a pause."""
-        if self._watching or self._settled() or anyio.current_time() >= self._deadline:
-            return
         try:
-            self._watch()
+            await self._watch()
         except SessionClosed as error:
             self.abort(error)
 
-    def _lapse(self) -> None:
-        """Leave a reader who does not read, and remember what was seen for them."""
-        self._looked |= {i: known for i in self._open() if (known := self._poller.seen(i))}
+    def _expire(self) -> None:
+        self._expired = True
         self.leave()
+        self._wake()
 
     def _stay(self) -> None:
         if self._leaving is not None:
@@ -195,16 +244,14 @@ class Wait:
             self._leaving = None
 
     async def _look(self) -> None:
-        self._deadline = -inf
         found: dict[str, Generation] = {}
         try:
-            await Asker(self._poller, self._relay, tries=1).many(self.asked, found)
+            await Asker(self._poller, self._relay, tries=1).many(list(self.asked), found)
         except LumaError as error:
             self._trouble = error
         finally:
             for task_id, generation in found.items():
                 self.tell(Change(task_id, generation, generation.is_done, (), None))
-                self._looked[task_id] = generation
         if self._trouble and judge(self._trouble, many=False) is Verdict.ABORT:
             self.abort(self._trouble)
 
@@ -221,16 +268,14 @@ class Wait:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    def _seen(self, task_id: str) -> Generation | None:
-        return self._poller.seen(task_id) or self._looked.get(task_id)
-
-    def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
-        error = kind(
-            message,
-            done=self.result(),
-            pending={i: self._seen(i) for i in self._open()},
-            missing=[i for i in self.asked if i in self._missing],
-        )
+    async def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
+        pending: dict[str, Generation | None] = {}
+        missing: list[str] = []
+        async for part in Unhurried(self.asked, READ_SLICE):
+            pending |= {i: reread(i, self.asked[i]) for i in part if self._is_open(i)}
+            missing += [i for i in part if i in self._missing]
+        done = await self.result()
+        error = kind(message, done=done, pending=pending, missing=missing)
         error.__cause__ = cause
         return error
 
@@ -244,8 +289,7 @@ class Reader(AsyncIterator[Generation]):
 
     def __init__(self, wait: Wait) -> None:
         self._wait = wait
-        self._begun = False
-        self._over = False
+        self._beginning = self._begun = self._over = False
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
 
@@ -257,8 +301,7 @@ class Reader(AsyncIterator[Generation]):
         if self._over:
             raise StopAsyncIteration
         if not self._begun:
-            self._begun = True
-            await self._wait.begin()
+            await self._begin()
         try:
             more = await self._wait.told()
         except asyncio.CancelledError:
@@ -272,12 +315,27 @@ class Reader(AsyncIterator[Generation]):
             raise StopAsyncIteration
         return self._wait.news.popleft()
 
+    async def _begin(self) -> None:
+        if self._beginning:
+            raise RuntimeError("two tasks read one iterator at once; give each its own")
+        self._beginning = True
+        try:
+            await self._wait.begin()
+        except asyncio.CancelledError:
+            self._wait.pause()
+            raise
+        except Exception:
+            await self.aclose()
+            raise
+        finally:
+            self._beginning = False
+        self._begun = True
+
     async def aclose(self) -> None:
         """Leave the wait; reading on ends at once."""
         self._wait.check_home()
         self._over = True
-        if self._begun:
-            self._wait.stop()
+        self._wait.stop()
 
     async def __aenter__(self) -> Self:
         return self
@@ -291,6 +349,6 @@ class Reader(AsyncIterator[Generation]):
         await self.aclose()
 
     def __del__(self) -> None:
-        if self._begun and not self._over and os.getpid() == self._process:
+        if not self._over and os.getpid() == self._process:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wait.stop)

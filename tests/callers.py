@@ -1,7 +1,7 @@
 """Callers that remember what they were told, and when."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 from typing import TypeAlias
 
@@ -82,16 +82,19 @@ class HeardWait(Wait):
 class HeardPoller(Poller):
     """A poller that notes at each wait whether it watches."""
 
-    def watch(self, watcher: Watcher, ids: Iterable[str], until: float = inf) -> None:
-        super().watch(watcher, ids, until)
+    def watch(
+        self, watcher: Watcher, ids: Iterable[str], until: float = inf
+    ) -> dict[str, Generation | bytes]:
+        known = super().watch(watcher, ids, until)
         if isinstance(watcher, HeardWait):
             watcher.watches = True
             watcher.watched_at = watcher.now()
+        return known
 
-    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> None:
+    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         if isinstance(watcher, HeardWait):
             watcher.note_leaving()
-        super().unwatch(watcher, ids)
+        return super().unwatch(watcher, ids)
 
 
 class Caller:
@@ -130,7 +133,7 @@ class Caller:
             await self.wait.begin()
             await self.wait.told()
         finally:
-            self.wait.leave()
+            self.wait.stop()
 
     async def _read(self) -> None:
         async with Reader(self.wait) as self.reader:

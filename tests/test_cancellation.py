@@ -39,7 +39,7 @@ async def wait(poller: Poller, relay: ScriptedRelay, timeout: float | None = Non
         await one.begin()
         await one.told()
     finally:
-        one.leave()
+        one.stop()
 
 
 async def look(poller: Poller, relay: ScriptedRelay) -> None:

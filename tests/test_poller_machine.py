@@ -414,7 +414,7 @@ class PollerMachine(RuleBasedStateMachine):
             told = list(error.done.items()), list(error.pending), error.missing
             self.claim(told == (list(done.items()), pending, missing), f"{error!r} lies")
         elif not caller.left:
-            self.claim(wait.result() == done, f"a wait for {wait.asked} lies")
+            self.claim(wait.done == done, f"a wait for {wait.asked} lies")
         self.judge_reading(caller, set(done))
 
     def judge_reading(self, caller: Caller, done: set[str]) -> None:

@@ -61,9 +61,9 @@ async def wait(
         await one.begin()
         await one.told()
     finally:
-        one.leave()
+        one.stop()
         await asyncio.sleep(0)
-    return one.result()
+    return await one.result()
 
 
 class Refusing(ScriptedRelay):

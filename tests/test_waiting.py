@@ -44,8 +44,8 @@ async def wait(poller: Poller, relay: Any, *ids: str) -> list[str]:
         await one.begin()
         await one.told()
     finally:
-        one.leave()
-    return list(one.result())
+        one.stop()
+    return list(await one.result())
 
 
 def done(_: str) -> State:

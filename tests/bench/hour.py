@@ -39,7 +39,7 @@ async def over_a_function(ids: int, seconds: float) -> int:
     except WaitTimeout:
         return poller.snapshot().requests
     finally:
-        wait.leave()
+        wait.stop()
         await asyncio.sleep(0)
     raise AssertionError("the wait should run out of time")
 
