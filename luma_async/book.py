@@ -262,7 +262,8 @@ class Book(Generic[W]):
         """
         self._return(call)
         halved = Halved(len(call.entries), call.halved) if refused else None
-        first, second = halves(call.cohorts, (len(call.entries) + 1) // 2)
+        left = sum(cohort.alive for cohort in call.cohorts)
+        first, second = halves(call.cohorts, (left + 1) // 2)
         for half in (second, first):
             for cohort in half:
                 cohort.move(Event.SUSPECT)

@@ -15,6 +15,8 @@ def slices(items: Iterable[T], size: int = SLICE) -> Iterator[Sequence[T]]:
     rest = iter(items)
     while part := list(islice(rest, size)):
         yield part
+        if len(part) < size:
+            return
 
 
 class Unhurried(AsyncIterator[Sequence[T]], Generic[T]):

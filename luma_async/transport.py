@@ -106,7 +106,7 @@ class Transport:
         TransportError. It is made outside the `except`: aiohttp's own errors carry the headers of
         the request, and with them the key. A Retry-After is heard even where the body is spoiled.
         """
-        asked_to_wait: float | None = None
+        headers: Mapping[str, str] = {}
         try:
             async with self._open().request(
                 request.method,
@@ -118,16 +118,15 @@ class Transport:
                 allow_redirects=False,
                 raise_for_status=False,
             ) as response:
-                fields = {name.lower(): value for name, value in response.headers.items()}
-                asked_to_wait = retry_after(fields)
-                return response.status, response.headers, await self._read(response)
+                headers = response.headers
+                return response.status, headers, await self._read(response)
         except TimeoutError:
             failure: LumaError = RequestTimeout(f"no answer within {self._request_timeout:g} s")
         except LumaError as error:
             failure = error
         except Exception as error:
             failure = TransportError(self._told(error))
-        failure.retry_after = asked_to_wait
+        failure.retry_after = retry_after(wire.lowered(headers))
         raise failure
 
     async def _once(

@@ -175,6 +175,8 @@ def retry_after(fields: Mapping[str, str]) -> float | None:
         value = fields.get(name, "").strip()
         if value.isascii() and value.replace(".", "", 1).isdigit():
             return float(value) * scale if isfinite(float(value)) else None
+    if "retry-after" not in fields:
+        return None
     try:
         until = parsedate_to_datetime(fields["retry-after"])
         seconds = (until - parsedate_to_datetime(fields["date"])).total_seconds()

@@ -30,6 +30,7 @@ from luma_async.waiting import Poller, Relay, Watcher
 
 READER_PATIENCE = 1.0
 READ_SLICE = 500
+_NO_NEWS: deque[Generation] = deque()
 
 E = TypeVar("E", bound=WaitIncomplete)
 
@@ -50,9 +51,9 @@ class Wait:
     """
 
     __slots__ = (
-        "_aborted", "_deadline", "_done", "_expired", "_expiry", "_leaving", "_missing", "_parts",
-        "_poller", "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked",
-        "_wants", "_watching", "asked", "news",
+        "_aborted", "_deadline", "_ended", "_expired", "_expiry", "_leaving", "_parts", "_poller",
+        "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked", "_wants",
+        "_watching", "asked", "news",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +65,7 @@ class Wait:
         news: News,
     ) -> None:
         self.asked: dict[str, Generation | bytes | None] = {}
-        self.news: deque[Generation] = deque()
+        self.news = _NO_NEWS if news is News.NOTHING else deque[Generation]()
         self._unchecked = iter(checks.ids(ids))
         self._check(islice(self._unchecked, SLICE))
         self._poller = poller
@@ -72,8 +73,7 @@ class Wait:
         self._timeout = timeout
         self._deadline = inf
         self._wants = news
-        self._done: dict[str, Generation] = {}
-        self._missing: set[str] = set()
+        self._ended: dict[str, Generation | None] = {}
         self._states: dict[str, State] = {}
         self._trouble: LumaError | None = None
         self._aborted: Exception | None = None
@@ -88,12 +88,12 @@ class Wait:
     @property
     def done(self) -> Mapping[str, Generation]:
         """What has ended so far, in the order in which it was told."""
-        return self._done
+        return {task_id: done for task_id, done in self._ended.items() if done}
 
     @property
     def ended(self) -> bool:
         """Whether each id has been told as done or missing."""
-        return len(self._done) + len(self._missing) == len(self.asked)
+        return len(self._ended) == len(self.asked)
 
     async def begin(self) -> None:
         """Start polling, and the timeout; a timeout of 0 is one look at each id instead.
@@ -137,19 +137,15 @@ class Wait:
 
     def tell(self, change: Change[Watcher]) -> None:
         """Take news of one id."""
-        self.asked[change.task_id] = told = change.told
+        self.asked[change.task_id] = change.told
         if self._wants is News.CHANGES:
             self._tell_state(change)
-        if not change.ended:
-            return
-        if told is None:
-            self._missing.add(change.task_id)
-        elif generation := change.generation:
-            self._done[change.task_id] = generation
-            if self._wants is not News.NOTHING:
+        if change.ended:
+            self._ended[change.task_id] = generation = change.generation
+            if generation and self._wants is not News.NOTHING:
                 self._hand_out(generation)
-        if self.ended:
-            self._wake()
+            if self.ended:
+                self._wake()
 
     def _tell_state(self, change: Change[Watcher]) -> None:
         generation = change.generation
@@ -189,7 +185,7 @@ class Wait:
             trouble = self._trouble or self._poller.turnstile.trouble
             message = f"not all ended in {self._timeout:g} s"
             raise await self._incomplete(WaitTimeout, message, trouble)
-        if self._missing:
+        if not all(self._ended.values()):
             message = "the relay does not know some ids"
             raise await self._incomplete(GenerationsMissing, message, None)
         return False
@@ -198,7 +194,7 @@ class Wait:
         """Return what has ended, in the order asked."""
         done: dict[str, Generation] = {}
         async for part in Unhurried(self.asked):
-            done |= {task_id: self._done[task_id] for task_id in part if task_id in self._done}
+            done |= {task_id: one for task_id in part if (one := self._ended.get(task_id))}
         return done
 
     def _check(self, part: Iterable[object]) -> None:
@@ -210,9 +206,6 @@ class Wait:
             self._stopped or self.news or self.ended or self._aborted is not None or self._expired
         )
 
-    def _is_open(self, task_id: str) -> bool:
-        return task_id not in self._done and task_id not in self._missing
-
     async def _watch(self) -> None:
         for _ in self._parts:
             await asyncio.sleep(0)
@@ -220,7 +213,7 @@ class Wait:
         async for part in Unhurried(self.asked):
             if not self._watching:
                 return
-            ids = list(filter(self._is_open, part))
+            ids = [task_id for task_id in part if task_id not in self._ended]
             for task_id, told in self._poller.watch(self, ids, self._deadline).items():
                 self.asked[task_id] = told
                 if self._wants is News.CHANGES:
@@ -272,8 +265,8 @@ class Wait:
         pending: dict[str, Generation | None] = {}
         missing: list[str] = []
         async for part in Unhurried(self.asked, READ_SLICE):
-            pending |= {i: reread(i, self.asked[i]) for i in part if self._is_open(i)}
-            missing += [i for i in part if i in self._missing]
+            pending |= {i: reread(i, self.asked[i]) for i in part if i not in self._ended}
+            missing += [i for i in part if self._ended.get(i, self) is None]
         done = await self.result()
         error = kind(message, done=done, pending=pending, missing=missing)
         error.__cause__ = cause

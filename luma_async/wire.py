@@ -186,7 +186,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     Raises APIError where the relay says an error, under whatever status; NoSuchRouteError where the
     host has no such call; DecodeError where the answer makes no sense.
     """
-    fields = {name.lower(): value for name, value in headers.items()}
+    fields = lowered(headers)
     try:
         answer = _answer(status, fields, in_utf8(body, fields.get("content-type", "")))
     except LumaError as error:
@@ -195,6 +195,11 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     answer.retry_after = retry_after(fields)
     answer.sent = fields.get("date")
     return answer
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return header fields by their names in lower case."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Answer:

@@ -115,9 +115,10 @@ class BookMachine(RuleBasedStateMachine):
     def split(self, data: st.DataObject) -> None:
         call, ids = self.returned(data)
         self.book.split(call)
-        middle = (len(ids) + 1) // 2
-        for half in (ids[middle:], ids[:middle]):
-            self.suspects.insert(0, [i for i in half if self.wanted.get(i)])
+        left = [i for i in ids if self.wanted.get(i)]
+        middle = (len(left) + 1) // 2
+        for half in (left[middle:], left[:middle]):
+            self.suspects.insert(0, half)
         self.suspects = [half for half in self.suspects if half]
 
     @invariant()
