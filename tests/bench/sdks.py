@@ -1,0 +1,44 @@
+"""Clients that stand on httpx: the official SDK, and httpx itself.
+
+Waiting for a connection has no timeout: thousands of coroutines would die of it. All connections
+are kept, and they are few: for each that is idle, httpcore goes through all of them, each time.
+"""
+
+import httpx
+
+from tests.bench.race import Go, singly
+
+TIMEOUT = httpx.Timeout(30.0, pool=None)
+
+
+async def official(go: Go) -> dict[str, str]:
+    from lumaai import APIError, AsyncLumaAI, DefaultAsyncHttpxClient
+
+    http = DefaultAsyncHttpxClient(limits=limits(go), timeout=TIMEOUT)
+    async with AsyncLumaAI(
+        auth_token=go.key, base_url=f"{go.url}/luma", timeout=TIMEOUT, http_client=http
+    ) as luma:
+
+        async def ask(task_id: str) -> str | None:
+            state: str | None = (await luma.generations.get(task_id)).state
+            return state
+
+        return await singly(go, ask, APIError)
+
+
+async def plain(go: Go) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {go.key}"}
+    async with httpx.AsyncClient(
+        base_url=go.url, headers=headers, limits=limits(go), timeout=TIMEOUT
+    ) as http:
+
+        async def ask(task_id: str) -> str:
+            response = await http.get(f"/luma/generations/{task_id}")
+            response.raise_for_status()
+            return str(response.json()["state"])
+
+        return await singly(go, ask, httpx.HTTPError, ValueError)
+
+
+def limits(go: Go) -> httpx.Limits:
+    return httpx.Limits(max_connections=go.connections, max_keepalive_connections=go.connections)

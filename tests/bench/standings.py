@@ -1,0 +1,207 @@
+"""The tables and the picture of a comparison."""
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from msgspec import Struct
+
+from tests.bench.heat import Heat
+from tests.bench.peers import OURS, PEERS
+from tests.bench.race import Seen, Spent
+
+Figure = Callable[[Spent, Seen, int], float]
+
+PACKAGES = ("aiohttp", "msgspec", "lumaai", "httpx", "uvloop")
+
+
+def per_id(spent: Spent, seen: Seen, ids: int) -> float:
+    return 1e6 * spent.cpu / seen.asked
+
+
+def in_all(spent: Spent, seen: Seen, ids: int) -> float:
+    return spent.cpu
+
+
+def requests(spent: Spent, seen: Seen, ids: int) -> float:
+    return seen.requests
+
+
+COLUMNS: Mapping[str, tuple[Figure, str]] = {
+    "CPU µs per id asked": (per_id, ",.1f"),
+    "CPU, s": (in_all, ".3f"),
+    "ids asked": (lambda spent, seen, ids: seen.asked, ",.0f"),
+    "requests": (requests, ",.0f"),
+    "requests per ended id": (lambda spent, seen, ids: seen.requests / ids, ".2f"),
+    "mean lag, s": (lambda spent, seen, ids: seen.lag, ".2f"),
+    "95 % lag, s": (lambda spent, seen, ids: seen.late, ".2f"),
+    "peak memory, MiB": (lambda spent, seen, ids: spent.memory, ".0f"),
+    "connections": (lambda spent, seen, ids: seen.connections, ",.0f"),
+    "relay busy": (lambda spent, seen, ids: seen.busy, ".0%"),
+}
+
+
+class Target(Struct, frozen=True):
+    """A quotient that is to be no more than so much."""
+
+    clients: Sequence[str]
+    peer: str
+    figure: Figure
+    most: float
+
+
+TARGETS = {
+    "sdk": Target(OURS, "sdk", per_id, 1 / 300),
+    "batch": Target(OURS, "batch", per_id, 1.0),
+    "floor": Target(OURS, "floor", per_id, 1.5),
+    "callers": Target(("as many callers",), "one call", in_all, 2.0),
+}
+
+
+class Standings:
+    """What all heats came to."""
+
+    def __init__(self, heats: Sequence[Heat], measured: str) -> None:
+        self._heats = heats
+        self._measured = measured
+        self._counts = sorted({heat.course.ids for heat in heats})
+        self._clients = [name for name in PEERS if any(heat.client == name for heat in heats)]
+
+    def tables(self) -> dict[str, list[str]]:
+        """Return each table by the name that its marks have on the page."""
+        loops = {heat.loop for heat in self._heats}
+        found: dict[str, list[str]] = {}
+        if "asyncio" in loops:
+            found |= {f"{ids}-ids": [*self._by_client(ids)] for ids in self._counts}
+            found |= {name: [*self._quotients(target)] for name, target in TARGETS.items()}
+            found["measured"] = [f"Medians of {self._runs()}. {self._measured}"]
+        if "uvloop" in loops:
+            found["uvloop"] = [*self._loops()]
+        return found
+
+    def median(self, client: str, loop: str, ids: int, figure: Figure) -> float | None:
+        """Return the median of the runs that a client survived; None where it survived none."""
+        figures = [
+            figure(heat.spent, heat.seen, ids)
+            for heat in self._of(client, loop, ids)
+            if heat.spent and heat.seen
+        ]
+        return median(figures) if figures else None
+
+    def _of(self, client: str, loop: str, ids: int) -> list[Heat]:
+        sought = client, loop, ids
+        return [heat for heat in self._heats if (heat.client, heat.loop, heat.course.ids) == sought]
+
+    def _by_client(self, ids: int) -> Iterator[str]:
+        yield from heading("client", list(COLUMNS))
+        for client in self._clients:
+            figures = (
+                text(self.median(client, "asyncio", ids, figure), shape)
+                for figure, shape in COLUMNS.values()
+            )
+            yield row(named(client), figures)
+        yield from self._fallen(ids)
+
+    def _fallen(self, ids: int) -> Iterator[str]:
+        """Tell, below a table, why clients did not survive."""
+        lines = list[str]()
+        for client in self._clients:
+            runs = self._of(client, "asyncio", ids)
+            for reason, times in Counter(heat.reason for heat in runs if heat.reason).items():
+                lines.append(f"- {client}: {reason} ({times} of {len(runs)} runs)")
+        yield from ["", *lines] if lines else []
+
+    def _quotients(self, target: Target) -> Iterator[str]:
+        yield from heading("", [f"{ids:,} ids" for ids in self._counts])
+        for client in target.clients:
+            quotients = (self._quotient(client, target, ids) for ids in self._counts)
+            yield row(f"{named(client)} / {target.peer}", map(fraction, quotients))
+        yield row("at most", [fraction(target.most) for _ in self._counts])
+
+    def _quotient(self, client: str, target: Target, ids: int) -> float | None:
+        ours = self.median(client, "asyncio", ids, target.figure)
+        peers = self.median(target.peer, "asyncio", ids, target.figure)
+        return ours / peers if ours and peers else None
+
+    def _loops(self) -> Iterator[str]:
+        counts = [f"{ids:,} ids" for ids in self._counts]
+        yield from heading("client", [c for count in counts for c in (count, "of asyncio's")])
+        for client in self._clients:
+            texts = list[str]()
+            for ids in self._counts:
+                plain = self.median(client, "asyncio", ids, per_id)
+                quick = self.median(client, "uvloop", ids, per_id)
+                share = quick / plain if quick and plain else None
+                texts += [text(quick, ",.1f"), text(share, ".2f")]
+            yield row(named(client), texts)
+
+    def _runs(self) -> str:
+        runs = sorted({heat.course.seed for heat in self._heats})
+        course = self._heats[-1].course
+        runs_told = f"{len(runs)} run{'s'[: len(runs) > 1]}, interval {course.interval:g} s"
+        lengths = f"tasks of {course.shortest:g} to {course.longest:g} s"
+        return f"{runs_told}, {lengths}, {course.connections} connections for sdk and httpx"
+
+
+def setting() -> str:
+    """Tell what it is measured with."""
+    packages = [f"{name} {installed(name)}" for name in PACKAGES if installed(name)]
+    python = f"Python {platform.python_version()}"
+    return f"{', '.join([python, *packages])}; {os.cpu_count()} CPUs."
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def heading(first: str, others: Sequence[str]) -> Iterator[str]:
+    yield row(first, others)
+    yield "| --- |" + " --: |" * len(others)
+
+
+def row(first: str, others: Iterable[str]) -> str:
+    return f"| {' | '.join([first, *others])} |"
+
+
+def named(client: str) -> str:
+    return f"**{client}**" if client in OURS else client
+
+
+def text(figure: float | None, shape: str) -> str:
+    return "-" if figure is None else format(figure, shape)
+
+
+def fraction(quotient: float | None) -> str:
+    if quotient is None:
+        return "-"
+    return f"{quotient:.2f}" if quotient > 0.1 else f"1/{1 / quotient:.0f}"
+
+
+def draw(heats: Sequence[Heat], picture: Path) -> None:
+    """Draw requests against ids, a line for each client."""
+    from matplotlib import pyplot, rcParams
+
+    rcParams["svg.hashsalt"] = "performance"
+    rcParams["svg.fonttype"] = "none"
+    standings = Standings(heats, "")
+    drawing: Any = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    figure, axis = drawing
+    for name, marker, style in zip(PEERS, "osDvP^*X", cycle(("--", ":", "-")), strict=False):
+        counts = sorted({heat.course.ids for heat in heats})
+        asked = [(ids, standings.median(name, "asyncio", ids, requests)) for ids in counts]
+        points = [(ids, sent) for ids, sent in asked if sent]
+        if points:
+            axis.plot(*zip(*points, strict=True), style, marker=marker, markersize=4, label=name)
+    axis.set(xlabel="ids", ylabel="requests", xscale="log", yscale="log")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(picture, metadata={"Date": None})
