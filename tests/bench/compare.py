@@ -16,11 +16,12 @@ once) and lag are the relay's: a task's lag is from its end to the arrival of th
 after it. "Relay busy" is the relay's CPU seconds per second: near 100 % it is the relay that makes
 a client late. Figures are medians of the runs that a client survived.
 
-The clients: sdk, httpx and aiohttp run a coroutine for each id, the first two on 20
-connections, because more cost them more; batch is a loop of aiohttp POSTs of
-100 ids, 8 at a time, and json; floor is the same loop with msgspec that reads nothing but id and
-state. one call is wait_until_done(ids), as many callers is one wait_until_done(id) for each id,
-every is one call with pace=Every(interval) in place of Learned(interval).
+plain sdk, sdk, httpx and aiohttp run a coroutine for each id. plain sdk is as it comes;
+sdk and httpx have 20 connections, and let no more coroutines ask at a time. batch is a loop of
+aiohttp POSTs of 100 ids, 8 at a time, and json; floor is the same loop with msgspec that reads
+nothing but id and state. one call is wait_until_done(ids), as many callers is one
+wait_until_done(id) for each id, every is one call with pace=Every(interval) in place of
+Learned(interval).
 
 --save keeps the heats, --load takes them instead of running any (of several files: all together).
 --write puts the tables into docs/performance.md, --picture draws docs/performance.svg (matplotlib).

@@ -38,8 +38,10 @@ class Peer:
 
 ANYIO = "anyio._backends._asyncio"
 HTTPX = ("httpcore", "h11", ANYIO, "concurrent.futures.thread")
+SDK = ("lumaai", "lumaai.resources", *HTTPX)
 PEERS = {
-    "sdk": Peer("sdks:official", ("httpx", "lumaai"), ("lumaai", "lumaai.resources", *HTTPX)),
+    "plain sdk": Peer("sdks:as_it_comes", ("httpx", "lumaai"), SDK),
+    "sdk": Peer("sdks:official", ("httpx", "lumaai"), SDK),
     "httpx": Peer("sdks:plain", ("httpx",), HTTPX),
     "aiohttp": Peer("byhand:gets"),
     "batch": Peer("byhand:batch"),

@@ -24,7 +24,7 @@ class Course:
 class Go:
     """What a client is given: a relay, ids, and the seconds from one look at an id to the next.
 
-    `connections` is for clients that stand on httpx.
+    `connections` is for sdk and httpx.
     """
 
     url: str
