@@ -202,7 +202,11 @@ class BookMachine(RuleBasedStateMachine):
 
     def returned(self, data: st.DataObject) -> tuple[Call[str], list[str]]:
         call = data.draw(st.sampled_from(list(self.under_way)))
-        return call, self.under_way.pop(call)
+        ids = self.under_way.pop(call)
+        for task_id in ids:
+            if not self.wanted.get(task_id):
+                self.end(task_id)
+        return call, ids
 
     def asked(self, task_id: str) -> bool:
         return any(task_id in ids for ids in self.under_way.values())
@@ -217,8 +221,9 @@ class BookMachine(RuleBasedStateMachine):
         self.wanted.pop(task_id, None)
         self.due.pop(task_id, None)
         self.held.discard(task_id)
-        self.alone.pop(task_id, None)
-        self.exiles.pop(task_id, None)
+        if not self.asked(task_id):
+            self.alone.pop(task_id, None)
+            self.exiles.pop(task_id, None)
         self.suspects = [[i for i in half if i != task_id] for half in self.suspects]
         self.suspects = [half for half in self.suspects if half]
 
