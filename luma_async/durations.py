@@ -20,7 +20,7 @@ that W and its inverse cost a look into two tables.
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from math import exp, frexp, inf, log1p, sqrt
+from math import exp, expm1, frexp, inf, log1p, sqrt
 
 from msgspec import Struct
 
@@ -37,10 +37,10 @@ EDGES = (
     inf,
 )
 WIDTHS = (*(old - young for young, old in pairwise(EDGES[:-1])), EDGES[-2])
+SPANS = (*WIDTHS[:-1], inf)
 PRIOR = 4.0
 MEMORY = 4096.0
 MOST = 1e12
-BLUR = (1, 2, 3, 2, 1)
 
 
 def cell_of(age: float) -> int:
@@ -93,23 +93,26 @@ class Seen(Struct, frozen=True):
 
     def hazard(self) -> "Hazard":
         """Return the hazard at each age."""
-        common = (self.ends + 1.0) / (sum(self.watched) + 60.0)
-        return Hazard(
-            [
-                (ended + PRIOR * width * common) / (watched + PRIOR * width)
-                for width, ended, watched in zip(
-                    WIDTHS, _blurred(self.ended), _blurred(self.watched), strict=True
-                )
-            ]
-        )
+        return hazard(self.ended, self.watched)
 
 
-def _blurred(counts: Sequence[float]) -> Iterable[float]:
-    padded = (0.0, 0.0, *counts, 0.0, 0.0)
-    return (
-        sum(weight * count for weight, count in zip(BLUR, padded[at:], strict=False)) / sum(BLUR)
-        for at in range(CELLS)
+def hazard(ended: Sequence[float], watched: Sequence[float]) -> "Hazard":
+    """Return the hazard at each age that the counts of each cell speak for."""
+    common = (sum(ended) + 1.0) / (sum(watched) + 60.0)
+    cells = zip(WIDTHS, _blurred(ended), _blurred(watched), strict=True)
+    return Hazard(
+        [
+            (ends + PRIOR * width * common) / (seconds + PRIOR * width)
+            for width, ends, seconds in cells
+        ]
     )
+
+
+def _blurred(counts: Sequence[float]) -> list[float]:
+    """Average each count with its neighbours, two on each side, weighed 1 2 3 2 1."""
+    padded = (0.0, 0.0, *counts, 0.0, 0.0)
+    neighbours = zip(padded, padded[1:], padded[2:], padded[3:], padded[4:], strict=False)
+    return [(a + e + 2.0 * (b + d) + 3.0 * c) / 9.0 for a, b, c, d, e in neighbours]
 
 
 class Tally:
@@ -126,6 +129,10 @@ class Tally:
     def seen(self) -> Seen:
         """Return it as a value."""
         return Seen(tuple(self.ended), tuple(self.watched))
+
+    def hazard(self) -> "Hazard":
+        """Return the hazard that it speaks for."""
+        return hazard(self.ended, self.watched)
 
     def passed(self, young: float, old: float, tasks: int = 1) -> None:
         """Note that so many tasks were open at both of two ages."""
@@ -181,14 +188,12 @@ class Hazard:
         self.thrift = self._thrift()
 
     def _thrift(self) -> float:
-        roots = life = 0.0
-        for cell, (low, high) in enumerate(pairwise(EDGES)):
-            rate = self.rates[cell]
-            still_open = exp(-self.risk[cell])
-            spent = still_open * (1.0 - exp(-rate * (high - low))) / rate
-            roots += sqrt(rate) * spent
-            life += spent
-        return roots / life
+        spent = [
+            exp(-risk) * -expm1(-rate * span) / rate
+            for risk, rate, span in zip(self.risk, self.rates, SPANS, strict=True)
+        ]
+        roots = sum(sqrt(rate) * seconds for rate, seconds in zip(self.rates, spent, strict=True))
+        return roots / sum(spent)
 
     def quantile(self, share: float) -> float:
         """Return the age by which such a share of tasks has ended."""

@@ -85,13 +85,11 @@ class Row(Named):
 
     def generation(self, task_id: str, state: State, text: Raw, original: Raw) -> Generation:
         """Build the whole task from the `text` of this row."""
-        table = decoded(_TableRow, text) if self.wrapped() else None
-        task = _task(table.luma(text) if table else text)
-        force_setattr(task, "id", task_id)
-        force_setattr(task, "state", state)
-        force_setattr(task, "original", str(original, "utf-8", "replace"))
-        if table:
-            _fill_in(task, table)
+        if not self.wrapped():
+            return published(task_id, state, text, original)
+        table = decoded(_TableRow, text)
+        task = published(task_id, state, table.luma(text), original)
+        _fill_in(task, table)
         return task
 
 
@@ -112,6 +110,21 @@ def reread(task_id: str, told: Generation | bytes | None) -> Generation | None:
 
 
 _row = msgspec.json.Decoder(Row)
+
+
+def created_at(text: Raw) -> datetime | None:
+    """Return when the task of a row was created, if it says so."""
+    table = decoded(_TableRow, text)
+    told = [decoded(_Created, table.luma(text)).created_at]
+    if read(text).wrapped():
+        told += [table.created_at, table.submit_time]
+    return next(filter(None, map(_known, told)), None)
+
+
+class _Created(Struct):
+    """When it was, and nothing else."""
+
+    created_at: datetime | None = None
 
 
 class _TableRow(Struct):
@@ -147,12 +160,15 @@ def warn_once(message: str, word: str) -> None:
         logger.warning("%s", warning)
 
 
-def _task(text: Raw) -> Generation:
-    """Build a task of what makes sense in it; who calls gives it its id and its state."""
+def published(task_id: str, state: State, text: Raw, original: Raw) -> Generation:
+    """Build a task, of such an id and state, of what makes sense in Luma's own object."""
     try:
         task = _published.decode(text)
     except (ValueError, RecursionError):
         task = Generation(id="", state=State.PENDING, **asdict(decoded(Body, text)))
+    force_setattr(task, "id", task_id)
+    force_setattr(task, "state", state)
+    force_setattr(task, "original", str(original, "utf-8", "replace"))
     force_setattr(task, "created_at", _known(task.created_at))
     if task.artifact:
         force_setattr(task.artifact, "created_at", _known(task.artifact.created_at))

@@ -14,6 +14,7 @@ from luma_async.gate import SLIP
 from luma_async.pace import PATIENCE
 
 STEADY = 0.05
+ROUND_TRIP = 0.1
 LATE = 4.0
 
 
@@ -35,7 +36,7 @@ class Shadow:
         self.requests = 0
         self.gap = self.between = interval
         self._spacing = spacing
-        self._round_trip = 0.0
+        self._round_trip = ROUND_TRIP
         self._waiting: deque[tuple[float, int]] = deque()
         self._returns: deque[float] = deque()
         self._open = 0

@@ -239,7 +239,7 @@ class Steered(Timetable):
             self._learn()
 
     def _learn(self) -> None:
-        self._hazard = self._known or self._tally.seen().hazard()
+        self._hazard = self._known or self._tally.hazard()
         self._tally.news = 0.0
 
     def _set_price(self, balance: float) -> None:

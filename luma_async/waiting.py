@@ -239,19 +239,24 @@ class Poller:
     def _depart(self) -> None:
         self._rest()
         now = self._loop.time()
-        while self.turnstile.gate.opens_at() <= now and self._admit(now):
-            pass
-        wanted = -inf if self.turnstile.has_line() else self._book.next_at()
-        departs = max(self.turnstile.gate.opens_at(), wanted)
+        while (departs := self._departs_at()) <= now:
+            self._admit(now)
         if departs < inf:
             self._timer = self._loop.call_at(departs, self._pump, context=self._context)
 
-    def _admit(self, now: float) -> bool:
-        """Let one request depart, if any wants to; direct calls and polls take turns."""
+    def _departs_at(self) -> float:
+        """Return when the next request departs; inf where none wants to, or all slots are taken."""
+        opens_at = self.turnstile.gate.opens_at()
+        if opens_at == inf or self.turnstile.has_line():
+            return opens_at
+        return max(opens_at, self._book.next_at())
+
+    def _admit(self, now: float) -> None:
+        """Let one request depart; direct calls and polls take turns."""
         if self.turnstile.has_line() and not (self._polls_turn and self._book.next_at() <= now):
             self._polls_turn = True
             self.turnstile.admit(now)
-            return True
+            return
         self._polls_turn = False
         call = self._book.take(now)
         if call is not None:
@@ -261,7 +266,6 @@ class Poller:
             except BaseException:
                 self.turnstile.leave()
                 raise
-        return call is not None
 
     def _poll(self, call: Call[Watcher]) -> None:
         ids = call.ids

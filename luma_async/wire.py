@@ -16,6 +16,7 @@ from copy import copy
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from typing import cast
 from urllib.parse import quote
 
 import msgspec
@@ -23,7 +24,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from luma_async.errors import DecodeError, LumaError, line
 from luma_async.lenient import cleaned, in_utf8, salvaged
-from luma_async.rows import Named, Published, Row, read, warn_once
+from luma_async.rows import Named, Published, Row, created_at, published, read, warn_once
 from luma_async.structs import Generation, State
 from luma_async.verdicts import refusal, retry_after, senseless
 
@@ -80,10 +81,11 @@ _published = msgspec.json.Decoder(list[Published])
 class Answer:
     """What one answer says: the state of each task that it names, the whole task on demand.
 
-    `told` is the name and the state of each row, and `text` the JSON that they were read from: an
-    array or one object, `enveloped` where it is the `data` of another. `items` says that the rows
-    may be the videos of one task rather than tasks. `retry_after` is the seconds for which the
-    relay asks to be left alone, or None; `sent` is its Date header.
+    `names` and `states` are those of each row, and `text` the JSON that they were read from: an
+    array or one object, `enveloped` where it is the `data` of another. `plain` says that the rows
+    are as published, `items` that they may be the videos of one task rather than tasks.
+    `retry_after` is the seconds for which the relay asks to be left alone, or None; `sent` is its
+    Date header.
     ValueError where there are rows, and none of them is a task.
     """
 
@@ -92,17 +94,23 @@ class Answer:
 
     def __init__(
         self,
-        told: Sequence[tuple[str | None, State]] = (),
+        names: Sequence[str | None] = (),
+        states: Sequence[State] = (),
         text: bytes = b"",
         *,
+        plain: bool = False,
         enveloped: bool = False,
         items: bool = False,
     ) -> None:
-        self.states: dict[str, State] = {name: state for name, state in told if name}
-        if told and not self.states:
+        told = dict(zip(names, states, strict=True))
+        told.pop(None, None)
+        told.pop("", None)
+        if names and not told:
             raise ValueError("none of the rows is a task")
-        self._told = told
+        self.states = cast("dict[str, State]", told)
+        self._names = names
         self._text = text
+        self._plain = plain
         self._enveloped = enveloped
         self._items = items
         self._original: Raw | None = None
@@ -110,6 +118,8 @@ class Answer:
     def generation(self, task_id: str) -> Generation:
         """Build the whole task; KeyError if the answer does not name it."""
         text = self._texts[task_id]
+        if self._plain:
+            return published(task_id, self.states[task_id], text, text)
         return read(text).generation(task_id, self.states[task_id], text, self._original or text)
 
     def kept(self, task_id: str) -> Generation | bytes:
@@ -120,9 +130,8 @@ class Answer:
 
     def age(self, task_id: str) -> float:
         """Return the seconds since a task was created, by the relay's own clocks; 0 if unknown."""
-        if self._date is None or (created_at := self.generation(task_id).created_at) is None:
-            return 0.0
-        return (self._date - created_at).total_seconds()
+        created = self._date and created_at(self._texts[task_id])
+        return (self._date - created).total_seconds() if self._date and created else 0.0
 
     @cached_property
     def _date(self) -> datetime | None:
@@ -172,7 +181,7 @@ class Answer:
     def _texts(self) -> dict[str | None, Raw]:
         whole = self._whole()
         texts = msgspec.json.decode(whole, type=list[Raw]) if _is_array(whole) else [whole]
-        return {name: text for (name, _), text in zip(self._told, texts, strict=True)}
+        return dict(zip(self._names, texts, strict=True))
 
     def _whole(self) -> Raw:
         if self._enveloped:
@@ -206,22 +215,32 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Answer:
     if not 200 <= status < 300:
         raise refusal(status, fields, body)
     with suppress(ValueError, RecursionError):
-        return Answer([(row.id, row.state) for row in _published.decode(body)], body)
+        told = _published.decode(body)
+        names, states = [row.id for row in told], [row.state for row in told]
+        return Answer(names, states, body, plain=True)
     with suppress(ValueError, RecursionError):
-        told, text = _read(body)
-        if not isinstance(told, _Object):
-            return Answer([row.told() for row in told], text)
-        row = told.row().told()
-        if told.name() and (told.state or told.status):
-            return Answer([row], text)
-        if told.is_error():
+        whole, text = _read(body)
+        if not isinstance(whole, _Object):
+            return _listed(whole, text)
+        row = whole.row()
+        if whole.name() and (whole.state or whole.status):
+            return _listed([row], text)
+        if whole.is_error():
             raise refusal(status, fields, body)
-        if told.data is not UNSET:
-            rows = [told.data] if isinstance(told.data, Row) else told.data or []
-            items = told.code is None and told.success is None
-            return Answer([row.told() for row in rows], text, enveloped=True, items=items)
-        return Answer([row], text)
+        if whole.data is not UNSET:
+            rows = [whole.data] if isinstance(whole.data, Row) else whole.data or []
+            items = whole.code is None and whole.success is None
+            return _listed(rows, text, enveloped=True, items=items)
+        return _listed([row], text)
     raise senseless(status, body)
+
+
+def _listed(
+    rows: Sequence[Row], text: bytes, *, enveloped: bool = False, items: bool = False
+) -> Answer:
+    told = [row.told() for row in rows]
+    names, states = [name for name, _ in told], [state for _, state in told]
+    return Answer(names, states, text, enveloped=enveloped, items=items)
 
 
 def _read(text: bytes) -> tuple[list[Row] | _Object, bytes]:

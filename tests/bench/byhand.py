@@ -54,7 +54,7 @@ class Row(msgspec.Struct, gc=False):
     state: str
 
 
-async def floor(go: Go) -> Told:
+async def floor(go: Go, *, spread: bool = False) -> Told:
     url = URL(f"{go.url}/luma/tasks", encoded=True)
     headers = {**authorized(go), "Content-Type": "application/json"}
     encode = msgspec.json.Encoder().encode
@@ -79,7 +79,20 @@ async def floor(go: Go) -> Told:
             left = iter(chunks)
             await asyncio.gather(*(some(left, told) for _ in range(min(IN_FLIGHT, len(chunks)))))
 
-        return await in_rounds(go, look)
+        async def late(ids: Sequence[str], seconds: float, told: Told) -> None:
+            await asyncio.sleep(seconds)
+            await some(iter([ids]), told)
+
+        async def spread_look(chunks: Chunks, told: Told) -> None:
+            apart = go.interval / max(1, len(chunks))
+            await asyncio.gather(*(late(ids, n * apart, told) for n, ids in enumerate(chunks)))
+
+        return await in_rounds(go, spread_look if spread else look)
+
+
+async def spread_floor(go: Go) -> Told:
+    """Do the same with the requests of a round spread over the interval, as a poller's are."""
+    return await floor(go, spread=True)
 
 
 async def in_rounds(go: Go, look: Callable[[Chunks, Told], Awaitable[None]]) -> Told:

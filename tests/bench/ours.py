@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from luma_async import Every, Generation, Learned, Limits, LumaSession, Pace
 from tests.bench.race import Go
 
-LIMITS = Limits(max_batch=100, max_in_flight=8, max_rate=1000.0)
+LIMITS = Limits(max_batch=100, max_in_flight=8, max_rate=1e6)
 
 
 async def one_call(go: Go) -> dict[str, str]:

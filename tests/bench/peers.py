@@ -46,6 +46,7 @@ PEERS = {
     "aiohttp": Peer("byhand:gets"),
     "batch": Peer("byhand:batch"),
     "floor": Peer("byhand:floor"),
+    "spread floor": Peer("byhand:spread_floor"),
     "one call": Peer("ours:one_call", (), (ANYIO,)),
     "as many callers": Peer("ours:as_many_callers", (), (ANYIO,)),
     "every": Peer("ours:every", (), (ANYIO,)),

@@ -59,7 +59,7 @@ class Target(Struct, frozen=True):
 TARGETS = {
     "sdk": Target(OURS, ("sdk", "plain sdk"), per_id, 1 / 300),
     "batch": Target(OURS, ("batch",), per_id, 1.0),
-    "floor": Target(OURS, ("floor",), per_id, 1.5),
+    "floor": Target(OURS, ("floor", "spread floor"), per_id, 1.5),
     "callers": Target(("as many callers",), ("one call",), in_all, 2.0),
 }
 
