@@ -9,8 +9,8 @@ that such a look tells of them alike (when it was, when they are due, how often 
 is said once, of the cohort, and an answer that shows nothing new is no work for each id. So a
 million open ids are ten thousand cohorts, and an id is little more than its name and its state:
 what is odd about one is kept apart, for most are not. An `Entry` is hidden from the garbage
-collector, which would otherwise stop the world to look at a million of them; whoever forgets one
-breaks its circle by hand.
+collector, which would otherwise stop the world to look at a million of them (so is a tuple of
+them, and no list is); whoever forgets one breaks its circle by hand.
 """
 
 from collections.abc import Iterable, Sequence
@@ -181,11 +181,11 @@ class Cohort(Generic[W]):
     )  # fmt: skip
 
     def __init__(
-        self, entries: list[Entry[W]], now: float, like: "Cohort[W] | None" = None
+        self, entries: Iterable[Entry[W]], now: float, like: "Cohort[W] | None" = None
     ) -> None:
-        self.entries = entries
-        self.alive = len(entries)
-        for entry in entries:
+        self.entries = tuple(entries)
+        self.alive = len(self.entries)
+        for entry in self.entries:
             entry.place = self
         self.phase: Phase = like.phase if like else Phase.ABSENT
         self.asked: float | None = like.asked if like else None
@@ -204,7 +204,7 @@ class Cohort(Generic[W]):
     def muster(self) -> None:
         """Drop those who have left."""
         if self.alive < len(self.entries):
-            self.entries = [entry for entry in self.entries if entry.place is self]
+            self.entries = tuple([entry for entry in self.entries if entry.place is self])
 
     def lose(self, entry: Entry[W]) -> None:
         """Let one id go."""
@@ -213,10 +213,11 @@ class Cohort(Generic[W]):
         if 2 * self.alive < len(self.entries) and self.call is None:
             self.muster()
 
-    def split(self, entries: list[Entry[W]]) -> "Cohort[W]":
+    def split(self, entries: Iterable[Entry[W]]) -> "Cohort[W]":
         """Make a cohort of its own of some of those here; the others have to be mustered."""
-        self.alive -= len(entries)
-        return Cohort(entries, self.heard, self)
+        apart = Cohort(entries, self.heard, self)
+        self.alive -= apart.alive
+        return apart
 
     @property
     def born(self) -> float:
@@ -229,7 +230,7 @@ class Cohort(Generic[W]):
         if self.alive <= most:
             return self
         first = self.split(self.entries[:most])
-        del self.entries[:most]
+        self.entries = self.entries[most:]
         return first
 
     def absorb(self, other: "Cohort[W]") -> None:

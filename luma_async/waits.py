@@ -130,6 +130,9 @@ class Wait:
     def stop(self) -> None:
         """Leave for good; whoever asks what has been `told` hears that there is no more."""
         self._stopped = True
+        if self._watching and not self.ended:
+            self._watching = False
+            self._poller.unwatch(self, _emptied(self.asked))
         self.leave()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -271,6 +274,12 @@ class Wait:
         error = kind(message, done=done, pending=pending, missing=missing)
         error.__cause__ = cause
         return error
+
+
+def _emptied(asked: dict[str, Generation | bytes | None]) -> Iterator[str]:
+    """Yield the ids, and forget each: to free a million at once would hold up the loop."""
+    while asked:
+        yield asked.popitem()[0]
 
 
 class Reader(AsyncIterator[Generation]):

@@ -3,7 +3,8 @@
     python -m tests.bench.million [--open N …] [--cancel N] [--requests N] [--rate R] [--uvloop]
 
 Each size runs in a process of its own, against FakeRelay in another one. A task that ticks every
-5 ms measures how late it is: the worst of that is the pause. The phases are intake (one call with
+5 ms measures how late it is: the worst of that is the pause. The interval is half of what the rate
+allows, so that all sizes ask at the same rate. The phases are intake (one call with
 all ids, until all are open), the first round (until each has been looked at), rounds (so many
 requests more), then so many waits for one id each: all begun, and all cancelled in one turn of the
 loop, beside as many bare futures in the same process; and at last the one wait with all ids is
@@ -25,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from luma_async import Limits, LumaSession
+from luma_async import Learned, Limits, LumaSession
 from luma_async.testing import FakeRelay
 
 TICK = 0.005
@@ -82,7 +83,8 @@ async def measure(url: str, ids: Sequence[str], args: argparse.Namespace) -> dic
     before = memory()
     pauses: dict[str, float] = {}
     told: dict[str, Any] = {"open": len(ids), "pauses": pauses}
-    async with LumaSession(url, api_key="sk-fake", limits=limits) as luma:
+    pace = Learned(len(ids) / limits.max_batch / args.rate / 2)
+    async with LumaSession(url, api_key="sk-fake", pace=pace, limits=limits) as luma:
         ticker = Ticker()
         await asyncio.sleep(0.1)
         with ticker.phase("intake", pauses):
@@ -146,6 +148,7 @@ async def cancelling(
 
 def child(args: argparse.Namespace) -> dict[str, Any]:
     url, ids = json.loads(sys.stdin.readline())
+    ids = tuple(ids)
     if args.uvloop:
         import uvloop
 
@@ -177,7 +180,7 @@ def main() -> None:
     parser.add_argument("--open", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--cancel", type=int, default=100_000)
     parser.add_argument("--requests", type=int, default=2_000)
-    parser.add_argument("--rate", type=float, default=200.0)
+    parser.add_argument("--rate", type=float, default=400.0)
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--relay", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
