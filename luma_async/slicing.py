@@ -22,18 +22,20 @@ def slices(items: Iterable[T], size: int = SLICE) -> Iterator[Sequence[T]]:
 class Unhurried(AsyncIterator[Sequence[T]], Generic[T]):
     """The items in parts; between two of them the loop turns once.
 
-    A class and not an async generator, so that leaving early runs no cleanup in a foreign task.
+    Whoever is cancelled then has not taken the next part from an iterator that is shared. A class
+    and not an async generator, so that leaving early runs no cleanup in a foreign task.
     """
 
     def __init__(self, items: Iterable[T], size: int = SLICE) -> None:
-        self._parts = slices(items, size)
-        self._begun = False
+        self._rest = iter(items)
+        self._size = size
+        self._more = False
 
     async def __anext__(self) -> Sequence[T]:
-        part = next(self._parts, None)
-        if part is None:
-            raise StopAsyncIteration
-        if self._begun:
+        if self._more:
             await asyncio.sleep(0)
-        self._begun = True
+        part = list(islice(self._rest, self._size))
+        self._more = len(part) == self._size
+        if not part:
+            raise StopAsyncIteration
         return part

@@ -8,7 +8,7 @@
 Each client is a process of its own, which has imported all before it is given its ids; the relay is
 another, the same for all (FakeRelay, answers take 0.02 s). All tasks of a heat come at once, and
 every client of a run meets the same ids with the same durations, in an order that is shuffled for
-each run. Time runs ten times fast: an interval of 0.5 s, tasks of 10 to 20 s.
+each run. Time runs twenty times fast: an interval of 0.25 s, tasks of 5 to 10 s.
 
 CPU seconds are the operating system's, user and system, from the ids until each is known to be
 completed. Peak memory is the whole process's. Requests, ids asked, connections (the most open at
@@ -98,9 +98,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--clients", nargs="+", choices=PEERS, default=[*PEERS])
     parser.add_argument("--loop", nargs="+", choices=LOOPS, default=["asyncio"])
-    parser.add_argument("--interval", type=float, default=0.5)
-    parser.add_argument("--shortest", type=float, default=10.0, help="the shortest task")
-    parser.add_argument("--longest", type=float, default=20.0, help="the longest task")
+    parser.add_argument("--interval", type=float, default=0.25)
+    parser.add_argument("--shortest", type=float, default=5.0, help="the shortest task")
+    parser.add_argument("--longest", type=float, default=10.0, help="the longest task")
     parser.add_argument("--connections", type=int, default=20, help="of sdk and of httpx, at most")
     parser.add_argument("--timeout", type=float, help="of a heat")
     parser.add_argument("--save", type=Path)

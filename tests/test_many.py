@@ -1,0 +1,246 @@
+"""Very many ids: what each costs, and that none of it holds up the loop."""
+
+import asyncio
+import gc
+import sys
+import tracemalloc
+import weakref
+from itertools import pairwise
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from luma_async import Every, GenerationsMissing, Learned, Limits, LumaSession, Pace, WaitTimeout
+from luma_async.book import Book, Grace
+from luma_async.entries import Call
+from luma_async.slicing import SLICE, Unhurried, slices
+from luma_async.structs import State
+from luma_async.testing import FakeRelay
+from luma_async.waiting import Poller
+from luma_async.waits import News, Reader, Wait
+from tests.answers import Told
+from tests.scripted import ScriptedRelay
+
+OPEN = State.PROCESSING
+MANY = 5 * SLICE + 7
+PACES = [Every(5.0), Learned(5.0)]
+
+
+def names(count: int) -> list[str]:
+    return [f"task {number:07}" for number in range(count)]
+
+
+def taken(book: Book[Any], now: float) -> Call[Any]:
+    call = book.take(now)
+    assert call is not None
+    return call
+
+
+def calls_to_settle(ids: int, pace: Pace) -> int:
+    """Count the Python calls that an answer about so many ids costs, which tells nothing new."""
+    book: Book[str] = Book(pace, ids, Grace(), phase=1.0)
+    book.watch("ann", names(ids), 0.0)
+    told = Told(dict.fromkeys(names(ids), OPEN))
+    book.settle(taken(book, 0.0), told, 0.1)
+    now = book.next_at()
+    call = taken(book, now)
+    calls = 0
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        assert book.settle(call, told, now + 0.1) == []
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+class TestTheBook:
+    @pytest.mark.parametrize("pace", PACES)
+    def test_an_answer_that_shows_nothing_new_is_no_work_for_each_id(self, pace: Pace) -> None:
+        assert calls_to_settle(1000, pace) <= calls_to_settle(10, pace)
+
+    @pytest.mark.parametrize("pace", PACES)
+    def test_an_open_id_costs_little_memory_beside_its_text(self, pace: Pace) -> None:
+        ids = names(20_000)
+        book: Book[str] = Book(pace, 100, Grace())
+        tracemalloc.start()
+        try:
+            for part in slices(ids):
+                book.watch("ann", part, 0.0)
+            for _ in range(len(ids) // 100):
+                call = taken(book, 0.0)
+                book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), 0.1)
+            spent, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        told = sys.getsizeof(Told({"a": OPEN}).generation("a"))
+        assert spent / len(ids) - told < 300
+
+    def test_open_ids_are_nothing_for_the_collector_to_look_at(self) -> None:
+        book: Book[str] = Book(Every(5.0), 100, Grace())
+        gc.collect()
+        before = len(gc.get_objects())
+        book.watch("ann", names(10_000), 0.0)
+        assert len(gc.get_objects()) - before < 20
+
+    def test_who_waited_is_forgotten_without_the_collector(self) -> None:
+        class Watcher:
+            pass
+
+        book: Book[Watcher] = Book(Every(5.0), 100, Grace())
+        watchers = [Watcher() for _ in range(4)]
+        gone = [weakref.ref(watcher) for watcher in watchers]
+        for watcher, task_id in zip(watchers, "abcd", strict=True):
+            book.watch(watcher, [task_id], 0.0)
+        call = taken(book, 0.0)
+        book.watch(watchers[3], ["e"], 0.0)
+        book.settle(call, Told({"a": State.FAILED, "b": OPEN, "c": OPEN, "d": OPEN}), 0.1)
+        book.unwatch(watchers[1], ["b"])
+        book.unwatch(watchers[3], ["d", "e"])
+        book.clear()
+        gc.disable()
+        try:
+            del watchers, watcher, call, book
+            assert [one() for one in gone] == [None] * 4
+        finally:
+            gc.enable()
+
+    def test_what_was_told_before_is_told_to_who_comes_later(self) -> None:
+        book: Book[str] = Book(Every(5.0), 100, Grace())
+        assert book.watch("ann", ["a", "b"], 0.0) == {}
+        book.settle(taken(book, 0.0), Told({"a": OPEN}), 0.1)
+        known = book.watch("bob", ["a", "b", "c"], 0.2)
+        assert list(known) == ["a"]
+
+
+@pytest.mark.virtual_time
+class TestTheLoop:
+    async def test_parts_leave_the_loop_a_turn_between_them(self) -> None:
+        turns = 0
+
+        async def turning() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(turning())
+        parts = [(len(part), turns) async for part in Unhurried(range(25), 10)]
+        task.cancel()
+        assert [size for size, _ in parts] == [10, 10, 5]
+        assert parts[0][1] < parts[1][1] < parts[2][1]
+
+    async def test_few_are_done_without_a_turn(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(turn.set_result, None)
+        assert [part async for part in Unhurried("abc", 10)] == [["a", "b", "c"]]
+        assert not turn.done()
+
+    @pytest.mark.parametrize("how", ["cancelled", "timed out", "aborted", "closed"])
+    async def test_many_ids_are_taken_in_and_let_go_slice_by_slice(self, how: str) -> None:
+        relay = ScriptedRelay(lambda _: OPEN)
+        poller = Poller(relay, Every(5.0), Limits(), Grace(), patience=30.0)
+        wait = Wait(poller, relay, names(MANY), 2.0, News.NOTHING)
+
+        async def waiting() -> None:
+            try:
+                await wait.begin()
+                await wait.told()
+            finally:
+                wait.stop()
+
+        async def steps() -> list[int]:
+            sizes: list[int] = []
+            for _ in range(50):
+                sizes.append(poller.snapshot().open)
+                await asyncio.sleep(0)
+            return [abs(late - early) for early, late in pairwise(sizes)]
+
+        caller = asyncio.ensure_future(waiting())
+        assert max(await steps()) == SLICE
+        assert poller.snapshot().open == MANY
+        closing = asyncio.ensure_future(poller.close() if how == "closed" else asyncio.sleep(0))
+        if how == "cancelled":
+            caller.cancel()
+        elif how == "aborted":
+            poller.abort(ZeroDivisionError("a cause"))
+        elif how == "timed out":
+            await asyncio.sleep(2.0)
+        assert max(await steps()) < 3 * SLICE
+        assert poller.snapshot().open == 0
+        await asyncio.wait([caller, closing])
+
+    async def test_a_bad_id_in_a_late_slice_is_an_error_before_anything_is_asked(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        for bad, error in (("", ValueError), (b"x", TypeError), ("\ud800", ValueError)):
+            ids: Any = [*names(MANY), bad]
+            with pytest.raises(error):
+                await luma.wait_until_done(ids)
+            reader = luma.as_completed(ids)
+            with pytest.raises(error):
+                await anext(reader)
+            with pytest.raises(StopAsyncIteration):
+                await anext(reader)
+        await asyncio.sleep(5.0)
+        assert relay.requests == 0
+
+    async def test_the_end_of_many_is_told_in_the_order_asked(self, relay: FakeRelay) -> None:
+        ids = [relay.add(duration=3.0) for _ in range(MANY)]
+        limits = Limits(max_batch=1000, max_rate=100.0)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            done = await luma.wait_until_done(reversed(ids))
+        assert list(done) == ids[::-1]
+        assert all(task_id == generation.id for task_id, generation in done.items())
+
+    async def test_nothing_of_many_is_lost_where_some_are_done_some_open_and_some_unknown(
+        self, relay: FakeRelay
+    ) -> None:
+        done = [relay.add() for _ in range(MANY)]
+        pending = [relay.add(ends="never") for _ in range(MANY)]
+        missing = names(100)
+        limits = Limits(max_batch=1000, max_rate=100.0)
+        async with LumaSession(
+            relay.url, api_key=relay.api_key, limits=limits, missing_grace=0.0
+        ) as luma:
+            with pytest.raises(WaitTimeout) as caught:
+                await luma.wait_until_done([*missing, *done, *pending], timeout=20.0)
+            with pytest.raises(GenerationsMissing):
+                await luma.wait_until_done([*missing, *done])
+        assert list(caught.value.done) == done
+        assert caught.value.missing == tuple(missing)
+        assert list(caught.value.pending) == pending
+        assert all(one and one.state is OPEN for one in caught.value.pending.values())
+
+    async def test_a_reader_who_comes_back_while_it_is_let_go_misses_nothing(
+        self, relay: FakeRelay
+    ) -> None:
+        ids = [relay.add(duration=30.0) for _ in range(MANY)]
+        limits = Limits(max_batch=1000, max_rate=100.0)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            reader = luma.as_completed(ids)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5.0):
+                    await anext(reader)
+            await asyncio.sleep(1.0)
+            assert [generation.id async for generation in reader].sort() == ids.sort()
+            assert relay.requests > 0
+
+    async def test_a_reader_that_is_cancelled_while_it_begins_begins_again(self) -> None:
+        relay = ScriptedRelay(lambda _: State.COMPLETED)
+        poller = Poller(relay, Every(5.0), Limits(max_batch=5000), Grace(), patience=30.0)
+        for turns in range(30):
+            reader = Reader(Wait(poller, relay, names(MANY), None, News.ENDS))
+            first = asyncio.ensure_future(anext(reader))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            told = [first.result().id] if first.done() else []
+            first.cancel()
+            await asyncio.wait([first])
+            told += [generation.id async for generation in reader]
+            assert sorted(told) == names(MANY)
