@@ -25,6 +25,7 @@ from luma_async.errors import (
 )
 from luma_async.gate import Limits
 from luma_async.pace import Backoff, Every, Learned, Pace
+from luma_async.reader import Reader
 from luma_async.session import LumaSession
 from luma_async.stats import Stats
 from luma_async.structs import (
@@ -38,7 +39,6 @@ from luma_async.structs import (
     Video,
     VideoRaw,
 )
-from luma_async.waits import Reader
 
 __all__ = [
     "APIError",

@@ -37,18 +37,17 @@ from typing import Generic, Protocol
 from msgspec import Struct
 
 from luma_async.entries import (
-    LOOKS,
     TRANSITIONS,
     Call,
     Cohort,
     Entry,
     Event,
     Halved,
-    Odd,
     Phase,
     W,
     halves,
 )
+from luma_async.odd import LOOKS, Odd
 from luma_async.pace import PATIENCE, Pace
 from luma_async.rows import reread
 from luma_async.seats import Seats
@@ -169,6 +168,7 @@ class Book(Generic[W]):
         """Forget all ids."""
         for entry in self._entries.values():
             entry.place = None
+            entry.watchers = ()
         self._entries.clear()
 
     def watch(
@@ -385,7 +385,7 @@ class Book(Generic[W]):
         if held <= now and held <= min(fresh, resting):
             return _popped(self._held, seats)
         if first and fresh <= resting:
-            aboard = first.first(seats)
+            aboard = first.take_first(seats)
             if aboard is first:
                 self._fresh.popleft()
             self._fresh_ids -= aboard.alive
@@ -429,12 +429,16 @@ class Book(Generic[W]):
         cohort.muster()
         if cohort.asked is None and self.timetable.heeds_age:
             cohort.measure()
+        self._learn(cohort, look)
         self._note(cohort, look)
 
-    def _note(self, cohort: Cohort[W], look: _Look) -> None:
-        """Note when a cohort was looked at, and what that says of how long tasks take."""
+    def _learn(self, cohort: Cohort[W], look: _Look) -> None:
+        """Learn how long tasks take from those that are open still."""
         if cohort.asked is not None and cohort.alive:
             self.timetable.passed(cohort.born, cohort.asked, look.departed, cohort.alive)
+
+    def _note(self, cohort: Cohort[W], look: _Look) -> None:
+        """Note when a cohort was looked at."""
         cohort.asked = look.departed
         cohort.looked = look.now
 
@@ -443,9 +447,11 @@ class Book(Generic[W]):
         if odd.is_over:
             entry.odd = None
         elif odd.is_in_doubt or odd.alone:
-            apart = cohort.split([entry])
+            apart = cohort.detach([entry])
             apart.oldest = apart.youngest = entry.born
             if odd.missing is None:
+                if odd.ended_at is None:
+                    self._learn(apart, look)
                 self._note(apart, look)
             rest = self.timetable.alone if odd.alone else self.timetable.rest
             due = look.departed + rest(entry.born, look.departed)
@@ -477,7 +483,8 @@ class Book(Generic[W]):
         """Note an end; a completed task without a link is not told while its grace runs."""
         ended_at = entry.odd.ended_at if entry.odd else None
         if ended_at is None:
-            ended_at = ((cohort.asked or entry.born) + look.departed) / 2
+            last = entry.born if cohort.asked is None else cohort.asked
+            ended_at = (last + look.departed) / 2
             if cohort.asked is not None:
                 self.timetable.ended(entry.born, cohort.asked, look.departed)
         entry.told = generation = look.told.generation(entry.task_id)
@@ -498,8 +505,9 @@ class Book(Generic[W]):
         if look.now < odd.missing + look.missing or (look.missing and odd.absences <= LOOKS):
             return None
         done = entry.told if entry.state and entry.state.is_done else None
+        change = Change(entry.task_id, done, True, tuple(entry.watchers), None)
         self._forget(entry, odd.ended_at)
-        return Change(entry.task_id, done, True, tuple(entry.watchers), None)
+        return change
 
     def _change(
         self,
@@ -515,6 +523,7 @@ class Book(Generic[W]):
 
     def _forget(self, entry: Entry[W], ended_at: float | None = None) -> None:
         del self._entries[entry.task_id]
+        entry.watchers = ()
         if entry.place:
             entry.place.lose(entry)
         self.timetable.forgotten(ended_at)
@@ -539,7 +548,7 @@ class Book(Generic[W]):
         kinds: dict[float, list[Entry[W]]] = {}
         for entry in cohort.entries:
             kinds.setdefault(self.timetable.kind(entry.born, departed), []).append(entry)
-        parts = {kind: cohort.split(entries) for kind, entries in kinds.items()}
+        parts = {kind: cohort.detach(entries) for kind, entries in kinds.items()}
         for part in parts.values():
             part.measure()
         return parts.items()
@@ -559,7 +568,7 @@ def _due_at(heap: "Heap[W]") -> float:
 def _popped(heap: "Heap[W]", seats: int) -> Cohort[W]:
     """Take the cohort that is due first off a heap; of a large one as many as have seats."""
     cohort = heap[0][2]
-    aboard = cohort.first(seats)
+    aboard = cohort.take_first(seats)
     if aboard is cohort:
         heappop(heap)
     return aboard

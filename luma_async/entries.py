@@ -1,8 +1,8 @@
 """What the book is made of: an id and where it stands, those who travel together, a request.
 
-An id is in exactly one phase, and TRANSITIONS says what moves it. An id that is taken and that
-nobody wants any more stays, orphaned, until its call returns: forgetting it earlier would ask about
-it twice at once if somebody wanted it again.
+An id is in exactly one phase, that of its cohort, and TRANSITIONS says what moves it. An id that is
+taken and that nobody wants any more stays, orphaned, until its call returns: forgetting it earlier
+would ask about it twice at once if somebody wanted it again.
 
 What moves is the cohort: ids that were asked about together last time and are due together. All
 that such a look tells of them alike (when it was, when they are due, how often it brought nothing)
@@ -15,14 +15,12 @@ them, and no list is); whoever forgets one breaks its circle by hand.
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from math import inf
 from typing import Generic, Optional, TypeVar
 
 from msgspec import Struct
 
+from luma_async.odd import LOOKS, Odd
 from luma_async.structs import Generation, State
-
-LOOKS = 6
 
 
 class Phase(StrEnum):
@@ -70,53 +68,6 @@ TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
 }
 
 W = TypeVar("W")
-
-
-class Odd(Struct, gc=False, eq=False):
-    """What is odd about one id, where anything is."""
-
-    alone: int = 0
-    exiles: int = 0
-    absences: int = 0
-    missing: float | None = None
-    linkless: float | None = None
-    ended_at: float | None = None
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether an odd answer is to be believed or not before long."""
-        return self.missing is not None or self.linkless is not None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing of it has to be remembered."""
-        return not (self.is_in_doubt or self.exiles or self.ended_at is not None)
-
-    def named(self) -> None:
-        """Note an answer that names it."""
-        self.alone = max(0, self.alone - 1)
-        self.missing = None
-        self.absences = 0
-
-    def unheard(self, seconds: float) -> None:
-        """Let no grace run for a time in which requests brought no answer."""
-        self.missing = None if self.missing is None else self.missing + seconds
-        self.linkless = None if self.linkless is None else self.linkless + seconds
-
-    def exile(self) -> None:
-        """Let it travel alone for 1, 2, 4, … answers that make sense."""
-        self.alone = 2**self.exiles
-        self.exiles += 1
-
-    def hurry(self, departed: float, now: float, missing: float, link: float) -> float:
-        """Return by when to look again so that no grace is overrun; inf where none is running."""
-        hurry = inf
-        for since, grace in ((self.missing, missing), (self.linkless, link)):
-            if since is not None and since + grace > now:
-                hurry = min(hurry, since + grace)
-        if self.missing is not None and self.absences <= LOOKS:
-            hurry = min(hurry, departed + missing / LOOKS)
-        return hurry
 
 
 class Entry(Struct, Generic[W], gc=False, eq=False):
@@ -170,9 +121,10 @@ class Cohort(Generic[W]):
     """Ids that travel together.
 
     They were `asked` about and `looked` at (when the answer came) at the same times last, if ever,
-    `heard` of at the same time, asked about in vain for as many `tries` since then, and are `due`
-    together. Who has left is dropped from `entries` when the cohort moves, or when they are half of
-    it; `alive` is how many have not. Nobody is older than `oldest`, or younger than `youngest`.
+    `heard` of at the same time (of those that are new: watched since then), asked about in vain for
+    as many `tries` since, and are `due` together. Who has left is dropped from `entries` when the
+    cohort moves, or when they are half of it; `alive` is how many have not. Nobody is older than
+    `oldest`, or younger than `youngest`.
     """
 
     __slots__ = (
@@ -180,22 +132,17 @@ class Cohort(Generic[W]):
         "youngest",
     )  # fmt: skip
 
-    def __init__(
-        self, entries: Iterable[Entry[W]], now: float, like: "Cohort[W] | None" = None
-    ) -> None:
+    def __init__(self, entries: Iterable[Entry[W]], now: float) -> None:
         self.entries = tuple(entries)
         self.alive = len(self.entries)
         for entry in self.entries:
             entry.place = self
-        self.phase: Phase = like.phase if like else Phase.ABSENT
-        self.asked: float | None = like.asked if like else None
-        self.looked: float | None = like.looked if like else None
-        self.due: float = like.due if like else now
-        self.heard: float = like.heard if like else now
-        self.tries: int = like.tries if like else 0
-        self.call: Call[W] | None = like.call if like else None
-        self.oldest: float = like.oldest if like else now
-        self.youngest: float = like.youngest if like else now
+        self.phase = Phase.ABSENT
+        self.asked: float | None = None
+        self.looked: float | None = None
+        self.due = self.heard = self.oldest = self.youngest = now
+        self.tries = 0
+        self.call: Call[W] | None = None
 
     def move(self, event: Event) -> None:
         """Go to the phase that the event leads to."""
@@ -213,9 +160,12 @@ class Cohort(Generic[W]):
         if 2 * self.alive < len(self.entries) and self.call is None:
             self.muster()
 
-    def split(self, entries: Iterable[Entry[W]]) -> "Cohort[W]":
+    def detach(self, entries: Iterable[Entry[W]]) -> "Cohort[W]":
         """Make a cohort of its own of some of those here; the others have to be mustered."""
-        apart = Cohort(entries, self.heard, self)
+        apart = Cohort(entries, self.heard)
+        apart.phase, apart.due, apart.tries = self.phase, self.due, self.tries
+        apart.asked, apart.looked = self.asked, self.looked
+        apart.oldest, apart.youngest = self.oldest, self.youngest
         self.alive -= apart.alive
         return apart
 
@@ -224,12 +174,12 @@ class Cohort(Generic[W]):
         """When those here were born, about."""
         return (self.oldest + self.youngest) / 2
 
-    def first(self, most: int) -> "Cohort[W]":
-        """Return a cohort of the first ones here, or this one if it has no more than so many."""
+    def take_first(self, most: int) -> "Cohort[W]":
+        """Detach the first so many here; return this one if it has no more than that."""
         self.muster()
         if self.alive <= most:
             return self
-        first = self.split(self.entries[:most])
+        first = self.detach(self.entries[:most])
         self.entries = self.entries[most:]
         return first
 
@@ -310,7 +260,7 @@ def halves(cohorts: Iterable[Cohort[W]], size: int) -> tuple[list[Cohort[W]], li
     rest: list[Cohort[W]] = []
     for cohort in cohorts:
         if size and cohort.alive:
-            aboard = cohort.first(size)
+            aboard = cohort.take_first(size)
             size -= aboard.alive
             first.append(aboard)
             if aboard is cohort:

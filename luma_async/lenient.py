@@ -100,7 +100,7 @@ def salvaged(kind: Any, part: bytes | Raw) -> Any:
     """
     with suppress(ValueError, RecursionError):
         return msgspec.json.decode(part, type=kind, strict=False)
-    opening = bytes(part)[:1]
+    opening = bytes(part).lstrip()[:1]
     for option in get_args(kind) if isinstance(kind, UnionType) else (kind,):
         if get_origin(option) is list and opening == b"[":
             (kind,) = get_args(option)

@@ -114,11 +114,12 @@ _row = msgspec.json.Decoder(Row)
 
 def created_at(text: Raw) -> datetime | None:
     """Return when the task of a row was created, if it says so."""
+    if not read(text).wrapped():
+        return _known(decoded(_Created, text).created_at)
     table = decoded(_TableRow, text)
-    told = [decoded(_Created, table.luma(text)).created_at]
-    if read(text).wrapped():
-        told += [table.created_at, table.submit_time]
-    return next(filter(None, map(_known, told)), None)
+    inner = decoded(_Created, table.luma(text)).created_at
+    told = map(_known, (inner, table.created_at, table.submit_time))
+    return next(filter(None, told), None)
 
 
 class _Created(Struct):

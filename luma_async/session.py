@@ -12,12 +12,13 @@ from luma_async.asking import Asker
 from luma_async.book import Grace
 from luma_async.gate import Limits
 from luma_async.pace import Learned, Pace
+from luma_async.reader import Reader
 from luma_async.stats import Stats
 from luma_async.structs import Generation
 from luma_async.transport import Transport
 from luma_async.turnstile import closed
 from luma_async.waiting import Poller
-from luma_async.waits import News, Reader, Wait
+from luma_async.waits import News, Wait
 
 if TYPE_CHECKING:
     import aiohttp
@@ -154,7 +155,8 @@ class LumaSession:
     def as_completed(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
         """Iterate over the tasks, each once, as it is completed or failed.
 
-        Ends and raises as `wait_until_done` does. Waiting begins with the first step.
+        Ends and raises as `wait_until_done` does. Waiting begins with the first step, which also
+        checks the ids beyond the first 2,000.
         """
         return Reader(self._wait(ids, timeout, News.ENDS))
 

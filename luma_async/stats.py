@@ -48,14 +48,12 @@ class Stats(Struct, frozen=True, kw_only=True):
         """Return the stats after an end was told; state None means missing."""
         if state is None:
             return replace(self, missing=self.missing + 1)
-        failed = state is State.FAILED
-        lags = self.lags + (unseen is not None)
-        late = self.lag if unseen is None else unseen
-        return replace(
-            self,
-            completed=self.completed + (not failed),
-            failed=self.failed + failed,
-            lags=lags,
-            lag=self.lag + (late - self.lag) / max(1, lags),
-            lag_most=max(self.lag_most, late),
-        )
+        counted = self._lagged(unseen) if unseen is not None else self
+        if state is State.FAILED:
+            return replace(counted, failed=self.failed + 1)
+        return replace(counted, completed=self.completed + 1)
+
+    def _lagged(self, unseen: float) -> "Stats":
+        lags = self.lags + 1
+        lag = self.lag + (unseen - self.lag) / lags
+        return replace(self, lag=lag, lag_most=max(self.lag_most, unseen), lags=lags)

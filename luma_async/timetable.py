@@ -60,7 +60,7 @@ class Timetable:
 
     def kind(self, born: float, departed: float) -> float:
         """Return what ids have in common that rest equally long; ids born between two are of it."""
-        monotonic = isinstance(self._pace, Every | Backoff)
+        monotonic = type(self._pace) in (Every, Backoff)
         return rest(self._pace, departed - born) if monotonic else born
 
     def rest(self, born: float, departed: float, count: int = 1) -> float:

@@ -133,6 +133,11 @@ class Poller:
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("the session belongs to another event loop; open one in each loop")
 
+    def check_open(self) -> None:
+        """Raise a SessionClosed after the end."""
+        if self._closed:
+            raise closed()
+
     @property
     def seats(self) -> int:
         """How many ids a request may ask about now, as the relay has taught."""
@@ -159,17 +164,17 @@ class Poller:
 
         Returns what was told already of those that somebody else waits for.
         """
-        if self._closed:
-            raise closed()
+        self.check_open()
         self._watchers[watcher] = None
         known = self._book.watch(watcher, ids, self._loop.time(), until=until)
         self._pump_soon()
         return known
 
     def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
-        """Poll for these ids no more on behalf of the watcher, who is told nothing from now on.
+        """Poll for these ids no more on behalf of the watcher.
 
-        Many are let go slice by slice; the iterator returned takes the next step at once.
+        Many are let go slice by slice, in their order, so that a wait which begins again is never
+        behind the letting go. The iterator returned takes the next step at once.
         """
         self._watchers.pop(watcher, None)
         steps = self._let_go(watcher, ids)
@@ -215,6 +220,7 @@ class Poller:
         for watcher in watchers:
             for _ in self.unwatch(watcher, watcher.asked):
                 await asyncio.sleep(0)
+        self._book.clear()
         self._rest()
         if self._tasks:
             await asyncio.wait(self._tasks.values())

@@ -1,15 +1,12 @@
 """One caller's wait: what it asked for, what it has been told, and how it ends."""
 
 import asyncio
-import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import islice
 from math import inf
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from luma_async import checks
 from luma_async.asking import Asker
@@ -51,7 +48,7 @@ class Wait:
     """
 
     __slots__ = (
-        "_aborted", "_deadline", "_ended", "_expired", "_expiry", "_leaving", "_parts", "_poller",
+        "_aborted", "_deadline", "_ended", "_expired", "_expiry", "_leaving", "_poller",
         "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked", "_wants",
         "_watching", "asked", "news",
     )  # fmt: skip
@@ -80,7 +77,6 @@ class Wait:
         self._reader: asyncio.Future[None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
-        self._parts: Iterator[None] = iter(())
         self._expired = False
         self._watching = False
         self._stopped = False
@@ -100,16 +96,18 @@ class Wait:
 
         One that was cancelled may begin again.
         """
+        self._poller.check_open()
         loop = asyncio.get_running_loop()
         if self._timeout and self._expiry is None:
             self._deadline = loop.time() + self._timeout
             self._expiry = loop.call_at(self._deadline, self._expire)
         async for part in Unhurried(self._unchecked):
             self._check(part)
-        if self._timeout == 0 and not self._expired:
-            self._expired = True
+        if self._stopped or self._expired:
+            return
+        if self._timeout == 0:
             await self._look()
-        elif not self._expired:
+        else:
             await self._watch()
 
     def check_home(self) -> None:
@@ -118,6 +116,7 @@ class Wait:
 
     def pause(self) -> None:
         """Leave soon, unless somebody asks what has been `told` before."""
+        self._stay()
         self._leaving = asyncio.get_running_loop().call_later(READER_PATIENCE, self.leave)
 
     def leave(self) -> None:
@@ -125,7 +124,7 @@ class Wait:
         self._stay()
         if self._watching:
             self._watching = False
-            self._parts = self._poller.unwatch(self, () if self.ended else self.asked)
+            self._poller.unwatch(self, () if self.ended else self.asked)
 
     def stop(self) -> None:
         """Leave for good; whoever asks what has been `told` hears that there is no more."""
@@ -139,7 +138,9 @@ class Wait:
         self._wake()
 
     def tell(self, change: Change[Watcher]) -> None:
-        """Take news of one id."""
+        """Take news of one id, while somebody waits for it."""
+        if self._expired or self._aborted is not None:
+            return
         self.asked[change.task_id] = change.told
         if self._wants is News.CHANGES:
             self._tell_state(change)
@@ -175,7 +176,7 @@ class Wait:
         """
         self._stay()
         if not self._watching and not self._settled():
-            await self._resume()
+            await self._watch()
         while not self._settled():
             await self._read()
         if self._stopped:
@@ -196,7 +197,7 @@ class Wait:
     async def result(self) -> dict[str, Generation]:
         """Return what has ended, in the order asked."""
         done: dict[str, Generation] = {}
-        async for part in Unhurried(self.asked):
+        async for part in Unhurried(tuple(self.asked)):
             done |= {task_id: one for task_id in part if (one := self._ended.get(task_id))}
         return done
 
@@ -210,24 +211,24 @@ class Wait:
         )
 
     async def _watch(self) -> None:
-        for _ in self._parts:
-            await asyncio.sleep(0)
+        """Poll for all that have not ended; for all of them or, where that breaks off, for none."""
         self._watching = True
-        async for part in Unhurried(self.asked):
-            if not self._watching:
-                return
-            ids = [task_id for task_id in part if task_id not in self._ended]
-            for task_id, told in self._poller.watch(self, ids, self._deadline).items():
-                self.asked[task_id] = told
-                if self._wants is News.CHANGES:
-                    self._tell_state(Change(task_id, told, False, (), None))
-
-    async def _resume(self) -> None:
-        """Poll again for a reader who comes back after a pause."""
         try:
-            await self._watch()
+            async for part in Unhurried(tuple(self.asked)):
+                if not self._watching:
+                    return
+                self._watch_some([task_id for task_id in part if task_id not in self._ended])
         except SessionClosed as error:
             self.abort(error)
+        except BaseException:
+            self.leave()
+            raise
+
+    def _watch_some(self, ids: Sequence[str]) -> None:
+        for task_id, told in self._poller.watch(self, ids, self._deadline).items():
+            self.asked[task_id] = told
+            if self._wants is News.CHANGES:
+                self._tell_state(Change(task_id, told, False, (), None))
 
     def _expire(self) -> None:
         self._expired = True
@@ -248,6 +249,7 @@ class Wait:
         finally:
             for task_id, generation in found.items():
                 self.tell(Change(task_id, generation, generation.is_done, (), None))
+            self._expired = True
         if self._trouble and judge(self._trouble, many=False) is Verdict.ABORT:
             self.abort(self._trouble)
 
@@ -267,7 +269,7 @@ class Wait:
     async def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
         pending: dict[str, Generation | None] = {}
         missing: list[str] = []
-        async for part in Unhurried(self.asked, READ_SLICE):
+        async for part in Unhurried(tuple(self.asked), READ_SLICE):
             pending |= {i: reread(i, self.asked[i]) for i in part if i not in self._ended}
             missing += [i for i in part if self._ended.get(i, self) is None]
         done = await self.result()
@@ -280,77 +282,3 @@ def _emptied(asked: dict[str, Generation | bytes | None]) -> Iterator[str]:
     """Yield the ids, and forget each: to free a million at once would hold up the loop."""
     while asked:
         yield asked.popitem()[0]
-
-
-class Reader(AsyncIterator[Generation]):
-    """The tasks of one wait, as they are told; `async for` it, once.
-
-    It may be left at any time: by `break`, by an exception, by `aclose`. A class and not an async
-    generator, so that leaving early runs no cleanup in a foreign task.
-    """
-
-    def __init__(self, wait: Wait) -> None:
-        self._wait = wait
-        self._beginning = self._begun = self._over = False
-        self._loop = asyncio.get_running_loop()
-        self._process = os.getpid()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Generation:
-        self._wait.check_home()
-        if self._over:
-            raise StopAsyncIteration
-        if not self._begun:
-            await self._begin()
-        try:
-            more = await self._wait.told()
-        except asyncio.CancelledError:
-            self._wait.pause()
-            raise
-        except LumaError:
-            await self.aclose()
-            raise
-        if not more:
-            await self.aclose()
-            raise StopAsyncIteration
-        return self._wait.news.popleft()
-
-    async def _begin(self) -> None:
-        if self._beginning:
-            raise RuntimeError("two tasks read one iterator at once; give each its own")
-        self._beginning = True
-        try:
-            await self._wait.begin()
-        except asyncio.CancelledError:
-            self._wait.pause()
-            raise
-        except Exception:
-            await self.aclose()
-            raise
-        finally:
-            self._beginning = False
-        self._begun = True
-
-    async def aclose(self) -> None:
-        """Leave the wait; reading on ends at once."""
-        self._wait.check_home()
-        self._over = True
-        self._wait.stop()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        if not self._over and os.getpid() == self._process:
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wait.stop)

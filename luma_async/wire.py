@@ -161,7 +161,7 @@ class Answer:
 
     def about_many(self, ids: Collection[str]) -> "Answer":
         """Return the answer as one to the batch call; warn of tasks that were not asked about."""
-        if len(self.states) > len(ids) or not self.states.keys() <= set(ids):
+        if not self.states.keys() <= set(ids):
             strangers = self.states.keys() - set(ids)
             if len(strangers) == len(self.states) == 1 and not _is_array(self._whole()):
                 raise self._about_another(next(iter(ids)))

@@ -8,9 +8,10 @@ from typing import TypeAlias
 from luma_async.asking import Asker
 from luma_async.book import Change
 from luma_async.errors import LumaError
+from luma_async.reader import Reader
 from luma_async.structs import Generation
 from luma_async.waiting import Poller, Watcher
-from luma_async.waits import READER_PATIENCE, News, Reader, Wait
+from luma_async.waits import READER_PATIENCE, News, Wait
 from tests.scripted import ROUNDING, Budget, Door, Stage
 
 Habit: TypeAlias = tuple[float | None, float]

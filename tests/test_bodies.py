@@ -21,6 +21,7 @@ from luma_async import (
     RelayError,
     State,
 )
+from luma_async.rows import reread
 from luma_async.testing import FakeRelay, Reply
 from luma_async.wire import decipher
 
@@ -48,6 +49,18 @@ TOLD = {
     "tasks-wrapped-open.json": PROCESSING,
     "tasks-wrapped-timed-out.json": (State.FAILED, None, "任务超时（1440分钟）"),
 }
+
+
+@pytest.mark.parametrize("name", sorted(TOLD))
+def test_what_is_kept_of_a_body_reads_as_it_did(name: str) -> None:
+    answer = decipher(200, {}, body(name)).about(ID)
+    for task_id in answer.states:
+        whole = answer.generation(task_id)
+        again = reread(task_id, answer.kept(task_id))
+        assert again is not None
+        assert again == whole
+        assert again.raw == whole.raw
+
 
 MEANS: dict[str, type[LumaError]] = {
     "authentication": AuthenticationError,

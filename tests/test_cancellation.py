@@ -12,10 +12,11 @@ from luma_async import Limits, LumaSession, WaitAborted, WaitTimeout
 from luma_async.asking import Asker
 from luma_async.book import Grace
 from luma_async.pace import Every
+from luma_async.reader import Reader
 from luma_async.structs import State
 from luma_async.testing import FakeRelay
 from luma_async.waiting import Poller
-from luma_async.waits import News, Reader, Wait
+from luma_async.waits import News, Wait
 from tests.scripted import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time

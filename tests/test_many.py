@@ -11,14 +11,25 @@ from typing import Any
 
 import pytest
 
-from luma_async import Every, GenerationsMissing, Learned, Limits, LumaSession, Pace, WaitTimeout
+from luma_async import (
+    Every,
+    GenerationsMissing,
+    Learned,
+    Limits,
+    LumaSession,
+    Pace,
+    SessionClosed,
+    WaitAborted,
+    WaitTimeout,
+)
 from luma_async.book import Book, Grace
-from luma_async.entries import Call
+from luma_async.entries import Call, Cohort, Event
+from luma_async.reader import Reader
 from luma_async.slicing import SLICE, Unhurried, slices
 from luma_async.structs import State
-from luma_async.testing import FakeRelay
+from luma_async.testing import FakeRelay, run_virtual
 from luma_async.waiting import Poller
-from luma_async.waits import News, Reader, Wait
+from luma_async.waits import News, Wait
 from tests.answers import Told
 from tests.scripted import ScriptedRelay
 
@@ -95,8 +106,8 @@ class TestTheBook:
         book: Book[Watcher] = Book(Every(5.0), 100, Grace())
         watchers = [Watcher() for _ in range(4)]
         gone = [weakref.ref(watcher) for watcher in watchers]
-        for watcher, task_id in zip(watchers, "abcd", strict=True):
-            book.watch(watcher, [task_id], 0.0)
+        for place, task_id in enumerate("abcd"):
+            book.watch(watchers[place], [task_id], 0.0)
         call = taken(book, 0.0)
         book.watch(watchers[3], ["e"], 0.0)
         book.settle(call, Told({"a": State.FAILED, "b": OPEN, "c": OPEN, "d": OPEN}), 0.1)
@@ -105,10 +116,82 @@ class TestTheBook:
         book.clear()
         gc.disable()
         try:
-            del watchers, watcher, call, book
+            del watchers, call, book
             assert [one() for one in gone] == [None] * 4
         finally:
             gc.enable()
+
+    def test_who_stays_keeps_nobody_who_left(self) -> None:
+        book: Book[str] = Book(Every(5.0), 1000, Grace())
+        book.watch("ann", names(1000), 0.0)
+        call = taken(book, 0.0)
+        (cohort,) = call.cohorts
+        book.settle(call, Told(dict.fromkeys(names(1000), OPEN)), 0.1)
+        book.unwatch("ann", names(1000)[1:])
+        assert len(cohort.entries) <= 2
+
+    def test_what_was_odd_and_is_over_is_no_work_any_more(self) -> None:
+        book: Book[str] = Book(Every(5.0), 100, Grace())
+        book.watch("ann", ["a"], 0.0)
+        told = Told({"a": OPEN})
+        for answer in (told, Told({}), told):
+            call = taken(book, book.next_at())
+            (entry,) = call.entries
+            book.settle(call, answer, call.departed + 0.1)
+        assert entry.odd is None
+
+    def test_those_of_one_age_travel_together_until_their_ages_differ(self) -> None:
+        book: Book[str] = Book(Learned(5.0), 100, Grace())
+        now, sizes = 0.0, set[int]()
+        for name in ("a", "b"):
+            book.watch("ann", [name], now)
+            book.settle(taken(book, now), Told({"a": OPEN, "b": OPEN}), now)
+            now += 3.0
+        while now < 300.0:
+            now = max(now, book.next_at())
+            call = taken(book, now)
+            book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), now)
+            cohorts = {id(entry.place): entry.place for entry in call.entries}.values()
+            sizes.add(len(cohorts))
+            for cohort in cohorts:
+                assert cohort is not None
+                born = [entry.born for entry in cohort.entries]
+                assert (cohort.oldest, cohort.youngest) == (min(born), max(born))
+        assert sizes == {1, 2}
+
+    def test_an_end_without_a_link_teaches_once(self) -> None:
+        book: Book[str] = Book(Learned(5.0), 100, Grace(link=60.0))
+        book.watch("ann", ["a"], 0.0)
+        now = 0.0
+        while now < 50.0 and len(book):
+            now = book.next_at()
+            state = OPEN if now < 12.0 else State.COMPLETED
+            book.settle(taken(book, now), Told({"a": state}, url=None), now)
+        pace = book.timetable.pace
+        assert isinstance(pace, Learned)
+        assert pace.ends == pytest.approx(1.0)
+        assert sum(pace.seen.watched) < 15.0
+
+    def test_a_pace_of_ones_own_that_is_a_kind_of_every_is_asked_for_each_age(self) -> None:
+        class Lull(Every, frozen=True):
+            def rest(self, age: float) -> float:
+                return 60.0 if 10.0 <= age < 30.0 else 5.0
+
+        book: Book[str] = Book(Lull(5.0), 100, Grace(), phase=0.0)
+        for since, name in ((0.0, "old"), (20.0, "middle"), (38.0, "young")):
+            book.watch("ann", [name], since)
+        call = taken(book, 40.0)
+        book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), 40.0)
+        assert {e.task_id: e.place.due for e in call.entries if e.place} == {
+            "old": 45.0,
+            "middle": 100.0,
+            "young": 45.0,
+        }
+
+    def test_a_cohort_goes_only_where_the_table_leads(self) -> None:
+        cohort: Cohort[str] = Cohort([], 0.0)
+        with pytest.raises(KeyError):
+            cohort.move(Event.REST)
 
     def test_what_was_told_before_is_told_to_who_comes_later(self) -> None:
         book: Book[str] = Book(Every(5.0), 100, Grace())
@@ -228,8 +311,78 @@ class TestTheLoop:
                 async with asyncio.timeout(5.0):
                     await anext(reader)
             await asyncio.sleep(1.0)
-            assert [generation.id async for generation in reader].sort() == ids.sort()
-            assert relay.requests > 0
+            told = [generation.id async for generation in reader]
+        assert sorted(told) == sorted(ids)
+
+    @pytest.mark.parametrize("turns", range(8))
+    async def test_a_reader_that_is_cancelled_while_it_begins_anew_misses_nothing(
+        self, relay: FakeRelay, turns: int
+    ) -> None:
+        async def cancelled_after(turns: int, seconds: float) -> None:
+            step = asyncio.ensure_future(anext(reader))
+            await asyncio.sleep(seconds)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            step.cancel()
+            await asyncio.wait([step])
+
+        ids = [relay.add(duration=60.0) for _ in range(MANY)]
+        limits = Limits(max_batch=1000, max_rate=100.0)
+        async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
+            reader = luma.as_completed(ids)
+            await cancelled_after(0, 30.0)
+            await asyncio.sleep(5.0)
+            assert luma.stats.open == 0
+            await cancelled_after(turns, 0.0)
+            told = [generation.id async for generation in reader]
+        assert sorted(told) == sorted(ids)
+
+    async def test_a_reader_that_is_cancelled_while_it_begins_and_not_read_on_leaves(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        reader = luma.as_completed([relay.add(ends="never") for _ in range(MANY)])
+        step = asyncio.ensure_future(anext(reader))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert luma.stats.open
+        step.cancel()
+        await asyncio.sleep(2.0)
+        assert luma.stats.open == 0
+
+    async def test_close_ends_all_waits_by_the_same_error_and_nothing_is_told_twice(
+        self, relay: FakeRelay
+    ) -> None:
+        limits = Limits(max_batch=1000, max_rate=100.0)
+        parts = [[relay.add(duration=5.0) for _ in range(count)] for count in (MANY, 3000, 7)]
+        for turns in range(12):
+            luma = LumaSession(relay.url, api_key=relay.api_key, limits=limits)
+            async with luma:
+                waits = [asyncio.ensure_future(luma.wait_until_done(ids)) for ids in parts]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            for ids, wait in zip(parts, waits, strict=True):
+                error = (await asyncio.gather(wait, return_exceptions=True))[0]
+                assert isinstance(error, WaitAborted | SessionClosed)
+                if isinstance(error, WaitAborted):
+                    told = len(error.done) + len(error.pending) + len(error.missing)
+                    assert told == len(ids)
+                else:
+                    assert turns == 0, "it had not begun"
+
+    def test_a_session_that_was_closed_while_many_were_let_go_leaves_nothing(self) -> None:
+        async def leaving() -> None:
+            async with FakeRelay() as relay:
+                async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+                    with pytest.raises(WaitTimeout):
+                        await luma.wait_until_done(names(MANY), timeout=3.0)
+
+        def cohorts() -> int:
+            gc.collect()
+            return sum(isinstance(one, Cohort) for one in gc.get_objects())
+
+        before = cohorts()
+        run_virtual(leaving())
+        assert cohorts() == before
 
     async def test_a_reader_that_is_cancelled_while_it_begins_begins_again(self) -> None:
         relay = ScriptedRelay(lambda _: State.COMPLETED)

@@ -39,10 +39,11 @@ from luma_async.errors import (
 )
 from luma_async.gate import Limits
 from luma_async.pace import Every, Learned
+from luma_async.reader import Reader
 from luma_async.structs import Generation, State
 from luma_async.testing import VirtualTimeLoop
 from luma_async.waiting import Watcher
-from luma_async.waits import News, Reader
+from luma_async.waits import News
 from tests.callers import Call, Caller, Habit, HeardPoller, HeardWait
 from tests.scripted import (
     AMNESIA,

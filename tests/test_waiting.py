@@ -351,3 +351,15 @@ async def test_a_fault_while_a_request_departs_ends_the_wait_and_frees_the_slot(
     assert relay.asked == 6
     assert (poller.snapshot().open, poller.snapshot().in_flight) == (0, 0)
     await poller.close()
+
+
+async def test_who_has_left_is_not_told_that_the_key_was_refused() -> None:
+    relay = ScriptedRelay(done)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, ("a",), None, News.NOTHING)
+    await one.begin()
+    one.stop()
+    assert await wait(poller, relay, "b") == ["b"]
+    poller.abort(ZeroDivisionError("a cause"))
+    assert not await one.told()
+    assert await wait(poller, relay, "a") == ["a"]

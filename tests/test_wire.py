@@ -31,7 +31,7 @@ from luma_async import (
     State,
     rows,
 )
-from luma_async.rows import warn_once
+from luma_async.rows import reread, warn_once
 from luma_async.wire import Answer, batch, decipher, single
 from tests.deciphered import check
 
@@ -971,3 +971,41 @@ def test_a_relay_of_many_odd_words_fills_neither_the_log_nor_the_memory(
         warn_once("odd word %s", f"{number} {'x' * 10_000}")
     assert len(caplog.messages) == rows.MOST_WARNINGS
     assert max(map(len, caplog.messages)) < 200
+
+
+HOUR = {"Date": "Sat, 21 Nov 2026 10:00:00 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("row", "age"),
+    [
+        ({"id": "a", "state": "pending", "created_at": "2026-11-21T09:59:00Z"}, 60.0),
+        ({"id": "a", "state": "pending", "created_at": "2026-11-21T09:59:00Z", "data": {}}, 60.0),
+        ({"id": "a", "state": "pending", "created_at": "0001-01-01T00:00:00Z"}, 0.0),
+        ({"id": "a", "state": "pending"}, 0.0),
+        ({"task_id": "a", "status": "QUEUED", "submit_time": 1795255140}, 60.0),
+        (
+            {
+                "task_id": "a",
+                "status": "QUEUED",
+                "submit_time": 1,
+                "data": {"created_at": "2026-11-21T09:59:00Z"},
+            },
+            60.0,
+        ),
+    ],
+)
+def test_an_age_is_told_by_the_relays_own_clocks(row: dict[str, Any], age: float) -> None:
+    told = decipher(200, HOUR, json.dumps([row]).encode())
+    assert told.age("a") == age
+    assert decipher(200, {}, json.dumps([row]).encode()).age("a") == 0.0
+
+
+@pytest.mark.parametrize(
+    "row", [{"id": "a", "state": "completed"}, {"task_id": "a", "status": "SUCCESS"}]
+)
+def test_white_space_before_an_odd_row_costs_nothing(row: dict[str, Any]) -> None:
+    told = decipher(200, {}, b"\n\t " + json.dumps({**row, "data": []}).encode())
+    assert told.generation("a").state is State.COMPLETED
+    again = reread("a", told.kept("a"))
+    assert again == told.generation("a")

@@ -19,7 +19,8 @@ a client late. Figures are medians of the runs that a client survived.
 plain sdk, sdk, httpx and aiohttp run a coroutine for each id. plain sdk is as it comes;
 sdk and httpx have 20 connections, and let no more coroutines ask at a time. batch is a loop of
 aiohttp POSTs of 100 ids, 8 at a time, and json; floor is the same loop with msgspec that reads
-nothing but id and state. one call is wait_until_done(ids), as many callers is one
+nothing but id and state; spread floor is floor with its requests spread over the interval, as a
+poller's are, instead of all at once. one call is wait_until_done(ids), as many callers is one
 wait_until_done(id) for each id, every is one call with pace=Every(interval) in place of
 Learned(interval).
 

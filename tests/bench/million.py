@@ -1,35 +1,44 @@
 """A million open ids in one session: memory, intake, pauses of the event loop, cost per request.
 
-    python -m tests.bench.million [--open N …] [--cancel N] [--requests N] [--rate R] [--uvloop]
+    python -m tests.bench.million [--open N …] [--runs N] [--cancel N] [--requests N] [--rate R]
+                                  [--uvloop] [--write]
 
-Each size runs in a process of its own, against FakeRelay in another one. A task that ticks every
-5 ms measures how late it is: the worst of that is the pause. The interval is half of what the rate
-allows, so that all sizes ask at the same rate. The phases are intake (one call with
-all ids, until all are open), the first round (until each has been looked at), rounds (so many
-requests more), then so many waits for one id each: all begun, and all cancelled in one turn of the
-loop, beside as many bare futures in the same process; and at last the one wait with all ids is
-cancelled. Memory is the growth of the process since the ids existed, for each id, before and after
-the first round. CPU per request is of the whole process.
+Each size of each run is a process of its own, with FakeRelay in another one. A task that ticks
+every 5 ms notes how late it is: the worst of that is the pause. It is noted for each phase: taking
+in (one call with all ids, until all are open), the first round (until each was looked at), later
+rounds (so many requests more); then so many waits for one id each are begun, a thousand in a turn
+of the loop, and all cancelled in one turn: for ids that are open anyway, for others, and as many
+bare futures in their place; at last the one wait with all ids is cancelled.
+
+Memory is what the process grew by since the ids were there, for each id, before and after the first
+look at it. CPU per request is the whole process's; the interval is half of what the rate allows, so
+that all sizes ask as often. Figures are medians of the runs, in brackets the worst of all; the
+quotient is that of the last size by the first.
 """
 
 import argparse
 import asyncio
 import gc
+import importlib
 import json
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 from luma_async import Learned, Limits, LumaSession
 from luma_async.testing import FakeRelay
+from tests.bench.pages import write_table
 
 TICK = 0.005
+POLL = 0.1
+Figures = dict[str, float]
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
 
 def memory() -> int:
@@ -57,11 +66,13 @@ class Ticker:
             await asyncio.sleep(TICK)
             self.late.append(loop.time() - due)
 
-    @contextmanager
-    def phase(self, name: str, told: dict[str, float]) -> Generator[None]:
+    @asynccontextmanager
+    async def phase(self, name: str, told: Figures) -> AsyncGenerator[None]:
         """Note the worst pause, in ms, of a phase."""
+        await asyncio.sleep(4 * TICK)
         self.late.clear()
         yield
+        await asyncio.sleep(POLL)
         told[name] = 1e3 * max(self.late, default=0.0)
 
     def stop(self) -> None:
@@ -76,48 +87,50 @@ async def relay(count: int) -> None:
         await asyncio.to_thread(sys.stdin.read)
 
 
-async def measure(url: str, ids: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
+async def measure(url: str, ids: Sequence[str], args: argparse.Namespace) -> Figures:
     """Return the figures of one size."""
     limits = Limits(max_in_flight=8, max_rate=args.rate)
-    gc.collect()
-    before = memory()
-    pauses: dict[str, float] = {}
-    told: dict[str, Any] = {"open": len(ids), "pauses": pauses}
     pace = Learned(len(ids) / limits.max_batch / args.rate / 2)
+    pauses: Figures = {}
+    told: Figures = {}
     async with LumaSession(url, api_key="sk-fake", pace=pace, limits=limits) as luma:
+        told["text of a row, bytes"] = sys.getsizeof((await luma.get(ids[0])).original.encode())
         ticker = Ticker()
-        await asyncio.sleep(0.1)
-        with ticker.phase("intake", pauses):
+        gc.collect()
+        before = memory()
+        async with ticker.phase("taking in", pauses):
             begun = time.perf_counter()
             wait = asyncio.ensure_future(luma.wait_until_done(ids, timeout=None))
-            await until(lambda: luma.stats.open == len(ids))
-            told["intake"] = time.perf_counter() - begun
-            await asyncio.sleep(0.1)
-        gc.collect()
-        told["bytes"] = (memory() - before) / len(ids)
-        with ticker.phase("first round", pauses):
+            await until(lambda: luma.stats.open == len(ids), TICK)
+            told["taken in, s"] = time.perf_counter() - begun
+        told["memory of an id, bytes"] = (memory() - before) / len(ids)
+        async with ticker.phase("first round", pauses):
             await until(lambda: luma.stats.ids_asked >= len(ids))
-        gc.collect()
-        told["bytes, looked at"] = (memory() - before) / len(ids)
-        with ticker.phase("rounds", pauses):
+        told["after a look, bytes"] = (memory() - before) / len(ids)
+        async with ticker.phase("later rounds", pauses):
             requests, spent = luma.stats.requests, cpu()
             await until(lambda: luma.stats.requests >= requests + args.requests)
-            told["CPU per request"] = (cpu() - spent) / (luma.stats.requests - requests)
-        some = [ids[place % len(ids)] for place in range(args.cancel)]
-        await cancelling(ticker, pauses, "waits", lambda at: luma.wait_until_done(some[at]), args)
+            seconds = (cpu() - spent) / (luma.stats.requests - requests)
+        told["CPU of a request, µs"] = 1e6 * seconds
+        await cancelling(ticker, pauses, "waits for open ids", wait_for(luma, ids), args)
+        others = [f"other {number}" for number in range(args.cancel)]
+        await cancelling(ticker, pauses, "waits for other ids", wait_for(luma, others), args)
         await cancelling(ticker, pauses, "bare futures", lambda _: bare(), args)
-        with ticker.phase("cancel the one wait", pauses):
+        async with ticker.phase("cancelling the one wait", pauses):
             wait.cancel()
             await asyncio.gather(wait, return_exceptions=True)
             await until(lambda: not luma.stats.open)
-            await asyncio.sleep(0.1)
         ticker.stop()
-    return told
+    return told | {f"worst pause in {name}, ms": pause for name, pause in pauses.items()}
 
 
-async def until(so: Callable[[], bool]) -> None:
+def wait_for(luma: LumaSession, ids: Sequence[str]) -> Callable[[int], Awaitable[object]]:
+    return lambda place: luma.wait_until_done(ids[place % len(ids)])
+
+
+async def until(so: Callable[[], bool], every: float = POLL) -> None:
     while not so():  # noqa: ASYNC110 - nobody tells
-        await asyncio.sleep(TICK)
+        await asyncio.sleep(every)
 
 
 async def bare() -> None:
@@ -126,37 +139,35 @@ async def bare() -> None:
 
 async def cancelling(
     ticker: Ticker,
-    pauses: dict[str, float],
+    pauses: Figures,
     what: str,
     make: Callable[[int], Awaitable[object]],
     args: argparse.Namespace,
 ) -> None:
     """Begin so many waits, a thousand in a turn, and cancel all of them in one turn."""
     waits: list[asyncio.Future[object]] = []
-    with ticker.phase(f"begin {what}", pauses):
+    async with ticker.phase(f"beginning {what}", pauses):
         for place in range(args.cancel):
             waits.append(asyncio.ensure_future(make(place)))
             if place % 1000 == 0:
                 await asyncio.sleep(0)
-        await asyncio.sleep(0.2)
-    with ticker.phase(f"cancel {what}", pauses):
+    async with ticker.phase(f"cancelling {what}", pauses):
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-        await asyncio.sleep(0.1)
 
 
-def child(args: argparse.Namespace) -> dict[str, Any]:
+def child(args: argparse.Namespace) -> Figures:
     url, ids = json.loads(sys.stdin.readline())
     ids = tuple(ids)
     if args.uvloop:
-        import uvloop
-
-        return uvloop.run(measure(url, ids, args))
+        loop = importlib.import_module("uvloop").new_event_loop
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(measure(url, ids, args))
     return asyncio.run(measure(url, ids, args))
 
 
-def run(count: int, args: argparse.Namespace) -> dict[str, Any]:
+def run(count: int, args: argparse.Namespace) -> Figures:
     """Measure one size, with a relay and a client of its own."""
     here = [sys.executable, "-m", "tests.bench.million", "--cancel", str(args.cancel)]
     here += ["--requests", str(args.requests), "--rate", str(args.rate)]
@@ -171,8 +182,22 @@ def run(count: int, args: argparse.Namespace) -> dict[str, Any]:
     )
     playing.stdin.close()
     playing.wait()
-    figures: dict[str, Any] = json.loads(told.stdout)
+    figures: Figures = json.loads(told.stdout)
     return figures
+
+
+def table(runs: Sequence[Sequence[Figures]], sizes: Sequence[int]) -> list[str]:
+    """Return the medians, pauses with the worst of all runs, and last over first of the sizes."""
+    lines = ["| | " + " | ".join(f"{size:,} open" for size in sizes) + " | quotient |"]
+    lines.append("| --- |" + " --: |" * (len(sizes) + 1))
+    for name in runs[0][0]:
+        columns = [[one[place][name] for one in runs] for place in range(len(sizes))]
+        middle = [median(column) for column in columns]
+        cells = [f"{value:.3g}" if value < 1 else f"{value:,.0f}" for value in middle]
+        if "pause" in name:
+            cells = [f"{c} ({max(column):,.0f})" for c, column in zip(cells, columns, strict=True)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {middle[-1] / middle[0]:.2f} |")
+    return lines
 
 
 def main() -> None:
@@ -181,7 +206,9 @@ def main() -> None:
     parser.add_argument("--cancel", type=int, default=100_000)
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--rate", type=float, default=400.0)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--write", action="store_true", help="the table into docs/performance.md")
     parser.add_argument("--relay", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -190,8 +217,11 @@ def main() -> None:
     elif args.child:
         print(json.dumps(child(args)))
     else:
-        for count in args.open:
-            print(json.dumps(run(count, args), indent=1), flush=True)
+        runs = [[run(count, args) for count in args.open] for _ in range(args.runs)]
+        lines = table(runs, args.open)
+        print(*lines, sep="\n")
+        if args.write:
+            write_table(PAGE, "million-ids-uvloop" if args.uvloop else "million-ids", lines)
 
 
 if __name__ == "__main__":

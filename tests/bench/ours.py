@@ -11,18 +11,18 @@ LIMITS = Limits(max_batch=100, max_in_flight=8, max_rate=1e6)
 
 async def one_call(go: Go) -> dict[str, str]:
     async with session(go, Learned(go.interval)) as luma:
-        return states((await luma.wait_until_done(go.ids, timeout=None)).values())
+        return states((await luma.wait_until_done(go.ids)).values())
 
 
 async def as_many_callers(go: Go) -> dict[str, str]:
     async with session(go, Learned(go.interval)) as luma:
-        callers = (luma.wait_until_done(task_id, timeout=None) for task_id in go.ids)
+        callers = (luma.wait_until_done(task_id) for task_id in go.ids)
         return states(await asyncio.gather(*callers))
 
 
 async def every(go: Go) -> dict[str, str]:
     async with session(go, Every(go.interval)) as luma:
-        return states((await luma.wait_until_done(go.ids, timeout=None)).values())
+        return states((await luma.wait_until_done(go.ids)).values())
 
 
 def session(go: Go, pace: Pace) -> LumaSession:

@@ -125,9 +125,17 @@ class Standings:
         yield row("at most", [fraction(target.most) for _ in self._counts])
 
     def _quotient(self, client: str, peer: str, figure: Figure, ids: int) -> float | None:
-        ours = self.median(client, "asyncio", ids, figure)
-        theirs = self.median(peer, "asyncio", ids, figure)
-        return ours / theirs if ours and theirs else None
+        """Return the median over the runs that both survived."""
+        ours, theirs = self._figures(client, ids, figure), self._figures(peer, ids, figure)
+        both = ours.keys() & theirs.keys()
+        return median(ours[run] / theirs[run] for run in both) if both else None
+
+    def _figures(self, client: str, ids: int, figure: Figure) -> dict[int, float]:
+        return {
+            heat.course.seed: figure(heat.spent, heat.seen, ids)
+            for heat in self._of(client, "asyncio", ids)
+            if heat.spent and heat.seen
+        }
 
     def _loops(self) -> Iterator[str]:
         counts = [f"{ids:,} ids" for ids in self._counts]
