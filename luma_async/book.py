@@ -530,14 +530,14 @@ class Book(Generic[W]):
 
     def _alike(self, cohorts: Iterable[Cohort[W]], departed: float) -> Iterable[Cohort[W]]:
         """Sort those who were looked at together into cohorts that rest equally long."""
-        kinds: dict[float, Cohort[W]] = {}
+        kinds: dict[float, list[Cohort[W]]] = {}
         for cohort in cohorts:
             for kind, part in self._parts(cohort, departed):
-                if kind in kinds:
-                    kinds[kind].absorb(part)
-                else:
-                    kinds[kind] = part
-        return kinds.values()
+                kinds.setdefault(kind, []).append(part)
+        for first, *others in kinds.values():
+            if others:
+                first.absorb(others)
+            yield first
 
     def _parts(self, cohort: Cohort[W], departed: float) -> Iterable[tuple[float, Cohort[W]]]:
         if not cohort.alive:

@@ -183,14 +183,15 @@ class Cohort(Generic[W]):
         self.entries = self.entries[most:]
         return first
 
-    def absorb(self, other: "Cohort[W]") -> None:
-        """Take in all of another one, of which the same is known."""
-        for entry in other.entries:
+    def absorb(self, others: Sequence["Cohort[W]"]) -> None:
+        """Take in all of others, of which the same is known."""
+        joining = [entry for other in others for entry in other.entries]
+        for entry in joining:
             entry.place = self
-        self.entries += other.entries
-        self.alive += other.alive
-        self.oldest = min(self.oldest, other.oldest)
-        self.youngest = max(self.youngest, other.youngest)
+        self.entries = (*self.entries, *joining)
+        self.alive += len(joining)
+        self.oldest = min([self.oldest, *(other.oldest for other in others)])
+        self.youngest = max([self.youngest, *(other.youngest for other in others)])
 
     def measure(self) -> None:
         """Note anew when the oldest and the youngest were born."""
