@@ -139,7 +139,7 @@ class Wait:
 
     def tell(self, change: Change[Watcher]) -> None:
         """Take news of one id, while somebody waits for it."""
-        if self._expired or self._aborted is not None:
+        if self._stopped or self._expired or self._aborted is not None:
             return
         self.asked[change.task_id] = change.told
         if self._wants is News.CHANGES:
