@@ -138,11 +138,13 @@ class Standings:
         }
 
     def _loops(self) -> Iterator[str]:
-        counts = [f"{ids:,} ids" for ids in self._counts]
+        quick_heats = [heat for heat in self._heats if heat.loop == "uvloop"]
+        sizes = sorted({heat.course.ids for heat in quick_heats})
+        counts = [f"{ids:,} ids" for ids in sizes]
         yield from heading("client", [c for count in counts for c in (count, "of asyncio's")])
-        for client in self._clients:
+        for client in (one for one in self._clients if any(h.client == one for h in quick_heats)):
             texts = list[str]()
-            for ids in self._counts:
+            for ids in sizes:
                 plain = self.median(client, "asyncio", ids, per_id)
                 quick = self.median(client, "uvloop", ids, per_id)
                 share = quick / plain if quick and plain else None
