@@ -205,7 +205,7 @@ def draw(heats: Sequence[Heat], picture: Path) -> None:
     standings = Standings(heats, "")
     drawing: Any = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     figure, axis = drawing
-    for name, marker, style in zip(PEERS, "hosDvP^*X", cycle(("--", ":", "-")), strict=False):
+    for name, marker, style in zip(PEERS, "hosDvP^*Xd", cycle(("--", ":", "-")), strict=False):
         counts = sorted({heat.course.ids for heat in heats})
         asked = [(ids, standings.median(name, "asyncio", ids, requests)) for ids in counts]
         points = [(ids, sent) for ids, sent in asked if sent]
@@ -213,5 +213,5 @@ def draw(heats: Sequence[Heat], picture: Path) -> None:
             axis.plot(*zip(*points, strict=True), style, marker=marker, markersize=4, label=name)
     axis.set(xlabel="ids", ylabel="requests", xscale="log", yscale="log")
     axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside right center")
     figure.savefig(picture, metadata={"Date": None})
