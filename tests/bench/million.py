@@ -19,10 +19,8 @@ quotient is that of the last size by the first.
 import argparse
 import asyncio
 import gc
-import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -34,6 +32,7 @@ from statistics import median
 from luma_async import Learned, Limits, LumaSession
 from luma_async.testing import FakeRelay
 from tests.bench.pages import write_table
+from tests.bench.peers import cpu_seconds, loop_factory
 
 TICK = 0.005
 POLL = 0.1
@@ -44,12 +43,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 def memory() -> int:
     """Return the bytes that the process holds in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-def cpu() -> float:
-    """Return the CPU seconds of the process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 class Ticker:
@@ -108,9 +101,9 @@ async def measure(url: str, ids: Sequence[str], args: argparse.Namespace) -> Fig
             await until(lambda: luma.stats.ids_asked >= len(ids))
         told["after a look, bytes"] = (memory() - before) / len(ids)
         async with ticker.phase("later rounds", pauses):
-            requests, spent = luma.stats.requests, cpu()
+            requests, spent = luma.stats.requests, cpu_seconds()
             await until(lambda: luma.stats.requests >= requests + args.requests)
-            seconds = (cpu() - spent) / (luma.stats.requests - requests)
+            seconds = (cpu_seconds() - spent) / (luma.stats.requests - requests)
         told["CPU of a request, µs"] = 1e6 * seconds
         await cancelling(ticker, pauses, "waits for open ids", wait_for(luma, ids), args)
         others = [f"other {number}" for number in range(args.cancel)]
@@ -160,11 +153,9 @@ async def cancelling(
 def child(args: argparse.Namespace) -> Figures:
     url, ids = json.loads(sys.stdin.readline())
     ids = tuple(ids)
-    if args.uvloop:
-        loop = importlib.import_module("uvloop").new_event_loop
-        with asyncio.Runner(loop_factory=loop) as runner:
-            return runner.run(measure(url, ids, args))
-    return asyncio.run(measure(url, ids, args))
+    loop = loop_factory("uvloop" if args.uvloop else "asyncio")
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(measure(url, ids, args))
 
 
 def run(count: int, args: argparse.Namespace) -> Figures:
@@ -172,16 +163,13 @@ def run(count: int, args: argparse.Namespace) -> Figures:
     here = [sys.executable, "-m", "tests.bench.million", "--cancel", str(args.cancel)]
     here += ["--requests", str(args.requests), "--rate", str(args.rate)]
     here += ["--uvloop"] * args.uvloop
-    playing = subprocess.Popen(
+    with subprocess.Popen(
         [*here, "--relay", str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert playing.stdin
-    assert playing.stdout
-    told = subprocess.run(
-        [*here, "--child"], input=playing.stdout.readline(), stdout=subprocess.PIPE, check=True
-    )
-    playing.stdin.close()
-    playing.wait()
+    ) as playing:
+        assert playing.stdout
+        told = subprocess.run(
+            [*here, "--child"], input=playing.stdout.readline(), stdout=subprocess.PIPE, check=True
+        )
     figures: Figures = json.loads(told.stdout)
     return figures
 

@@ -87,12 +87,8 @@ class Standings:
 
     def median(self, client: str, loop: str, ids: int, figure: Figure) -> float | None:
         """Return the median of the runs that a client survived; None where it survived none."""
-        figures = [
-            figure(heat.spent, heat.seen, ids)
-            for heat in self._of(client, loop, ids)
-            if heat.spent and heat.seen
-        ]
-        return median(figures) if figures else None
+        figures = self._figures(client, loop, ids, figure)
+        return median(figures.values()) if figures else None
 
     def _of(self, client: str, loop: str, ids: int) -> list[Heat]:
         sought = client, loop, ids
@@ -126,14 +122,16 @@ class Standings:
 
     def _quotient(self, client: str, peer: str, figure: Figure, ids: int) -> float | None:
         """Return the median over the runs that both survived."""
-        ours, theirs = self._figures(client, ids, figure), self._figures(peer, ids, figure)
+        ours = self._figures(client, "asyncio", ids, figure)
+        theirs = self._figures(peer, "asyncio", ids, figure)
         both = ours.keys() & theirs.keys()
         return median(ours[run] / theirs[run] for run in both) if both else None
 
-    def _figures(self, client: str, ids: int, figure: Figure) -> dict[int, float]:
+    def _figures(self, client: str, loop: str, ids: int, figure: Figure) -> dict[int, float]:
+        """Return the figure of each run that a client survived."""
         return {
             heat.course.seed: figure(heat.spent, heat.seen, ids)
-            for heat in self._of(client, "asyncio", ids)
+            for heat in self._of(client, loop, ids)
             if heat.spent and heat.seen
         }
 
