@@ -12,6 +12,7 @@ from luma_async.errors import (
     NoSuchRouteError,
     NotFoundError,
     PermissionDeniedError,
+    QueueError,
     QuotaError,
     RateLimitedError,
     RelayError,
@@ -23,6 +24,7 @@ from luma_async.errors import (
     WaitIncomplete,
     WaitTimeout,
 )
+from luma_async.following import Ended, Following
 from luma_async.gate import Limits
 from luma_async.pace import Backoff, Every, Learned, Pace
 from luma_async.reader import Reader
@@ -48,7 +50,9 @@ __all__ = [
     "Backoff",
     "BadRequestError",
     "DecodeError",
+    "Ended",
     "Every",
+    "Following",
     "Generation",
     "GenerationFailed",
     "GenerationsMissing",
@@ -62,6 +66,7 @@ __all__ = [
     "Pace",
     "Palette",
     "PermissionDeniedError",
+    "QueueError",
     "QuotaError",
     "RateLimitedError",
     "Reader",

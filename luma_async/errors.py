@@ -188,6 +188,15 @@ class SessionClosed(LumaError, RuntimeError):
     """The session was closed; open another one with `async with LumaSession(…)`."""
 
 
+class QueueError(LumaError):
+    """The queue of submitted ids cannot be used: no server, no answer, no room.
+
+    `pending` names the ids that are not known to be stored; to submit them again is safe.
+    """
+
+    pending: tuple[str, ...] = ()
+
+
 def _few(ids: Sequence[str], most: int = 3) -> str:
     named = ", ".join(f"{line(task_id):.80}" for task_id in ids[:most])
     return named if len(ids) <= most else f"{named} and {len(ids) - most} more"

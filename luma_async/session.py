@@ -10,6 +10,7 @@ import anyio
 from luma_async import checks
 from luma_async.asking import Asker
 from luma_async.book import Grace
+from luma_async.following import Following
 from luma_async.gate import Limits
 from luma_async.pace import Learned, Pace
 from luma_async.reader import Reader
@@ -166,6 +167,13 @@ class LumaSession:
         Ends and raises as `wait_until_done` does. Waiting begins with the first step.
         """
         return Reader(self._wait(ids, timeout, News.CHANGES))
+
+    def follow(self) -> Following:
+        """Return a wait without a list and without a timeout: `add` ids, and iterate over the ends.
+
+        For whoever takes ids as they come. An id that the relay does not know is an end, too.
+        """
+        return Following(self._ready())
 
     def _wait(self, ids: Iterable[str], timeout: float | None, news: News) -> Wait:
         poller = self._ready()

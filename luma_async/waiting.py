@@ -177,6 +177,10 @@ class Poller:
         behind the letting go. The iterator returned takes the next step at once.
         """
         self._watchers.pop(watcher, None)
+        return self.drop(watcher, ids)
+
+    def drop(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
+        """Poll for these ids no more, as `unwatch` does, for a watcher that stays for others."""
         steps = self._let_go(watcher, ids)
         self._step(steps)
         return steps

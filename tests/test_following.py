@@ -1,0 +1,153 @@
+"""A wait without a list, on a relay that is a function."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from luma_async import AuthenticationError, Ended, Every, Following, LumaSession, WaitAborted
+from luma_async.book import Change
+from luma_async.structs import State
+from luma_async.testing import FakeRelay
+from tests.answers import generation
+from tests.scripted import ScriptedRelay
+from tests.test_waiting import poller_of
+
+pytestmark = pytest.mark.virtual_time
+
+
+def open_until(*ended: str) -> Any:
+    return lambda task_id: State.COMPLETED if task_id in ended else State.PROCESSING
+
+
+async def read(following: Following, into: list[Ended]) -> None:
+    into.extend([end async for end in following])
+
+
+async def test_ids_that_join_later_are_told_as_they_end_and_so_are_missing_ones(
+    relay: FakeRelay,
+) -> None:
+    async with LumaSession(relay.url, api_key=relay.api_key, pace=Every(1.0)) as luma:
+        following = luma.follow()
+        ends: list[Ended] = []
+        reader = asyncio.create_task(read(following, ends))
+        following.add(first := relay.add(duration=3.0))
+        await asyncio.sleep(2)
+        following.add([second := relay.add(duration=0.5, ends="failed"), "nobody", first])
+        await asyncio.sleep(60)
+        following.close()
+        await reader
+    told = {end.task_id: end.generation and end.generation.state for end in ends}
+    assert told == {first: State.COMPLETED, second: State.FAILED, "nobody": None}
+    assert len(ends) == 3
+    assert 0.0 < (ends[0].lag or 0.0) < 2.0
+
+
+async def test_who_drops_an_id_learns_what_was_seen_and_nothing_more_is_asked() -> None:
+    relay = ScriptedRelay(open_until("b"))
+    poller = poller_of(relay)
+    following = Following(poller)
+    following.add(["a", "b", "c"])
+    await asyncio.sleep(1)
+    seen = following.drop(["a", "a", "b", "stranger"])
+    assert list(seen) == ["a"]
+    assert seen["a"] is not None
+    assert seen["a"].state is State.PROCESSING
+    before = len(relay.asked)
+    await asyncio.sleep(20)
+    assert {i for ids in relay.asked[before:] for i in ids} == {"c"}
+    assert len(following) == 1
+    assert (await anext(following)).task_id == "b"
+    await poller.close()
+
+
+async def test_one_that_dropped_some_ids_is_still_told_when_the_key_is_refused() -> None:
+    refused = AuthenticationError(401, "invalid_api_key")
+    relay = ScriptedRelay(open_until())
+    poller = poller_of(relay)
+    following = Following(poller)
+    following.add(["a", "b"])
+    await asyncio.sleep(1)
+    following.drop(["a"])
+    poller.abort(refused)
+    with pytest.raises(WaitAborted) as caught:
+        await anext(following)
+    assert caught.value.cause is refused
+    assert list(caught.value.pending) == ["b"]
+    with pytest.raises(WaitAborted):
+        following.add(["c"])
+    assert following.drop(["b"]) == {}
+    following.close()
+    await poller.close()
+
+
+async def test_ends_that_came_before_an_abort_are_told_before_it() -> None:
+    poller = poller_of(ScriptedRelay(open_until("a")))
+    following = Following(poller)
+    following.add(["a", "b"])
+    await asyncio.sleep(1)
+    poller.abort(AuthenticationError(401))
+    assert (await anext(following)).task_id == "a"
+    with pytest.raises(WaitAborted):
+        await anext(following)
+    await poller.close()
+
+
+async def test_many_may_read_and_each_end_is_told_to_one_of_them() -> None:
+    poller = poller_of(ScriptedRelay(open_until(*map(str, range(50)))))
+    following = Following(poller)
+    ends: list[Ended] = []
+    readers = [asyncio.create_task(read(following, ends)) for _ in range(5)]
+    await asyncio.sleep(0)
+    following.add(map(str, range(50)))
+    await asyncio.sleep(1)
+    following.close()
+    await asyncio.gather(*readers)
+    assert sorted(end.task_id for end in ends) == sorted(map(str, range(50)))
+    await poller.close()
+
+
+async def test_a_reader_that_is_cancelled_as_it_is_woken_passes_the_news_on() -> None:
+    poller = poller_of(ScriptedRelay(open_until("a")))
+    following = Following(poller)
+    first, second = (asyncio.ensure_future(anext(following)) for _ in range(2))
+    await asyncio.sleep(0)
+    following.add("a")
+    following.tell(Change("a", generation("a", State.COMPLETED), True, (following,), None))
+    first.cancel()
+    assert (await second).task_id == "a"
+    await poller.close()
+
+
+async def test_one_that_is_closed_asks_nothing_and_takes_nothing() -> None:
+    relay = ScriptedRelay(open_until())
+    poller = poller_of(relay)
+    following = Following(poller)
+    following.add("a")
+    following.close()
+    following.close()
+    await asyncio.sleep(20)
+    assert relay.asked == []
+    assert [end async for end in following] == []
+    with pytest.raises(RuntimeError, match="follow anew"):
+        following.add("b")
+    await poller.close()
+
+
+async def test_closing_the_session_ends_the_iteration(relay: FakeRelay) -> None:
+    async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+        following = luma.follow()
+        following.add(task_id := relay.add(duration=100))
+    with pytest.raises(WaitAborted) as caught:
+        await anext(following)
+    assert list(caught.value.pending) == [task_id]
+
+
+@pytest.mark.parametrize("ids", ["", ["a", ""], [1], b"bytes", None])
+async def test_what_is_no_id_is_refused_and_nothing_of_it_is_taken(ids: Any) -> None:
+    poller = poller_of(ScriptedRelay(open_until()))
+    following = Following(poller)
+    with pytest.raises((ValueError, TypeError)):
+        following.add(ids)
+    assert len(following) == 0
+    await poller.close()
