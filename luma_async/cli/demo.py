@@ -1,4 +1,4 @@
-"""The command `luma-async`: reads the arguments, shows the demo on the terminal.
+"""`luma-async demo`: many waits on a relay in this process, drawn on the terminal.
 
 rich draws, and is imported only when there is something to draw: help and version work without.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from luma_async._version import __version__
+from luma_async.cli.values import count, seconds, whole
 from luma_async.demo import FAILING, Progress, Report, Settings, demo
 
 if TYPE_CHECKING:
@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 MOST_TASKS = 100_000
-LEAST_SECONDS = 0.01
-MOST_SECONDS = 86_400.0
 
 _NO_RICH = "luma-async: the demo needs rich, which is missing; pip install 'luma-async[cli]'"
-_STOPPED = "luma-async: stopped by ctrl-C before all tasks had ended"
 _WIDEST = 76
 _COLOURS = {"completed": "green", "failed": "red", "processing": "yellow", "pending": "dim"}
 _MARKS = "━━━─"
@@ -40,87 +37,33 @@ class Row(Struct, frozen=True):
     note: str = ""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; `argv` defaults to the process's own arguments.
+def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    about = "wait for many tasks on a relay in this process: no key, no network"
+    odds = f"About {FAILING:.0%} of the tasks fail, on purpose."
+    parser = commands.add_parser(
+        "demo", help=about, description=f"W{about[1:]}. {odds}", allow_abbrev=False
+    )
+    parser.set_defaults(run=run_demo)
+    usual = Settings()
+    for name, kind, default, what in (
+        ("tasks", count(MOST_TASKS), usual.tasks, "how many tasks to submit and wait for"),
+        ("seconds", seconds, usual.seconds, "the tasks end at random over this many seconds"),
+        ("interval", seconds, usual.interval, "seconds from one look at a task to the next"),
+        ("seed", whole, usual.seed, "the same number plays the same tasks"),
+    ):
+        told = f"{what} (default {default:g})"
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=told)
 
-    0 is success, 2 what cannot be run as asked, 130 ctrl-C. Raises SystemExit for help, version (0)
-    and usage errors (2), as argparse does.
-    """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.command is None:
-        parser.error("no command given; try luma-async demo")
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     settings = Settings(
         tasks=arguments.tasks,
         seconds=arguments.seconds,
         interval=arguments.interval,
         seed=arguments.seed,
     )
-    try:
-        return _run(settings)
-    except KeyboardInterrupt:
-        print(_STOPPED, file=sys.stderr)
-        return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="luma-async",
-        description="Wait for thousands of Luma video tasks with one shared poller.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    about = "wait for many tasks on a relay in this process: no key, no network"
-    odds = f"About {FAILING:.0%} of the tasks fail, on purpose."
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_options(
-        commands.add_parser(
-            "demo", help=about, description=f"W{about[1:]}. {odds}", allow_abbrev=False
-        )
-    )
-    return parser
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    usual = Settings()
-    for name, kind, default, what in (
-        ("tasks", _count, usual.tasks, "how many tasks to submit and wait for"),
-        ("seconds", _seconds, usual.seconds, "the tasks end at random over this many seconds"),
-        ("interval", _seconds, usual.interval, "seconds from one look at a task to the next"),
-        ("seed", _whole, usual.seed, "the same number plays the same tasks"),
-    ):
-        told = f"{what} (default {default:g})"
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=told)
-
-
-def _count(text: str) -> int:
-    number = _whole(text)
-    if not 1 <= number <= MOST_TASKS:
-        remedy = f"give a whole number from 1 to {MOST_TASKS}"
-        raise argparse.ArgumentTypeError(f"{text} is out of range; {remedy}")
-    return number
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        remedy = "give a whole number such as 7"
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number; {remedy}") from None
-
-
-def _seconds(text: str) -> float:
-    remedy = f"give seconds from {LEAST_SECONDS:g} to {MOST_SECONDS:g}"
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number; {remedy}") from None
-    if not LEAST_SECONDS <= number <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text} is out of range; {remedy}")
-    return number
-
-
-def _run(settings: Settings) -> int:
     try:
         from rich.console import Console
     except ModuleNotFoundError:

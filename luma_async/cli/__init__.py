@@ -1,0 +1,40 @@
+"""The command `luma-async`: reads the arguments, and calls what each of its commands is."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from luma_async._version import __version__
+from luma_async.cli.demo import add_demo
+
+_STOPPED = "luma-async: stopped by ctrl-C before all tasks had ended"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; `argv` defaults to the process's own arguments.
+
+    0 is success, 2 what cannot be run as asked, 130 ctrl-C. Raises SystemExit for help, version (0)
+    and usage errors (2), as argparse does.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.error("no command given; try luma-async demo")
+    try:
+        code: int = arguments.run(arguments)
+    except KeyboardInterrupt:
+        print(_STOPPED, file=sys.stderr)
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="luma-async",
+        description="Wait for thousands of Luma video tasks with one shared poller.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    add_demo(commands)
+    return parser
