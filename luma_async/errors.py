@@ -165,6 +165,13 @@ class WaitAborted(WaitIncomplete):
         return "mend the cause, then wait again for error.pending"
 
 
+class GaveUp(WaitAborted):
+    """The workers gave up on the ids in `pending`: their end was not found out in time."""
+
+    def _remedy(self) -> str:
+        return "submit error.pending again"
+
+
 class GenerationsMissing(WaitIncomplete):
     """All else has ended, and the relay does not know the ids in `missing`."""
 

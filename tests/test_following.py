@@ -1,6 +1,7 @@
 """A wait without a list, on a relay that is a function."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,8 +17,11 @@ from tests.test_waiting import poller_of
 pytestmark = pytest.mark.virtual_time
 
 
-def open_until(*ended: str) -> Any:
-    return lambda task_id: State.COMPLETED if task_id in ended else State.PROCESSING
+def open_until(*ended: str) -> Callable[[str], State]:
+    def play(task_id: str) -> State:
+        return State.COMPLETED if task_id in ended else State.PROCESSING
+
+    return play
 
 
 async def read(following: Following, into: list[Ended]) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from luma_async._version import __version__
 from luma_async.cli.demo import add_demo
+from luma_async.cli.submitting import add_results, add_submit
+from luma_async.cli.worker import add_worker
 
-_STOPPED = "luma-async: stopped by ctrl-C before all tasks had ended"
+_STOPPED = "luma-async: stopped by ctrl-C before all had ended"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,5 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    add_demo(commands)
+    for add in (add_demo, add_worker, add_submit, add_results):
+        add(commands)
     return parser

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from luma_async.cli.values import count, seconds, whole
+from luma_async.cli.values import Commands, count, seconds, whole
 from luma_async.demo import FAILING, Progress, Report, Settings, demo
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Row(Struct, frozen=True):
     note: str = ""
 
 
-def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_demo(commands: Commands) -> None:
     """Add the command."""
     about = "wait for many tasks on a relay in this process: no key, no network"
     odds = f"About {FAILING:.0%} of the tasks fail, on purpose."

@@ -1,10 +1,30 @@
 """Values of the command line: every error ends with what to give instead."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from math import inf
+from typing import Protocol
 
 LEAST_SECONDS = 0.01
+LAST_PORT = 65_535
 MOST_SECONDS = 86_400.0
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+class Commands(Protocol):
+    """What a command adds itself to."""
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,  # noqa: A002 - argparse's name
+        description: str,
+        epilog: str = ...,
+        allow_abbrev: bool,
+    ) -> ArgumentParser:
+        """Add a command."""
+        ...
 
 
 def whole(text: str) -> int:
@@ -39,3 +59,34 @@ def seconds(text: str) -> float:
     if not LEAST_SECONDS <= number <= MOST_SECONDS:
         raise ArgumentTypeError(f"{text} is out of range; {remedy}")
     return number
+
+
+def number(text: str) -> float:
+    """Read a number above zero."""
+    remedy = "give a number above zero, such as 2.5"
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no number; {remedy}") from None
+    if not 0.0 < value < inf:
+        raise ArgumentTypeError(f"{text} is out of range; {remedy}")
+    return value
+
+
+def duration(text: str) -> float:
+    """Read a length of time as seconds: 90, 90s, 30m, 24h, 7d."""
+    unit = UNITS.get(text[-1:].lower())
+    try:
+        return number(text if unit is None else text[:-1]) * (unit or 1.0)
+    except ArgumentTypeError:
+        remedy = "give one such as 90, 30m, 24h or 7d"
+        raise ArgumentTypeError(f"{text!r} is no length of time; {remedy}") from None
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read a port, on loopback, or a host and a port."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
+        remedy = "give a port such as 9100, or an address such as 0.0.0.0:9100"
+        raise ArgumentTypeError(f"{text!r} is no port; {remedy}")
+    return host.strip("[]") or "127.0.0.1", int(port)

@@ -1,0 +1,114 @@
+"""`luma-async submit` and `luma-async results`: the queue of the workers, from a shell."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from luma_async.cli.queue import add_queue, complain, queue_of
+from luma_async.cli.values import Commands
+from luma_async.errors import QueueError
+from luma_async.slicing import slices
+
+UNUSABLE = 2
+AT_ONCE = 10_000
+
+
+def add_submit(commands: Commands) -> None:
+    """Add the command."""
+    about = "leave ids to the workers; they are on disk when it returns"
+    parser = commands.add_parser(
+        "submit", help=about, description=f"L{about[1:]}.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "ids", nargs="+", metavar="ID", help="a task id; - reads them from standard input, by line"
+    )
+    add_queue(parser)
+    parser.set_defaults(run=run_submit)
+
+
+def add_results(commands: Commands) -> None:
+    """Add the command."""
+    about = "print the ends that the workers told, one JSON object in a line"
+    parser = commands.add_parser(
+        "results", help=about, description=f"P{about[1:]}.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "ids", nargs="*", metavar="ID", help="wait for these, then stop (default all, without end)"
+    )
+    parser.add_argument(
+        "--since",
+        type=since,
+        metavar="WHEN",
+        help="a time such as 2026-11-21T12:00:00Z, or the sequence of the last end that was read "
+        "(default all that is kept)",
+    )
+    add_queue(parser)
+    parser.set_defaults(run=run_results)
+
+
+def run_submit(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code: 0, or 2 where not all could be stored."""
+    return _run(_submit(arguments))
+
+
+def run_results(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code: 0, or 2 where no server answers."""
+    return _run(_results(arguments))
+
+
+def since(text: str) -> datetime | int:
+    """Read a time, in UTC where it names no zone, or a sequence."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        remedy = "give one such as 2026-11-21T12:00:00Z, or a whole number"
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; {remedy}") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _run(command: Coroutine[Any, Any, None]) -> int:
+    try:
+        asyncio.run(command)
+    except (QueueError, ModuleNotFoundError, ValueError) as error:
+        complain(error)
+        return UNUSABLE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+async def _submit(arguments: argparse.Namespace) -> None:
+    new = waiting = 0
+    async with queue_of(arguments) as queue:
+        for part in slices(_ids(arguments.ids), AT_ONCE):
+            ids = list(dict.fromkeys(part))
+            stored = await queue.submit(ids)
+            new += len(stored)
+            waiting += len(ids) - len(stored)
+    print(f"{new} new, {waiting} waiting already")
+
+
+def _ids(given: Iterable[str]) -> Iterator[str]:
+    for name in given:
+        if name == "-":
+            yield from filter(None, map(str.strip, sys.stdin))
+        else:
+            yield name
+
+
+async def _results(arguments: argparse.Namespace) -> None:
+    async with (
+        queue_of(arguments) as queue,
+        aclosing(queue.results(arguments.ids or None, since=arguments.since)) as ends,
+    ):
+        async for end in ends:
+            print(msgspec.json.encode(end).decode(), flush=True)

@@ -1,0 +1,159 @@
+"""`luma-async worker`: polls for what is submitted, until it is told to stop."""
+
+import argparse
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from luma_async.cli.queue import add_queue, complain, queue_of
+from luma_async.cli.values import Commands, address, count, duration, number, whole
+from luma_async.errors import QueueError, WaitAborted
+from luma_async.gate import Limits
+from luma_async.pace import Learned
+from luma_async.session import LumaSession
+
+if TYPE_CHECKING:
+    from luma_async.worker import Worker
+    from luma_async.worker.metrics import Metrics
+
+logger = logging.getLogger("luma_async")
+
+LOST_SERVER = 1
+UNUSABLE = 2
+REFUSED = 3
+MOST = 10_000_000
+REPORT_EVERY = 60.0
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def add_worker(commands: Commands) -> None:
+    """Add the command."""
+    about = "poll for submitted ids, and tell their ends, until SIGTERM or ctrl-C"
+    parser = commands.add_parser(
+        "worker",
+        help=about,
+        description=f"P{about[1:]}. The key of the relay is LUMA_API_KEY.",
+        epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection for good, 2 cannot "
+        "be run as asked, 3 the relay refuses the key (all ids were handed back).",
+        allow_abbrev=False,
+    )
+    add_queue(parser)
+    limits = Limits()
+    for name, kind, default, metavar, what in (
+        ("base-url", str, None, "URL", "the relay (default LUMA_BASE_URL)"),
+        ("api-key-file", Path, None, "FILE", "read the key from a file, not from LUMA_API_KEY"),
+        ("capacity", count(MOST), 100_000, "N", "hold at most so many ids (default 100000)"),
+        ("give-up", duration, 86_400.0, "TIME", "end an id so long after its submission as "
+         "gave_up: 90, 30m, 24h, 7d (default 24h)"),
+        ("ack-wait", duration, None, "TIME", "lend the ids of a dead worker to others after this; "
+         "one for all workers of a pool (default: as it is, at first 60)"),
+        ("replicas", whole, None, "N", "copies that a cluster keeps (default 3 on a cluster)"),
+        ("interval", duration, 5.0, "TIME", "spend as many requests as asking about each id this "
+         "often would (default 5)"),
+        ("max-rate", number, limits.max_rate, "N", "requests in any second, of this worker "
+         f"(default {limits.max_rate:g})"),
+        ("max-in-flight", count(MOST), limits.max_in_flight, "N", "requests under way "
+         f"(default {limits.max_in_flight})"),
+        ("max-batch", count(MOST), limits.max_batch, "N", "ids in a request "
+         f"(default {limits.max_batch})"),
+        ("proxy", str, None, "URL", "an HTTP proxy on the way to the relay"),
+        ("metrics", address, None, "[HOST:]PORT", "serve /metrics and /healthz (default host "
+         "127.0.0.1)"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
+    parser.add_argument("-v", "--verbose", action="store_true", help="log each detail")
+    parser.set_defaults(run=run_worker)
+
+
+def run_worker(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    logging.basicConfig(format=FORMAT, level=logging.INFO)
+    logger.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
+    try:
+        asyncio.run(_work(arguments))
+    except WaitAborted as error:
+        logger.error("the worker stops, and all ids are handed back: %s", error.cause)
+        return REFUSED
+    except ConnectionError as error:
+        logger.error("the worker stops: %s", error)
+        return LOST_SERVER
+    except (QueueError, ModuleNotFoundError, ValueError, OSError) as error:
+        complain(error)
+        return UNUSABLE
+    return 0
+
+
+async def _work(arguments: argparse.Namespace) -> None:
+    from luma_async.worker import Worker
+    from luma_async.worker.metrics import Metrics
+
+    luma = LumaSession(
+        arguments.base_url,
+        api_key=_key(arguments.api_key_file),
+        pace=Learned(arguments.interval),
+        limits=Limits(
+            max_batch=arguments.max_batch,
+            max_in_flight=arguments.max_in_flight,
+            max_rate=arguments.max_rate,
+        ),
+        proxy=arguments.proxy,
+    )
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        queue = await stack.enter_async_context(queue_of(arguments, arguments.replicas))
+        await stack.enter_async_context(luma)
+        worker = Worker(
+            luma,
+            queue,
+            capacity=arguments.capacity,
+            give_up=arguments.give_up,
+            ack_wait=arguments.ack_wait,
+            on_end=metrics.told,
+        )
+        metrics.observe(worker, lambda: luma.stats)
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sign, worker.stop)
+        if arguments.metrics is not None:
+            await stack.enter_async_context(_served(metrics, *arguments.metrics))
+        reports = asyncio.create_task(_report(worker, luma))
+        stack.callback(reports.cancel)
+        logger.info("worker started: %r, relay %s", queue, luma)
+        try:
+            await worker.run()
+        except QueueError as error:
+            raise ConnectionError(str(error)) from error
+        logger.info("worker stopped: %s", _told(worker))
+
+
+async def _report(worker: "Worker", luma: LumaSession) -> None:
+    while True:
+        await asyncio.sleep(REPORT_EVERY)
+        logger.info("%s; %r", _told(worker), luma)
+
+
+def _told(worker: "Worker") -> str:
+    work = worker.work
+    ends = ", ".join(f"{count} {state}" for state, count in work.ends.items() if count)
+    return f"{work.held} held, {work.peers} other workers, told: {ends or 'nothing yet'}"
+
+
+@asynccontextmanager
+async def _served(metrics: "Metrics", host: str, port: int) -> AsyncGenerator[None, None]:
+    from aiohttp import web
+
+    runner = web.AppRunner(metrics.application(), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _key(path: Path | None) -> str | None:
+    """Read the key from a file; None leaves it to the environment."""
+    return None if path is None else path.read_text(encoding="utf-8").strip()

@@ -1,0 +1,96 @@
+"""Polling workers that outlive whoever submits: ids and ends are kept by NATS JetStream.
+
+    async with Queue("nats://127.0.0.1:4222") as queue:
+        await queue.submit(ids)
+        done = await queue.wait_submitted(ids)
+
+`submit`, `results` and `wait_submitted` are the same with a connection for one call. The extra
+`worker` brings what this needs.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from datetime import datetime
+from importlib.util import find_spec
+from typing import overload
+
+if find_spec("nats") is None:
+    raise ModuleNotFoundError(
+        "luma_async.worker needs nats-py, which is missing; pip install 'luma-async[worker]'",
+        name="nats",
+    )
+
+from luma_async.structs import Generation
+from luma_async.worker.connection import Nats
+from luma_async.worker.ends import End, EndState
+from luma_async.worker.polling import Work, Worker
+from luma_async.worker.queue import Queue
+
+__all__ = ["End", "EndState", "Queue", "Work", "Worker", "results", "submit", "wait_submitted"]
+
+
+async def submit(
+    ids: str | Iterable[str],
+    nats: Nats | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    pool: str = "luma",
+) -> list[str]:
+    """Store ids for the workers, as `Queue.submit` does; durable when it returns.
+
+    The server is found as `Queue` finds it. Returns the ids that were new. Raises QueueError.
+    """
+    async with Queue(nats, data=data, pool=pool) as queue:
+        return await queue.submit(ids)
+
+
+async def results(
+    ids: str | Iterable[str] | None = None,
+    nats: Nats | None = None,
+    *,
+    since: datetime | int | None = None,
+    data: str | os.PathLike[str] | None = None,
+    pool: str = "luma",
+) -> AsyncGenerator[End, None]:
+    """Iterate over ends, as `Queue.results` does.
+
+    Leave it early within `contextlib.aclosing`, so that the connection is closed there and then.
+    """
+    async with (
+        Queue(nats, data=data, pool=pool) as queue,
+        aclosing(queue.results(ids, since=since)) as ends,
+    ):
+        async for end in ends:
+            yield end
+
+
+@overload
+async def wait_submitted(  # type: ignore[overload-overlap]  # a str is one id
+    ids: str,
+    nats: Nats | None = None,
+    *,
+    timeout: float | None = 1800.0,
+    data: str | os.PathLike[str] | None = None,
+    pool: str = "luma",
+) -> Generation: ...
+@overload
+async def wait_submitted(
+    ids: Iterable[str],
+    nats: Nats | None = None,
+    *,
+    timeout: float | None = 1800.0,
+    data: str | os.PathLike[str] | None = None,
+    pool: str = "luma",
+) -> dict[str, Generation]: ...
+async def wait_submitted(
+    ids: str | Iterable[str],
+    nats: Nats | None = None,
+    *,
+    timeout: float | None = 1800.0,
+    data: str | os.PathLike[str] | None = None,
+    pool: str = "luma",
+) -> Generation | dict[str, Generation]:
+    """Wait until the workers have told the end of each id, as `Queue.wait_submitted` does."""
+    async with Queue(nats, data=data, pool=pool) as queue:
+        return await queue.wait_submitted(ids, timeout=timeout)

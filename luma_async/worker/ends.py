@@ -1,0 +1,112 @@
+"""What is stored of an id: the subject that it has, and the end that is told of it."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from luma_async.structs import Generation, State
+
+LONGEST_TOKEN = 200
+
+
+class EndState(StrEnum):
+    """How an id ended: as its task did, or because nobody could find that out."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    MISSING = "missing"
+    GAVE_UP = "gave_up"
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """The end of one submitted id, as it is stored.
+
+    `generation` is the task; where the workers gave up it is what they last saw of it, and None
+    where the relay does not know the id. `told_at` is when the end was stored (aware), `sequence`
+    its place among all ends: `results(since=end.sequence)` goes on behind it.
+    """
+
+    id: str
+    state: EndState
+    generation: Generation | None
+    sequence: int
+    told_at: datetime
+
+
+class _Stored(Struct):
+    """The JSON of an end; `url` is the best link, for readers in other languages."""
+
+    id: str
+    state: EndState
+    url: str | None
+    generation: Generation | None
+
+
+_stored = msgspec.json.Decoder(_Stored)
+
+
+def token(task_id: str) -> str:
+    """Return the id as one token of a subject; of a very long one, a digest."""
+    quoted = quote(task_id, safe="").replace(".", "%2E").replace("~", "%7E")
+    if len(quoted) <= LONGEST_TOKEN:
+        return quoted
+    return f"~{hashlib.sha256(task_id.encode()).hexdigest()}"
+
+
+def submitted(subject: str, payload: bytes) -> str:
+    """Return the id that a message submits: its payload or, where that is empty, its subject.
+
+    Raises ValueError where it is neither.
+    """
+    last = subject.rpartition(".")[2]
+    if not payload and last.startswith("~"):
+        raise ValueError("a long id without a payload; submit it with the id as the payload")
+    return (payload or unquote_to_bytes(last)).decode()
+
+
+def state_of(generation: Generation | None) -> EndState:
+    """Return how a task ended; None is one that the relay does not know."""
+    if generation is None:
+        return EndState.MISSING
+    return EndState.FAILED if generation.state is State.FAILED else EndState.COMPLETED
+
+
+def encoded(
+    task_id: str, state: EndState, generation: Generation | None, most: int
+) -> tuple[bytes, bool]:
+    """Return an end as JSON of at most so many bytes, and whether nothing was left out for it."""
+    url = generation.url if generation else None
+    for whole, part in _parts(generation):
+        try:
+            text = msgspec.json.encode(_Stored(task_id, state, url, part))
+        except UnicodeEncodeError:
+            continue
+        if len(text) <= most:
+            return text, whole
+    return msgspec.json.encode(_Stored(task_id, state, None, None)), False
+
+
+def _parts(generation: Generation | None) -> Iterator[tuple[bool, Generation | None]]:
+    """Yield the task as it is, then ever less of it."""
+    yield True, generation
+    if generation:
+        yield False, replace(generation, original="{}")
+        yield False, Generation(id=generation.id, state=generation.state)
+
+
+def decoded(payload: bytes, sequence: int, told_at: datetime) -> End:
+    """Read a stored end; ValueError for what is none."""
+    stored = _stored.decode(payload)
+    return End(
+        id=stored.id,
+        state=stored.state,
+        generation=stored.generation,
+        sequence=sequence,
+        told_at=told_at,
+    )

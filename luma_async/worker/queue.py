@@ -1,0 +1,298 @@
+"""What other processes see of the workers: submit ids, learn their ends."""
+
+import os
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+)
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import datetime
+from types import TracebackType
+from typing import Self, overload
+
+import anyio
+import anyio.to_thread
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from luma_async import checks
+from luma_async.errors import GaveUp, GenerationsMissing, QueueError, WaitTimeout
+from luma_async.structs import Generation
+from luma_async.worker import streams
+from luma_async.worker.connection import Connection, Nats
+from luma_async.worker.ends import End, EndState, token
+from luma_async.worker.listening import Listener, Switchboard
+from luma_async.worker.streams import TROUBLE, Names, reason
+from luma_async.worker.tail import Tail, since_of, stored
+
+AT_ONCE = 256
+
+
+class Queue:
+    """A connection to one pool: submits ids, and reads the ends that its workers tell.
+
+    `nats` is a URL, several (or one text with commas between them), or a connected client of
+    nats-py, which is then never closed; it defaults to LUMA_NATS. Without one, the private server
+    of the directory `data` is used, and started if need be; `data` defaults to LUMA_DATA, then to
+    luma-async in the user's state directory. `pool` separates accounts that share a server.
+    `credentials` is the path of a NATS credentials file. `replicas` is in how many copies a cluster
+    keeps the pool (three unless told). Raises QueueError, when entered, where no server answers.
+    """
+
+    def __init__(
+        self,
+        nats: Nats | None = None,
+        *,
+        data: str | os.PathLike[str] | None = None,
+        pool: str = "luma",
+        credentials: str | os.PathLike[str] | None = None,
+        replicas: int | None = None,
+    ) -> None:
+        self.names = Names(pool)
+        self._replicas = None if replicas is None else checks.whole("replicas", replicas)
+        self._connection = Connection(nats, data, credentials, f"luma-async {pool}")
+        self._switchboard: Switchboard | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._connection.open()
+        try:
+            await self.ensure()
+        except BaseException:
+            await self.close()
+            raise
+        self._switchboard = Switchboard(self.js, self.names)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what the queue opened; twice is fine."""
+        switchboard, self._switchboard = self._switchboard, None
+        with anyio.CancelScope(shield=True):
+            try:
+                if switchboard is not None:
+                    await switchboard.close()
+            finally:
+                await self._connection.close()
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.names.pool!r}: {self._connection!r}>"
+
+    @property
+    def client(self) -> Client:
+        """The connection."""
+        return self._connection.client
+
+    @property
+    def js(self) -> JetStreamContext:
+        """JetStream on the connection."""
+        return self._connection.js
+
+    async def ensure(self) -> None:
+        """Make the streams where they are not there; QueueError where that cannot be."""
+        try:
+            await streams.ensure(self.js, self.names, self._replicas)
+        except nats.js.errors.APIError as error:
+            raise streams.refused(error) from None
+        except TROUBLE as error:
+            raise QueueError(
+                f"no answer from JetStream ({reason(error)}); "
+                "switch it on (nats-server --jetstream), or wait for its leader"
+            ) from None
+
+    async def enlist(self, ack_wait: float | None) -> float:
+        """Be counted as a worker; return the seconds for which the server lends an id.
+
+        What the private server of a directory has lent is lent to the dead where no other worker
+        names the directory: then all of it is to be had at once.
+        """
+        embedded = self._connection.embedded
+        try:
+            if embedded is not None and await anyio.to_thread.run_sync(embedded.work):
+                with suppress(nats.js.errors.NotFoundError):
+                    await self.js.delete_consumer(self.names.wait, self.names.consumer)
+            return await streams.ensure_consumer(self.js, self.names, ack_wait)
+        except TROUBLE as error:
+            raise QueueError(f"the server takes no worker ({reason(error)}); try again") from None
+
+    async def pull(self) -> JetStreamContext.PullSubscription:
+        """Subscribe to the ids that wait."""
+        with suppress(QueueError):
+            await self.ensure()
+        await streams.ensure_consumer(self.js, self.names, None)
+        return await self.js.pull_subscribe_bind(self.names.consumer, stream=self.names.wait)
+
+    async def submit(self, ids: str | Iterable[str]) -> list[str]:
+        """Store ids for the workers; durable when it returns.
+
+        An id that waits already is one. Returns the ids that were new, in their order; one whose
+        end was told before is new again, and is asked about anew. Raises QueueError where not all
+        could be stored; its `pending` names the others, and to submit all again is safe.
+        """
+        asked = checks.task_ids(ids)
+        new: dict[str, bool] = {}
+
+        async def store(task_id: str) -> None:
+            subject = self.names.waiting(token(task_id))
+            try:
+                await self.js.publish(subject, task_id.encode())
+            except nats.js.errors.APIError as error:
+                if error.err_code != streams.REFUSED_TWIN:
+                    raise
+                new[task_id] = False
+            else:
+                new[task_id] = True
+
+        try:
+            await _each(asked, store)
+        except TROUBLE as error:
+            raise _unstored(error, tuple(i for i in asked if i not in new)) from None
+        return [task_id for task_id in asked if new[task_id]]
+
+    def results(
+        self, ids: str | Iterable[str] | None = None, *, since: datetime | int | None = None
+    ) -> AsyncGenerator[End, None]:
+        """Iterate over the ends of these ids, each once, then stop; of all ids, without end.
+
+        `since` is a moment (aware) or the `sequence` of the last end that was read; None is all
+        that is kept, a week of it unless the stream says otherwise. Ends told before, while nobody
+        listened, come first. An end may come twice where the workers told it twice.
+        """
+        start = since_of(since)
+        if ids is None:
+            return self._all(start)
+        return self._some(dict.fromkeys(checks.task_ids(ids)), start)
+
+    async def _all(self, since: datetime | int | None) -> AsyncGenerator[End, None]:
+        async with aclosing(Tail(self.js, self.names, since)) as tail:
+            while True:
+                for end in await tail.read():
+                    yield end
+
+    async def _some(
+        self, ids: dict[str, None], since: datetime | int | None
+    ) -> AsyncGenerator[End, None]:
+        listener = Listener(ids)
+        async with self._listening(listener, since):
+            while listener.missing or listener.ends:
+                yield await listener.next()
+
+    @overload
+    async def wait_submitted(  # type: ignore[overload-overlap]  # a str is one id
+        self, ids: str, *, timeout: float | None = 1800.0
+    ) -> Generation: ...
+    @overload
+    async def wait_submitted(
+        self, ids: Iterable[str], *, timeout: float | None = 1800.0
+    ) -> dict[str, Generation]: ...
+    async def wait_submitted(
+        self, ids: str | Iterable[str], *, timeout: float | None = 1800.0
+    ) -> Generation | dict[str, Generation]:
+        """Wait until the workers have told the end of each id, as `wait_until_done` would.
+
+        Returns one Generation for one id, else a dict in the order given; an end that was told
+        before counts. `timeout` is seconds, None for ever, 0 for what is known now. Every other end
+        raises a WaitIncomplete: WaitTimeout, GenerationsMissing (the relay does not know some ids),
+        GaveUp (the workers gave up on some, which are in `pending`). Raises QueueError where the
+        server does not say what it knows.
+        """
+        seconds = checks.timeout(timeout)
+        asked = dict.fromkeys(checks.task_ids(ids))
+        listener = Listener(asked)
+        with anyio.move_on_after(seconds or None):
+            async with self._listening(listener, None):
+                if seconds != 0:
+                    await listener.all_told()
+        result = _result(asked, {end.id: end for end in listener.ends}, seconds)
+        return result[ids] if isinstance(ids, str) else result
+
+    @asynccontextmanager
+    async def _listening(
+        self, listener: Listener, since: datetime | int | None
+    ) -> AsyncGenerator[None, None]:
+        """Let somebody hear of the ends of its ids, those that were told before included."""
+        if self._switchboard is None:
+            raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
+        switchboard = self._switchboard
+
+        async def look_up(task_id: str) -> None:
+            subject = self.names.ended(token(task_id))
+            with suppress(nats.js.errors.NotFoundError):
+                end = stored(await self.js.get_last_msg(self.names.done, subject), since)
+                if end is not None:
+                    listener.tell(end)
+
+        try:
+            try:
+                await switchboard.add(listener)
+                await _each(tuple(listener.missing), look_up)
+            except TROUBLE as error:
+                raise QueueError(f"the ends cannot be read ({reason(error)}); try again") from None
+            yield
+        finally:
+            switchboard.remove(listener)
+
+
+async def _each(ids: Collection[str], act: Callable[[str], Awaitable[None]]) -> None:
+    """Act on each id, AT_ONCE of them at a time; the first trouble ends it, and is raised."""
+    left = iter(ids)
+    troubles: list[Exception] = []
+
+    async def some() -> None:
+        for task_id in left:
+            try:
+                await act(task_id)
+            except TROUBLE as error:
+                troubles.append(error)
+            if troubles:
+                return
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(AT_ONCE, len(ids))):
+            group.start_soon(some)
+    if troubles:
+        raise troubles[0]
+
+
+def _result(
+    asked: dict[str, None], told: dict[str, End], seconds: float | None
+) -> dict[str, Generation]:
+    done: dict[str, Generation] = {}
+    pending: dict[str, Generation | None] = {}
+    missing: list[str] = []
+    for task_id in asked:
+        end = told.get(task_id)
+        if end is None:
+            pending[task_id] = None
+        elif end.state is EndState.GAVE_UP:
+            pending[task_id] = end.generation
+        elif end.generation is None:
+            missing.append(task_id)
+        else:
+            done[task_id] = end.generation
+    if len(told) < len(asked):
+        message = f"not all ended in {seconds:g} s"
+        raise WaitTimeout(message, done=done, pending=pending, missing=missing)
+    if pending:
+        message = "the workers gave up on some ids"
+        raise GaveUp(message, done=done, pending=pending, missing=missing)
+    if missing:
+        message = "the relay does not know some ids"
+        raise GenerationsMissing(message, done=done, missing=missing)
+    return done
+
+
+def _unstored(trouble: Exception, pending: tuple[str, ...]) -> QueueError:
+    error = QueueError(f"{len(pending)} ids are not stored ({reason(trouble)}); submit them again")
+    error.pending = pending
+    return error

@@ -1,0 +1,147 @@
+"""The ends in the order in which they were stored, from some point on, whatever breaks meanwhile.
+
+Nothing is acknowledged here: a reader is no worker. What a broken connection swallowed shows as a
+gap in the consumer's own numbers, or as a consumer that claims to have delivered more than came;
+then the consumer is made anew, behind the last end that was read.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext, api
+
+from luma_async.worker.ends import End, decoded
+from luma_async.worker.streams import TROUBLE, Names
+
+logger = logging.getLogger("luma_async")
+
+PATIENCE = 5.0
+MORE = 0.01
+AT_ONCE = 256
+IDLE = 60.0
+PAUSE = 0.5
+
+
+def since_of(value: object) -> datetime | int | None:
+    """Return a place among the ends: a moment that is aware, a sequence, or None for all."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("since has no time zone; give an aware datetime, such as UTC")
+        return value.astimezone(UTC)
+    raise TypeError(f"since={value!r}; give an aware datetime or the sequence of an end")
+
+
+def stored(message: api.RawStreamMsg, since: datetime | int | None) -> End | None:
+    """Read one message of the done stream; None where it is older than `since`, or no end."""
+    told_at, sequence = message.time or datetime.now(UTC), message.seq or 0
+    if since is not None and (sequence <= since if isinstance(since, int) else told_at < since):
+        return None
+    try:
+        return decoded(message.data or b"", sequence, told_at)
+    except ValueError as error:
+        logger.warning("%s holds what is no end: %s", message.subject, error)
+        return None
+
+
+class Tail:
+    """Reads the done stream; `since` is a moment, the sequence behind which to begin, or None."""
+
+    def __init__(
+        self, js: JetStreamContext, names: Names, since: datetime | int | None = None
+    ) -> None:
+        self._js = js
+        self._names = names
+        self._since = since
+        self._consumer: str | None = None
+        self._subscription: JetStreamContext.PullSubscription | None = None
+        self._delivered = 0
+
+    async def read(self) -> list[End]:
+        """Return the next ends, at least one, however long that takes."""
+        while True:
+            try:
+                if ends := self._taken(await self._fetched()):
+                    return ends
+            except TROUBLE as error:
+                logger.debug("reading the ends begins anew: %r", error)
+                await self._forget()
+                await asyncio.sleep(PAUSE)
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        await self._forget()
+
+    async def _fetched(self) -> list[Msg]:
+        subscription = self._subscription or await self._subscribed()
+        try:
+            messages = await subscription.fetch(1, timeout=PATIENCE)
+        except nats.errors.TimeoutError:
+            await self._check()
+            return []
+        with suppress(nats.errors.TimeoutError):
+            messages += await subscription.fetch(AT_ONCE, timeout=MORE)
+        return messages
+
+    def _taken(self, messages: list[Msg]) -> list[End]:
+        ends: list[End] = []
+        for message in messages:
+            metadata = message.metadata
+            if metadata.sequence.consumer != self._delivered + 1:
+                self._subscription = None
+                break
+            self._delivered += 1
+            self._since = metadata.sequence.stream
+            try:
+                ends.append(decoded(message.data, metadata.sequence.stream, metadata.timestamp))
+            except ValueError as error:
+                logger.warning("%s holds what is no end: %s", message.subject, error)
+        return ends
+
+    async def _subscribed(self) -> JetStreamContext.PullSubscription:
+        await self._forget()
+        made = await self._js.add_consumer(  # pyright: ignore[reportUnknownMemberType]
+            self._names.done,
+            api.ConsumerConfig(
+                ack_policy=api.AckPolicy.NONE,
+                mem_storage=True,
+                inactive_threshold=IDLE,
+                num_replicas=1,
+                deliver_policy=_policy(self._since),
+                opt_start_seq=self._since + 1 if isinstance(self._since, int) else None,
+                opt_start_time=self._since if isinstance(self._since, datetime) else None,
+            ),
+        )
+        self._consumer, self._delivered = made.name, 0
+        self._subscription = await self._js.pull_subscribe_bind(made.name, stream=self._names.done)
+        return self._subscription
+
+    async def _check(self) -> None:
+        """Make sure, where nothing came, that there was nothing to come."""
+        info = await self._js.consumer_info(self._names.done, str(self._consumer))
+        delivered = info.delivered.consumer_seq if info.delivered else 0
+        if delivered != self._delivered:
+            await self._forget()
+
+    async def _forget(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        consumer, self._consumer = self._consumer, None
+        with suppress(*TROUBLE):
+            if subscription is not None:
+                await subscription.unsubscribe()
+        with suppress(*TROUBLE):
+            if consumer is not None:
+                await self._js.delete_consumer(self._names.done, consumer)
+
+
+def _policy(since: datetime | int | None) -> api.DeliverPolicy:
+    if since is None:
+        return api.DeliverPolicy.ALL
+    if isinstance(since, int):
+        return api.DeliverPolicy.BY_START_SEQUENCE
+    return api.DeliverPolicy.BY_START_TIME
