@@ -23,7 +23,7 @@ class Ended(Struct, frozen=True):
     where the first answer told it.
     """
 
-    task_id: str
+    id: str
     generation: Generation | None
     lag: float | None
 
@@ -42,6 +42,7 @@ class Following(AsyncIterator[Ended]):
         self._readers: deque[asyncio.Future[None]] = deque()
         self._cause: Exception | None = None
         self._closed = False
+        poller.watch(self, ())
 
     def __len__(self) -> int:
         return len(self.asked)
@@ -61,13 +62,15 @@ class Following(AsyncIterator[Ended]):
 
     def drop(self, ids: Iterable[str]) -> dict[str, Generation | None]:
         """Poll for these ids no more; returns those that were polled for, as last seen."""
-        leaving = [task_id for task_id in dict.fromkeys(ids) if task_id in self.asked]
+        given = dict.fromkeys(map(checks.task_id, checks.ids(ids)))
+        leaving = [task_id for task_id in given if task_id in self.asked]
         if not leaving or self._cause is not None or self._closed:
             return {}
         told = self._poller.watch(self, leaving)
         for task_id in leaving:
             del self.asked[task_id]
-        self._poller.drop(self, leaving)
+        for _ in self._poller.drop(self, leaving):
+            pass
         return {task_id: reread(task_id, told.get(task_id)) for task_id in leaving}
 
     def close(self) -> None:

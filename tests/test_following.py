@@ -41,7 +41,7 @@ async def test_ids_that_join_later_are_told_as_they_end_and_so_are_missing_ones(
         await asyncio.sleep(60)
         following.close()
         await reader
-    told = {end.task_id: end.generation and end.generation.state for end in ends}
+    told = {end.id: end.generation and end.generation.state for end in ends}
     assert told == {first: State.COMPLETED, second: State.FAILED, "nobody": None}
     assert len(ends) == 3
     assert 0.0 < (ends[0].lag or 0.0) < 2.0
@@ -61,7 +61,7 @@ async def test_who_drops_an_id_learns_what_was_seen_and_nothing_more_is_asked() 
     await asyncio.sleep(20)
     assert {i for ids in relay.asked[before:] for i in ids} == {"c"}
     assert len(following) == 1
-    assert (await anext(following)).task_id == "b"
+    assert (await anext(following)).id == "b"
     await poller.close()
 
 
@@ -91,7 +91,7 @@ async def test_ends_that_came_before_an_abort_are_told_before_it() -> None:
     following.add(["a", "b"])
     await asyncio.sleep(1)
     poller.abort(AuthenticationError(401))
-    assert (await anext(following)).task_id == "a"
+    assert (await anext(following)).id == "a"
     with pytest.raises(WaitAborted):
         await anext(following)
     await poller.close()
@@ -107,7 +107,7 @@ async def test_many_may_read_and_each_end_is_told_to_one_of_them() -> None:
     await asyncio.sleep(1)
     following.close()
     await asyncio.gather(*readers)
-    assert sorted(end.task_id for end in ends) == sorted(map(str, range(50)))
+    assert sorted(end.id for end in ends) == sorted(map(str, range(50)))
     await poller.close()
 
 
@@ -119,7 +119,7 @@ async def test_a_reader_that_is_cancelled_as_it_is_woken_passes_the_news_on() ->
     following.add("a")
     following.tell(Change("a", generation("a", State.COMPLETED), True, (following,), None))
     first.cancel()
-    assert (await second).task_id == "a"
+    assert (await second).id == "a"
     await poller.close()
 
 

@@ -1,13 +1,16 @@
 """What the commands about workers share: where the queue is, and what to say where it is not."""
 
 import argparse
+import asyncio
+import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from luma_async.worker import Queue
 
-NO_WORKER = 2
+UNUSABLE = 2
 
 
 def add_queue(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +45,18 @@ def queue_of(arguments: argparse.Namespace, replicas: int | None = None) -> "Que
         credentials=arguments.nats_creds,
         replicas=replicas,
     )
+
+
+def run(command: Coroutine[Any, Any, None]) -> None:
+    """Run a command; SIGTERM cancels it, so that it cleans up, and raises CancelledError."""
+
+    async def run() -> None:
+        myself = asyncio.current_task()
+        assert myself is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, myself.cancel)
+        await command
+
+    asyncio.run(run())
 
 
 def complain(error: Exception) -> None:

@@ -4,20 +4,19 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from luma_async.cli.queue import add_queue, complain, queue_of
+from luma_async.cli.queue import UNUSABLE, add_queue, complain, queue_of, run
 from luma_async.cli.values import Commands
 from luma_async.errors import QueueError
-from luma_async.slicing import slices
 
-UNUSABLE = 2
-AT_ONCE = 10_000
+TERMINATED = 128 + 15
+CHUNK = 2**18
 
 
 def add_submit(commands: Commands) -> None:
@@ -77,7 +76,12 @@ def since(text: str) -> datetime | int:
 
 def _run(command: Coroutine[Any, Any, None]) -> int:
     try:
-        asyncio.run(command)
+        run(command)
+    except asyncio.CancelledError:
+        return TERMINATED
+    except UnicodeDecodeError:
+        complain(ValueError("an id is not valid text; give ids as UTF-8"))
+        return UNUSABLE
     except (QueueError, ModuleNotFoundError, ValueError) as error:
         complain(error)
         return UNUSABLE
@@ -89,20 +93,31 @@ def _run(command: Coroutine[Any, Any, None]) -> int:
 async def _submit(arguments: argparse.Namespace) -> None:
     new = waiting = 0
     async with queue_of(arguments) as queue:
-        for part in slices(_ids(arguments.ids), AT_ONCE):
-            ids = list(dict.fromkeys(part))
-            stored = await queue.submit(ids)
+        async for part in _parts(arguments.ids):
+            stored = await queue.submit(part)
             new += len(stored)
-            waiting += len(ids) - len(stored)
+            waiting += len(part) - len(stored)
     print(f"{new} new, {waiting} waiting already")
 
 
-def _ids(given: Iterable[str]) -> Iterator[str]:
-    for name in given:
-        if name == "-":
-            yield from filter(None, map(str.strip, sys.stdin))
-        else:
-            yield name
+async def _parts(given: Sequence[str]) -> AsyncGenerator[list[str], None]:
+    """Yield the ids, each part without twins; those of a pipe as they come."""
+    named = dict.fromkeys(name for name in given if name != "-")
+    if named:
+        yield list(named)
+    if "-" in given:
+        async for lines in _lines(sys.stdin.fileno()):
+            if ids := [stripped for line in lines if (stripped := line.strip())]:
+                yield list(dict.fromkeys(ids))
+
+
+async def _lines(descriptor: int) -> AsyncGenerator[list[str], None]:
+    """Yield lines as they come, those together that come together."""
+    rest = b""
+    while chunk := await asyncio.to_thread(os.read, descriptor, CHUNK):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield [line.decode() for line in whole]
+    yield [rest.decode()]
 
 
 async def _results(arguments: argparse.Namespace) -> None:

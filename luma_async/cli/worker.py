@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luma_async.cli.queue import add_queue, complain, queue_of
+from luma_async.cli.queue import UNUSABLE, add_queue, complain, queue_of, run
 from luma_async.cli.values import Commands, address, count, duration, number, whole
 from luma_async.errors import QueueError, WaitAborted
 from luma_async.gate import Limits
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("luma_async")
 
 LOST_SERVER = 1
-UNUSABLE = 2
 REFUSED = 3
 MOST = 10_000_000
 REPORT_EVERY = 60.0
@@ -74,10 +73,16 @@ def run_worker(arguments: argparse.Namespace) -> int:
     logging.basicConfig(format=FORMAT, level=logging.INFO)
     logger.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
-        asyncio.run(_work(arguments))
+        run(_work(arguments))
     except WaitAborted as error:
-        logger.error("the worker stops, and all ids are handed back: %s", error.cause)
+        logger.error(
+            "the worker stops, and all ids are handed back: %s; give a good key (LUMA_API_KEY)",
+            error.cause,
+        )
         return REFUSED
+    except asyncio.CancelledError:
+        logger.info("stopped before it began")
+        return 0
     except ConnectionError as error:
         logger.error("the worker stops: %s", error)
         return LOST_SERVER

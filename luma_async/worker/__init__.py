@@ -36,12 +36,13 @@ async def submit(
     *,
     data: str | os.PathLike[str] | None = None,
     pool: str = "luma",
+    credentials: str | os.PathLike[str] | None = None,
 ) -> list[str]:
     """Store ids for the workers, as `Queue.submit` does; durable when it returns.
 
     The server is found as `Queue` finds it. Returns the ids that were new. Raises QueueError.
     """
-    async with Queue(nats, data=data, pool=pool) as queue:
+    async with Queue(nats, data=data, pool=pool, credentials=credentials) as queue:
         return await queue.submit(ids)
 
 
@@ -52,13 +53,14 @@ async def results(
     since: datetime | int | None = None,
     data: str | os.PathLike[str] | None = None,
     pool: str = "luma",
+    credentials: str | os.PathLike[str] | None = None,
 ) -> AsyncGenerator[End, None]:
     """Iterate over ends, as `Queue.results` does.
 
     Leave it early within `contextlib.aclosing`, so that the connection is closed there and then.
     """
     async with (
-        Queue(nats, data=data, pool=pool) as queue,
+        Queue(nats, data=data, pool=pool, credentials=credentials) as queue,
         aclosing(queue.results(ids, since=since)) as ends,
     ):
         async for end in ends:
@@ -73,6 +75,7 @@ async def wait_submitted(  # type: ignore[overload-overlap]  # a str is one id
     timeout: float | None = 1800.0,
     data: str | os.PathLike[str] | None = None,
     pool: str = "luma",
+    credentials: str | os.PathLike[str] | None = None,
 ) -> Generation: ...
 @overload
 async def wait_submitted(
@@ -82,6 +85,7 @@ async def wait_submitted(
     timeout: float | None = 1800.0,
     data: str | os.PathLike[str] | None = None,
     pool: str = "luma",
+    credentials: str | os.PathLike[str] | None = None,
 ) -> dict[str, Generation]: ...
 async def wait_submitted(
     ids: str | Iterable[str],
@@ -90,7 +94,8 @@ async def wait_submitted(
     timeout: float | None = 1800.0,
     data: str | os.PathLike[str] | None = None,
     pool: str = "luma",
+    credentials: str | os.PathLike[str] | None = None,
 ) -> Generation | dict[str, Generation]:
     """Wait until the workers have told the end of each id, as `Queue.wait_submitted` does."""
-    async with Queue(nats, data=data, pool=pool) as queue:
+    async with Queue(nats, data=data, pool=pool, credentials=credentials) as queue:
         return await queue.wait_submitted(ids, timeout=timeout)

@@ -1,10 +1,10 @@
 """Who holds how much: what a worker takes, and what it hands back, so that all do their part.
 
 Every worker tells the others how many ids it holds and how many it could. The fair part of one is
-its capacity's share of all that is held. One that has clearly more takes nothing new, and hands
-back down to its part; the server gives that to those who do take, and there always is one: not all
-can have more than their part. What is "clearly more" is wide, so that nothing wanders for nothing:
-an id that moves is polled by somebody else for a moment later, and all that costs is that.
+its capacity's share of all that is held or waits. One that has somewhat more takes nothing new, one
+that has clearly more hands back down to its part; the server gives that to those who take, and
+there always is one: not all can have more than their part. Between "somewhat" and "clearly" lies
+room, for what is known of others is a moment old, and ids should not wander for that.
 """
 
 from collections.abc import Iterable
@@ -29,10 +29,18 @@ class Turn(Struct, frozen=True):
     hand_back: int = 0
 
 
-def turn(mine: Load, others: Iterable[Load], most: int) -> Turn:
-    """Decide what comes next; `most` is how many ids one request may take."""
+def turn(mine: Load, others: Iterable[Load], *, waiting: int, most: int) -> Turn:
+    """Decide what comes next.
+
+    `waiting` is how many ids nobody holds, `most` how many one request may take.
+    """
     loads = [mine, *others]
-    fair = mine.capacity * sum(load.held for load in loads) / sum(load.capacity for load in loads)
-    if mine.held > WIDE * fair + FEW:
+    everything = waiting + sum(load.held for load in loads)
+    fair = mine.capacity * everything / sum(load.capacity for load in loads)
+    clearly_more = WIDE * fair + FEW
+    if mine.held > clearly_more:
         return Turn(hand_back=mine.held - int(fair))
-    return Turn(take=max(0, min(most, mine.capacity - mine.held)))
+    room = mine.capacity - mine.held
+    if len(loads) > 1:
+        room = min(room, int((fair + clearly_more) / 2) - mine.held)
+    return Turn(take=max(0, min(most, room)))

@@ -23,7 +23,8 @@ Nats: TypeAlias = str | Sequence[str] | Client
 
 CONNECT_PATIENCE = 10.0
 RECONNECT_WAIT = 0.25
-REQUEST_TIMEOUT = 10.0
+CLOSE_PATIENCE = 0.5
+REQUEST_TIMEOUT = 5.0
 REVIVE_EVERY = 1.0
 
 
@@ -42,6 +43,8 @@ class Connection:
     ) -> None:
         if nats is not None and data is not None:
             raise ValueError("both nats and data name a server; give one of them")
+        if data is not None and not os.fspath(data):
+            raise ValueError("data is empty; give a directory")
         if nats is None and data is None:
             nats = os.environ.get("LUMA_NATS") or None
         self.embedded = None if nats is not None else Embedded(data or _state_directory())
@@ -53,6 +56,8 @@ class Connection:
         self._js: JetStreamContext | None = None
         self._stack = AsyncExitStack()
         self._reviving: asyncio.Task[None] | None = None
+        self._said: set[str] = set()
+        self._closed = False
 
     def __repr__(self) -> str:
         if self.embedded is not None:
@@ -62,6 +67,8 @@ class Connection:
     @property
     def client(self) -> Client:
         """The connected client."""
+        if self._closed:
+            raise QueueError("the queue is closed; enter another one")
         if self._client is None:
             raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
         return self._client
@@ -69,6 +76,8 @@ class Connection:
     @property
     def js(self) -> JetStreamContext:
         """JetStream on this connection."""
+        if self._closed:
+            raise QueueError("the queue is closed; enter another one")
         if self._js is None:
             raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
         return self._js
@@ -77,24 +86,28 @@ class Connection:
         """Connect; once."""
         if self._client is not None:
             raise RuntimeError("the queue is already entered; enter it once")
-        async with AsyncExitStack() as stack:
-            self._client = self._given or await self._connected(stack)
+        try:
+            self._client = self._given or await self._connected()
             if not self._client.is_connected:
                 raise QueueError("the NATS client is not connected; connect it first")
             self._js = self._client.jetstream(timeout=REQUEST_TIMEOUT)  # pyright: ignore[reportUnknownMemberType]
-            self._stack = stack.pop_all()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
-        """Close what was opened here; twice is fine."""
-        await self._stack.aclose()
+        """Close what was opened here, whoever is cancelled meanwhile; twice is fine."""
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            await self._stack.aclose()
 
-    async def _connected(self, stack: AsyncExitStack) -> Client:
+    async def _connected(self) -> Client:
         if self.embedded is not None:
-            stack.push_async_callback(anyio.to_thread.run_sync, self.embedded.leave)
+            self._stack.push_async_callback(anyio.to_thread.run_sync, self.embedded.leave)
             self._urls = [await anyio.to_thread.run_sync(self.embedded.join)]
-        stack.push_async_callback(self._revive_no_more)
+        self._stack.push_async_callback(self._revive_no_more)
         client = self._client = Client()
-        stack.push_async_callback(_close, client)
+        self._stack.push_async_callback(_close, client)
         try:
             with anyio.fail_after(CONNECT_PATIENCE):
                 await client.connect(
@@ -103,19 +116,27 @@ class Connection:
                     user_credentials=self._credentials,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=cast("int", RECONNECT_WAIT),
-                    error_cb=_noted,
+                    error_cb=self._noted,
                     disconnected_cb=self._disconnected,
                     reconnected_cb=self._reconnected,
                 )
-        except TROUBLE as error:
+        except (*TROUBLE, ValueError, ImportError) as error:
             why = reason(client.last_error or error)
-            raise QueueError(
-                f"no NATS server at {shown(self._urls)} ({why}); start it or name another"
-            ) from None
+            known = "authorization" in why.lower() or isinstance(error, ImportError)
+            remedy = (
+                "check its user, password or credentials" if known else "start it or name another"
+            )
+            raise QueueError(f"no NATS server at {shown(self._urls)} ({why}); {remedy}") from None
         return client
 
+    async def _noted(self, error: Exception) -> None:
+        """Log each kind of trouble once, until the server is back."""
+        if (said := f"NATS: {reason(error)}") not in self._said:
+            self._said.add(said)
+            logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", said)
+
     async def _disconnected(self) -> None:
-        if self.client.is_closed:
+        if self._closed or self.client.is_closed:
             return
         logger.warning("the NATS server is away; what is held is polled for, ends are kept")
         if self.embedded is not None and (self._reviving is None or self._reviving.done()):
@@ -123,14 +144,15 @@ class Connection:
 
     async def _reconnected(self) -> None:
         logger.warning("the NATS server is back")
+        self._said.clear()
 
     async def _revive(self, embedded: Embedded) -> None:
         """Start the private server again where whoever had started it is gone."""
-        while not (self.client.is_connected or self.client.is_closed):
+        while not (self._closed or self.client.is_connected or self.client.is_closed):
             try:
                 self.client.set_server_pool([await anyio.to_thread.run_sync(embedded.join)])
-            except LumaError as error:
-                logger.warning("the private NATS server cannot be started: %s", error)
+            except (LumaError, *TROUBLE) as error:
+                logger.warning("the private NATS server cannot be started: %s", reason(error))
             await asyncio.sleep(REVIVE_EVERY)
 
     async def _revive_no_more(self) -> None:
@@ -163,13 +185,9 @@ def _state_directory() -> Path:
     return Path(state) / "luma-async"
 
 
-async def _noted(error: Exception) -> None:
-    logger.debug("NATS: %s", reason(error))
-
-
 async def _close(client: Client) -> None:
     with suppress(*TROUBLE):
         if client.is_connected:
-            await client.flush(timeout=2)
-    with suppress(*TROUBLE):
+            await client.flush(timeout=cast("int", CLOSE_PATIENCE))
+    with suppress(*TROUBLE, AssertionError):  # it asserts that it was connected once
         await client.close()

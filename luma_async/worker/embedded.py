@@ -16,34 +16,37 @@ read, and comes back on the port that it had, so that clients find it again by t
 
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sysconfig
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
-from luma_async.errors import QueueError
+from luma_async.errors import QueueError, line
+
+logger = logging.getLogger("luma_async")
 
 BINARY = "nats-server"
+PORTS = "*.ports"
+WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+ANY_PORT = -1
 PATIENCE = 30.0
-STOP_PATIENCE = 5.0
+STOP_PATIENCE = 1.5
 STEP = 0.01
 MOST_PAYLOAD = 8 * 2**20
 MOST_LOG = 10 * 2**20
 
 
 class Running(Struct, frozen=True):
-    """A server that runs: its URL, with the token in it, its process and its port."""
+    """A server that runs: its process and its port."""
 
-    url: str
     pid: int
     port: int
 
@@ -58,7 +61,7 @@ class Embedded:
         self._home = Path(directory).expanduser().absolute()
         self._users: int | None = None
         self._workers: int | None = None
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None
 
     def __repr__(self) -> str:
         return f"<Embedded {self._home}>"
@@ -70,7 +73,7 @@ class Embedded:
             with self._turn():
                 if self._users is None:
                     self._users = self._locked("users", fcntl.LOCK_SH)
-                return self._running().url
+                return self._url()
         except OSError as error:
             raise QueueError(
                 f"{self._home} cannot be used: {error}; give another directory as data"
@@ -121,89 +124,109 @@ class Embedded:
             return None
         return descriptor
 
-    def _running(self) -> Running:
+    def _url(self) -> str:
+        """Return the URL of the server, which is started if it does not run."""
         lock = self._locked("server", fcntl.LOCK_EX)
-        known = self._known()
+        running = self._listening() if lock is None else self._started(lock)
+        if running is None:
+            raise QueueError(f"nats-server in {self._home} has just ended; try again")
+        return f"nats://{self._token()}@127.0.0.1:{running.port}"
+
+    def _started(self, lock: int) -> Running:
+        """Start the server: on the port that it had, else on a free one; an old one as it can."""
+        before = self._found()
+        ports = [before.port, ANY_PORT] if before else [ANY_PORT]
+        for port in ports:
+            if running := self._start(lock, port):
+                return running
+            lock = self._relocked()
+        if "sync_interval" in self._last_words():
+            logger.warning(
+                "this nats-server cannot write each id to the disk at once: what was submitted in "
+                "the last two minutes may be lost with the machine; install 2.10 or newer"
+            )
+            if running := self._start(lock, ANY_PORT, sync=""):
+                return running
+            lock = self._relocked()
+        os.close(lock)
+        raise QueueError(
+            f"nats-server does not start ({self._last_words()}); "
+            f"see {self._home / 'nats.log'}, or name a server by nats"
+        )
+
+    def _relocked(self) -> int:
+        """Lock the server's file anew: what was inherited is gone with the child."""
+        lock = self._locked("server", fcntl.LOCK_EX)
         if lock is None:
-            if known is None:
-                raise QueueError(f"{self._home}/server.json is lost; stop nats-server by hand")
-            return known
+            raise QueueError(f"{self._home}/server is locked by another process; stop that")
+        return lock
+
+    def _start(self, lock: int, port: int, sync: str = "sync_interval: always") -> Running | None:
+        """Start the server, to which the lock goes over; None where it ends at once."""
+        for ports in self._home.glob(PORTS):
+            ports.unlink()
+        self._write("nats.conf", self._configuration(port, sync).encode())
+        spare = 10 if lock != 10 else 11  # any number but its own: what is copied is inherited
         try:
-            self._reap()
-            running = self._start(lock, known.port if known else -1)
+            binary = _binary()
+            self._child = os.posix_spawn(
+                binary,
+                [binary, "--config", str(self._home / "nats.conf")],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 2, str(self._home / "nats.err"), WRITE, 0o600),
+                    (os.POSIX_SPAWN_DUP2, lock, spare),
+                ],
+                setsid=True,
+            )
         finally:
             os.close(lock)
-        self._write("server.json", msgspec.json.encode(running))
-        return running
+        return self._listening()
 
-    def _known(self) -> Running | None:
-        try:
-            return msgspec.json.decode((self._home / "server.json").read_bytes(), type=Running)
-        except (FileNotFoundError, ValueError):
-            return None
-
-    def _start(self, lock: int, port: int) -> Running:
-        """Start the server on a port, on any free one where that is taken."""
-        token = self._token()
-        for ports in self._home.glob("*.ports"):
-            ports.unlink()
-        self._write("nats.conf", self._configuration(port, token).encode())
-        child = subprocess.Popen(  # noqa: S603 - a path and a file of ours
-            [_binary(), "--config", str(self._home / "nats.conf")],
-            pass_fds=(lock,),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self._home,
-            start_new_session=True,
-        )
-        try:
-            found = self._listening(child)
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-        if found is None:
-            if port != -1:
-                return self._start(lock, -1)
-            raise QueueError(f"nats-server does not start: {self._last_words()}")
-        self._child = child
-        return Running(f"nats://{token}@127.0.0.1:{found}", child.pid, found)
-
-    def _configuration(self, port: int, token: str) -> str:
+    def _configuration(self, port: int, sync: str) -> str:
         return "\n".join(
             (
                 f'listen: "127.0.0.1:{port}"',
-                f"ports_file_dir: {json.dumps(str(self._home))}",
-                f"log_file: {json.dumps(str(self._home / 'nats.log'))}",
+                f"ports_file_dir: {_quoted(self._home)}",
+                f"log_file: {_quoted(self._home / 'nats.log')}",
                 f"logfile_size_limit: {MOST_LOG}",
                 f"max_payload: {MOST_PAYLOAD}",
-                f"authorization {{ token: {json.dumps(token)} }}",
-                f"jetstream {{ store_dir: {json.dumps(str(self._home))}, sync_interval: always }}",
+                f"authorization {{ token: {_quoted(self._token())} }}",
+                f"jetstream {{ store_dir: {_quoted(self._home)}, {sync} }}",
                 "",
             )
         )
 
-    def _listening(self, child: "subprocess.Popen[bytes]") -> int | None:
-        """Wait until the server listens; return its port, None where it ended instead."""
+    def _listening(self) -> Running | None:
+        """Wait until the server listens; None where it ends instead."""
         deadline = time.monotonic() + PATIENCE
-        while child.poll() is None:
-            for ports in self._home.glob("*.ports"):
-                with suppress(ValueError, KeyError, IndexError):
-                    url: str = json.loads(ports.read_text())["nats"][0]
-                    return int(url.rpartition(":")[2])
+        while not self._gone():
+            if running := self._found():
+                return running
             if time.monotonic() > deadline:
-                raise QueueError(f"nats-server is not ready after {PATIENCE:g} s; see nats.log")
+                raise QueueError(
+                    f"nats-server is not ready after {PATIENCE:g} s; see {self._home / 'nats.log'}"
+                )
             time.sleep(STEP)
         return None
 
+    def _found(self) -> Running | None:
+        """Read what the server wrote of itself: its process is in the file's name."""
+        for ports in self._home.glob(PORTS):
+            with suppress(OSError, ValueError, KeyError, IndexError):
+                url: str = json.loads(ports.read_text())["nats"][0]
+                return Running(int(ports.stem.rpartition("_")[2]), int(url.rpartition(":")[2]))
+        return None
+
     def _last_words(self) -> str:
-        try:
-            lines = (self._home / "nats.log").read_text(errors="replace").splitlines()
-        except FileNotFoundError:
-            lines = []
-        said = lines[-1].partition("] ")[2] or lines[-1] if lines else "it said nothing"
-        return f"{said}; see {self._home / 'nats.log'}"
+        for name in ("nats.err", "nats.log"):
+            with suppress(OSError):
+                lines = (self._home / name).read_text(errors="replace").strip().splitlines()
+                if lines:
+                    return line(lines[-1])
+        return "it said nothing"
 
     def _token(self) -> str:
         path = self._home / "token"
@@ -224,11 +247,11 @@ class Embedded:
 
     def _stop(self) -> None:
         """Stop the server, and wait until it has let go of its files."""
-        known = self._known()
+        running = self._found()
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            if known is not None and not self._gone():
+            if running is not None and not self._gone():
                 with suppress(ProcessLookupError):
-                    os.kill(known.pid, sign)
+                    os.kill(running.pid, sign)
             deadline = time.monotonic() + STOP_PATIENCE
             while not self._gone():
                 if time.monotonic() > deadline:
@@ -245,8 +268,16 @@ class Embedded:
         return lock is not None
 
     def _reap(self) -> None:
-        if self._child is not None and self._child.poll() is not None:
+        if self._child is not None:
+            with suppress(ChildProcessError):
+                if os.waitpid(self._child, os.WNOHANG) == (0, 0):
+                    return
             self._child = None
+
+
+def _quoted(text: object) -> str:
+    """Write a text as the server's configuration has them: no escapes but for the usual few."""
+    return json.dumps(str(text), ensure_ascii=False)
 
 
 def _binary() -> str:

@@ -10,9 +10,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from luma_async.errors import line
 from luma_async.structs import Generation, State
 
 LONGEST_TOKEN = 200
+LONGEST_ID = 4096
 
 
 class EndState(StrEnum):
@@ -39,16 +41,22 @@ class End(Struct, frozen=True, kw_only=True):
     told_at: datetime
 
 
-class _Stored(Struct):
-    """The JSON of an end; `url` is the best link, for readers in other languages."""
+class Stored(Struct):
+    """The JSON of an end.
+
+    `url` is the best link, for readers in other languages; `submission` the place of the id among
+    all that was submitted, which tells this end from that of another time.
+    """
 
     id: str
     state: EndState
     url: str | None
+    submission: int
     generation: Generation | None
 
 
-_stored = msgspec.json.Decoder(_Stored)
+_TOLD_IN_PART = (EndState.COMPLETED, EndState.FAILED)
+_stored = msgspec.json.Decoder(Stored)
 
 
 def token(task_id: str) -> str:
@@ -57,6 +65,15 @@ def token(task_id: str) -> str:
     if len(quoted) <= LONGEST_TOKEN:
         return quoted
     return f"~{hashlib.sha256(task_id.encode()).hexdigest()}"
+
+
+def storable(task_id: str) -> str:
+    """Return an id that its end can be told of; ValueError for one that is longer than any is."""
+    if len(task_id.encode()) > LONGEST_ID:
+        raise ValueError(
+            f"task id {line(task_id):.40}… is too long; give ids of up to {LONGEST_ID} bytes"
+        )
+    return task_id
 
 
 def submitted(subject: str, payload: bytes) -> str:
@@ -78,18 +95,18 @@ def state_of(generation: Generation | None) -> EndState:
 
 
 def encoded(
-    task_id: str, state: EndState, generation: Generation | None, most: int
+    task_id: str, state: EndState, generation: Generation | None, submission: int, *, most: int
 ) -> tuple[bytes, bool]:
     """Return an end as JSON of at most so many bytes, and whether nothing was left out for it."""
     url = generation.url if generation else None
     for whole, part in _parts(generation):
         try:
-            text = msgspec.json.encode(_Stored(task_id, state, url, part))
+            text = msgspec.json.encode(Stored(task_id, state, url, submission, part))
         except UnicodeEncodeError:
             continue
         if len(text) <= most:
             return text, whole
-    return msgspec.json.encode(_Stored(task_id, state, None, None)), False
+    return msgspec.json.encode(Stored(task_id, state, None, submission, None)), False
 
 
 def _parts(generation: Generation | None) -> Iterator[tuple[bool, Generation | None]]:
@@ -100,9 +117,16 @@ def _parts(generation: Generation | None) -> Iterator[tuple[bool, Generation | N
         yield False, Generation(id=generation.id, state=generation.state)
 
 
-def decoded(payload: bytes, sequence: int, told_at: datetime) -> End:
+def decoded(payload: bytes) -> Stored:
     """Read a stored end; ValueError for what is none."""
     stored = _stored.decode(payload)
+    if stored.generation is None and stored.state in _TOLD_IN_PART:
+        stored.generation = Generation(id=stored.id, state=State(stored.state))
+    return stored
+
+
+def end_of(stored: Stored, sequence: int, told_at: datetime) -> End:
+    """Return an end as readers meet it."""
     return End(
         id=stored.id,
         state=stored.state,

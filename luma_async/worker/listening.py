@@ -5,8 +5,10 @@ import logging
 from collections import deque
 from contextlib import aclosing
 
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from luma_async.errors import QueueError
 from luma_async.worker.ends import End
 from luma_async.worker.streams import Names
 from luma_async.worker.tail import Tail
@@ -57,11 +59,13 @@ class Listener:
 class Switchboard:
     """Reads the ends as they are stored, while anybody listens, and tells each to who waits."""
 
-    def __init__(self, js: JetStreamContext, names: Names) -> None:
+    def __init__(self, client: Client, js: JetStreamContext, names: Names) -> None:
+        self._client = client
         self._js = js
         self._names = names
         self._listeners: dict[str, dict[Listener, None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._beginning = asyncio.Lock()
 
     async def add(self, listener: Listener) -> None:
@@ -69,9 +73,12 @@ class Switchboard:
         for task_id in listener.ids:
             self._listeners.setdefault(task_id, {})[listener] = None
         async with self._beginning:
-            if self._task is None or self._task.done():
+            if self._task is None or self._task.done() or self._task.cancelling():
                 last = (await self._js.stream_info(self._names.done)).state.last_seq
-                self._task = asyncio.create_task(self._read(Tail(self._js, self._names, last)))
+                tail = Tail(self._client, self._js, self._names, last)
+                self._task = asyncio.create_task(self._read(tail))
+                self._tasks.add(self._task)
+                self._task.add_done_callback(self._tasks.discard)
 
     def remove(self, listener: Listener) -> None:
         """Tell somebody no more; where nobody is left, nothing is read."""
@@ -82,16 +89,16 @@ class Switchboard:
                 self._listeners.pop(task_id, None)
         if not self._listeners and self._task is not None:
             self._task.cancel()
-            self._task = None
 
     async def close(self) -> None:
         """Read no more; who still listens hears of it."""
         for waiting in self._listeners.values():
             for listener in waiting:
-                listener.fail(RuntimeError("the queue was closed; enter another one"))
+                listener.fail(QueueError("the queue was closed; enter another one"))
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _read(self, tail: Tail) -> None:
         try:
@@ -101,7 +108,8 @@ class Switchboard:
                         for listener in self._listeners.get(end.id, {}):
                             listener.tell(end)
         except Exception as error:
-            logger.exception("reading the ends met a fault that nobody foresaw; all waits end")
+            if not isinstance(error, QueueError):
+                logger.exception("reading the ends met a fault that nobody foresaw; all waits end")
             for waiting in self._listeners.values():
                 for listener in waiting:
                     listener.fail(error)

@@ -51,7 +51,7 @@ class Metrics(Collector):
         """Say why the worker is not well, or None."""
         if self._worker is None:
             return "the worker has not begun"
-        return None if self._worker.work.connected else "the NATS server is away"
+        return None if self._worker.is_well else "the NATS server is away, or stores nothing"
 
     def collect(self) -> Iterator[Metric]:
         """Yield the figures as of now, as prometheus_client asks."""

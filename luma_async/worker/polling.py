@@ -1,8 +1,8 @@
 """The worker: takes ids from the wait stream, has them polled, tells their ends.
 
-Six loops, and what they share is `_held`: the ids that the server has lent to this worker.
+Five loops, and what they share is `_held`: the ids that the server has lent to this worker.
 
-- `_take` asks the server for ids while there is room, and hands back what is more than this
+- `_hold` asks the server for ids while there is room, and hands back what is more than this
   worker's part. It alone speaks to the shared consumer, so nothing is asked for while ids are
   handed back: the server would give them to us again.
 - `_follow` passes on the ends that the session's poller finds.
@@ -10,40 +10,37 @@ Six loops, and what they share is `_held`: the ids that the server has lent to t
   order: killed between the two, the worker has told an end that somebody else will tell again; the
   server drops the second one where it comes soon.
 - `_beat` says of all that is held, thrice in each lease, that it is in progress. A worker that is
-  dead or frozen does not, and the server lends its ids to others.
+  dead or frozen does not, and the server lends its ids to others. It greets the other workers, too.
 - `_give_up` ends what was submitted too long ago.
-- `_greet` tells the other workers how much is held here.
 
 Nothing is lost because an id leaves the wait stream for one reason only: its end was stored before.
 """
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
+from math import inf
 
 import anyio
-import msgspec
-import nats.errors
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+import anyio.lowlevel
 from msgspec import Struct
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext, api
+from nats.js import JetStreamContext
 
 from luma_async import checks
 from luma_async.errors import QueueError, WaitAborted
-from luma_async.following import Following
 from luma_async.session import LumaSession
-from luma_async.slicing import slices
-from luma_async.structs import Generation
-from luma_async.worker.balance import Load, turn
-from luma_async.worker.ends import EndState, encoded, state_of, submitted, token
+from luma_async.worker import peers
+from luma_async.worker.answers import Answers, Ending, Held
+from luma_async.worker.balance import Load, Turn, turn
+from luma_async.worker.ends import EndState, state_of, storable, submitted
+from luma_async.worker.peers import Peers
 from luma_async.worker.queue import Queue
-from luma_async.worker.streams import TROUBLE
+from luma_async.worker.streams import ACK_WAIT, TROUBLE
 
 logger = logging.getLogger("luma_async")
 
@@ -54,29 +51,11 @@ FETCH = 256
 FETCH_PATIENCE = 1.0
 FETCH_MORE = 0.05
 TELLERS = 64
-BEATS_AT_ONCE = 500
-GREETING = 1.0
-SILENT = 3.5
 PAUSE = 0.25
-LONGEST_PAUSE = 5.0
-ACK_PATIENCE = 5.0
-ACK_TRIES = 3
-LAST_WORDS = 2.0
-ROOM_FOR_HEADERS = 1024
-
-
-class Held(Struct, gc=False):
-    """An id that the server has lent, and where to answer about it.
-
-    It was `submitted_at` some Unix time, and is polled for `until` a time of the loop's clock.
-    """
-
-    task_id: str
-    reply: str
-    sequence: int
-    submitted_at: float
-    until: float
-    ended: bool = False
+LEAST_LEASE = 0.5
+LONGEST_LEASE = 86_400.0
+LAST_WORDS = 1.5
+LET_GO = 3.0
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -98,19 +77,6 @@ class Work(Struct, frozen=True, kw_only=True):
     untold: int
     peers: int
     connected: bool
-
-
-class _Greeting(Struct, frozen=True):
-    worker: str
-    held: int
-    capacity: int
-
-
-class _Ending(Struct, frozen=True):
-    task_id: str
-    state: EndState
-    generation: Generation | None
-    lag: float | None = None
 
 
 class Worker:
@@ -138,18 +104,28 @@ class Worker:
         self._capacity = checks.whole("capacity", capacity)
         self._give_up_after = checks.positive("give_up", give_up)
         self._ack_wait = None if ack_wait is None else checks.positive("ack_wait", ack_wait)
+        if ack_wait is not None and not LEAST_LEASE <= ack_wait <= LONGEST_LEASE:
+            remedy = f"give seconds from {LEAST_LEASE:g} to {LONGEST_LEASE:g}"
+            raise ValueError(f"ack_wait={ack_wait}; {remedy}")
         self._on_end = on_end
-        self._name = secrets.token_hex(8)
         self._held: dict[str, Held] = {}
-        self._peers: dict[str, tuple[float, Load]] = {}
+        self._peers = Peers(queue)
+        self._answers = Answers(queue)
         self._ends: Counter[EndState] = Counter()
-        self._taken = self._redelivered = self._handed_back = 0
+        self._taken = self._redelivered = self._handed_back = self._untold = 0
         self._stopping = asyncio.Event()
-        self._refused: WaitAborted | None = None
-        self._away = False
+        self._cause: WaitAborted | QueueError | None = None
+        self._waiting = 0
+        self._too_much_since = inf
+        self._begun = self._running = False
 
     def __repr__(self) -> str:
         return f"<Worker: {len(self._held)} of {self._capacity} held, {self._queue!r}>"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it works, and the server is there and stores what it is told."""
+        return self._running and self._queue.client.is_connected and not self._answers.away
 
     @property
     def work(self) -> Work:
@@ -164,8 +140,8 @@ class Worker:
             held=len(self._held),
             capacity=self._capacity,
             oldest=max(0.0, now - oldest),
-            untold=sum(held.ended for held in self._held.values()),
-            peers=len(self._loads()),
+            untold=self._untold,
+            peers=len(self._peers.loads),
             connected=self._queue.client.is_connected,
         )
 
@@ -179,79 +155,136 @@ class Worker:
         Raises WaitAborted where the relay refuses the key or the session is closed, QueueError
         where the connection to the server is closed for good; everything is handed back before.
         """
-        lease = await self._queue.enlist(self._ack_wait)
-        following = self._luma.follow()
-        send, receive = anyio.create_memory_object_stream[_Ending](float("inf"))
-        client, peers = self._queue.client, self._queue.names.peers
-        greetings = await client.subscribe(  # pyright: ignore[reportUnknownMemberType]
-            peers, cb=self._greeted
-        )
+        if self._begun:
+            raise RuntimeError("the worker has run already; make another one")
+        self._begun = True
+        self._following = self._luma.follow()
+        self._send, self._endings = anyio.create_memory_object_stream[Ending](inf)
+        self._running = True
         try:
+            await self._peers.listen()
+            lease = await self._lease()
             async with anyio.create_task_group() as group:
-                group.start_soon(self._follow, following, send)
-                group.start_soon(self._beat, lease / 3)
-                group.start_soon(self._give_up, following, send)
-                group.start_soon(self._greet)
+                group.start_soon(self._follow)
+                group.start_soon(self._beat, lease)
+                group.start_soon(self._give_up)
                 for _ in range(TELLERS):
-                    group.start_soon(self._tell, receive)
-                try:
-                    await self._take(following)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await self._let_go(following)
-                    group.cancel_scope.cancel()
+                    group.start_soon(self._tell)
+                group.start_soon(self._hold, group.cancel_scope)
         finally:
-            following.close()
-            send.close()
-            receive.close()
-            with suppress(*TROUBLE):
-                await greetings.unsubscribe()
-        if self._refused is not None:
-            raise self._refused
+            self._running = False
+            self._following.close()
+            self._send.close()
+            self._endings.close()
+            with anyio.move_on_after(PAUSE, shield=True):
+                await self._peers.leave()
+        if self._cause is not None:
+            raise self._cause
 
-    async def _take(self, following: Following) -> None:
-        """Take ids while there is room for them, and hand back what others should hold."""
+    async def _lease(self) -> float:
+        """Return the seconds of a lease, after the others have heard how short it will be."""
+        await self._greet(self._ack_wait or ACK_WAIT)
+        return await self._queue.enlist(self._ack_wait)
+
+    async def _greet(self, lease: float) -> None:
+        await self._peers.greet(self._load(), lease)
+
+    def _load(self) -> Load:
+        return Load(len(self._held), self._capacity)
+
+    async def _hold(self, everything: anyio.CancelScope) -> None:
+        """Take ids until it is time to stop, then let go of all, then of everything."""
+        last_words = 0.0
+        try:
+            await self._take()
+            last_words = LAST_WORDS
+        finally:
+            with anyio.move_on_after(LET_GO, shield=True):
+                await self._let_go(last_words)
+            everything.cancel()
+
+    async def _take(self) -> None:
+        """Take ids while there is room for them, and hand back what others should hold.
+
+        A request for ids is never broken off: the server would go on with it, and lend ids to
+        nobody.
+        """
         subscription = None
-        while not self._stopping.is_set():
-            if self._queue.client.is_closed:
-                reason = self._queue.client.last_error
-                raise QueueError(
-                    f"the connection to the NATS server is closed ({reason}); start the worker anew"
-                )
-            next_turn = turn(Load(len(self._held), self._capacity), self._loads(), FETCH)
-            if next_turn.hand_back:
-                await self._hand_back(following, next_turn.hand_back)
-                await self._pause(2 * GREETING)
-            elif not next_turn.take or not self._queue.client.is_connected:
-                await self._pause()
-            else:
-                try:
-                    if subscription is None:
-                        subscription = await self._queue.pull()
-                    await self._accept(await _fetched(subscription, next_turn.take), following)
-                except TROUBLE as error:
-                    logger.debug("taking ids begins anew: %r", error)
-                    await _closed(subscription)
-                    subscription = None
+        try:
+            while not self._stopping.is_set():
+                if self._queue.client.is_closed:
+                    self._cause = _closed_for_good(self._queue.client.last_error)
+                    return
+                next_turn = self._next_turn()
+                if subscription is not None and subscription.pending_msgs:
+                    await self._accept(await _fetched(subscription, subscription.pending_msgs))
+                elif next_turn.hand_back and self._too_much():
+                    await self._hand_back(next_turn.hand_back)
+                    await self._pause(2 * peers.GREETING)
+                elif not next_turn.take or not self._queue.client.is_connected:
                     await self._pause()
+                else:
+                    with anyio.CancelScope(shield=True):
+                        subscription = await self._take_some(subscription, next_turn.take)
+                await anyio.lowlevel.checkpoint()
+        finally:
+            with anyio.CancelScope(shield=True):
+                if subscription is not None:
+                    await self._take_the_rest(subscription)
+
+    async def _take_the_rest(self, subscription: JetStreamContext.PullSubscription) -> None:
+        """Take what the server had sent before it heard that no more is wanted."""
+        with suppress(*TROUBLE):
+            await asyncio.sleep(FETCH_MORE)
+            await self._queue.client.flush(timeout=1)
+            if subscription.pending_msgs:
+                await self._accept(await _fetched(subscription, subscription.pending_msgs))
         await _closed(subscription)
 
-    async def _accept(self, messages: Iterable[Msg], following: Following) -> None:
+    def _next_turn(self) -> Turn:
+        decided = turn(self._load(), self._peers.loads, waiting=self._waiting, most=FETCH)
+        if not decided.hand_back:
+            self._too_much_since = inf
+        if not decided.take:
+            self._waiting = 0
+        return decided
+
+    def _too_much(self) -> bool:
+        """Whether this worker has held too much for a while: what is known of others is old."""
+        now = asyncio.get_running_loop().time()
+        self._too_much_since = min(self._too_much_since, now)
+        return now - self._too_much_since >= 2 * peers.GREETING
+
+    async def _take_some(
+        self, subscription: JetStreamContext.PullSubscription | None, most: int
+    ) -> JetStreamContext.PullSubscription | None:
+        try:
+            subscription = subscription or await self._queue.pull()
+            await self._accept(await _fetched(subscription, most))
+        except TROUBLE as error:
+            logger.debug("taking ids begins anew: %r", error)
+            await _closed(subscription)
+            await self._pause()
+            return None
+        return subscription
+
+    async def _accept(self, messages: Sequence[Msg]) -> None:
         """Hold what the server has lent, and poll for it."""
         now, loop_now = time.time(), asyncio.get_running_loop().time()
         new: list[str] = []
+        self._waiting = messages[-1].metadata.num_pending if messages else 0
         for message in messages:
             metadata = message.metadata
             try:
-                task_id = checks.task_id(submitted(message.subject, message.data))
+                task_id = storable(checks.task_id(submitted(message.subject, message.data)))
             except ValueError as error:
-                logger.error("%s is no id, and is dropped: %s", message.subject, error)
+                logger.error("%.80s is no id, and is dropped: %s", message.subject, error)
                 with suppress(*TROUBLE):
                     await message.term()
                 continue
             self._redelivered += metadata.num_delivered > 1
             held = self._held.get(task_id)
-            if held is not None and held.sequence == metadata.sequence.stream:
+            if held is not None and held.submission == metadata.sequence.stream:
                 held.reply = message.reply
                 continue
             submitted_at = metadata.timestamp.timestamp()
@@ -264,171 +297,114 @@ class Worker:
             new.append(task_id)
         self._taken += len(new)
         with suppress(WaitAborted):
-            following.add(new)
+            self._following.add(new)
 
-    async def _follow(self, following: Following, send: MemoryObjectSendStream[_Ending]) -> None:
+    async def _follow(self) -> None:
         """Pass on each end that the poller finds."""
         try:
-            async for ended in following:
+            async for ended in self._following:
                 state = state_of(ended.generation)
-                send.send_nowait(_Ending(ended.task_id, state, ended.generation, ended.lag))
+                self._pass_on(Ending(ended.id, state, ended.generation, ended.lag))
         except WaitAborted as error:
-            self._refused = error
+            self._cause = error
             self.stop()
 
-    async def _tell(self, receive: MemoryObjectReceiveStream[_Ending]) -> None:
-        """Store ends, and acknowledge their ids."""
-        async for ending in receive:
-            held = self._held.get(ending.task_id)
-            if held is None:
-                continue
+    def _pass_on(self, ending: Ending) -> None:
+        held = self._held.get(ending.id)
+        if held is not None:
             held.ended = True
-            await self._store(held, ending)
-            await self._acknowledge(held)
-            if self._held.get(held.task_id) is held:
-                del self._held[held.task_id]
-            self._ends[ending.state] += 1
-            if self._on_end is not None:
-                self._on_end(ending.state, ending.lag)
+            self._untold += 1
+            self._send.send_nowait(ending)
 
-    async def _store(self, held: Held, ending: _Ending) -> None:
-        """Publish an end until it is stored, however long the server is away."""
-        names = self._queue.names
-        name = token(held.task_id)
-        headers = {api.Header.MSG_ID.value: f"{held.sequence}.{name}"}
-        pause = PAUSE
-        while True:
-            most = self._queue.client.max_payload - ROOM_FOR_HEADERS
-            text, whole = encoded(held.task_id, ending.state, ending.generation, most)
+    async def _tell(self) -> None:
+        """Store ends, and acknowledge their ids."""
+        async for ending in self._endings:
+            held = self._held.get(ending.id)
+            if held is not None:
+                await self._answers.store(held, ending)
+                await self._answers.acknowledge(held)
+                if self._held.get(held.id) is held:
+                    del self._held[held.id]
+                self._count(ending)
+            self._untold -= 1
+
+    def _count(self, ending: Ending) -> None:
+        self._ends[ending.state] += 1
+        if self._on_end is not None:
             try:
-                await self._queue.js.publish(names.ended(name), text, headers=headers)
-            except TROUBLE as error:
-                if not self._away:
-                    logger.warning("ends cannot be stored for now (%r); they are kept", error)
-                    self._away = True
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                with suppress(*TROUBLE, QueueError):
-                    await self._queue.ensure()
-                continue
-            if self._away:
-                logger.warning("ends are stored again")
-                self._away = False
-            if not whole:
-                logger.warning(
-                    "the task %.80r is too long to store, and is told in part", held.task_id
-                )
-            return
+                self._on_end(ending.state, ending.lag)
+            except Exception:
+                logger.exception("on_end failed; the end was told all the same")
 
-    async def _acknowledge(self, held: Held) -> None:
-        """Tell the server that an id is done with; if it does not hear, it lends the id again."""
-        for _ in range(ACK_TRIES):
-            with suppress(*TROUBLE):
-                await self._queue.client.request(held.reply, Msg.Ack.Ack, timeout=ACK_PATIENCE)
-                return
-            await asyncio.sleep(PAUSE)
-
-    async def _beat(self, period: float) -> None:
-        """Say in time that all that is held is in progress, and at once after a silence."""
+    async def _beat(self, lease: float) -> None:
+        """Greet the others; thrice in a lease, and after a silence, say what is in progress."""
         loop = asyncio.get_running_loop()
-        last, was_connected = loop.time(), True
+        greeted = said = loop.time()
+        was_connected = True
         while True:
+            period = self._peers.lease(lease) / 3
             await asyncio.sleep(min(PAUSE, period / 4))
-            connected = self._queue.client.is_connected
-            if connected and (loop.time() - last >= period or not was_connected):
-                last = loop.time()
-                with suppress(*TROUBLE):
-                    await self._say(Msg.Ack.Progress, tuple(self._held.values()))
+            now, connected = loop.time(), self._queue.client.is_connected
+            if connected and (now - said >= period or not was_connected):
+                said = now
+                await self._answers.in_progress(tuple(self._held.values()), self._is_held)
+            if now - greeted >= peers.GREETING:
+                greeted = now
+                await self._greet(lease)
             was_connected = connected
 
-    async def _say(self, word: bytes, helds: Iterable[Held]) -> None:
-        """Answer the server about many ids, a few at a time."""
-        for part in slices(helds, BEATS_AT_ONCE):
-            for held in part:
-                if word is Msg.Ack.Nak or self._held.get(held.task_id) is held:
-                    await self._queue.client.publish(held.reply, word)
-            await asyncio.sleep(0)
+    def _is_held(self, held: Held) -> bool:
+        return self._held.get(held.id) is held
 
-    async def _give_up(self, following: Following, send: MemoryObjectSendStream[_Ending]) -> None:
+    async def _give_up(self) -> None:
         """End what nobody will find out any more."""
         loop = asyncio.get_running_loop()
         period = max(0.01, min(10.0, self._give_up_after / 20))
         while True:
             await asyncio.sleep(period)
             now = loop.time()
-            late = [held.task_id for held in self._held.values() if held.until <= now]
-            for task_id, seen in following.drop(late).items():
-                send.send_nowait(_Ending(task_id, EndState.GAVE_UP, seen))
+            late = [held.id for held in self._held.values() if held.until <= now and not held.ended]
+            for task_id, seen in self._following.drop(late).items():
+                self._pass_on(Ending(task_id, EndState.GAVE_UP, seen))
 
-    async def _greet(self) -> None:
-        """Tell the other workers how much is held here."""
-        while True:
-            await self._tell_peers(self._capacity)
-            await asyncio.sleep(GREETING)
-
-    async def _tell_peers(self, capacity: int) -> None:
-        greeting = _Greeting(self._name, len(self._held), capacity)
-        with suppress(*TROUBLE):
-            if self._queue.client.is_connected:
-                text = msgspec.json.encode(greeting)
-                await self._queue.client.publish(self._queue.names.peers, text)
-
-    async def _greeted(self, message: Msg) -> None:
-        with suppress(ValueError):
-            peer = msgspec.json.decode(message.data, type=_Greeting)
-            if peer.worker == self._name:
-                return
-            self._peers.pop(peer.worker, None)
-            if peer.capacity > 0 and peer.held >= 0:
-                load = Load(peer.held, peer.capacity)
-                self._peers[peer.worker] = (asyncio.get_running_loop().time(), load)
-
-    def _loads(self) -> list[Load]:
-        heard_since = asyncio.get_running_loop().time() - SILENT
-        self._peers = {
-            name: (at, load) for name, (at, load) in self._peers.items() if at >= heard_since
-        }
-        return [load for _, load in self._peers.values()]
-
-    async def _hand_back(self, following: Following, count: int) -> None:
+    async def _hand_back(self, count: int) -> None:
         """Let others have the ids that were taken last."""
-        newest = list(islice((i for i in reversed(self._held) if i in following.asked), count))
-        following.drop(newest)
+        open_ids = (held.id for held in reversed(self._held.values()) if not held.ended)
+        newest = list(islice(open_ids, count))
+        self._following.drop(newest)
         await self._release([self._held.pop(task_id) for task_id in newest])
         logger.info("%d ids handed back for other workers", len(newest))
 
-    async def _let_go(self, following: Following) -> None:
+    async def _let_go(self, last_words: float) -> None:
         """Hand back all that is open, and use what time is left to tell what has ended."""
-        await self._release([self._held.pop(i) for i in tuple(following.asked) if i in self._held])
-        with anyio.move_on_after(LAST_WORDS):
-            while self._held and self._queue.client.is_connected:  # noqa: ASYNC110 - till the last
+        open_ids = [held.id for held in self._held.values() if not held.ended]
+        self._following.drop(open_ids)
+        await self._release([self._held.pop(task_id) for task_id in open_ids])
+        with anyio.move_on_after(last_words):
+            while self._untold and self._queue.client.is_connected:  # noqa: ASYNC110 - till the last
                 await asyncio.sleep(PAUSE / 10)
         await self._release(list(self._held.values()))
         self._held.clear()
-        await self._tell_peers(0)
         with suppress(*TROUBLE):
             await self._queue.client.flush(timeout=1)
 
     async def _release(self, helds: list[Held]) -> None:
         self._handed_back += len(helds)
-        with suppress(*TROUBLE):
-            if self._queue.client.is_connected:
-                await self._say(Msg.Ack.Nak, helds)
+        await self._answers.hand_back(helds)
 
     async def _pause(self, seconds: float = PAUSE) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+        with anyio.move_on_after(seconds):
+            await self._stopping.wait()
 
 
 async def _fetched(subscription: JetStreamContext.PullSubscription, most: int) -> list[Msg]:
     """Wait a moment for ids; where one comes, take those that come with it."""
     try:
         messages = await subscription.fetch(1, timeout=FETCH_PATIENCE)
-    except nats.errors.TimeoutError:
+    except TimeoutError:
         return []
     if most > 1:
-        with suppress(nats.errors.TimeoutError):
+        with suppress(*TROUBLE):
             messages += await subscription.fetch(most - 1, timeout=FETCH_MORE)
     return messages
 
@@ -437,3 +413,8 @@ async def _closed(subscription: JetStreamContext.PullSubscription | None) -> Non
     if subscription is not None:
         with suppress(*TROUBLE):
             await subscription.unsubscribe()
+
+
+def _closed_for_good(reason: Exception | None) -> QueueError:
+    why = f" ({reason})" if reason else ""
+    return QueueError(f"the connection to the NATS server is closed{why}; start the worker anew")

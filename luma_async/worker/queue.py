@@ -9,7 +9,7 @@ from collections.abc import (
     Iterable,
 )
 from contextlib import aclosing, asynccontextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, overload
 
@@ -24,12 +24,15 @@ from luma_async.errors import GaveUp, GenerationsMissing, QueueError, WaitTimeou
 from luma_async.structs import Generation
 from luma_async.worker import streams
 from luma_async.worker.connection import Connection, Nats
-from luma_async.worker.ends import End, EndState, token
+from luma_async.worker.ends import End, EndState, decoded, end_of, storable, token
 from luma_async.worker.listening import Listener, Switchboard
 from luma_async.worker.streams import TROUBLE, Names, reason
-from luma_async.worker.tail import Tail, since_of, stored
+from luma_async.worker.tail import Tail, is_before, since_of
 
 AT_ONCE = 256
+SUBMIT_PATIENCE = 15.0
+PAUSE = 0.25
+AWAY = (nats.js.errors.NoStreamResponseError, TimeoutError)  # as while a cluster elects a leader
 
 
 class Queue:
@@ -56,6 +59,7 @@ class Queue:
         self._replicas = None if replicas is None else checks.whole("replicas", replicas)
         self._connection = Connection(nats, data, credentials, f"luma-async {pool}")
         self._switchboard: Switchboard | None = None
+        self._lease = streams.ACK_WAIT
 
     async def __aenter__(self) -> Self:
         await self._connection.open()
@@ -64,7 +68,6 @@ class Queue:
         except BaseException:
             await self.close()
             raise
-        self._switchboard = Switchboard(self.js, self.names)
         return self
 
     async def __aexit__(
@@ -120,8 +123,11 @@ class Queue:
         try:
             if embedded is not None and await anyio.to_thread.run_sync(embedded.work):
                 with suppress(nats.js.errors.NotFoundError):
+                    lease = await streams.ensure_consumer(self.js, self.names, ack_wait)
                     await self.js.delete_consumer(self.names.wait, self.names.consumer)
-            return await streams.ensure_consumer(self.js, self.names, ack_wait)
+                    ack_wait = lease
+            self._lease = await streams.ensure_consumer(self.js, self.names, ack_wait)
+            return self._lease
         except TROUBLE as error:
             raise QueueError(f"the server takes no worker ({reason(error)}); try again") from None
 
@@ -129,7 +135,7 @@ class Queue:
         """Subscribe to the ids that wait."""
         with suppress(QueueError):
             await self.ensure()
-        await streams.ensure_consumer(self.js, self.names, None)
+        await streams.ensure_consumer(self.js, self.names, None, new=self._lease)
         return await self.js.pull_subscribe_bind(self.names.consumer, stream=self.names.wait)
 
     async def submit(self, ids: str | Iterable[str]) -> list[str]:
@@ -137,21 +143,33 @@ class Queue:
 
         An id that waits already is one. Returns the ids that were new, in their order; one whose
         end was told before is new again, and is asked about anew. Raises QueueError where not all
-        could be stored; its `pending` names the others, and to submit all again is safe.
+        could be stored within some 15 s (a cluster may elect a leader meanwhile); its `pending`
+        names the others, and to submit all again is safe.
         """
         asked = checks.task_ids(ids)
+        for task_id in asked:
+            storable(task_id)
         new: dict[str, bool] = {}
+        js = self.js
+        patience = anyio.current_time() + SUBMIT_PATIENCE
 
         async def store(task_id: str) -> None:
             subject = self.names.waiting(token(task_id))
-            try:
-                await self.js.publish(subject, task_id.encode())
-            except nats.js.errors.APIError as error:
-                if error.err_code != streams.REFUSED_TWIN:
-                    raise
-                new[task_id] = False
-            else:
-                new[task_id] = True
+            while True:
+                try:
+                    await js.publish(subject, task_id.encode())
+                except nats.js.errors.APIError as error:
+                    if not streams.is_twin(error):
+                        raise
+                    new[task_id] = False
+                    return
+                except AWAY:
+                    if anyio.current_time() > patience:
+                        raise
+                    await anyio.sleep(PAUSE)
+                else:
+                    new[task_id] = True
+                    return
 
         try:
             await _each(asked, store)
@@ -174,7 +192,7 @@ class Queue:
         return self._some(dict.fromkeys(checks.task_ids(ids)), start)
 
     async def _all(self, since: datetime | int | None) -> AsyncGenerator[End, None]:
-        async with aclosing(Tail(self.js, self.names, since)) as tail:
+        async with aclosing(Tail(self.client, self.js, self.names, since)) as tail:
             while True:
                 for end in await tail.read():
                     yield end
@@ -209,10 +227,14 @@ class Queue:
         seconds = checks.timeout(timeout)
         asked = dict.fromkeys(checks.task_ids(ids))
         listener = Listener(asked)
-        with anyio.move_on_after(seconds or None):
+        if seconds == 0:
+            try:
+                await self._look_up(listener, None)
+            except TROUBLE as error:
+                raise _unread(error) from None
+        with anyio.move_on_after(seconds):
             async with self._listening(listener, None):
-                if seconds != 0:
-                    await listener.all_told()
+                await listener.all_told()
         result = _result(asked, {end.id: end for end in listener.ends}, seconds)
         return result[ids] if isinstance(ids, str) else result
 
@@ -222,25 +244,38 @@ class Queue:
     ) -> AsyncGenerator[None, None]:
         """Let somebody hear of the ends of its ids, those that were told before included."""
         if self._switchboard is None:
-            raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
+            self._switchboard = Switchboard(self.client, self.js, self.names)
         switchboard = self._switchboard
-
-        async def look_up(task_id: str) -> None:
-            subject = self.names.ended(token(task_id))
-            with suppress(nats.js.errors.NotFoundError):
-                end = stored(await self.js.get_last_msg(self.names.done, subject), since)
-                if end is not None:
-                    listener.tell(end)
 
         try:
             try:
                 await switchboard.add(listener)
-                await _each(tuple(listener.missing), look_up)
+                await self._look_up(listener, since)
             except TROUBLE as error:
-                raise QueueError(f"the ends cannot be read ({reason(error)}); try again") from None
+                raise _unread(error) from None
             yield
         finally:
             switchboard.remove(listener)
+
+    async def _look_up(self, listener: Listener, since: datetime | int | None) -> None:
+        """Tell the ends that are stored, but for those of ids that were submitted again since."""
+        js, names = self.js, self.names
+
+        async def look_up(task_id: str) -> None:
+            name = token(task_id)
+            with suppress(nats.js.errors.NotFoundError, ValueError):
+                message = await js.get_last_msg(names.done, names.ended(name))
+                stored = decoded(message.data or b"")
+                sequence, told_at = message.seq or 0, message.time or datetime.now(UTC)
+                if is_before(told_at, sequence, since):
+                    return
+                with suppress(nats.js.errors.NotFoundError):
+                    waits = await js.get_last_msg(names.wait, names.waiting(name))
+                    if (waits.seq or 0) > stored.submission:
+                        return
+                listener.tell(end_of(stored, sequence, told_at))
+
+        await _each(tuple(listener.missing), look_up)
 
 
 async def _each(ids: Collection[str], act: Callable[[str], Awaitable[None]]) -> None:
@@ -276,10 +311,10 @@ def _result(
             pending[task_id] = None
         elif end.state is EndState.GAVE_UP:
             pending[task_id] = end.generation
-        elif end.generation is None:
-            missing.append(task_id)
-        else:
+        elif end.generation is not None:
             done[task_id] = end.generation
+        else:
+            missing.append(task_id)
     if len(told) < len(asked):
         message = f"not all ended in {seconds:g} s"
         raise WaitTimeout(message, done=done, pending=pending, missing=missing)
@@ -290,6 +325,10 @@ def _result(
         message = "the relay does not know some ids"
         raise GenerationsMissing(message, done=done, missing=missing)
     return done
+
+
+def _unread(trouble: Exception) -> QueueError:
+    return QueueError(f"the ends cannot be read ({reason(trouble)}); try again")
 
 
 def _unstored(trouble: Exception, pending: tuple[str, ...]) -> QueueError:

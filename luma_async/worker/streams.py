@@ -21,7 +21,8 @@ ACK_WAIT = 60.0
 MOST_PULLS = 4096
 REPLICAS = 3
 
-REFUSED_TWIN = 10077
+_NOT_STORED = 10077
+_TWIN = "per subject exceeded"
 _NO_CLUSTER = 10074
 _NO_PEERS = 10005
 _NAME_TAKEN = 10058
@@ -102,10 +103,12 @@ async def ensure(js: JetStreamContext, names: Names, replicas: int | None) -> No
         await _ensure(js, config, replicas)
 
 
-async def ensure_consumer(js: JetStreamContext, names: Names, ack_wait: float | None) -> float:
+async def ensure_consumer(
+    js: JetStreamContext, names: Names, ack_wait: float | None, *, new: float = ACK_WAIT
+) -> float:
     """Make the consumer if it is not there; return the seconds of its lease.
 
-    A lease that is given is set for all workers, None leaves it as it is.
+    A lease that is given is set for all workers; None leaves it as it is, at first `new`.
     """
     try:
         found = await js.consumer_info(names.wait, names.consumer)
@@ -118,7 +121,7 @@ async def ensure_consumer(js: JetStreamContext, names: Names, ack_wait: float | 
         api.ConsumerConfig(
             durable_name=names.consumer,
             ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT if ack_wait is None else ack_wait,
+            ack_wait=new if ack_wait is None else ack_wait,
             max_deliver=-1,
             max_ack_pending=-1,
             max_waiting=MOST_PULLS,
@@ -161,6 +164,14 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def is_twin(error: nats.js.errors.APIError) -> bool:
+    """Whether a message was refused because its id waits already.
+
+    A stream or a disk that is full has the same code; what differs is the words.
+    """
+    return error.err_code == _NOT_STORED and _TWIN in (error.description or "")
+
+
 def refused(error: nats.js.errors.APIError) -> QueueError:
     """Say what a server refuses, and what to do about it."""
     remedies = {
@@ -168,5 +179,7 @@ def refused(error: nats.js.errors.APIError) -> QueueError:
         _NO_PEERS: "start all nodes of the cluster, or give fewer replicas",
         **dict.fromkeys(_NO_JETSTREAM, "switch JetStream on (nats-server --jetstream)"),
     }
-    remedy = remedies.get(error.err_code or 0, "see the log of the server")
-    return QueueError(f"the NATS server refuses: {error.description}; {remedy}")
+    unknown = "see the log of the server" if error.err_code else remedies[_NO_JETSTREAM[0]]
+    remedy = remedies.get(error.err_code or 0, unknown)
+    what = error.description or "it does not answer for JetStream"
+    return QueueError(f"the NATS server refuses: {what}; {remedy}")

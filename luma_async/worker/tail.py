@@ -8,14 +8,15 @@ then the consumer is made anew, behind the last end that was read.
 import asyncio
 import logging
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
-from luma_async.worker.ends import End, decoded
-from luma_async.worker.streams import TROUBLE, Names
+from luma_async.errors import QueueError
+from luma_async.worker.ends import End, decoded, end_of
+from luma_async.worker.streams import TROUBLE, Names, reason
 
 logger = logging.getLogger("luma_async")
 
@@ -24,52 +25,64 @@ MORE = 0.01
 AT_ONCE = 256
 IDLE = 60.0
 PAUSE = 0.5
+FIRST_YEAR, LAST_YEAR = 1970, 2200
+ROUNDING = timedelta(microseconds=1)  # nats-py rounds a message's nanoseconds up or down
 
 
 def since_of(value: object) -> datetime | int | None:
     """Return a place among the ends: a moment that is aware, a sequence, or None for all."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
         return value
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError("since has no time zone; give an aware datetime, such as UTC")
-        return value.astimezone(UTC)
+        if not FIRST_YEAR < value.year < LAST_YEAR:
+            raise ValueError(f"since={value}; give a moment between 1970 and 2200")
+        return value.astimezone(UTC) - ROUNDING
     raise TypeError(f"since={value!r}; give an aware datetime or the sequence of an end")
 
 
-def stored(message: api.RawStreamMsg, since: datetime | int | None) -> End | None:
-    """Read one message of the done stream; None where it is older than `since`, or no end."""
-    told_at, sequence = message.time or datetime.now(UTC), message.seq or 0
-    if since is not None and (sequence <= since if isinstance(since, int) else told_at < since):
-        return None
-    try:
-        return decoded(message.data or b"", sequence, told_at)
-    except ValueError as error:
-        logger.warning("%s holds what is no end: %s", message.subject, error)
-        return None
+def is_before(told_at: datetime, sequence: int, since: datetime | int | None) -> bool:
+    """Whether an end is from before a place."""
+    if since is None:
+        return False
+    return sequence <= since if isinstance(since, int) else told_at < since
 
 
 class Tail:
-    """Reads the done stream; `since` is a moment, the sequence behind which to begin, or None."""
+    """Reads the done stream; `since` is a moment, the sequence behind which to begin, or None.
+
+    Reading raises QueueError where the connection is closed for good.
+    """
 
     def __init__(
-        self, js: JetStreamContext, names: Names, since: datetime | int | None = None
+        self,
+        client: Client,
+        js: JetStreamContext,
+        names: Names,
+        since: datetime | int | None = None,
     ) -> None:
+        self._client = client
         self._js = js
         self._names = names
         self._since = since
         self._consumer: str | None = None
         self._subscription: JetStreamContext.PullSubscription | None = None
         self._delivered = 0
+        self._begun = False
 
     async def read(self) -> list[End]:
         """Return the next ends, at least one, however long that takes."""
         while True:
             try:
-                if ends := self._taken(await self._fetched()):
+                if ends := await self._taken(await self._fetched()):
                     return ends
             except TROUBLE as error:
-                logger.debug("reading the ends begins anew: %r", error)
+                if self._client.is_closed:
+                    raise QueueError("the connection is closed; enter another queue") from None
+                logger.debug("reading the ends begins anew: %s", reason(error))
                 await self._forget()
                 await asyncio.sleep(PAUSE)
 
@@ -81,30 +94,36 @@ class Tail:
         subscription = self._subscription or await self._subscribed()
         try:
             messages = await subscription.fetch(1, timeout=PATIENCE)
-        except nats.errors.TimeoutError:
+        except TimeoutError:
             await self._check()
             return []
-        with suppress(nats.errors.TimeoutError):
+        with suppress(TimeoutError):
             messages += await subscription.fetch(AT_ONCE, timeout=MORE)
         return messages
 
-    def _taken(self, messages: list[Msg]) -> list[End]:
+    async def _taken(self, messages: list[Msg]) -> list[End]:
         ends: list[End] = []
         for message in messages:
             metadata = message.metadata
             if metadata.sequence.consumer != self._delivered + 1:
-                self._subscription = None
+                await self._forget()
                 break
             self._delivered += 1
             self._since = metadata.sequence.stream
             try:
-                ends.append(decoded(message.data, metadata.sequence.stream, metadata.timestamp))
+                stored = decoded(message.data)
             except ValueError as error:
                 logger.warning("%s holds what is no end: %s", message.subject, error)
+                continue
+            ends.append(end_of(stored, metadata.sequence.stream, metadata.timestamp))
         return ends
 
     async def _subscribed(self) -> JetStreamContext.PullSubscription:
         await self._forget()
+        if self._begun and isinstance(self._since, int):
+            last = (await self._js.stream_info(self._names.done)).state.last_seq
+            self._since = self._since if self._since <= last else 0  # the stream was made anew
+        self._begun = True
         made = await self._js.add_consumer(  # pyright: ignore[reportUnknownMemberType]
             self._names.done,
             api.ConsumerConfig(

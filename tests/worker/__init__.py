@@ -1,0 +1,1 @@
+"""The workers, on a real nats-server."""

@@ -1,0 +1,313 @@
+"""The commands about workers, as a user meets them."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luma_async.cli import main
+from luma_async.cli.submitting import since
+from luma_async.testing import FakeRelay
+from luma_async.worker import Queue, submit, wait_submitted
+from tests.worker.crew import Hand
+from tests.worker.test_queue import servers_in
+
+COMMAND = [sys.executable, "-m", "luma_async"]
+
+
+class Process:
+    """A command in a process of its own; what it says is read when it has ended."""
+
+    def __init__(self, *arguments: str, key: str = "sk-test", **environment: str) -> None:
+        settings = {"LUMA_API_KEY": key, "PYTHONUNBUFFERED": "1", **environment}
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=os.environ | settings,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    async def ended(self, seconds: float = 20.0) -> tuple[int, str, str]:
+        """Wait until it has ended; return its exit code and what it said."""
+        out, err = await asyncio.to_thread(self.process.communicate, timeout=seconds)
+        return self.process.returncode, out, err
+
+    async def stop(self, sign: int = signal.SIGTERM) -> tuple[int, str, str]:
+        """Send a signal, and wait for the end."""
+        self.process.send_signal(sign)
+        return await self.ended()
+
+
+@pytest.fixture
+def started() -> Iterator[Any]:
+    """Yield what starts a command; none is left running."""
+    processes: list[Process] = []
+
+    def start(*arguments: str, **options: str) -> Process:
+        processes.append(Process(*arguments, **options))
+        return processes[-1]
+
+    yield start
+    for one in processes:
+        one.process.kill()
+        one.process.communicate()
+
+
+async def lent(queue: Queue, count: int) -> None:
+    """Wait until workers hold so many ids."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                info = await queue.js.consumer_info(queue.names.wait, queue.names.consumer)
+                if info.num_ack_pending == count:
+                    return
+            except Exception:
+                pass
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_tells_ends_and_hands_back_the_rest_at_sigterm(
+    queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any, crew: Any
+) -> None:
+    quick, slow = relay.add(duration=0.0), relay.add(duration=100)
+    worker = started(
+        "worker", "--base-url", relay.url, "--nats", server, "--pool", pool, "--interval", "0.1",
+        key=relay.api_key,
+    )  # fmt: skip
+    await queue.submit([quick, slow])
+    assert (await queue.wait_submitted(quick, timeout=20)).url
+    await lent(queue, 1)
+    code, out, err = await worker.stop()
+    assert (code, out) == (0, "")
+    assert "worker started" in err
+    assert "told: 1 completed" in err
+    assert relay.api_key not in err
+    hand: Hand = await crew.hire()
+    await hand.holds(1)
+
+
+async def test_a_refused_key_is_exit_code_3_and_hands_all_back(
+    queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any, crew: Any
+) -> None:
+    await queue.submit(task_id := relay.add(duration=0.0))
+    code, _, err = await started(
+        "worker", "--base-url", relay.url, "--nats", server, "--pool", pool, key="sk-wrong"
+    ).ended()
+    assert code == 3
+    assert "give a good key" in err.strip().splitlines()[-1]
+    assert "Traceback" not in err
+    await crew.hire()
+    assert (await queue.wait_submitted(task_id, timeout=20)).url
+
+
+async def test_killed_and_started_again_in_its_directory_a_worker_goes_on_at_once(
+    tmp_path: Path, relay: FakeRelay, started: Any
+) -> None:
+    """The lease is a minute: what is told sooner was taken from the dead."""
+    arguments = ("worker", "--base-url", relay.url, "--data", str(tmp_path), "--interval", "0.2")
+    first = started(*arguments, key=relay.api_key)
+    await submit(ids := [relay.add(duration=3.0) for _ in range(20)], data=tmp_path)
+    async with Queue(data=tmp_path) as queue:
+        await lent(queue, 20)
+    await first.stop(signal.SIGKILL)
+    for server in servers_in(tmp_path):
+        os.kill(server, signal.SIGKILL)
+    second = started(*arguments, key=relay.api_key)
+    done = await wait_submitted(ids, data=tmp_path, timeout=20)
+    assert len(done) == 20
+    code, _, err = await second.stop(signal.SIGINT)
+    assert code == 0, err
+    assert servers_in(tmp_path) == []
+
+
+async def test_sigterm_while_ends_are_read_leaves_no_server_behind(
+    tmp_path: Path, started: Any
+) -> None:
+    reader = started("results", "--data", str(tmp_path))
+    async with asyncio.timeout(20):
+        while not servers_in(tmp_path):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    code, _, err = await reader.stop()
+    assert code == 143, err
+    assert servers_in(tmp_path) == []
+
+
+async def test_metrics_and_health_are_served(
+    queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any
+) -> None:
+    import aiohttp
+
+    port = str(free_port())
+    await queue.submit([relay.add(duration=0.0), "nobody", relay.add(duration=100)])
+    worker = started(
+        "worker", "--base-url", relay.url, "--nats", server, "--pool", pool, "--metrics", port,
+        "--interval", "0.1", key=relay.api_key,
+    )  # fmt: skip
+    await lent(queue, 2)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+        async with http.get("/healthz") as answer:
+            assert (answer.status, await answer.text()) == (200, "ok\n")
+        async with http.get("/metrics") as answer:
+            text = await answer.text()
+    figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert figures['luma_ends_total{state="completed"}'] == "1.0"
+    assert figures["luma_open"] == "2.0"
+    assert figures["luma_held"] == "2.0"
+    assert float(figures["luma_requests_total"]) >= 1
+    assert float(figures["luma_oldest_seconds"]) > 0
+    assert {
+        "luma_throttled_total",
+        "luma_redelivered_total",
+        'luma_lag_seconds_bucket{le="1.0"}',
+    } < set(figures)
+    await worker.stop()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
+
+
+def test_ids_are_submitted_from_arguments_and_from_a_pipe_as_they_come(
+    server: str, pool: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["--nats", server, "--pool", pool]
+    assert main(["submit", "a", "b", "a", *where]) == 0
+    reading, writing = os.pipe()
+    os.write(writing, b"b\n\n c \nd")
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(pipe))
+        assert main(["submit", "-", *where]) == 0
+    assert capsys.readouterr().out == "2 new, 0 waiting already\n2 new, 1 waiting already\n"
+
+
+async def test_what_comes_slowly_through_a_pipe_is_stored_at_once(
+    queue: Queue, server: str, pool: str, started: Any
+) -> None:
+    one = started("submit", "-", "--nats", server, "--pool", pool)
+    one.process.stdin.write("first\n")
+    one.process.stdin.flush()
+    async with asyncio.timeout(20):
+        while not (await queue.js.stream_info(queue.names.wait)).state.messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    one.process.stdin.close()
+    one.process.stdin = None
+    assert (await one.ended())[:2] == (0, "1 new, 0 waiting already\n")
+
+
+async def test_results_are_lines_of_json(
+    queue: Queue, server: str, pool: str, relay: FakeRelay, crew: Any, started: Any
+) -> None:
+    await crew.hire()
+    await queue.submit(ids := [relay.add(duration=0.0), "nobody"])
+    code, out, err = await started("results", *ids, "--nats", server, "--pool", pool).ended()
+    assert code == 0, err
+    ends = {end["id"]: end for end in map(json.loads, out.splitlines())}
+    assert ends[ids[0]]["generation"]["video"]["url"]
+    assert ends["nobody"]["state"] == "missing"
+
+
+def test_a_reader_that_leaves_early_is_no_trouble(
+    server: str, pool: str, started: Any, tmp_path: Path
+) -> None:
+    one = started("submit", "a", "--nats", server, "--pool", pool)
+    one.process.stdout.close()
+    one.process.stdout = None
+    assert one.process.wait(20) in (0, 120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["submit", "a", "--nats", "nats://127.0.0.1:1"], "start it or name another"),
+        (["submit", "a", "--nats", "nats://tok@host:abc"], "name another"),
+        (["submit", "a", "--data", ""], "give a directory"),
+        (["submit", "a", "--pool", "a.b"], "letters, digits, - and _"),
+        (["results", "--nats", "nats://127.0.0.1:1"], "start it or name another"),
+        (["worker", "--nats", "nats://127.0.0.1:1", "--base-url", "http://r"], "name another"),
+        (["worker", "--nats", "nats://127.0.0.1:1"], "set LUMA_BASE_URL"),
+        (["worker", "--api-key-file", "/nowhere/key", "--base-url", "http://r"], "/nowhere/key'"),
+    ],
+)
+def test_what_cannot_be_run_is_exit_code_2_and_its_last_words_are_the_remedy(
+    arguments: list[str],
+    remedy: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("luma_async.worker.connection.CONNECT_PATIENCE", 0.3)
+    monkeypatch.setenv("LUMA_API_KEY", "sk-s3cret")
+    monkeypatch.delenv("LUMA_BASE_URL", raising=False)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.strip().endswith(remedy)
+    assert err.startswith("luma-async: ")
+    assert "tok@" not in err
+    assert "s3cret" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--give-up", "soon"], "such as 90, 30m, 24h or 7d"),
+        (["--give-up", "0"], "such as 90, 30m, 24h or 7d"),
+        (["--metrics", "0"], "such as 9100, or an address such as 0.0.0.0:9100"),
+        (["--capacity", "0"], "give a whole number from 1"),
+        (["--max-rate", "nan"], "give a number above zero"),
+        (["--nats", "nats://a", "--data", "b"], "not allowed with argument --nats"),
+    ],
+)
+def test_an_option_that_cannot_be_says_what_to_give(
+    arguments: list[str], remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["worker", *arguments])
+    assert caught.value.code == 2
+    assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), ("24h", 86_400.0), ("7D", 604_800.0)],
+)
+def test_a_length_of_time_has_a_unit_or_is_seconds(text: str, seconds: float) -> None:
+    from luma_async.cli.values import duration
+
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("9100", ("127.0.0.1", 9100)), ("0.0.0.0:80", ("0.0.0.0", 80)), ("[::]:80", ("::", 80))],
+)
+def test_an_address_is_a_port_on_loopback_unless_it_names_a_host(
+    text: str, address: tuple[str, int]
+) -> None:
+    from luma_async.cli.values import address as read
+
+    assert read(text) == address
+
+
+def test_a_place_among_the_ends_is_a_time_or_a_number() -> None:
+    assert since("17") == 17
+    moment = since("2026-11-21T12:00:00Z")
+    assert not isinstance(moment, int)
+    assert moment == since("2026-11-21T12:00:00") == since("2026-11-21T13:00:00+01:00")
+    with pytest.raises(Exception, match="give one such as"):
+        since("yesterday")

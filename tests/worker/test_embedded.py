@@ -1,0 +1,234 @@
+"""The private server of a directory: real processes."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luma_async import Every, LumaSession, QueueError
+from luma_async.testing import FakeRelay
+from luma_async.worker import Queue, Worker, embedded, submit, wait_submitted
+from luma_async.worker.embedded import Embedded
+from tests.worker.crew import until
+from tests.worker.test_queue import servers_in
+
+
+def kill(directory: Path) -> int:
+    """Kill the server of a directory, and wait until it is no more."""
+    (server,) = servers_in(directory)
+    os.kill(server, signal.SIGKILL)
+    while servers_in(directory):
+        time.sleep(0.001)
+    return server
+
+
+def bind(to: socket.socket, port: int) -> None:
+    """Take a port as soon as the kernel has taken it from whoever was killed."""
+    while True:
+        try:
+            return to.bind(("127.0.0.1", port))
+        except OSError:
+            time.sleep(0.001)
+
+
+def nothing(*_: object, **__: object) -> None:
+    return None
+
+
+def test_the_first_user_starts_it_and_the_last_one_stops_it(tmp_path: Path) -> None:
+    first, second = Embedded(tmp_path), Embedded(tmp_path)
+    url = first.join()
+    assert second.join() == url
+    assert len(servers_in(tmp_path)) == 1
+    first.leave()
+    assert len(servers_in(tmp_path)) == 1
+    second.leave()
+    second.leave()
+    assert servers_in(tmp_path) == []
+
+
+def test_one_that_was_killed_is_started_again_where_it_was(tmp_path: Path) -> None:
+    one = Embedded(tmp_path)
+    url = one.join()
+    killed = kill(tmp_path)
+    assert one.join() == url
+    assert servers_in(tmp_path) != [killed]
+    one.leave()
+    assert servers_in(tmp_path) == []
+
+
+def test_one_whose_starter_is_gone_is_found_and_stopped_in_the_end(tmp_path: Path) -> None:
+    """The starter died before it could note anything: all that is known is in the server's file."""
+    child = os.fork()
+    if child == 0:
+        Embedded(tmp_path).join()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(servers_in(tmp_path)) == 1
+    heir = Embedded(tmp_path)
+    heir.join()
+    assert len(servers_in(tmp_path)) == 1
+    heir.leave()
+    assert servers_in(tmp_path) == []
+
+
+def test_a_port_that_is_taken_is_left_to_whoever_has_it(tmp_path: Path) -> None:
+    one = Embedded(tmp_path)
+    url = one.join()
+    kill(tmp_path)
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bind(taken, int(url.rpartition(":")[2]))
+        taken.listen()
+        assert one.join() != url
+    one.leave()
+
+
+def test_a_worker_is_alone_until_there_is_another_and_again_after_it(tmp_path: Path) -> None:
+    first, second, third = Embedded(tmp_path), Embedded(tmp_path), Embedded(tmp_path)
+    for one in (first, second, third):
+        one.join()
+    assert first.work()
+    assert not second.work()
+    first.leave()
+    second.leave()
+    assert third.work()
+    third.leave()
+
+
+def test_its_files_are_for_its_owner_alone_and_its_token_is_nowhere_else(tmp_path: Path) -> None:
+    home = tmp_path / "new" / "data"
+    one = Embedded(home)
+    url = one.join()
+    try:
+        token = (home / "token").read_text()
+        assert token in url
+        assert token not in repr(one)
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        for name in ("token", "nats.conf"):
+            assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+        (server,) = servers_in(home)
+        assert token not in Path(f"/proc/{server}/cmdline").read_text()
+    finally:
+        one.leave()
+
+
+def test_an_older_server_does_without_what_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = embedded._binary()  # pyright: ignore[reportPrivateUsage]
+    old = tmp_path / "nats-server"
+    old.write_text(
+        f'#!/bin/sh\nif grep -q sync_interval "$2"; then\n'
+        f'  echo "nats-server: nats.conf:7:49: unknown field \\"sync_interval\\"" >&2; exit 1\n'
+        f'fi\nexec {real} "$@"\n'
+    )
+    old.chmod(0o755)
+    monkeypatch.setattr(embedded, "_binary", lambda: str(old))
+    one = Embedded(tmp_path / "data")
+    one.join()
+    one.leave()
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert "install 2.10 or newer" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["dätä", "emoji😀", 'a "quote"', "back\\slash", "# $HOME"])
+def test_a_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
+    one = Embedded(tmp_path / name)
+    one.join()
+    assert len(servers_in(tmp_path / name)) == 1
+    one.leave()
+    assert servers_in(tmp_path / name) == []
+
+
+def test_where_there_is_no_server_to_start_the_remedy_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", nothing)
+    one = Embedded(tmp_path)
+    with pytest.raises(QueueError, match=r"pip install 'luma-async\[embedded\]'.*by nats"):
+        one.join()
+    one.leave()
+
+
+def test_a_server_that_does_not_start_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "nats-server"
+    broken.write_text('#!/bin/sh\necho "no room at all" >&2\nexit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setattr(embedded, "_binary", lambda: str(broken))
+    one = Embedded(tmp_path / "data")
+    with pytest.raises(QueueError, match="no room at all.*name a server by nats"):
+        one.join()
+    one.leave()
+
+
+def test_a_directory_that_cannot_be_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(QueueError, match="give another directory"):
+        Embedded(tmp_path / "file").join()
+
+
+async def test_what_is_submitted_before_there_is_a_worker_waits_on_the_disk(
+    tmp_path: Path, relay: FakeRelay
+) -> None:
+    await submit(task_id := relay.add(duration=0.0), data=tmp_path)
+    assert servers_in(tmp_path) == []
+    async with working(relay, tmp_path):
+        assert (await wait_submitted(task_id, data=tmp_path, timeout=20)).url
+
+
+async def test_ends_are_kept_while_the_server_is_away_and_told_when_it_is_back(
+    tmp_path: Path,
+    relay: FakeRelay,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is stopped, and killed, and found again by whoever uses it."""
+    caplog.set_level(logging.WARNING, "luma_async")
+    monkeypatch.setattr("luma_async.worker.connection.REQUEST_TIMEOUT", 1.0)
+    monkeypatch.setattr("luma_async.worker.answers.ACK_PATIENCE", 1.0)
+    monkeypatch.setattr("luma_async.worker.tail.PATIENCE", 0.5)
+    async with working(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
+        await queue.submit(ids := [relay.add(duration=0.5) for _ in range(20)])
+        waiting = asyncio.create_task(queue.wait_submitted(ids, timeout=20))
+        await until(lambda: worker.work.held == 20)
+        (server,) = servers_in(tmp_path)
+        os.kill(server, signal.SIGSTOP)
+        await until(lambda: worker.work.untold == 20)
+        os.kill(server, signal.SIGKILL)
+        assert len(await waiting) == 20
+        await until(lambda: worker.work.held == 0)
+    assert "the NATS server is away" in caplog.text
+    assert "the NATS server is back" in caplog.text
+    assert "token" not in caplog.text
+    assert servers_in(tmp_path) == []
+
+
+class working:  # noqa: N801 - a context manager, as a word
+    """A worker in a directory, for as long as the block lasts."""
+
+    def __init__(self, relay: FakeRelay, directory: Path) -> None:
+        self._luma = LumaSession(relay.url, api_key=relay.api_key, pace=Every(0.05))
+        self._queue = Queue(data=directory)
+
+    async def __aenter__(self) -> Worker:
+        await self._luma.__aenter__()
+        await self._queue.__aenter__()
+        self._worker = Worker(self._luma, self._queue)
+        self._task = asyncio.create_task(self._worker.run())
+        return self._worker
+
+    async def __aexit__(self, *_: Any) -> None:
+        self._worker.stop()
+        await self._task
+        await self._queue.close()
+        await self._luma.close()

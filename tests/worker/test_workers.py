@@ -1,0 +1,434 @@
+"""Workers on a real nats-server: what is submitted is told, whatever becomes of whom."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from math import inf
+from typing import Any
+
+import pytest
+
+from luma_async import (
+    AuthenticationError,
+    GaveUp,
+    GenerationsMissing,
+    LumaSession,
+    QueueError,
+    State,
+    WaitAborted,
+    WaitTimeout,
+)
+from luma_async.testing import FakeRelay
+from luma_async.worker import (
+    EndState,
+    Queue,
+    answers,
+    peers,
+    polling,
+    results,
+    submit,
+    wait_submitted,
+)
+from luma_async.worker.ends import token
+from tests.worker.crew import Crew, until
+
+
+async def told(queue: Queue, count: int, since: Any = None) -> list[Any]:
+    """Read so many ends."""
+    ends: list[Any] = []
+    async with asyncio.timeout(20):
+        async for end in queue.results(since=since):
+            ends.append(end)
+            if len(ends) == count:
+                break
+    return ends
+
+
+async def test_what_is_submitted_is_told_to_any_process_in_the_order_asked(
+    queue: Queue, crew: Crew, relay: FakeRelay, server: str, pool: str
+) -> None:
+    ids = [relay.add(duration=0.1 * (n % 3), ends=("completed", "failed")[n % 2]) for n in range(9)]
+    assert await submit(ids, server, pool=pool) == ids
+    hand = await crew.hire()
+    done = await queue.wait_submitted(ids, timeout=20)
+    assert list(done) == ids
+    assert [one.state for one in done.values()] == [State.COMPLETED, State.FAILED] * 4 + [
+        State.COMPLETED
+    ]
+    assert (await wait_submitted(ids[0], server, pool=pool)).url
+    await until(lambda: hand.worker.work.held == 0)
+    assert hand.worker.work.ends == {
+        EndState.COMPLETED: 5, EndState.FAILED: 4, EndState.MISSING: 0, EndState.GAVE_UP: 0,
+    }  # fmt: skip
+    ends = [end async for end in results(ids, server, pool=pool)]
+    assert sorted(end.id for end in ends) == sorted(ids)
+    assert (await queue.js.stream_info(queue.names.wait)).state.messages == 0
+
+
+async def test_an_id_that_waits_is_one_however_often_it_is_submitted(queue: Queue) -> None:
+    assert await queue.submit(["a", "b", "a"]) == ["a", "b"]
+    assert await queue.submit(["b", "c"]) == ["c"]
+    assert await queue.submit("d") == ["d"]
+    assert await queue.submit([]) == []
+    assert (await queue.js.stream_info(queue.names.wait)).state.messages == 4
+
+
+async def test_an_id_that_has_ended_may_be_submitted_again_and_is_told_again(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    hand = await crew.hire()
+    await queue.submit(task_id := relay.add(duration=0.0))
+    (first,) = await told(queue, 1)
+    await hand.holds(0)
+    assert await queue.submit(task_id) == [task_id]
+    (second,) = await told(queue, 1, since=first.sequence)
+    assert second.id == first.id
+    assert second.sequence > first.sequence
+
+
+async def test_ends_that_were_told_while_nobody_listened_are_told_since_any_place(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await crew.hire()
+    before = datetime.now(UTC)
+    for _ in range(3):
+        await queue.submit(task_id := relay.add(duration=0.0))
+        await queue.wait_submitted(task_id, timeout=20)
+    all_of_them = await told(queue, 3)
+    assert await told(queue, 2, since=all_of_them[0].sequence) == all_of_them[1:]
+    assert await told(queue, 1, since=all_of_them[2].told_at) == all_of_them[2:]
+    assert await told(queue, 3, since=before) == all_of_them
+
+
+async def test_a_missing_id_is_an_end_of_its_own(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await crew.hire()
+    good = relay.add(duration=0.0)
+    await queue.submit([good, "nobody"])
+    with pytest.raises(GenerationsMissing) as caught:
+        await queue.wait_submitted([good, "nobody"], timeout=20)
+    assert caught.value.missing == ("nobody",)
+    assert list(caught.value.done) == [good]
+
+
+async def test_an_id_that_is_submitted_again_is_waited_for_anew(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await crew.hire()
+    await queue.submit("late")
+    with pytest.raises(GenerationsMissing):
+        await queue.wait_submitted("late", timeout=20)
+    await until_empty(queue)
+    relay.add("late", duration=0.3)
+    await queue.submit("late")
+    assert (await queue.wait_submitted("late", timeout=20)).state is State.COMPLETED
+    ends = [end async for end in queue.results("late")]
+    assert [end.state for end in ends] == ["completed"]
+
+
+async def test_what_takes_too_long_is_given_up_with_what_was_seen_last(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await crew.hire(give_up=0.5)
+    await queue.submit(task_id := relay.add(duration=100))
+    with pytest.raises(GaveUp, match="submit error.pending again") as caught:
+        await queue.wait_submitted([task_id], timeout=20)
+    seen = caught.value.pending[task_id]
+    assert seen is not None
+    assert seen.state is State.PROCESSING
+    (end,) = await told(queue, 1)
+    assert end.state == "gave_up"
+    assert await queue.submit(task_id) == [task_id]
+
+
+async def test_a_worker_that_stops_hands_back_at_once_what_another_then_tells(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    """The lease is a minute: what is told sooner was handed back."""
+    first = await crew.hire()
+    ids = [relay.add(duration=1.5) for _ in range(300)]
+    await queue.submit(ids)
+    await first.holds(300)
+    second = await crew.hire()
+    await first.stop()
+    await second.holds(300)
+    assert second.worker.work.redelivered == 300
+    assert len(await queue.wait_submitted(ids, timeout=20)) == 300
+
+
+async def test_what_a_dead_worker_held_is_lent_to_another_when_its_lease_is_over(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    dead = await crew.hire(ack_wait=1.0)
+    await queue.submit(ids := [relay.add(duration=1.0) for _ in range(50)])
+    await dead.holds(50)
+    await dead.queue.client.close()
+    second = await crew.hire()
+    await second.holds(50)
+    assert len(await queue.wait_submitted(ids, timeout=20)) == 50
+    with pytest.raises(Exception, match="start the worker anew"):
+        await dead.task
+
+
+async def test_what_is_held_longer_than_a_lease_is_told_once(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    hands = [await crew.hire(ack_wait=0.6), await crew.hire(ack_wait=0.6)]
+    await queue.submit(ids := [relay.add(duration=2.0) for _ in range(50)])
+    await queue.wait_submitted(ids, timeout=20)
+    await until(lambda: not any(hand.worker.work.held for hand in hands))
+    assert sum(hand.worker.work.redelivered for hand in hands) == 0
+    assert sum(hand.worker.work.ends[EndState.COMPLETED] for hand in hands) == 50
+    assert (await queue.js.stream_info(queue.names.done)).state.last_seq == 50
+
+
+async def test_an_end_that_is_told_again_soon_is_stored_once(
+    queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, a worker has told and not acknowledged."""
+    monkeypatch.setattr(answers, "ACK_TRIES", 0)
+    hand = await crew.hire(ack_wait=0.5)
+    await queue.submit(relay.add(duration=0.0))
+    await until(lambda: hand.worker.work.redelivered >= 2)
+    assert (await queue.js.stream_info(queue.names.done)).state.last_seq == 1
+
+
+async def test_a_refused_key_stops_the_worker_and_one_with_a_good_key_goes_on(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await queue.submit(ids := [relay.add(duration=0.2) for _ in range(20)])
+    bad = await crew.hire(key="sk-wrong")
+    with pytest.raises(WaitAborted) as caught:
+        await bad.task
+    assert isinstance(caught.value.cause, AuthenticationError)
+    assert bad.worker.work.handed_back == 20
+    await crew.hire()
+    assert len(await queue.wait_submitted(ids, timeout=20)) == 20
+
+
+async def test_a_worker_holds_no_more_than_its_capacity(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await queue.submit(ids := [relay.add(duration=0.3) for _ in range(10)])
+    hand = await crew.hire(capacity=4)
+    await hand.holds(4)
+    assert hand.luma.stats.open <= 4
+    assert len(await queue.wait_submitted(ids, timeout=20)) == 10
+    assert hand.worker.work.taken == 10
+
+
+async def test_a_second_worker_takes_its_part_of_what_the_first_one_holds(
+    queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "GREETING", 0.1)
+    first = await crew.hire()
+    await queue.submit([relay.add(duration=100) for _ in range(1200)])
+    await first.holds(1200)
+    second = await crew.hire()
+    await second.holds(600)
+    await first.holds(600)
+    assert first.worker.work.peers == 1
+    await second.stop()
+    await first.holds(1200)
+    await until(lambda: first.worker.work.peers == 0)
+
+
+async def test_odd_ids_are_carried_as_they_are(queue: Queue, crew: Crew, relay: FakeRelay) -> None:
+    ids = ["a.b c", "*", ">", "é/ü", "..", ".", "~", "%2E", "x" * 900, "line\nbreak"]
+    for task_id in ids:
+        relay.add(task_id, duration=0.0)
+    await crew.hire()
+    await queue.submit(ids)
+    assert list(await queue.wait_submitted(ids, timeout=20)) == ids
+
+
+async def test_an_id_may_be_submitted_in_any_language_and_what_is_no_id_is_dropped_aloud(
+    queue: Queue, crew: Crew, relay: FakeRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_payload, without = relay.add(duration=0.0), relay.add("a.b", duration=0.0)
+    await queue.js.publish(queue.names.waiting("odd"), b"\xff\xfe")
+    await queue.js.publish(queue.names.waiting("anything"), with_payload.encode())
+    await queue.js.publish(queue.names.waiting(token(without)))
+    await crew.hire()
+    assert len(await queue.wait_submitted([with_payload, without], timeout=20)) == 2
+    assert [r.levelname for r in caplog.records if "is no id" in r.message] == ["ERROR"]
+    await until_empty(queue)
+
+
+async def until_empty(queue: Queue) -> None:
+    async with asyncio.timeout(20):
+        while (await queue.js.stream_info(queue.names.wait)).state.messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_task_too_long_to_store_is_told_in_part(
+    queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(answers, "ROOM_FOR_HEADERS", queue.client.max_payload - 300)
+    await crew.hire()
+    await queue.submit(task_id := relay.add(duration=0.0))
+    generation = await queue.wait_submitted(task_id, timeout=20)
+    assert generation.state is State.COMPLETED
+    assert "told in part" in caplog.text
+
+
+async def test_a_wait_that_is_over_says_what_was_told_in_time(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await crew.hire()
+    quick, slow = relay.add(duration=0.0), relay.add(duration=100)
+    await queue.submit([quick, slow])
+    await queue.wait_submitted(quick, timeout=20)
+    for timeout in (0.1, 0):
+        with pytest.raises(WaitTimeout) as caught:
+            await queue.wait_submitted([quick, slow, "never"], timeout=timeout)
+        assert list(caught.value.done) == [quick]
+        assert list(caught.value.pending) == [slow, "never"]
+
+
+async def test_all_who_wait_on_a_queue_share_one_reader_that_leaves_with_the_last(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    ids = [relay.add(duration=0.5) for _ in range(40)]
+    waits = [asyncio.create_task(queue.wait_submitted(i, timeout=20)) for i in ids]
+    left = asyncio.create_task(queue.wait_submitted("never"))
+    await queue.submit(ids)
+    await crew.hire()
+    await asyncio.sleep(0.2)
+    assert len(await queue.js.consumers_info(queue.names.done)) == 1
+    assert {one.id for one in await asyncio.gather(*waits)} == set(ids)
+    left.cancel()
+    await asyncio.wait([left])
+    async with asyncio.timeout(5):
+        while await queue.js.consumers_info(queue.names.done):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_reader_whose_consumer_is_gone_misses_nothing(
+    queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("luma_async.worker.tail.PATIENCE", 0.3)
+    await crew.hire()
+    ends = queue.results()
+    await queue.submit(first := relay.add(duration=0.0))
+    assert (await anext(ends)).id == first
+    reading = asyncio.ensure_future(anext(ends))
+    await asyncio.sleep(0)
+    for consumer in await queue.js.consumers_info(queue.names.done):
+        await queue.js.delete_consumer(queue.names.done, consumer.name)
+    await queue.submit(second := relay.add(duration=0.0))
+    async with asyncio.timeout(10):
+        assert (await reading).id == second
+    await ends.aclose()
+
+
+async def test_a_worker_goes_on_when_streams_and_consumer_were_removed(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    hand = await crew.hire()
+    await queue.submit(held := relay.add(duration=1.0))
+    await hand.holds(1)
+    await queue.js.delete_stream(queue.names.wait)
+    await queue.js.delete_stream(queue.names.done)
+    assert (await told_of(queue, held)).state is State.COMPLETED
+    await queue.submit(later := relay.add(duration=0.0))
+    assert (await queue.wait_submitted(later, timeout=20)).state is State.COMPLETED
+
+
+async def told_of(queue: Queue, task_id: str) -> Any:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await queue.wait_submitted(task_id, timeout=0.2)
+            except Exception:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_closed_session_stops_the_worker_which_hands_all_back(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    hand = await crew.hire()
+    await queue.submit(task_id := relay.add(duration=0.5))
+    await hand.holds(1)
+    await hand.luma.close()
+    with pytest.raises(WaitAborted):
+        await hand.task
+    await crew.hire()
+    assert await queue.wait_submitted(task_id, timeout=20)
+
+
+async def test_a_worker_that_is_cancelled_hands_all_back(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    hand = await crew.hire()
+    await queue.submit(task_id := relay.add(duration=0.5))
+    await hand.holds(1)
+    hand.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hand.task
+    await crew.hire()
+    assert await queue.wait_submitted(task_id, timeout=20)
+
+
+async def test_a_fault_in_on_end_costs_no_end(
+    queue: Queue, crew: Crew, relay: FakeRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object) -> None:
+        raise KeyError("a fault of the user's")
+
+    hand = await crew.hire(on_end=fault)
+    await queue.submit(ids := [relay.add(duration=0.0) for _ in range(3)])
+    assert len(await queue.wait_submitted(ids, timeout=20)) == 3
+    await hand.holds(0)
+    assert caplog.text.count("the end was told all the same") == 3
+
+
+async def test_a_worker_runs_once(crew: Crew) -> None:
+    hand = await crew.hire()
+    await until(lambda: hand.worker.is_well)
+    with pytest.raises(RuntimeError, match="make another one"):
+        await hand.worker.run()
+    await hand.stop()
+    with pytest.raises(RuntimeError, match="make another one"):
+        await hand.worker.run()
+
+
+async def test_a_worker_with_a_shorter_lease_robs_nobody(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    first = await crew.hire()
+    await queue.submit([relay.add(duration=100) for _ in range(20)])
+    await first.holds(20)
+    second = await crew.hire(ack_wait=0.9)
+    await asyncio.sleep(2.5)
+    assert second.worker.work.redelivered == 0
+    assert first.worker.work.held == 20
+
+
+async def test_a_reader_of_a_closed_queue_is_told_so(server: str, pool: str) -> None:
+    async with Queue(server, pool=pool) as queue:
+        reading = asyncio.ensure_future(anext(queue.results()))
+        waiting = asyncio.ensure_future(queue.wait_submitted("a"))
+        await asyncio.sleep(0.1)
+    for left in (reading, waiting):
+        with pytest.raises(QueueError, match="enter another"):
+            async with asyncio.timeout(5):
+                await left
+    with pytest.raises(QueueError, match="enter another"):
+        await queue.submit("a")
+
+
+async def test_what_is_no_worker_says_so(queue: Queue, luma: LumaSession) -> None:
+    wrongs: list[Any] = [{"capacity": 0}, {"give_up": 0}, {"ack_wait": -1}, {"ack_wait": inf}]
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match="give"):
+            polling.Worker(luma, queue, **wrong)
+    with pytest.raises(TypeError, match="give a Queue"):
+        polling.Worker(luma, "nats://…")  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def plain_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "luma_async")
