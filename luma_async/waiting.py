@@ -224,10 +224,10 @@ class Poller:
         for watcher in watchers:
             for _ in self.unwatch(watcher, watcher.asked):
                 await asyncio.sleep(0)
-        self._book.clear()
         self._rest()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
+        self._book.clear()
 
     def _pump_soon(self) -> None:
         if self._soon is None and not self._closed:

@@ -31,6 +31,7 @@ class HeardWait(Wait):
         clock: Callable[[], float],
     ) -> None:
         super().__init__(poller, door, asked, timeout, news)
+        self.ids = asked  # `asked` is emptied when the wait is stopped
         self.ends: dict[str, Change[Watcher]] = {}
         self.ended_at: dict[str, float] = {}
         self.left_at: set[float] = set()
@@ -61,18 +62,18 @@ class HeardWait(Wait):
         return self._clock()
 
     def wants(self, task_id: str) -> bool:
-        return self.watches and task_id in self.asked and task_id not in self.ends
+        return self.watches and task_id in self.ids and task_id not in self.ends
 
     def wanted(self, task_id: str) -> bool:
         """Whether it wants the id, or did until this very moment."""
         now = self._clock()
         read = now <= self.paused_at + READER_PATIENCE + ROUNDING
         watched = (self.watches and read) or now in self.left_at
-        return watched and task_id in self.asked and self.open_after(now, task_id)
+        return watched and task_id in self.ids and self.open_after(now, task_id)
 
     def open_after(self, when: float, *ids: str) -> bool:
         """Whether one of the ids, or of all, had not been told as ended before `when`."""
-        return any(self.ended_at.get(i, inf) >= when for i in ids or self.asked)
+        return any(self.ended_at.get(i, inf) >= when for i in ids or self.ids)
 
     def note_leaving(self) -> None:
         if self.watches:
@@ -157,7 +158,7 @@ class Caller:
         return True
 
     def __repr__(self) -> str:
-        return f"<Caller for {self.news.name} of {self.wait.asked}>"
+        return f"<Caller for {self.news.name} of {self.wait.ids}>"
 
 
 class Call:

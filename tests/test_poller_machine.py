@@ -335,13 +335,13 @@ class PollerMachine(RuleBasedStateMachine):
         self.owed += [(self.loop.time(), wait, task_id) for wait in waits]
 
     def owe_abort(self) -> None:
-        waits = [wait for wait in self.waits() if any(map(wait.wants, wait.asked))]
+        waits = [wait for wait in self.waits() if any(map(wait.wants, wait.ids))]
         self.owed += [(self.loop.time(), wait, None) for wait in waits]
 
     def listen(self, wait: HeardWait, change: Change[Watcher]) -> None:
         """Judge news of one id as it is told."""
         task_id = change.task_id
-        self.claim(task_id in wait.asked, f"{task_id} was not asked for")
+        self.claim(task_id in wait.ids, f"{task_id} was not asked for")
         self.claim(task_id not in wait.ends, f"{task_id} is told again after its end")
         self.claim(wait.watches or wait.looks, f"{task_id} is told to one who has left")
         if not change.ended:
@@ -394,10 +394,10 @@ class PollerMachine(RuleBasedStateMachine):
 
     def judge_caller(self, caller: Caller) -> None:
         wait = caller.wait
-        ends = {i: wait.ends[i].generation for i in wait.asked if i in wait.ends}
+        ends = {i: wait.ends[i].generation for i in wait.ids if i in wait.ends}
         done = {i: generation for i, generation in ends.items() if generation}
         missing = tuple(i for i, generation in ends.items() if not generation)
-        pending = [i for i in wait.asked if i not in ends]
+        pending = [i for i in wait.ids if i not in ends]
         match caller.error:
             case None:
                 right = caller.left or not (missing or pending)
@@ -410,12 +410,12 @@ class PollerMachine(RuleBasedStateMachine):
                 right = bool(pending) and self.is_in_time(caller)
             case _:
                 right = False
-        self.claim(right, f"a wait for {wait.asked} ended wrongly: {caller.error!r}")
+        self.claim(right, f"a wait for {wait.ids} ended wrongly: {caller.error!r}")
         if isinstance(error := caller.error, WaitIncomplete):
             told = list(error.done.items()), list(error.pending), error.missing
             self.claim(told == (list(done.items()), pending, missing), f"{error!r} lies")
         elif not caller.left:
-            self.claim(wait.done == done, f"a wait for {wait.asked} lies")
+            self.claim(wait.done == done, f"a wait for {wait.ids} lies")
         self.judge_reading(caller, set(done))
 
     def judge_reading(self, caller: Caller, done: set[str]) -> None:
@@ -425,7 +425,7 @@ class PollerMachine(RuleBasedStateMachine):
         ended = [generation.id for generation in caller.read if generation.is_done]
         read = sorted(set(ended)) == sorted(ended) and (caller.left or set(ended) == done)
         self.claim(read and set(ended) <= done, f"read {ended} of {done}")
-        for task_id in caller.wait.asked:
+        for task_id in caller.wait.ids:
             states = [order(one.state) for one in caller.read if one.id == task_id]
             self.claim(states == sorted(set(states)), f"{task_id} was read as {states}")
 

@@ -363,3 +363,18 @@ async def test_who_has_left_is_not_told_that_the_key_was_refused() -> None:
     poller.abort(ZeroDivisionError("a cause"))
     assert not await one.told()
     assert await wait(poller, relay, "a") == ["a"]
+
+
+async def test_closing_while_a_request_is_under_way_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relay = ScriptedRelay(done, latency=1.0)
+    poller = poller_of(relay)
+    waiting = asyncio.create_task(wait(poller, relay, "a", "b"))
+    await asyncio.sleep(0.5)
+    assert relay.under_way == 1
+    await poller.close()
+    with pytest.raises(WaitAborted):
+        await waiting
+    assert relay.cancelled == 1
+    assert caplog.records == []
