@@ -141,7 +141,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(
     monkeypatch.setattr(asyncio, "run", interrupted)
     assert main(DEMO) == 130
     out, err = terminal.readouterr()
-    assert err == "luma-async: stopped by ctrl-C before all tasks had ended\n"
+    assert err == "luma-async: stopped by ctrl-C before all had ended\n"
     assert "\x1b[?25h" in out, "the cursor is shown again"
 
 

@@ -12,6 +12,7 @@ from luma_async import (
     AuthenticationError,
     BadRequestError,
     DecodeError,
+    GaveUp,
     Generation,
     GenerationFailed,
     GenerationsMissing,
@@ -19,6 +20,7 @@ from luma_async import (
     NoSuchRouteError,
     NotFoundError,
     PermissionDeniedError,
+    QueueError,
     QuotaError,
     RateLimitedError,
     RelayError,
@@ -51,8 +53,10 @@ TREE: dict[type[LumaError], type[Exception]] = {
     WaitIncomplete: LumaError,
     WaitTimeout: WaitIncomplete,
     WaitAborted: WaitIncomplete,
+    GaveUp: WaitAborted,
     GenerationsMissing: WaitIncomplete,
     GenerationFailed: LumaError,
+    QueueError: LumaError,
     SessionClosed: LumaError,
 }
 DONE = Generation(id="a", state=State.COMPLETED, result_url="https://cdn.example/a.mp4")

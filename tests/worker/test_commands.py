@@ -5,12 +5,14 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from luma_async.cli import main
@@ -76,17 +78,30 @@ async def lent(queue: Queue, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_worker_tells_ends_and_hands_back_the_rest_at_sigterm(
+async def test_a_worker_tells_ends_shows_its_figures_and_hands_back_the_rest_at_sigterm(
     queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any, crew: Any
 ) -> None:
     quick, slow = relay.add(duration=0.0), relay.add(duration=100)
+    port = str(free_port())
     worker = started(
         "worker", "--base-url", relay.url, "--nats", server, "--pool", pool, "--interval", "0.1",
-        key=relay.api_key,
+        "--metrics", port, key=relay.api_key,
     )  # fmt: skip
     await queue.submit([quick, slow])
     assert (await queue.wait_submitted(quick, timeout=20)).url
     await lent(queue, 1)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+        async with http.get("/healthz") as answer:
+            assert (answer.status, await answer.text()) == (200, "ok\n")
+        async with http.get("/metrics") as answer:
+            text = await answer.text()
+    figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert figures['luma_ends_total{state="completed"}'] == "1.0"
+    assert figures["luma_open"] == figures["luma_held"] == "1.0"
+    assert float(figures["luma_requests_total"]) >= 1
+    assert float(figures["luma_oldest_seconds"]) > 0
+    others = {"luma_throttled_total", "luma_redelivered_total", 'luma_lag_seconds_bucket{le="1.0"}'}
+    assert others < set(figures)
     code, out, err = await worker.stop()
     assert (code, out) == (0, "")
     assert "worker started" in err
@@ -116,7 +131,7 @@ async def test_killed_and_started_again_in_its_directory_a_worker_goes_on_at_onc
     """The lease is a minute: what is told sooner was taken from the dead."""
     arguments = ("worker", "--base-url", relay.url, "--data", str(tmp_path), "--interval", "0.2")
     first = started(*arguments, key=relay.api_key)
-    await submit(ids := [relay.add(duration=3.0) for _ in range(20)], data=tmp_path)
+    await submit(ids := [relay.add(duration=1.5) for _ in range(20)], data=tmp_path)
     async with Queue(data=tmp_path) as queue:
         await lent(queue, 20)
     await first.stop(signal.SIGKILL)
@@ -143,40 +158,7 @@ async def test_sigterm_while_ends_are_read_leaves_no_server_behind(
     assert servers_in(tmp_path) == []
 
 
-async def test_metrics_and_health_are_served(
-    queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any
-) -> None:
-    import aiohttp
-
-    port = str(free_port())
-    await queue.submit([relay.add(duration=0.0), "nobody", relay.add(duration=100)])
-    worker = started(
-        "worker", "--base-url", relay.url, "--nats", server, "--pool", pool, "--metrics", port,
-        "--interval", "0.1", key=relay.api_key,
-    )  # fmt: skip
-    await lent(queue, 2)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
-        async with http.get("/healthz") as answer:
-            assert (answer.status, await answer.text()) == (200, "ok\n")
-        async with http.get("/metrics") as answer:
-            text = await answer.text()
-    figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert figures['luma_ends_total{state="completed"}'] == "1.0"
-    assert figures["luma_open"] == "2.0"
-    assert figures["luma_held"] == "2.0"
-    assert float(figures["luma_requests_total"]) >= 1
-    assert float(figures["luma_oldest_seconds"]) > 0
-    assert {
-        "luma_throttled_total",
-        "luma_redelivered_total",
-        'luma_lag_seconds_bucket{le="1.0"}',
-    } < set(figures)
-    await worker.stop()
-
-
 def free_port() -> int:
-    import socket
-
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
