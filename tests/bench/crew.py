@@ -202,7 +202,7 @@ class Reader:
         """Wait until each was told, or so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while len(self.told) < len(ids):  # noqa: ASYNC110 - it looks from outside
+                while len(self.told) < len(ids):
                     await asyncio.sleep(0.1)
 
     async def stop(self) -> None:

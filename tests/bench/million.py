@@ -122,7 +122,7 @@ def wait_for(luma: LumaSession, ids: Sequence[str]) -> Callable[[int], Awaitable
 
 
 async def until(so: Callable[[], bool], every: float = POLL) -> None:
-    while not so():  # noqa: ASYNC110 - nobody tells
+    while not so():
         await asyncio.sleep(every)
 
 

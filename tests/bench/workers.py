@@ -99,7 +99,7 @@ async def cluster() -> None:
         told = len(reader.told)
         await servers.kill(node)
         moment = time.monotonic()
-        while len(reader.told) == told:  # noqa: ASYNC110 - it looks from outside
+        while len(reader.told) == told:
             await asyncio.sleep(0.05)
         say("until the next end was told", f"{time.monotonic() - moment:.1f}", "s")
         await asyncio.sleep(10)
