@@ -1,0 +1,117 @@
+"""What docs/workers.md shows is what the code does."""
+
+import asyncio
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
+from luma_async.testing import FakeRelay
+from luma_async.worker import Queue, streams
+from luma_async.worker.metrics import Metrics
+from tests.test_docs import ROOT, blocks
+from tests.worker.crew import Crew
+
+PAGE = "docs/workers.md"
+TEXT = (ROOT / PAGE).read_text()
+
+
+def commands() -> list[str]:
+    (unit,) = blocks(PAGE, "ini")
+    (compose,) = blocks(PAGE, "yaml")
+    shown = re.findall(r"^    (?:LUMA_API_KEY=\S+ )?(luma-async .*)$", TEXT, flags=re.MULTILINE)
+    started = re.findall(r"ExecStart=\S+/(luma-async .*)", unit)
+    folded = yaml.safe_load(compose)["services"]["worker1"]["command"]
+    return [*shown, *started, folded.strip()]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_each_command_of_the_page_is_one(command: str) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "luma-async"
+    _parser().parse_args(arguments)
+
+
+def test_the_table_of_settings_has_each_option_of_the_command() -> None:
+    parser = _parser()
+    actions: Any = next(a for a in parser._actions if a.dest == "command")  # pyright: ignore[reportPrivateUsage]
+    options = {
+        option
+        for action in actions.choices["worker"]._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    }
+    told = set(re.findall(r"`(--[a-z-]+)", TEXT))
+    assert options - told == {"--help", "--base-url", "--proxy", "--verbose"}
+    assert told <= options
+
+
+def test_each_figure_that_is_served_is_on_the_page() -> None:
+    names = set(re.findall(r"`(luma_[a-z_]+)[`{]", TEXT)) - {"luma_async"}
+    assert "luma_lag_seconds" in names
+    from luma_async.stats import Stats
+    from luma_async.worker import metrics
+    from luma_async.worker.ends import EndState
+    from luma_async.worker.polling import Work
+
+    work = Work(
+        ends=dict.fromkeys(EndState, 0), taken=0, redelivered=0, handed_back=0, held=0,
+        capacity=1, oldest=0.0, untold=0, peers=0, connected=True,
+    )  # fmt: skip
+    served = [*metrics._of_work(work), *metrics._of_stats(Stats())]  # pyright: ignore[reportPrivateUsage]
+    full = {f"{m.name}_total" if m.type == "counter" else m.name for m in served}
+    assert names == full | {"luma_lag_seconds"}
+    assert b"luma_lag_seconds" in Metrics().text()
+
+
+def test_the_cluster_of_the_page_has_three_workers_and_three_servers_that_know_each_other() -> None:
+    (compose,) = blocks(PAGE, "yaml")
+    services = yaml.safe_load(compose)["services"]
+    servers = {name for name in services if name.startswith("nats")}
+    assert len(servers) == 3
+    assert len(services) == 6
+    for name in servers:
+        arguments = services[name]["command"].split()
+        assert arguments[arguments.index("-n") + 1] == name
+        routes = set(re.findall(r"nats\d", arguments[arguments.index("-routes") + 1]))
+        assert routes == servers - {name}
+    assert set(re.findall(r"nats\d", services["worker1"]["environment"]["LUMA_NATS"])) == servers
+
+
+def test_the_times_of_the_page_are_those_of_the_code() -> None:
+    assert "ten minutes" in TEXT
+    assert streams.TWIN_WINDOW == 600
+    assert "kept for a week" in TEXT
+    assert streams.KEPT_FOR == 7 * 86_400
+
+
+async def test_the_first_lines_of_the_page_wait_for_what_was_submitted(
+    tmp_path: Path, relay: FakeRelay, capsys: pytest.CaptureFixture[str], server: str, pool: str,
+    crew: Crew, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    await crew.hire()
+    names: dict[str, Any] = {}
+    first, second = blocks(PAGE, "python")
+    exec(first.replace('Queue(data="./luma-data")', f'Queue("{server}", pool="{pool}")'), names)
+    await names["render"](ids := [relay.add(duration=0.0)])
+    assert ids[0] in capsys.readouterr().out
+    saved: list[str] = []
+
+    def save(task_id: str, *_: object, **__: object) -> None:
+        saved.append(task_id)
+
+    exec(second, names | {"save": save}, names)
+    names["save"] = save
+    async with Queue(server, pool=pool) as queue:
+        reading = asyncio.create_task(names["ends"](queue, 0))
+        async with asyncio.timeout(10):
+            while not saved:  # noqa: ASYNC110 - the page's loop has no end
+                await asyncio.sleep(0.02)
+        reading.cancel()
+        await asyncio.wait([reading])
+    assert saved == ids
