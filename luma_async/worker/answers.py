@@ -101,7 +101,7 @@ class Answers:
         await self._say(Msg.Ack.Nak, helds)
 
     async def _say(self, word: bytes, helds: Iterable[Held]) -> None:
-        with suppress(*TROUBLE):
+        with suppress(*TROUBLE, QueueError):
             for part in slices(helds, AT_ONCE):
                 for held in part:
                     if not self._queue.client.is_connected:

@@ -74,6 +74,11 @@ class Connection:
         return self._client
 
     @property
+    def is_connected(self) -> bool:
+        """Whether it is open, and the server is there."""
+        return not self._closed and self._client is not None and self._client.is_connected
+
+    @property
     def js(self) -> JetStreamContext:
         """JetStream on this connection."""
         if self._closed:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from luma_async.errors import QueueError
 from luma_async.worker.balance import Load
 from luma_async.worker.queue import Queue
 from luma_async.worker.streams import TROUBLE
@@ -49,8 +50,8 @@ class Peers:
     async def greet(self, load: Load, lease: float) -> None:
         """Tell the others how much is held here."""
         greeting = _Greeting(self._name, load.held, load.capacity, lease)
-        with suppress(*TROUBLE):
-            if self._queue.client.is_connected:
+        with suppress(*TROUBLE, QueueError):
+            if self._queue.is_connected:
                 text = msgspec.json.encode(greeting)
                 await self._queue.client.publish(self._queue.names.peers, text)
                 await self._queue.client.flush(timeout=1)

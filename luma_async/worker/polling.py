@@ -29,7 +29,6 @@ import anyio
 import anyio.lowlevel
 from msgspec import Struct
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
 
 from luma_async import checks
 from luma_async.errors import QueueError, WaitAborted
@@ -39,6 +38,7 @@ from luma_async.worker.answers import Answers, Ending, Held
 from luma_async.worker.balance import Load, Turn, turn
 from luma_async.worker.ends import EndState, state_of, storable, submitted
 from luma_async.worker.peers import Peers
+from luma_async.worker.pull import Pull
 from luma_async.worker.queue import Queue
 from luma_async.worker.streams import ACK_WAIT, TROUBLE
 
@@ -47,9 +47,7 @@ logger = logging.getLogger("luma_async")
 CAPACITY = 100_000
 GIVE_UP = 86_400.0
 LEAST_LOOK = 60.0
-FETCH = 256
-FETCH_PATIENCE = 1.0
-FETCH_MORE = 0.05
+AT_ONCE = 256
 TELLERS = 64
 PAUSE = 0.25
 LEAST_LEASE = 0.5
@@ -114,7 +112,7 @@ class Worker:
         self._ends: Counter[EndState] = Counter()
         self._taken = self._redelivered = self._handed_back = self._untold = 0
         self._stopping = asyncio.Event()
-        self._cause: WaitAborted | QueueError | None = None
+        self._cause: Exception | None = None
         self._waiting = 0
         self._too_much_since = inf
         self._begun = self._running = False
@@ -125,7 +123,7 @@ class Worker:
     @property
     def is_well(self) -> bool:
         """Whether it works, and the server is there and stores what it is told."""
-        return self._running and self._queue.client.is_connected and not self._answers.away
+        return self._running and self._queue.is_connected and not self._answers.away
 
     @property
     def work(self) -> Work:
@@ -153,7 +151,7 @@ class Worker:
         """Work until `stop` is called; once.
 
         Raises WaitAborted where the relay refuses the key or the session is closed, QueueError
-        where the connection to the server is closed for good; everything is handed back before.
+        where the connection to the server is closed for good; what can be is handed back before.
         """
         if self._begun:
             raise RuntimeError("the worker has run already; make another one")
@@ -171,6 +169,8 @@ class Worker:
                 for _ in range(TELLERS):
                     group.start_soon(self._tell)
                 group.start_soon(self._hold, group.cancel_scope)
+        except* QueueError as errors:
+            self._cause = errors.exceptions[0]
         finally:
             self._running = False
             self._following.close()
@@ -209,44 +209,37 @@ class Worker:
         A request for ids is never broken off: the server would go on with it, and lend ids to
         nobody.
         """
-        subscription = None
+        pull: Pull | None = None
         try:
             while not self._stopping.is_set():
                 if self._queue.client.is_closed:
                     self._cause = _closed_for_good(self._queue.client.last_error)
                     return
                 next_turn = self._next_turn()
-                if subscription is not None and subscription.pending_msgs:
-                    await self._accept(await _fetched(subscription, subscription.pending_msgs))
-                elif next_turn.hand_back and self._too_much():
+                if next_turn.hand_back and self._too_much():
                     await self._hand_back(next_turn.hand_back)
                     await self._pause(2 * peers.GREETING)
-                elif not next_turn.take or not self._queue.client.is_connected:
+                elif not self._queue.is_connected:
                     await self._pause()
                 else:
                     with anyio.CancelScope(shield=True):
-                        subscription = await self._take_some(subscription, next_turn.take)
+                        pull = await self._take_some(pull, next_turn.take)
+                    if not next_turn.take:
+                        await self._pause()
                 await anyio.lowlevel.checkpoint()
         finally:
             with anyio.CancelScope(shield=True):
-                if subscription is not None:
-                    await self._take_the_rest(subscription)
-
-    async def _take_the_rest(self, subscription: JetStreamContext.PullSubscription) -> None:
-        """Take what the server had sent before it heard that no more is wanted."""
-        with suppress(*TROUBLE):
-            await asyncio.sleep(FETCH_MORE)
-            await self._queue.client.flush(timeout=1)
-            if subscription.pending_msgs:
-                await self._accept(await _fetched(subscription, subscription.pending_msgs))
-        await _closed(subscription)
+                if pull is not None:
+                    with suppress(*TROUBLE, QueueError):
+                        await self._accept(await pull.rest())
+                    await _closed(pull)
 
     def _next_turn(self) -> Turn:
-        decided = turn(self._load(), self._peers.loads, waiting=self._waiting, most=FETCH)
+        decided = turn(self._load(), self._peers.loads, waiting=self._waiting, most=AT_ONCE)
         if not decided.hand_back:
             self._too_much_since = inf
         if not decided.take:
-            self._waiting = 0
+            self._waiting = 0  # it was so when ids were last asked for
         return decided
 
     def _too_much(self) -> bool:
@@ -255,24 +248,23 @@ class Worker:
         self._too_much_since = min(self._too_much_since, now)
         return now - self._too_much_since >= 2 * peers.GREETING
 
-    async def _take_some(
-        self, subscription: JetStreamContext.PullSubscription | None, most: int
-    ) -> JetStreamContext.PullSubscription | None:
+    async def _take_some(self, pull: Pull | None, most: int) -> Pull | None:
         try:
-            subscription = subscription or await self._queue.pull()
-            await self._accept(await _fetched(subscription, most))
+            pull = pull or await self._queue.pull()
+            await self._accept(await pull.some(most))
         except TROUBLE as error:
             logger.debug("taking ids begins anew: %r", error)
-            await _closed(subscription)
+            await _closed(pull)
             await self._pause()
             return None
-        return subscription
+        return pull
 
     async def _accept(self, messages: Sequence[Msg]) -> None:
         """Hold what the server has lent, and poll for it."""
         now, loop_now = time.time(), asyncio.get_running_loop().time()
         new: list[str] = []
-        self._waiting = messages[-1].metadata.num_pending if messages else 0
+        if messages:
+            self._waiting = messages[-1].metadata.num_pending
         for message in messages:
             metadata = message.metadata
             try:
@@ -381,11 +373,11 @@ class Worker:
         self._following.drop(open_ids)
         await self._release([self._held.pop(task_id) for task_id in open_ids])
         with anyio.move_on_after(last_words):
-            while self._untold and self._queue.client.is_connected:  # noqa: ASYNC110 - till the last
+            while self._untold and self.is_well:  # noqa: ASYNC110 - till the last
                 await asyncio.sleep(PAUSE / 10)
         await self._release(list(self._held.values()))
         self._held.clear()
-        with suppress(*TROUBLE):
+        with suppress(*TROUBLE, QueueError):
             await self._queue.client.flush(timeout=1)
 
     async def _release(self, helds: list[Held]) -> None:
@@ -397,22 +389,10 @@ class Worker:
             await self._stopping.wait()
 
 
-async def _fetched(subscription: JetStreamContext.PullSubscription, most: int) -> list[Msg]:
-    """Wait a moment for ids; where one comes, take those that come with it."""
-    try:
-        messages = await subscription.fetch(1, timeout=FETCH_PATIENCE)
-    except TimeoutError:
-        return []
-    if most > 1:
+async def _closed(pull: Pull | None) -> None:
+    if pull is not None:
         with suppress(*TROUBLE):
-            messages += await subscription.fetch(most - 1, timeout=FETCH_MORE)
-    return messages
-
-
-async def _closed(subscription: JetStreamContext.PullSubscription | None) -> None:
-    if subscription is not None:
-        with suppress(*TROUBLE):
-            await subscription.unsubscribe()
+            await pull.close()
 
 
 def _closed_for_good(reason: Exception | None) -> QueueError:

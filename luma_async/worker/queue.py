@@ -26,6 +26,7 @@ from luma_async.worker import streams
 from luma_async.worker.connection import Connection, Nats
 from luma_async.worker.ends import End, EndState, decoded, end_of, storable, token
 from luma_async.worker.listening import Listener, Switchboard
+from luma_async.worker.pull import Pull
 from luma_async.worker.streams import TROUBLE, Names, reason
 from luma_async.worker.tail import Tail, is_before, since_of
 
@@ -97,6 +98,11 @@ class Queue:
         return self._connection.client
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the server is there."""
+        return self._connection.is_connected
+
+    @property
     def js(self) -> JetStreamContext:
         """JetStream on the connection."""
         return self._connection.js
@@ -131,12 +137,12 @@ class Queue:
         except TROUBLE as error:
             raise QueueError(f"the server takes no worker ({reason(error)}); try again") from None
 
-    async def pull(self) -> JetStreamContext.PullSubscription:
-        """Subscribe to the ids that wait."""
+    async def pull(self) -> Pull:
+        """Return what takes the ids that wait."""
         with suppress(QueueError):
             await self.ensure()
         await streams.ensure_consumer(self.js, self.names, None, new=self._lease)
-        return await self.js.pull_subscribe_bind(self.names.consumer, stream=self.names.wait)
+        return Pull(self.client, self.names.wait, self.names.consumer)
 
     async def submit(self, ids: str | Iterable[str]) -> list[str]:
         """Store ids for the workers; durable when it returns.

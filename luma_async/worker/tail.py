@@ -16,12 +16,12 @@ from nats.js import JetStreamContext, api
 
 from luma_async.errors import QueueError
 from luma_async.worker.ends import End, decoded, end_of
+from luma_async.worker.pull import Pull
 from luma_async.worker.streams import TROUBLE, Names, reason
 
 logger = logging.getLogger("luma_async")
 
-PATIENCE = 5.0
-MORE = 0.01
+QUIET = 5
 AT_ONCE = 256
 IDLE = 60.0
 PAUSE = 0.5
@@ -69,7 +69,8 @@ class Tail:
         self._names = names
         self._since = since
         self._consumer: str | None = None
-        self._subscription: JetStreamContext.PullSubscription | None = None
+        self._pull: Pull | None = None
+        self._quiet = 0
         self._delivered = 0
         self._begun = False
 
@@ -91,14 +92,12 @@ class Tail:
         await self._forget()
 
     async def _fetched(self) -> list[Msg]:
-        subscription = self._subscription or await self._subscribed()
-        try:
-            messages = await subscription.fetch(1, timeout=PATIENCE)
-        except TimeoutError:
+        pull = self._pull or await self._begin()
+        messages = await pull.some(AT_ONCE)
+        self._quiet = 0 if messages else self._quiet + 1
+        if self._quiet == QUIET:
+            self._quiet = 0
             await self._check()
-            return []
-        with suppress(TimeoutError):
-            messages += await subscription.fetch(AT_ONCE, timeout=MORE)
         return messages
 
     async def _taken(self, messages: list[Msg]) -> list[End]:
@@ -118,7 +117,7 @@ class Tail:
             ends.append(end_of(stored, metadata.sequence.stream, metadata.timestamp))
         return ends
 
-    async def _subscribed(self) -> JetStreamContext.PullSubscription:
+    async def _begin(self) -> Pull:
         await self._forget()
         if self._begun and isinstance(self._since, int):
             last = (await self._js.stream_info(self._names.done)).state.last_seq
@@ -137,8 +136,8 @@ class Tail:
             ),
         )
         self._consumer, self._delivered = made.name, 0
-        self._subscription = await self._js.pull_subscribe_bind(made.name, stream=self._names.done)
-        return self._subscription
+        self._pull = Pull(self._client, self._names.done, made.name)
+        return self._pull
 
     async def _check(self) -> None:
         """Make sure, where nothing came, that there was nothing to come."""
@@ -148,11 +147,11 @@ class Tail:
             await self._forget()
 
     async def _forget(self) -> None:
-        subscription, self._subscription = self._subscription, None
+        pull, self._pull = self._pull, None
         consumer, self._consumer = self._consumer, None
         with suppress(*TROUBLE):
-            if subscription is not None:
-                await subscription.unsubscribe()
+            if pull is not None:
+                await pull.close()
         with suppress(*TROUBLE):
             if consumer is not None:
                 await self._js.delete_consumer(self._names.done, consumer)

@@ -9,7 +9,7 @@ import pytest
 
 from luma_async import Every, LumaSession
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, answers, polling
+from luma_async.worker import Queue, answers, pull
 from luma_async.worker.embedded import Embedded
 from tests.worker.crew import Crew
 
@@ -17,7 +17,7 @@ from tests.worker.crew import Crew
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no worker linger over a request for ids: each test stops some."""
-    monkeypatch.setattr(polling, "FETCH_PATIENCE", 0.1)
+    monkeypatch.setattr(pull, "EXPIRES", 0.1)
     monkeypatch.setattr(answers, "PAUSE", 0.02)
 
 

@@ -196,7 +196,7 @@ async def test_ends_are_kept_while_the_server_is_away_and_told_when_it_is_back(
     caplog.set_level(logging.WARNING, "luma_async")
     monkeypatch.setattr("luma_async.worker.connection.REQUEST_TIMEOUT", 1.0)
     monkeypatch.setattr("luma_async.worker.answers.ACK_PATIENCE", 1.0)
-    monkeypatch.setattr("luma_async.worker.tail.PATIENCE", 0.5)
+    monkeypatch.setattr("luma_async.worker.tail.QUIET", 1)
     async with working(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
         await queue.submit(ids := [relay.add(duration=0.5) for _ in range(20)])
         waiting = asyncio.create_task(queue.wait_submitted(ids, timeout=20))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
 from luma_async.testing import FakeRelay
@@ -16,6 +15,7 @@ from luma_async.worker.metrics import Metrics
 from tests.test_docs import ROOT, blocks
 from tests.worker.crew import Crew
 
+yaml: Any = pytest.importorskip("yaml")
 PAGE = "docs/workers.md"
 TEXT = (ROOT / PAGE).read_text()
 

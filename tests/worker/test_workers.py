@@ -308,7 +308,7 @@ async def test_all_who_wait_on_a_queue_share_one_reader_that_leaves_with_the_las
 async def test_a_reader_whose_consumer_is_gone_misses_nothing(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.tail.PATIENCE", 0.3)
+    monkeypatch.setattr("luma_async.worker.tail.QUIET", 1)
     await crew.hire()
     ends = queue.results()
     await queue.submit(first := relay.add(duration=0.0))
@@ -356,6 +356,19 @@ async def test_a_closed_session_stops_the_worker_which_hands_all_back(
         await hand.task
     await crew.hire()
     assert await queue.wait_submitted(task_id, timeout=20)
+
+
+async def test_a_queue_that_is_closed_under_a_worker_ends_it_with_one_plain_error(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    hand = await crew.hire(ack_wait=0.5)
+    await queue.submit(relay.add(duration=100))
+    await hand.holds(1)
+    await hand.queue.close()
+    with pytest.raises(QueueError, match="start the worker anew|enter another one"):
+        await hand.task
+    other = await crew.hire()
+    await other.holds(1)
 
 
 async def test_a_worker_that_is_cancelled_hands_all_back(

@@ -1,0 +1,106 @@
+"""Messages of a consumer, as they come: what nats-py's `fetch` is for, but for what it leaves open.
+
+A request for messages stays open on the server until it is filled, or expires. `fetch` forgets it
+as soon as its own time is up, and what the server sends after that is found by chance; a second
+fetch asks for the same room again. Here one request is open at a time, and is known to be: nothing
+is asked for beyond it, what comes late is found by the next call, and `rest` waits until the server
+owes nothing more. The words of the protocol are in ADR-13 of nats-architecture-and-design.
+"""
+
+import asyncio
+from collections import deque
+
+import anyio
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+EXPIRES = 1.0
+GRACE = 0.5
+MORE = 0.01
+HEARTBEAT = "100"
+OVER = ("404", "408")
+
+
+class Pull:
+    """A subscription to one consumer of a stream."""
+
+    def __init__(self, client: Client, stream: str, consumer: str) -> None:
+        self._client = client
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._inbox = client.new_inbox()
+        self._subscription: Subscription | None = None
+        self._came: deque[Msg] = deque()
+        self._news = asyncio.Event()
+        self._refused: str | None = None
+        self._owed = 0
+        self._until = 0.0
+
+    async def some(self, most: int) -> list[Msg]:
+        """Wait a second at most for messages; return what came, and what had come late before.
+
+        Asks for `most`, once nothing is owed from before; at 0 it neither asks nor waits. Raises
+        nats-py's errors; its NotFoundError where the consumer is gone.
+        """
+        if self._client.is_closed:
+            raise nats.errors.ConnectionClosedError
+        if self._subscription is None:
+            self._subscription = await self._client.subscribe(  # pyright: ignore[reportUnknownMemberType]
+                self._inbox, cb=self._take
+            )
+        if most > 0 and not self._owes():
+            await self._ask(most)
+        if most > 0 and not self._came:
+            await self._wait(EXPIRES + GRACE, until_one=True)
+        if self._came:
+            await self._wait(MORE, until_one=False)
+        messages = list(self._came)
+        self._came.clear()
+        if self._refused is not None and not messages:
+            refused, self._refused = self._refused, None
+            raise nats.js.errors.NotFoundError(description=refused)
+        return messages
+
+    async def rest(self) -> list[Msg]:
+        """Ask for nothing more; return what the server still sends, when it owes nothing more."""
+        while self._owes() and self._client.is_connected:
+            await self._wait(MORE, until_one=False)
+        messages = list(self._came)
+        self._came.clear()
+        return messages
+
+    async def close(self) -> None:
+        """Leave; what comes then is nobody's."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def _owes(self) -> bool:
+        """Whether the last request is still open: not filled, not refused, not expired."""
+        return self._owed > 0 and asyncio.get_running_loop().time() < self._until
+
+    async def _ask(self, most: int) -> None:
+        request = msgspec.json.encode({"batch": most, "expires": int(EXPIRES * 1e9)})
+        self._owed = most
+        self._until = asyncio.get_running_loop().time() + EXPIRES + GRACE
+        await self._client.publish(self._subject, request, reply=self._inbox)
+
+    async def _wait(self, seconds: float, *, until_one: bool) -> None:
+        with anyio.move_on_after(seconds):
+            while self._owes() and not (until_one and self._came):
+                self._news.clear()
+                await self._news.wait()
+
+    async def _take(self, message: Msg) -> None:
+        """Take a message, or a word about the request."""
+        status = (message.headers or {}).get("Status")
+        if status is None or message.data:
+            self._owed -= 1
+            self._came.append(message)
+        elif status != HEARTBEAT:
+            self._owed = 0
+            if status not in OVER:
+                self._refused = status
+        self._news.set()
