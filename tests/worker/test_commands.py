@@ -3,16 +3,19 @@
 import asyncio
 import io
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio.from_thread
 import pytest
 
 from luma_async.cli import main
@@ -163,6 +166,65 @@ def free_port() -> int:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
     return port
+
+
+@pytest.fixture
+def relay_elsewhere() -> Iterator[FakeRelay]:
+    """Yield a relay that runs in a thread, for a command that runs in this one."""
+    relay = FakeRelay()
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(relay),
+    ):
+        yield relay
+
+
+def run_worker(relay: FakeRelay, server: str, pool: str, *options: str) -> int:
+    """Run the command here, until SIGTERM comes after a second."""
+    stopping = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    stopping.start()
+    where = ["--base-url", relay.url, "--nats", server, "--pool", pool, "--interval", "0.1"]
+    try:
+        return main(["worker", *where, *options])
+    finally:
+        stopping.cancel()
+        stopping.join()
+
+
+def test_a_worker_in_this_process_ends_at_sigterm_too(
+    server: str,
+    pool: str,
+    relay_elsewhere: FakeRelay,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("luma_async.cli.worker.REPORT_EVERY", 0.3)
+    (tmp_path / "key").write_text(f"{relay_elsewhere.api_key}\n")
+    caplog.set_level(logging.INFO, "luma_async")
+    assert (
+        main(["submit", relay_elsewhere.add(duration=0.0), "--nats", server, "--pool", pool]) == 0
+    )
+    options = ["--api-key-file", str(tmp_path / "key"), "--metrics", str(free_port())]
+    assert run_worker(relay_elsewhere, server, pool, *options) == 0
+    said = [record.getMessage() for record in caplog.records if record.name == "luma_async"]
+    assert said[0].startswith("worker started")
+    assert said[-1] == "worker stopped: 0 held, 0 other workers, told: 1 completed"
+    assert len(said) >= 4
+    assert relay_elsewhere.api_key not in caplog.text
+
+
+def test_a_worker_in_this_process_whose_key_is_refused_says_3(
+    server: str,
+    pool: str,
+    relay_elsewhere: FakeRelay,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("LUMA_API_KEY", "sk-wrong")
+    assert main(["submit", "a", "--nats", server, "--pool", pool]) == 0
+    assert run_worker(relay_elsewhere, server, pool) == 3
+    assert "give a good key (LUMA_API_KEY)" in caplog.text
 
 
 def test_ids_are_submitted_from_arguments_and_from_a_pipe_as_they_come(
