@@ -4,8 +4,9 @@ import argparse
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from luma_async.errors import QueueError
 
 TERMINATED = 128 + 15
 CHUNK = 2**18
+LONGEST_LINE = 2**20
 
 
 def add_submit(commands: Commands) -> None:
@@ -64,7 +66,7 @@ def run_results(arguments: argparse.Namespace) -> int:
 
 def since(text: str) -> datetime | int:
     """Read a time, in UTC where it names no zone, or a sequence."""
-    if text.isdecimal():
+    if text.isdecimal() and int(text) < 2**63:
         return int(text)
     try:
         moment = datetime.fromisoformat(text)
@@ -87,6 +89,9 @@ def _run(command: Coroutine[Any, Any, None]) -> int:
         return UNUSABLE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        complain(error)
+        return UNUSABLE
     return 0
 
 
@@ -106,18 +111,38 @@ async def _parts(given: Sequence[str]) -> AsyncGenerator[list[str], None]:
     if named:
         yield list(named)
     if "-" in given:
+        if sys.stdin is None:
+            raise ValueError("there is no standard input; give the ids as arguments")
         async for lines in _lines(sys.stdin.fileno()):
-            if ids := [stripped for line in lines if (stripped := line.strip())]:
+            if ids := [stripped for line in lines if (stripped := line.strip("\ufeff \t\r"))]:
                 yield list(dict.fromkeys(ids))
 
 
 async def _lines(descriptor: int) -> AsyncGenerator[list[str], None]:
     """Yield lines as they come, those together that come together."""
     rest = b""
-    while chunk := await asyncio.to_thread(os.read, descriptor, CHUNK):
+    async for chunk in _chunks(descriptor):
         *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LONGEST_LINE or b"\0" in chunk:
+            raise ValueError("standard input holds no lines of text; give ids as UTF-8, by line")
         yield [line.decode() for line in whole]
     yield [rest.decode()]
+
+
+async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:
+    """Read in a thread that nobody has to wait for: a pipe may stay silent for hours."""
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes] = asyncio.Queue(2)
+
+    def read() -> None:
+        with suppress(RuntimeError, OSError):  # the loop is over
+            while chunk := os.read(descriptor, CHUNK):
+                asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
+            asyncio.run_coroutine_threadsafe(chunks.put(b""), loop).result()
+
+    threading.Thread(target=read, daemon=True).start()
+    while chunk := await chunks.get():
+        yield chunk
 
 
 async def _results(arguments: argparse.Namespace) -> None:

@@ -23,7 +23,6 @@ Nats: TypeAlias = str | Sequence[str] | Client
 
 CONNECT_PATIENCE = 10.0
 RECONNECT_WAIT = 0.25
-CLOSE_PATIENCE = 0.5
 REQUEST_TIMEOUT = 5.0
 REVIVE_EVERY = 1.0
 
@@ -127,10 +126,12 @@ class Connection:
                 )
         except (*TROUBLE, ValueError, ImportError) as error:
             why = reason(client.last_error or error)
-            known = "authorization" in why.lower() or isinstance(error, ImportError)
+            known = "authorization" in why.lower()
             remedy = (
                 "check its user, password or credentials" if known else "start it or name another"
             )
+            if isinstance(error, ImportError):
+                remedy = "pip install 'luma-async[worker]'"
             raise QueueError(f"no NATS server at {shown(self._urls)} ({why}); {remedy}") from None
         return client
 
@@ -191,8 +192,5 @@ def _state_directory() -> Path:
 
 
 async def _close(client: Client) -> None:
-    with suppress(*TROUBLE):
-        if client.is_connected:
-            await client.flush(timeout=cast("int", CLOSE_PATIENCE))
     with suppress(*TROUBLE, AssertionError):  # it asserts that it was connected once
         await client.close()

@@ -35,6 +35,7 @@ logger = logging.getLogger("luma_async")
 
 BINARY = "nats-server"
 PORTS = "*.ports"
+_children: set[int] = set()
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 ANY_PORT = -1
 PATIENCE = 30.0
@@ -61,7 +62,6 @@ class Embedded:
         self._home = Path(directory).expanduser().absolute()
         self._users: int | None = None
         self._workers: int | None = None
-        self._child: int | None = None
 
     def __repr__(self) -> str:
         return f"<Embedded {self._home}>"
@@ -71,6 +71,7 @@ class Embedded:
         try:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._turn():
+                _reap()
                 if self._users is None:
                     self._users = self._locked("users", fcntl.LOCK_SH)
                 return self._url()
@@ -81,6 +82,8 @@ class Embedded:
 
     def work(self) -> bool:
         """Be counted as a worker; return whether there is no other one."""
+        if self._workers is not None:
+            return False
         with self._turn():
             alone = self._locked("workers", fcntl.LOCK_EX)
             if alone is not None:
@@ -95,12 +98,12 @@ class Embedded:
         with self._turn():
             for held in (self._workers, self._users):
                 if held is not None:
-                    os.close(held)
+                    _unlocked(held)
             self._workers = self._users = None
             last = self._locked("users", fcntl.LOCK_EX)
             if last is not None:
                 self._stop()
-                os.close(last)
+                _unlocked(last)
 
     @contextmanager
     def _turn(self) -> Generator[None, None, None]:
@@ -112,7 +115,7 @@ class Embedded:
         try:
             yield
         finally:
-            os.close(turn)
+            _unlocked(turn)
 
     def _locked(self, name: str, kind: int) -> int | None:
         """Lock a file, without waiting; None where somebody else holds it."""
@@ -169,7 +172,7 @@ class Embedded:
         spare = 10 if lock != 10 else 11  # any number but its own: what is copied is inherited
         try:
             binary = _binary()
-            self._child = os.posix_spawn(
+            child = os.posix_spawn(
                 binary,
                 [binary, "--config", str(self._home / "nats.conf")],
                 os.environ,
@@ -181,6 +184,7 @@ class Embedded:
                 ],
                 setsid=True,
             )
+            _children.add(child)
         finally:
             os.close(lock)
         return self._listening()
@@ -261,18 +265,26 @@ class Embedded:
                 return
 
     def _gone(self) -> bool:
-        self._reap()
+        _reap()
         lock = self._locked("server", fcntl.LOCK_EX)
         if lock is not None:
             os.close(lock)
         return lock is not None
 
-    def _reap(self) -> None:
-        if self._child is not None:
-            with suppress(ChildProcessError):
-                if os.waitpid(self._child, os.WNOHANG) == (0, 0):
-                    return
-            self._child = None
+
+def _unlocked(descriptor: int) -> None:
+    """Unlock and close a file; a forked child that has it too holds nothing then."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _reap() -> None:
+    """Take note of servers that have ended, whoever of this process had started them."""
+    for child in tuple(_children):
+        with suppress(ChildProcessError):
+            if os.waitpid(child, os.WNOHANG) == (0, 0):
+                continue
+        _children.discard(child)
 
 
 def _quoted(text: object) -> str:

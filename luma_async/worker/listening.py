@@ -17,10 +17,14 @@ logger = logging.getLogger("luma_async")
 
 
 class Listener:
-    """Somebody who waits for the ends of `ids`, of which some are still `missing`."""
+    """Somebody who waits for the ends of `ids`, of which some are still `missing`.
+
+    What was stored up to the sequence `after` is looked up, and not heard.
+    """
 
     def __init__(self, ids: dict[str, None]) -> None:
         self.ids = ids
+        self.after = 0
         self.missing = dict(ids)
         self.ends: deque[End] = deque()
         self._news = asyncio.Event()
@@ -73,8 +77,9 @@ class Switchboard:
         for task_id in listener.ids:
             self._listeners.setdefault(task_id, {})[listener] = None
         async with self._beginning:
+            last = (await self._js.stream_info(self._names.done)).state.last_seq
+            listener.after = last
             if self._task is None or self._task.done() or self._task.cancelling():
-                last = (await self._js.stream_info(self._names.done)).state.last_seq
                 tail = Tail(self._client, self._js, self._names, last)
                 self._task = asyncio.create_task(self._read(tail))
                 self._tasks.add(self._task)
@@ -106,7 +111,8 @@ class Switchboard:
                 while True:
                     for end in await tail.read():
                         for listener in self._listeners.get(end.id, {}):
-                            listener.tell(end)
+                            if end.sequence > listener.after:
+                                listener.tell(end)
         except Exception as error:
             if not isinstance(error, QueueError):
                 logger.exception("reading the ends met a fault that nobody foresaw; all waits end")

@@ -54,7 +54,6 @@ class Peers:
             if self._queue.is_connected:
                 text = msgspec.json.encode(greeting)
                 await self._queue.client.publish(self._queue.names.peers, text)
-                await self._queue.client.flush(timeout=1)
 
     @property
     def loads(self) -> list[Load]:

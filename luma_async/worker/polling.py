@@ -216,11 +216,11 @@ class Worker:
                     self._cause = _closed_for_good(self._queue.client.last_error)
                     return
                 next_turn = self._next_turn()
-                if next_turn.hand_back and self._too_much():
+                if not self._queue.is_connected:
+                    await self._pause()
+                elif next_turn.hand_back and self._too_much():
                     await self._hand_back(next_turn.hand_back)
                     await self._pause(2 * peers.GREETING)
-                elif not self._queue.is_connected:
-                    await self._pause()
                 else:
                     with anyio.CancelScope(shield=True):
                         pull = await self._take_some(pull, next_turn.take)
@@ -377,8 +377,6 @@ class Worker:
                 await asyncio.sleep(PAUSE / 10)
         await self._release(list(self._held.values()))
         self._held.clear()
-        with suppress(*TROUBLE, QueueError):
-            await self._queue.client.flush(timeout=1)
 
     async def _release(self, helds: list[Held]) -> None:
         self._handed_back += len(helds)

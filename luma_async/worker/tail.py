@@ -33,7 +33,9 @@ def since_of(value: object) -> datetime | int | None:
     """Return a place among the ends: a moment that is aware, a sequence, or None for all."""
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 2**63:
+            raise ValueError(f"since={value}; give the sequence of an end")
         return value
     if isinstance(value, datetime):
         if value.tzinfo is None:

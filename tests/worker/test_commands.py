@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,7 @@ def test_ids_are_submitted_from_arguments_and_from_a_pipe_as_they_come(
     where = ["--nats", server, "--pool", pool]
     assert main(["submit", "a", "b", "a", *where]) == 0
     reading, writing = os.pipe()
-    os.write(writing, b"b\n\n c \nd")
+    os.write(writing, b"\xef\xbb\xbfb\r\n\n c \nd")
     os.close(writing)
     with open(reading, "rb") as pipe:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(pipe))
@@ -253,6 +254,15 @@ async def test_what_comes_slowly_through_a_pipe_is_stored_at_once(
     one.process.stdin.close()
     one.process.stdin = None
     assert (await one.ended())[:2] == (0, "1 new, 0 waiting already\n")
+
+
+async def test_sigterm_does_not_wait_for_a_silent_pipe(
+    server: str, pool: str, started: Any
+) -> None:
+    one = started("submit", "-", "--nats", server, "--pool", pool)
+    await asyncio.sleep(1.0)
+    one.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(one.process.wait, 5) == 143
 
 
 async def test_results_are_lines_of_json(
@@ -353,5 +363,6 @@ def test_a_place_among_the_ends_is_a_time_or_a_number() -> None:
     moment = since("2026-11-21T12:00:00Z")
     assert not isinstance(moment, int)
     assert moment == since("2026-11-21T12:00:00") == since("2026-11-21T13:00:00+01:00")
-    with pytest.raises(Exception, match="give one such as"):
-        since("yesterday")
+    for wrong in ("yesterday", "9" * 20):
+        with pytest.raises(ArgumentTypeError, match="give one such as"):
+            since(wrong)

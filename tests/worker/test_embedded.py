@@ -14,7 +14,7 @@ import pytest
 
 from luma_async import Every, LumaSession, QueueError
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, Worker, embedded, submit, wait_submitted
+from luma_async.worker import EndState, Queue, Worker, embedded, submit, wait_submitted
 from luma_async.worker.embedded import Embedded
 from tests.worker.crew import until
 from tests.worker.test_queue import servers_in
@@ -211,6 +211,59 @@ async def test_ends_are_kept_while_the_server_is_away_and_told_when_it_is_back(
     assert "the NATS server is back" in caplog.text
     assert "token" not in caplog.text
     assert servers_in(tmp_path) == []
+
+
+async def test_a_server_that_paused_for_two_seconds_is_heard_again(
+    tmp_path: Path, relay: FakeRelay
+) -> None:
+    """The answers that come late are no reason to go deaf."""
+    async with working(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
+        await queue.submit(relay.add(duration=0.0))
+        await until(lambda: worker.work.ends[EndState.COMPLETED] == 1)
+        (server,) = servers_in(tmp_path)
+        os.kill(server, signal.SIGSTOP)
+        await asyncio.sleep(2.0)
+        os.kill(server, signal.SIGCONT)
+        await queue.submit(task_id := relay.add(duration=0.0))
+        assert (await queue.wait_submitted(task_id, timeout=10)).url
+
+
+async def test_a_second_worker_in_a_directory_takes_nothing_from_the_first(
+    tmp_path: Path, relay: FakeRelay
+) -> None:
+    async with working(relay, tmp_path) as first, Queue(data=tmp_path) as queue:
+        await queue.submit([relay.add(duration=100) for _ in range(5)])
+        await until(lambda: first.work.held == 5)
+        async with working(relay, tmp_path) as second:
+            await until(lambda: second.is_well and second.work.peers == 1)
+            await asyncio.sleep(0.3)
+            assert second.work.redelivered == 0
+        assert first.work.held == 5
+
+
+def test_two_workers_of_one_process_are_counted_as_long_as_both_are_there(tmp_path: Path) -> None:
+    one, other = Embedded(tmp_path), Embedded(tmp_path)
+    one.join()
+    other.join()
+    assert one.work()
+    assert not one.work()
+    one.leave()
+    assert other.work()
+    other.leave()
+
+
+def test_servers_that_others_stopped_leave_no_zombie(tmp_path: Path) -> None:
+    starter, other = Embedded(tmp_path), Embedded(tmp_path)
+    starter.join()
+    (server,) = servers_in(tmp_path)
+    other.join()
+    starter.leave()
+    os.kill(server, signal.SIGTERM)
+    while servers_in(tmp_path):
+        time.sleep(0.001)
+    other.join()
+    other.leave()
+    assert not Path(f"/proc/{server}").exists()
 
 
 class working:  # noqa: N801 - a context manager, as a word

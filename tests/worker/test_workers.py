@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
@@ -30,6 +30,7 @@ from luma_async.worker import (
     wait_submitted,
 )
 from luma_async.worker.ends import token
+from luma_async.worker.pull import Pull
 from tests.worker.crew import Crew, until
 
 
@@ -227,6 +228,7 @@ async def test_a_second_worker_takes_its_part_of_what_the_first_one_holds(
     second = await crew.hire()
     await second.holds(600)
     await first.holds(600)
+    assert first.luma.stats.open == 600
     assert first.worker.work.peers == 1
     await second.stop()
     await first.holds(1200)
@@ -259,6 +261,118 @@ async def until_empty(queue: Queue) -> None:
     async with asyncio.timeout(20):
         while (await queue.js.stream_info(queue.names.wait)).state.messages:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+async def full(queue: Queue, *, is_full: bool) -> None:
+    """Let the stream of ends take no end more, or any."""
+    info = await queue.js.stream_info(queue.names.done)
+    config = info.config.evolve(discard="new" if is_full else "old", max_msgs=1 if is_full else -1)
+    await queue.js.update_stream(config)  # pyright: ignore[reportUnknownMemberType]
+
+
+async def test_an_id_is_not_let_go_before_its_end_is_stored_and_the_worker_says_it_is_unwell(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    """A stop meanwhile hands the id back: another worker tells its end."""
+    first = await crew.hire()
+    await queue.submit(before := relay.add(duration=0.0))
+    await queue.wait_submitted(before, timeout=20)
+    await full(queue, is_full=True)
+    await queue.submit(task_id := relay.add(duration=0.0))
+    await until(lambda: first.worker.work.untold == 1 and not first.worker.is_well)
+    await asyncio.sleep(0.1)
+    assert (await queue.js.stream_info(queue.names.wait)).state.messages == 1
+    second = await crew.hire()
+    await first.stop()
+    await until(lambda: second.worker.work.untold == 1 and not second.worker.is_well)
+    await full(queue, is_full=False)
+    assert (await queue.wait_submitted(task_id, timeout=20)).state is State.COMPLETED
+    await until(lambda: second.worker.is_well and second.worker.work.held == 0)
+
+
+async def test_what_was_submitted_long_ago_is_looked_at_before_it_is_given_up(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    """As after a weekend in which no worker ran."""
+    slow = FakeRelay(latency=0.3)
+    async with slow, LumaSession(slow.url, api_key=slow.api_key) as luma:
+        await queue.submit(task_id := slow.add(duration=0.0))
+        await asyncio.sleep(0.7)
+        worker = polling.Worker(luma, queue, give_up=0.6)
+        running = asyncio.create_task(worker.run())
+        assert (await queue.wait_submitted(task_id, timeout=20)).state is State.COMPLETED
+        worker.stop()
+        await running
+
+
+async def test_an_end_that_is_told_and_not_yet_acknowledged_counts(
+    queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "ACK_TRIES", 0)
+    await crew.hire()
+    await queue.submit(task_id := relay.add(duration=0.0))
+    await queue.wait_submitted(task_id, timeout=20)
+    assert (await queue.js.stream_info(queue.names.wait)).state.messages == 1
+    assert (await queue.wait_submitted(task_id, timeout=5)).state is State.COMPLETED
+
+
+async def test_the_ends_of_some_ids_are_told_since_any_place(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await crew.hire()
+    await queue.submit(task_id := relay.add(duration=0.0))
+    await queue.wait_submitted(task_id, timeout=20)
+    (end,) = [one async for one in queue.results(task_id)]
+    places = (end.sequence - 1, end.told_at, end.told_at - timedelta(seconds=5))
+    for since in places:
+        assert [one async for one in queue.results(task_id, since=since)] == [end]
+    for since in (end.sequence, end.told_at + timedelta(seconds=5)):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await anext(queue.results(task_id, since=since))
+
+
+async def test_a_message_that_a_reader_never_got_is_read_again(
+    queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first and the last of three are lost on their way; nothing tells so but numbers."""
+    monkeypatch.setattr("luma_async.worker.tail.QUIET", 1)
+    lost: list[Any] = []
+    take = Pull._take  # pyright: ignore[reportPrivateUsage]
+
+    async def losing(self: Pull, message: Any) -> None:
+        subject = message.subject
+        if ".done." not in subject or subject in lost or message.metadata.sequence.stream == 2:
+            await take(self, message)
+        else:
+            lost.append(subject)
+            pulling: Any = self
+            pulling._owed -= 1
+
+    monkeypatch.setattr(Pull, "_take", losing)
+    await crew.hire()
+    ids = [relay.add(duration=0.0) for _ in range(3)]
+    await queue.submit(ids)
+    ends = await told(queue, 3)
+    assert sorted(end.id for end in ends) == sorted(ids)
+    assert len(lost) == 2
+
+
+async def test_a_reader_goes_on_with_a_stream_that_was_made_anew(
+    queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    hand = await crew.hire()
+    ends = queue.results()
+    for _ in range(2):
+        await queue.submit(relay.add(duration=0.0))
+        await anext(ends)
+    await hand.holds(0)
+    reading = asyncio.ensure_future(anext(ends))
+    await queue.js.delete_stream(queue.names.done)
+    await queue.submit(task_id := relay.add(duration=0.0))
+    async with asyncio.timeout(20):
+        assert (await reading).id == task_id
+    await ends.aclose()
 
 
 async def test_a_task_too_long_to_store_is_told_in_part(
