@@ -266,7 +266,8 @@ async def until_empty(queue: Queue) -> None:
 async def full(queue: Queue, *, is_full: bool) -> None:
     """Let the stream of ends take no end more, or any."""
     info = await queue.js.stream_info(queue.names.done)
-    config = info.config.evolve(discard="new" if is_full else "old", max_msgs=1 if is_full else -1)
+    stored: Any = info.config
+    config = stored.evolve(discard="new" if is_full else "old", max_msgs=1 if is_full else -1)
     await queue.js.update_stream(config)  # pyright: ignore[reportUnknownMemberType]
 
 
