@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luma_async import Every, LumaSession
+from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue, answers, pull
 from luma_async.worker.embedded import Embedded
@@ -52,6 +52,7 @@ async def crew(server: str, pool: str, relay: FakeRelay) -> AsyncIterator[Crew]:
                 relay.url,
                 api_key=key or relay.api_key,
                 pace=Every(0.05),
+                limits=Limits(max_rate=500),
                 missing_grace=options.pop("missing_grace", 0.2),
             )
             return (
