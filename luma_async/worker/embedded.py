@@ -129,10 +129,10 @@ class Embedded:
 
     def _url(self) -> str:
         """Return the URL of the server, which is started if it does not run."""
-        lock = self._locked("server", fcntl.LOCK_EX)
-        running = self._listening() if lock is None else self._started(lock)
-        if running is None:
-            raise QueueError(f"nats-server in {self._home} has just ended; try again")
+        running: Running | None = None
+        while running is None:  # one that ends at this very moment is not listening, nor gone
+            lock = self._locked("server", fcntl.LOCK_EX)
+            running = self._listening() if lock is None else self._started(lock)
         return f"nats://{self._token()}@127.0.0.1:{running.port}"
 
     def _started(self, lock: int) -> Running:
