@@ -32,6 +32,7 @@ from luma_async.worker.tail import Tail, is_before, since_of
 
 AT_ONCE = 256
 SUBMIT_PATIENCE = 15.0
+ENLIST_PATIENCE = 30.0
 PAUSE = 0.25
 AWAY = (nats.js.errors.NoStreamResponseError, TimeoutError)  # as while a cluster elects a leader
 
@@ -123,19 +124,29 @@ class Queue:
         """Be counted as a worker; return the seconds for which the server lends an id.
 
         What the private server of a directory has lent is lent to the dead where no other worker
-        names the directory: then all of it is to be had at once.
+        names the directory: then all of it is to be had at once. A cluster may elect a leader
+        meanwhile, for half a minute at most.
         """
+        patience = anyio.current_time() + ENLIST_PATIENCE
+        while True:
+            try:
+                self._lease = await self._enlisted(ack_wait)
+            except TROUBLE as error:
+                if anyio.current_time() > patience:
+                    raise QueueError(
+                        f"the server takes no worker ({reason(error)}); see the log of the server"
+                    ) from None
+                await anyio.sleep(PAUSE)
+            else:
+                return self._lease
+
+    async def _enlisted(self, ack_wait: float | None) -> float:
         embedded = self._connection.embedded
-        try:
-            if embedded is not None and await anyio.to_thread.run_sync(embedded.work):
-                with suppress(nats.js.errors.NotFoundError):
-                    lease = await streams.ensure_consumer(self.js, self.names, ack_wait)
-                    await self.js.delete_consumer(self.names.wait, self.names.consumer)
-                    ack_wait = lease
-            self._lease = await streams.ensure_consumer(self.js, self.names, ack_wait)
-            return self._lease
-        except TROUBLE as error:
-            raise QueueError(f"the server takes no worker ({reason(error)}); try again") from None
+        if embedded is not None and await anyio.to_thread.run_sync(embedded.work):
+            with suppress(nats.js.errors.NotFoundError):
+                ack_wait = await streams.ensure_consumer(self.js, self.names, ack_wait)
+                await self.js.delete_consumer(self.names.wait, self.names.consumer)
+        return await streams.ensure_consumer(self.js, self.names, ack_wait)
 
     async def pull(self) -> Pull:
         """Return what takes the ids that wait."""

@@ -1,0 +1,104 @@
+"""The cluster of docs/workers.md: three servers started as the page's compose file starts them."""
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luma_async.testing import FakeRelay
+from luma_async.worker import Queue
+from luma_async.worker.embedded import _binary  # pyright: ignore[reportPrivateUsage]
+from tests.test_docs import blocks
+from tests.worker.crew import Crew
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("CI"), reason="an election takes ten seconds: CI=1 pytest tests/worker"
+)
+NODES: tuple[str, ...] = ("nats1", "nats2", "nats3")
+yaml: Any = pytest.importorskip("yaml")
+
+
+class Cluster:
+    """Three servers on loopback: the page's commands, with ports in place of host names."""
+
+    def __init__(self, home: Path) -> None:
+        with_sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
+        ports = [one.getsockname()[1] for one in with_sockets]
+        for one in with_sockets:
+            one.close()
+        (compose,) = blocks("docs/workers.md", "yaml")
+        services = yaml.safe_load(compose)["services"]
+        self._routes = dict(zip(NODES, ports[:3], strict=True))
+        self._clients = dict(zip(NODES, ports[3:], strict=True))
+        self._commands = {node: self._command(services[node]["command"], node) for node in NODES}
+        self._home = home
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def url(self) -> str:
+        return ",".join(f"nats://127.0.0.1:{port}" for port in self._clients.values())
+
+    def start(self, node: str) -> None:
+        command = self._commands[node].replace("/data", str(self._home / node)).split()
+        address = ["-a", "127.0.0.1", "-p", str(self._clients[node])]
+        self._running[node] = subprocess.Popen(
+            [_binary(), *command, *address], stderr=subprocess.DEVNULL
+        )
+
+    def kill(self, node: str) -> None:
+        process = self._running.pop(node)
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        for node in tuple(self._running):
+            self.kill(node)
+
+    def _command(self, command: str, node: str) -> str:
+        command = command.replace("0.0.0.0:6222", f"127.0.0.1:{self._routes[node]}")
+        for name, port in self._routes.items():
+            command = command.replace(f"{name}:6222", f"127.0.0.1:{port}")
+        return command
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Yield three servers that find each other."""
+    one = Cluster(tmp_path)
+    for node in NODES:
+        one.start(node)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+async def server(cluster: Cluster) -> str:
+    """Return the URLs of the cluster, in place of the one server of the other tests."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with Queue(cluster.url, pool="first"):
+                    return cluster.url
+            except Exception:
+                await asyncio.sleep(0.2)
+
+
+async def test_a_node_that_is_killed_and_comes_back_costs_no_id(
+    cluster: Cluster, queue: Queue, crew: Crew, relay: FakeRelay
+) -> None:
+    await crew.hire()
+    await queue.submit(ids := [relay.add(duration=3.0) for _ in range(100)])
+    info = await queue.js.stream_info(queue.names.wait)
+    assert info.config.num_replicas == 3
+    assert info.cluster is not None
+    leader = str(info.cluster.leader)
+    cluster.kill(leader)
+    later = [relay.add(duration=0.0) for _ in range(100)]
+    await queue.submit(later)
+    cluster.start(leader)
+    assert len(await queue.wait_submitted([*ids, *later], timeout=40)) == 200
