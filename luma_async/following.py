@@ -54,16 +54,15 @@ class Following(AsyncIterator[Ended]):
         """
         if self._closed:
             raise RuntimeError("this was closed; follow anew with luma.follow()")
-        new = dict.fromkeys(map(checks.task_id, checks.ids(ids)))
+        new = checks.task_ids(ids)
         if self._cause is not None:
             raise self._aborted()
         self._poller.watch(self, new)
-        self.asked |= new
+        self.asked |= dict.fromkeys(new)
 
     def drop(self, ids: Iterable[str]) -> dict[str, Generation | None]:
         """Poll for these ids no more; returns those that were polled for, as last seen."""
-        given = dict.fromkeys(map(checks.task_id, checks.ids(ids)))
-        leaving = [task_id for task_id in given if task_id in self.asked]
+        leaving = [task_id for task_id in checks.task_ids(ids) if task_id in self.asked]
         if not leaving or self._cause is not None or self._closed:
             return {}
         told = self._poller.watch(self, leaving)

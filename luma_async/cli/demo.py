@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from luma_async.cli.values import Commands, count, seconds, whole
+from luma_async.cli.values import Commands, add_command, count, seconds, whole
 from luma_async.demo import FAILING, Progress, Report, Settings, demo
 
 if TYPE_CHECKING:
@@ -41,10 +41,7 @@ def add_demo(commands: Commands) -> None:
     """Add the command."""
     about = "wait for many tasks on a relay in this process: no key, no network"
     odds = f"About {FAILING:.0%} of the tasks fail, on purpose."
-    parser = commands.add_parser(
-        "demo", help=about, description=f"W{about[1:]}. {odds}", allow_abbrev=False
-    )
-    parser.set_defaults(run=run_demo)
+    parser = add_command(commands, "demo", about, run_demo, more=f" {odds}")
     usual = Settings()
     for name, kind, default, what in (
         ("tasks", count(MOST_TASKS), usual.tasks, "how many tasks to submit and wait for"),

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from luma_async.cli.queue import UNUSABLE, add_queue, complain, queue_of, run
-from luma_async.cli.values import Commands
+from luma_async.cli.values import Commands, add_command
 from luma_async.errors import QueueError
 
 TERMINATED = 128 + 15
@@ -24,22 +24,17 @@ LONGEST_LINE = 2**20
 def add_submit(commands: Commands) -> None:
     """Add the command."""
     about = "leave ids to the workers; they are on disk when it returns"
-    parser = commands.add_parser(
-        "submit", help=about, description=f"L{about[1:]}.", allow_abbrev=False
-    )
+    parser = add_command(commands, "submit", about, run_submit)
     parser.add_argument(
         "ids", nargs="+", metavar="ID", help="a task id; - reads them from standard input, by line"
     )
     add_queue(parser)
-    parser.set_defaults(run=run_submit)
 
 
 def add_results(commands: Commands) -> None:
     """Add the command."""
     about = "print the ends that the workers told, one JSON object in a line"
-    parser = commands.add_parser(
-        "results", help=about, description=f"P{about[1:]}.", allow_abbrev=False
-    )
+    parser = add_command(commands, "results", about, run_results)
     parser.add_argument(
         "ids", nargs="*", metavar="ID", help="wait for these, then stop (default all, without end)"
     )
@@ -51,7 +46,6 @@ def add_results(commands: Commands) -> None:
         "(default all that is kept)",
     )
     add_queue(parser)
-    parser.set_defaults(run=run_results)
 
 
 def run_submit(arguments: argparse.Namespace) -> int:

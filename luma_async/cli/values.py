@@ -1,6 +1,6 @@
 """Values of the command line: every error ends with what to give instead."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from math import inf
 from typing import Protocol
@@ -20,11 +20,28 @@ class Commands(Protocol):
         *,
         help: str,  # noqa: A002 - argparse's name
         description: str,
-        epilog: str = ...,
+        epilog: str | None,
         allow_abbrev: bool,
     ) -> ArgumentParser:
         """Add a command."""
         ...
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    about: str,
+    run: Callable[[Namespace], int],
+    more: str = "",
+    epilog: str | None = None,
+) -> ArgumentParser:
+    """Add a command that `run` runs; its description is what it is `about`, and `more`."""
+    description = f"{about[0].upper()}{about[1:]}.{more}"
+    parser = commands.add_parser(
+        name, help=about, description=description, epilog=epilog, allow_abbrev=False
+    )
+    parser.set_defaults(run=run)
+    return parser
 
 
 def whole(text: str) -> int:

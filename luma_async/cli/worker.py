@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luma_async.cli.queue import UNUSABLE, add_queue, complain, queue_of, run
-from luma_async.cli.values import Commands, address, count, duration, number, whole
+from luma_async.cli.values import Commands, add_command, address, count, duration, number, whole
 from luma_async.errors import QueueError, WaitAborted
 from luma_async.gate import Limits
 from luma_async.pace import Learned
@@ -32,13 +32,14 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 def add_worker(commands: Commands) -> None:
     """Add the command."""
     about = "poll for submitted ids, and tell their ends, until SIGTERM or ctrl-C"
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "worker",
-        help=about,
-        description=f"P{about[1:]}. The key of the relay is LUMA_API_KEY.",
+        about,
+        run_worker,
+        more=" The key of the relay is LUMA_API_KEY.",
         epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection for good, 2 cannot "
         "be run as asked, 3 the relay refuses the key (all ids were handed back).",
-        allow_abbrev=False,
     )
     add_queue(parser)
     limits = Limits()
@@ -65,7 +66,6 @@ def add_worker(commands: Commands) -> None:
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
     parser.add_argument("-v", "--verbose", action="store_true", help="log each detail")
-    parser.set_defaults(run=run_worker)
 
 
 def run_worker(arguments: argparse.Namespace) -> int:

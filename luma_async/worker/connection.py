@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -20,6 +20,7 @@ from luma_async.worker.streams import TROUBLE, reason
 logger = logging.getLogger("luma_async")
 
 Nats: TypeAlias = str | Sequence[str] | Client
+T = TypeVar("T")
 
 CONNECT_PATIENCE = 10.0
 RECONNECT_WAIT = 0.25
@@ -66,11 +67,7 @@ class Connection:
     @property
     def client(self) -> Client:
         """The connected client."""
-        if self._closed:
-            raise QueueError("the queue is closed; enter another one")
-        if self._client is None:
-            raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
-        return self._client
+        return self._entered(self._client)
 
     @property
     def is_connected(self) -> bool:
@@ -80,11 +77,14 @@ class Connection:
     @property
     def js(self) -> JetStreamContext:
         """JetStream on this connection."""
+        return self._entered(self._js)
+
+    def _entered(self, what: T | None) -> T:
         if self._closed:
             raise QueueError("the queue is closed; enter another one")
-        if self._js is None:
+        if what is None:
             raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
-        return self._js
+        return what
 
     async def open(self) -> None:
         """Connect; once."""

@@ -171,7 +171,7 @@ class Embedded:
         self._write("nats.conf", self._configuration(port, sync).encode())
         spare = 10 if lock != 10 else 11  # any number but its own: what is copied is inherited
         try:
-            binary = _binary()
+            binary = server_binary()
             child = os.posix_spawn(
                 binary,
                 [binary, "--config", str(self._home / "nats.conf")],
@@ -292,8 +292,8 @@ def _quoted(text: object) -> str:
     return json.dumps(str(text), ensure_ascii=False)
 
 
-def _binary() -> str:
-    """Find the server: the one that was installed with this Python, or the one on PATH."""
+def server_binary() -> str:
+    """Return the path of nats-server: the one installed with this Python, or the one on PATH."""
     beside = shutil.which(BINARY, path=sysconfig.get_path("scripts"))
     usual = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/bin"))
     found = beside or shutil.which(BINARY, path=usual)

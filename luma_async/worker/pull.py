@@ -64,8 +64,7 @@ class Pull:
             await self._wait(EXPIRES + LATE, until_one=True)
         if self._came:
             await self._wait(MORE, until_one=False)
-        messages = list(self._came)
-        self._came.clear()
+        messages = self._handed_over()
         if self._refused is not None and not messages:
             refused, self._refused = self._refused, None
             raise nats.js.errors.NotFoundError(description=refused)
@@ -75,14 +74,17 @@ class Pull:
         """Ask for nothing more; return what the server still sends until the request is over."""
         if self._client.is_connected:
             await self._wait(EXPIRES + LATE, until_one=False)
-        messages = list(self._came)
-        self._came.clear()
-        return messages
+        return self._handed_over()
 
     async def close(self) -> None:
         """Leave; what comes then is nobody's."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
+
+    def _handed_over(self) -> list[Msg]:
+        messages = list(self._came)
+        self._came.clear()
+        return messages
 
     def _owes(self) -> bool:
         """Whether the last request is still open: not filled, refused, expired, or lost."""

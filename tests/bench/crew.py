@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from luma_async.worker import End, Queue
-from luma_async.worker.embedded import _binary as nats_server  # pyright: ignore[reportPrivateUsage]
+from luma_async.worker.embedded import server_binary
 from tests.bench import heat
 from tests.bench.stage import Play
 from tests.bench.stage import line as line_of
@@ -96,7 +96,7 @@ class Nats:
             + (cluster if len(self.ports) > 1 else "")
         )
         self._processes[node] = await asyncio.create_subprocess_exec(
-            nats_server(), "--config", config, stdout=DEVNULL, stderr=DEVNULL
+            server_binary(), "--config", config, stdout=DEVNULL, stderr=DEVNULL
         )
 
     async def kill(self, node: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue
-from luma_async.worker.embedded import _binary  # pyright: ignore[reportPrivateUsage]
+from luma_async.worker.embedded import server_binary
 from tests.test_docs import blocks
 from tests.worker.crew import Crew
 
@@ -47,7 +47,7 @@ class Cluster:
         command = self._commands[node].replace("/data", str(self._home / node)).split()
         address = ["-a", "127.0.0.1", "-p", str(self._clients[node])]
         self._running[node] = subprocess.Popen(
-            [_binary(), *command, *address], stderr=subprocess.DEVNULL
+            [server_binary(), *command, *address], stderr=subprocess.DEVNULL
         )
 
     def kill(self, node: str) -> None:

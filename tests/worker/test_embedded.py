@@ -123,7 +123,7 @@ def test_its_files_are_for_its_owner_alone_and_its_token_is_nowhere_else(tmp_pat
 def test_an_older_server_does_without_what_it_does_not_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = embedded._binary()  # pyright: ignore[reportPrivateUsage]
+    real = embedded.server_binary()
     old = tmp_path / "nats-server"
     old.write_text(
         f'#!/bin/sh\nif grep -q sync_interval "$2"; then\n'
@@ -131,7 +131,7 @@ def test_an_older_server_does_without_what_it_does_not_know(
         f'fi\nexec {real} "$@"\n'
     )
     old.chmod(0o755)
-    monkeypatch.setattr(embedded, "_binary", lambda: str(old))
+    monkeypatch.setattr(embedded, "server_binary", lambda: str(old))
     one = Embedded(tmp_path / "data")
     one.join()
     one.leave()
@@ -164,7 +164,7 @@ def test_a_server_that_does_not_start_is_quoted(
     broken = tmp_path / "nats-server"
     broken.write_text('#!/bin/sh\necho "no room at all" >&2\nexit 1\n')
     broken.chmod(0o755)
-    monkeypatch.setattr(embedded, "_binary", lambda: str(broken))
+    monkeypatch.setattr(embedded, "server_binary", lambda: str(broken))
     one = Embedded(tmp_path / "data")
     with pytest.raises(QueueError, match="no room at all.*name a server by nats"):
         one.join()
