@@ -11,7 +11,7 @@ from collections.abc import (
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self, overload
+from typing import Self, TypeVar, overload
 
 import anyio
 import anyio.to_thread
@@ -30,11 +30,11 @@ from luma_async.worker.pull import Pull
 from luma_async.worker.streams import TROUBLE, Names, reason
 from luma_async.worker.tail import Tail, is_before, since_of
 
+T = TypeVar("T")
+
 AT_ONCE = 256
-SUBMIT_PATIENCE = 15.0
-ENLIST_PATIENCE = 30.0
+PATIENCE = 30.0
 PAUSE = 0.25
-AWAY = (nats.js.errors.NoStreamResponseError, TimeoutError)  # as while a cluster elects a leader
 
 
 class Queue:
@@ -127,18 +127,13 @@ class Queue:
         names the directory: then all of it is to be had at once. A cluster may elect a leader
         meanwhile, for half a minute at most.
         """
-        patience = anyio.current_time() + ENLIST_PATIENCE
-        while True:
-            try:
-                self._lease = await self._enlisted(ack_wait)
-            except TROUBLE as error:
-                if anyio.current_time() > patience:
-                    raise QueueError(
-                        f"the server takes no worker ({reason(error)}); see the log of the server"
-                    ) from None
-                await anyio.sleep(PAUSE)
-            else:
-                return self._lease
+        try:
+            self._lease = await _patiently(lambda: self._enlisted(ack_wait), lambda _: True)
+        except TROUBLE as error:
+            raise QueueError(
+                f"the server takes no worker ({reason(error)}); see the log of the server"
+            ) from None
+        return self._lease
 
     async def _enlisted(self, ack_wait: float | None) -> float:
         embedded = self._connection.embedded
@@ -160,7 +155,7 @@ class Queue:
 
         An id that waits already is one. Returns the ids that were new, in their order; one whose
         end was told before is new again, and is asked about anew. Raises QueueError where not all
-        could be stored within some 15 s (a cluster may elect a leader meanwhile); its `pending`
+        could be stored within half a minute (a cluster may elect a leader meanwhile); its `pending`
         names the others, and to submit all again is safe.
         """
         asked = checks.task_ids(ids)
@@ -168,28 +163,19 @@ class Queue:
             storable(task_id)
         new: dict[str, bool] = {}
         js = self.js
-        patience = anyio.current_time() + SUBMIT_PATIENCE
 
         async def store(task_id: str) -> None:
-            subject = self.names.waiting(token(task_id))
-            while True:
-                try:
-                    await js.publish(subject, task_id.encode())
-                except nats.js.errors.APIError as error:
-                    if not streams.is_twin(error):
-                        raise
-                    new[task_id] = False
-                    return
-                except AWAY:
-                    if anyio.current_time() > patience:
-                        raise
-                    await anyio.sleep(PAUSE)
-                else:
-                    new[task_id] = True
-                    return
+            try:
+                await js.publish(self.names.waiting(token(task_id)), task_id.encode())
+            except nats.js.errors.APIError as error:
+                if not streams.is_twin(error):
+                    raise
+                new[task_id] = False
+            else:
+                new[task_id] = True
 
         try:
-            await _each(asked, store)
+            await _each(asked, lambda task_id: _patiently(lambda: store(task_id)))
         except TROUBLE as error:
             raise _unstored(error, tuple(i for i in asked if i not in new)) from None
         return [task_id for task_id in asked if new[task_id]]
@@ -239,14 +225,14 @@ class Queue:
         before counts. `timeout` is seconds, None for ever, 0 for what is known now. Every other end
         raises a WaitIncomplete: WaitTimeout, GenerationsMissing (the relay does not know some ids),
         GaveUp (the workers gave up on some, which are in `pending`). Raises QueueError where the
-        server does not say what it knows.
+        server does not say for half a minute what it knows; at once with a timeout of 0.
         """
         seconds = checks.timeout(timeout)
         asked = dict.fromkeys(checks.task_ids(ids))
         listener = Listener(asked)
         if seconds == 0:
             try:
-                await self._look_up(listener, None)
+                await _each(asked, self._look_up(listener, None))
             except TROUBLE as error:
                 raise _unread(error) from None
         with anyio.move_on_after(seconds):
@@ -266,16 +252,19 @@ class Queue:
 
         try:
             try:
-                await switchboard.add(listener)
-                await self._look_up(listener, since)
+                await _patiently(lambda: switchboard.add(listener))
+                look_up = self._look_up(listener, since)
+                await _each(listener.ids, lambda task_id: _patiently(lambda: look_up(task_id)))
             except TROUBLE as error:
                 raise _unread(error) from None
             yield
         finally:
             switchboard.remove(listener)
 
-    async def _look_up(self, listener: Listener, since: datetime | int | None) -> None:
-        """Tell the ends that are stored, but for those of ids that were submitted again since."""
+    def _look_up(
+        self, listener: Listener, since: datetime | int | None
+    ) -> Callable[[str], Awaitable[None]]:
+        """Return what tells an end that is stored, but for one of an id submitted again since."""
         js, names = self.js, self.names
 
         async def look_up(task_id: str) -> None:
@@ -292,7 +281,21 @@ class Queue:
                         return
                 listener.tell(end_of(stored, sequence, told_at))
 
-        await _each(tuple(listener.missing), look_up)
+        return look_up
+
+
+async def _patiently(
+    act: Callable[[], Awaitable[T]], passes: Callable[[Exception], bool] = streams.is_passing
+) -> T:
+    """Act; do it again for half a minute while its trouble is such that it passes."""
+    patience = anyio.current_time() + PATIENCE
+    while True:
+        try:
+            return await act()
+        except TROUBLE as error:
+            if not passes(error) or anyio.current_time() > patience:
+                raise
+        await anyio.sleep(PAUSE)
 
 
 async def _each(ids: Collection[str], act: Callable[[str], Awaitable[None]]) -> None:

@@ -27,6 +27,7 @@ _NO_CLUSTER = 10074
 _NO_PEERS = 10005
 _NAME_TAKEN = 10058
 _NO_JETSTREAM = (10039, 10076)
+_NO_LEADER = (None, 10008, 10009)
 
 TROUBLE = (nats.errors.Error, TimeoutError, OSError)
 
@@ -170,6 +171,13 @@ def is_twin(error: nats.js.errors.APIError) -> bool:
     A stream or a disk that is full has the same code; what differs is the words.
     """
     return error.err_code == _NOT_STORED and _TWIN in (error.description or "")
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether nobody answered, or nobody who may: so it is while a cluster elects a leader."""
+    if isinstance(error, nats.js.errors.ServiceUnavailableError):
+        return error.err_code in _NO_LEADER
+    return isinstance(error, (nats.js.errors.NoStreamResponseError, TimeoutError))
 
 
 def refused(error: nats.js.errors.APIError) -> QueueError:

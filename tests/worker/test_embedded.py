@@ -228,6 +228,30 @@ async def test_a_server_that_paused_for_two_seconds_is_heard_again(
         assert (await queue.wait_submitted(task_id, timeout=10)).url
 
 
+async def test_whoever_asks_a_silent_server_waits_until_it_answers(
+    tmp_path: Path, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a cluster elects a leader, who submits or reads asks again."""
+    monkeypatch.setattr("luma_async.worker.connection.REQUEST_TIMEOUT", 0.1)
+    async with working(relay, tmp_path), Queue(data=tmp_path) as queue:
+        await queue.submit(told := relay.add(duration=0.0))
+        await queue.wait_submitted(told, timeout=10)
+        (server,) = servers_in(tmp_path)
+        os.kill(server, signal.SIGSTOP)
+        waiting = asyncio.create_task(queue.wait_submitted(told, timeout=10))
+        submitting = asyncio.create_task(queue.submit(relay.add(duration=0.0)))
+        try:
+            await asyncio.sleep(0.5)
+            with pytest.raises(QueueError, match="try again"):
+                await queue.wait_submitted(told, timeout=0)
+            assert not waiting.done()
+            assert not submitting.done()
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert (await waiting).url
+        assert len(await submitting) == 1
+
+
 async def test_a_second_worker_in_a_directory_takes_nothing_from_the_first(
     tmp_path: Path, relay: FakeRelay
 ) -> None:
