@@ -1,11 +1,13 @@
 """Wait for thousands of Luma (Dream Machine) video tasks behind a relay, with one shared poller."""
 
 from luma_async._version import __version__
+from luma_async.downloading import Downloader, download
 from luma_async.errors import (
     APIError,
     AuthenticationError,
     BadRequestError,
     DecodeError,
+    DownloadError,
     GaveUp,
     GenerationFailed,
     GenerationsMissing,
@@ -51,6 +53,8 @@ __all__ = [
     "Backoff",
     "BadRequestError",
     "DecodeError",
+    "DownloadError",
+    "Downloader",
     "Ended",
     "Every",
     "Following",
@@ -86,4 +90,5 @@ __all__ = [
     "WaitIncomplete",
     "WaitTimeout",
     "__version__",
+    "download",
 ]

@@ -195,6 +195,10 @@ class SessionClosed(LumaError, RuntimeError):
     """The session was closed; open another one with `async with LumaSession(…)`."""
 
 
+class DownloadError(LumaError):
+    """A video cannot be saved: no link, a dead one, a private address, or it broke off for good."""
+
+
 class QueueError(LumaError):
     """The queue of submitted ids cannot be used: no server, no answer, no room.
 

@@ -1,0 +1,102 @@
+"""Which links may be followed, and what the file behind one is called.
+
+Ids and links come from strangers. A link is followed where it is http or https and leads to the
+public internet: a relay, or whoever writes its answers, must not make this process ask a router, a
+neighbour or the metadata service of a cloud. A name is judged by the addresses that it resolves to,
+when it does (`is_public`); a literal address at once. And no id names a file elsewhere.
+"""
+
+import hashlib
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from urllib.parse import quote
+
+from yarl import URL
+
+from luma_async.errors import DownloadError, line
+
+LONGEST_NAME = 180
+SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif")
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet; one that carries another is that one."""
+    try:
+        one = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    carried = _carried(one) if isinstance(one, IPv6Address) else None
+    if carried is not None:
+        return is_public(str(carried))
+    return one.is_global and not (one.is_multicast or one.is_reserved)
+
+
+def is_web(link: str | None) -> bool:
+    """Whether a link can be shown as one: http or https, and no literal private address."""
+    try:
+        return link is not None and bool(checked(link, ()))
+    except DownloadError:
+        return False
+
+
+def checked(link: str, allowed: Collection[str]) -> URL:
+    """Return a link that may be followed, or raise DownloadError; `allowed` hosts may be private.
+
+    What is plain ASCII is sent as it is told: a signature may stand on each sign of it.
+    """
+    plain = link.isascii() and link.isprintable() and " " not in link
+    try:
+        url = URL(link, encoded=plain)
+        host, port = url.host, url.port
+    except ValueError:
+        raise DownloadError("the link is no URL; ask the relay's operator") from None
+    if url.scheme not in ("http", "https") or not host or not port:
+        raise DownloadError(f"the link {shown(url)} is not http or https; it is not followed")
+    if _is_private(host) and host.lower() not in allowed:
+        raise private(host)
+    return url
+
+
+def private(host: str) -> DownloadError:
+    """Make the error of a link that leads to a private address."""
+    return DownloadError(
+        f"the link leads to a private address at {line(host)}; "
+        "where that is meant, name the host in allow_hosts"
+    )
+
+
+def shown(url: URL) -> str:
+    """Return a link without what may be secret in it: user, query and fragment."""
+    host = f"[{url.host}]" if url.host and ":" in url.host else url.host
+    return line(f"{url.scheme}://{host or ''}{url.path}")
+
+
+def file_name(task_id: str, link: str | None) -> str:
+    """Return what the video of a task is called: its id, percent-encoded where it must be."""
+    name = quote(task_id, safe="", errors="replace")
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    if len(name) > LONGEST_NAME:
+        name = f"~{hashlib.sha256(task_id.encode(errors='replace')).hexdigest()}"
+    path = (link or "").partition("?")[0].partition("#")[0].lower()
+    return name + next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])
+
+
+def _carried(one: IPv6Address) -> IPv4Address | None:
+    if one in _NAT64:
+        return IPv4Address(int(one) & 0xFFFF_FFFF)
+    return one.ipv4_mapped or one.sixtofour or (one.teredo[1] if one.teredo else None)
+
+
+def _is_private(host: str) -> bool:
+    """Whether a host is a literal address, or a name of this machine's, that is not public."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return not is_public(host)

@@ -1,0 +1,95 @@
+"""A file on its way: `.NAME.MARK.part` beside where it will be, then NAME.
+
+MARK stands for the version of what is fetched (its ETag, date and length), so that bytes of one
+version are never put behind those of another, whoever began, and whenever that was. A part is
+locked while somebody writes it. Nothing here waits for a network; all of it waits for a disk.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from luma_async.errors import DownloadError
+
+MARK = 16
+
+
+def mark_of(*told: object) -> str:
+    """Return a short text for one version of a file."""
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:MARK]
+
+
+class Part:
+    """The part of a file that is there, opened and locked; close it, or `finish` it."""
+
+    def __init__(self, directory: Path, name: str, mark: str) -> None:
+        self.mark = mark
+        self._directory = directory
+        self._name = name
+        self._path = directory / f".{name}.{mark}.part"
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(self._path, flags, 0o666)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.size = os.fstat(self._file).st_size
+        except BlockingIOError:
+            os.close(self._file)
+            raise DownloadError(
+                f"{name} is being downloaded by somebody else; wait for that"
+            ) from None
+
+    @classmethod
+    def left(cls, directory: Path, name: str) -> Self | None:
+        """Open the part that somebody left, the longest of several; None where there is none."""
+        parts = {path.stat().st_size: path for path in _parts(directory, name)}
+        return cls(directory, name, parts[max(parts)].name[-MARK - 5 : -5]) if parts else None
+
+    def write(self, data: bytes) -> None:
+        """Put data behind what is there."""
+        left = memoryview(data)
+        while left:
+            count = os.pwrite(self._file, left, self.size)
+            self.size += count
+            left = left[count:]
+
+    def empty(self) -> None:
+        """Begin anew."""
+        os.ftruncate(self._file, 0)
+        self.size = 0
+
+    def finish(self) -> Path:
+        """Make the file what it was to become; it is on disk when this returns."""
+        path = self._directory / self._name
+        os.fsync(self._file)
+        self._path.replace(path)
+        self.close()
+        for other in _parts(self._directory, self._name):
+            other.unlink(missing_ok=True)
+        folder = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return path
+
+    def discard(self) -> None:
+        """Delete it."""
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        self.close()
+
+    def close(self) -> None:
+        """Leave it for whoever goes on; twice is fine."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+
+def _parts(directory: Path, name: str) -> list[Path]:
+    """Return the parts of one file, of whatever version."""
+    known = re.compile(re.escape(f".{name}.") + rf"[0-9a-f]{{{MARK}}}\.part")
+    return [path for path in directory.iterdir() if known.fullmatch(path.name)]
