@@ -27,6 +27,7 @@ from luma_async.errors import (
     WaitIncomplete,
     WaitTimeout,
 )
+from luma_async.events import ChangeEvent, RequestEvent
 from luma_async.following import Ended, Following
 from luma_async.gate import Limits
 from luma_async.pace import Backoff, Every, Learned, Pace
@@ -52,6 +53,7 @@ __all__ = [
     "AuthenticationError",
     "Backoff",
     "BadRequestError",
+    "ChangeEvent",
     "DecodeError",
     "DownloadError",
     "Downloader",
@@ -78,6 +80,7 @@ __all__ = [
     "Reader",
     "RelayError",
     "Request",
+    "RequestEvent",
     "RequestTimeout",
     "SessionClosed",
     "State",

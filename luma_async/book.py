@@ -93,9 +93,9 @@ class Grace(Struct, frozen=True):
 class Change(Struct, Generic[W], frozen=True):
     """News of one id for those who want it.
 
-    `told` is what the answer said of it, None where the id ended as missing. `unseen` is the
-    seconds since the answer before this one, the most by which the news can be late; None for the
-    first answer.
+    `told` is what the answer said of it, None where the id ended as missing; `state` is the state
+    in that, `was` the one before. `unseen` is the seconds since the answer before this one, the
+    most by which the news can be late; None for the first answer.
     """
 
     task_id: str
@@ -103,6 +103,8 @@ class Change(Struct, Generic[W], frozen=True):
     ended: bool
     watchers: tuple[W, ...]
     unseen: float | None
+    state: State | None = None
+    was: State | None = None
 
     @property
     def generation(self) -> Generation | None:
@@ -467,7 +469,7 @@ class Book(Generic[W]):
         if entry.odd:
             entry.odd.named()
         if state.is_done:
-            return self._done(entry, cohort, state, look)
+            return self._done(entry, known, cohort, look)
         if state is known:
             return None
         if known is None and self.timetable.heeds_age:
@@ -475,10 +477,10 @@ class Book(Generic[W]):
         if entry.odd:
             entry.odd.linkless = None
         entry.told = look.told.kept(entry.task_id)
-        return self._change(entry, entry.told, cohort, look)
+        return self._change(entry, known, cohort, look)
 
     def _done(
-        self, entry: Entry[W], cohort: Cohort[W], state: State, look: _Look
+        self, entry: Entry[W], known: State | None, cohort: Cohort[W], look: _Look
     ) -> Change[W] | None:
         """Note an end; a completed task without a link is not told while its grace runs."""
         ended_at = entry.odd.ended_at if entry.odd else None
@@ -488,13 +490,13 @@ class Book(Generic[W]):
             if cohort.asked is not None:
                 self.timetable.ended(entry.born, cohort.asked, look.departed)
         entry.told = generation = look.told.generation(entry.task_id)
-        if state is State.COMPLETED and not generation.url:
+        if entry.state is State.COMPLETED and not generation.url:
             odd = entry.oddity()
             odd.ended_at = ended_at
             odd.linkless = look.now if odd.linkless is None else odd.linkless
             if look.now < odd.linkless + self.grace.link:
                 return None
-        change = self._change(entry, generation, cohort, look, ended=True)
+        change = self._change(entry, known, cohort, look, ended=True)
         self._forget(entry, ended_at)
         return change
 
@@ -504,22 +506,31 @@ class Book(Generic[W]):
         odd.absences += 1
         if look.now < odd.missing + look.missing or (look.missing and odd.absences <= LOOKS):
             return None
-        done = entry.told if entry.state and entry.state.is_done else None
-        change = Change(entry.task_id, done, True, tuple(entry.watchers), None)
+        done = entry.state is not None and entry.state.is_done
+        change = Change(
+            entry.task_id,
+            entry.told if done else None,
+            True,
+            tuple(entry.watchers),
+            None,
+            entry.state if done else None,
+            entry.state,
+        )
         self._forget(entry, odd.ended_at)
         return change
 
     def _change(
         self,
         entry: Entry[W],
-        told: Generation | bytes,
+        was: State | None,
         cohort: Cohort[W],
         look: _Look,
         *,
         ended: bool = False,
     ) -> Change[W]:
         unseen = None if cohort.looked is None else look.now - cohort.looked
-        return Change(entry.task_id, told, ended, tuple(entry.watchers), unseen)
+        watchers = tuple(entry.watchers)
+        return Change(entry.task_id, entry.told, ended, watchers, unseen, entry.state, was)
 
     def _forget(self, entry: Entry[W], ended_at: float | None = None) -> None:
         del self._entries[entry.task_id]

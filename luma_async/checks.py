@@ -1,11 +1,13 @@
 """What callers may give: every error here ends with what to do instead."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from math import inf, isnan
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def positive(name: str, value: object) -> float:
@@ -37,6 +39,18 @@ def instance(name: str, value: T, kind: type | tuple[type, ...], remedy: str) ->
     """Return a value of the kind that is wanted."""
     if not isinstance(value, kind) or isinstance(value, type):
         raise TypeError(f"{name} is {_a(value)}; give {remedy}")
+    return value
+
+
+def hook(name: str, value: F | None) -> F | None:
+    """Return a plain function, or None."""
+    remedy = "give a plain function; what has to wait, start from it as a task"
+    if value is None:
+        return None
+    if not callable(value):
+        raise TypeError(f"{name} is {_a(value)}; {remedy}")
+    if any(map(inspect.iscoroutinefunction, (value, getattr(value, "__call__", None)))):  # noqa: B004
+        raise TypeError(f"{name} is a coroutine function, which nobody would await; {remedy}")
     return value
 
 

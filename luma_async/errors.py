@@ -104,6 +104,11 @@ class TransportError(LumaError):
     """No whole answer came: refused, reset, cut short, or not HTTP."""
 
 
+def unforeseen(error: BaseException) -> TransportError:
+    """Make of what no relay and no network does an error that can be told and asked again."""
+    return TransportError(line(f"{type(error).__name__}: {error}"))
+
+
 class RequestTimeout(TransportError, TimeoutError):
     """No whole answer came within `request_timeout` seconds."""
 

@@ -1,7 +1,7 @@
 """LumaSession: the one class that a reader meets."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, overload
 
@@ -10,15 +10,17 @@ import anyio
 from luma_async import checks
 from luma_async.asking import Asker
 from luma_async.book import Grace
+from luma_async.events import ChangeEvent, Hook, RequestEvent
 from luma_async.following import Following
 from luma_async.gate import Limits
+from luma_async.observing import Observed
 from luma_async.pace import Learned, Pace
 from luma_async.reader import Reader
 from luma_async.stats import Stats
 from luma_async.structs import Generation
 from luma_async.transport import Transport
 from luma_async.turnstile import closed
-from luma_async.waiting import Poller
+from luma_async.waiting import Poller, Relay
 from luma_async.waits import News, Wait
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ class LumaSession:
     `missing_grace` is how long an id that the relay does not know is asked about again,
     `link_grace` the same for a task completed without a link; all in seconds. Raises ValueError or
     TypeError for what cannot work.
+
+    `on_request` is told of each HTTP request once it is over, `on_change` of each change of state
+    seen of an id that somebody waits for, once however many wait; direct calls (`get`, `get_many`,
+    a `timeout` of 0) tell requests alone. Both are plain functions, called in the event loop, and
+    must not block. What they raise is logged once, and harms nothing.
     """
 
     def __init__(
@@ -48,6 +55,8 @@ class LumaSession:
         missing_grace: float = 30.0,
         link_grace: float = 60.0,
         proxy: str | None = None,
+        on_request: Callable[[RequestEvent], object] | None = None,
+        on_change: Callable[[ChangeEvent], object] | None = None,
     ) -> None:
         self._base_url = checks.base_url(
             os.environ.get("LUMA_BASE_URL") if base_url is None else base_url
@@ -67,6 +76,11 @@ class LumaSession:
             max_body=self._limits.max_body,
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
+        self._relay: Relay = self._transport
+        if (told := checks.hook("on_request", on_request)) is not None:
+            self._relay = Observed(self._transport, Hook("on_request", told))
+        changed = checks.hook("on_change", on_change)
+        self._on_change = None if changed is None else Hook("on_change", changed)
         self._poller: Poller | None = None
         self._closed = False
 
@@ -77,7 +91,12 @@ class LumaSession:
             raise RuntimeError("the session is already entered; enter it once")
         await self._transport.__aenter__()
         self._poller = Poller(
-            self._transport, self._pace, self._limits, self._grace, patience=self._patience
+            self._relay,
+            self._pace,
+            self._limits,
+            self._grace,
+            patience=self._patience,
+            on_change=self._on_change,
         )
         return self
 
@@ -112,7 +131,7 @@ class LumaSession:
         answer.
         """
         poller = self._ready()
-        return await Asker(poller, self._transport).one(checks.task_id(task_id))
+        return await Asker(poller, self._relay).one(checks.task_id(task_id))
 
     async def get_many(self, ids: Iterable[str]) -> dict[str, Generation]:
         """Ask about many tasks, once, in requests of `max_batch` ids.
@@ -123,7 +142,7 @@ class LumaSession:
         poller = self._ready()
         asked = checks.task_ids(ids)
         found: dict[str, Generation] = {}
-        await Asker(poller, self._transport).many(asked, found)
+        await Asker(poller, self._relay).many(asked, found)
         return {task_id: found[task_id] for task_id in asked if task_id in found}
 
     @overload
@@ -177,7 +196,7 @@ class LumaSession:
 
     def _wait(self, ids: Iterable[str], timeout: float | None, news: News) -> Wait:
         poller = self._ready()
-        return Wait(poller, self._transport, ids, checks.timeout(timeout), news)
+        return Wait(poller, self._relay, ids, checks.timeout(timeout), news)
 
     @property
     def stats(self) -> Stats:

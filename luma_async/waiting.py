@@ -27,7 +27,8 @@ from msgspec.structs import replace
 from luma_async.book import Book, Change, Grace, Told
 from luma_async.durations import Seen
 from luma_async.entries import Call
-from luma_async.errors import APIError, LumaError, NoSuchRouteError, TransportError
+from luma_async.errors import APIError, LumaError, NoSuchRouteError, unforeseen
+from luma_async.events import ChangeEvent, Changes, Hook
 from luma_async.gate import Limits, Retry
 from luma_async.pace import Learned, Pace
 from luma_async.slicing import SLICE, slices
@@ -98,6 +99,7 @@ class Poller:
         *,
         patience: float,
         dice: Callable[[], float] = random.random,
+        on_change: Hook[ChangeEvent] | None = None,
     ) -> None:
         self.turnstile = Turnstile(limits, patience=patience, dice=dice, wake=self._pump_soon)
         self._relay = relay
@@ -108,6 +110,7 @@ class Poller:
         self._book: Book[Watcher] = Book(
             pace, limits.max_batch, grace, phase=0.5 + dice() / 2, spacing=limits.spacing
         )
+        self._changes = Changes(on_change)
         self._retry = Retry()
         self._watchers: dict[Watcher, None] = {}
         self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
@@ -331,17 +334,19 @@ class Poller:
         self._settle(call, told)
 
     def _settle(self, call: Call[Watcher], told: Told, *, doubt: float = 1.0) -> None:
-        for change in self._book.settle(call, told, self._loop.time(), doubt=doubt):
+        changes = self._book.settle(call, told, self._loop.time(), doubt=doubt)
+        if changes and self._changes.are_heard:
+            self._loop.call_soon(self._changes.tell, changes, context=self._context)
+        for change in changes:
             if change.ended:
-                state = change.generation.state if change.generation else None
-                self.turnstile.stats = self.turnstile.stats.ended(state, change.unseen)
+                self.turnstile.stats = self.turnstile.stats.ended(change.state, change.unseen)
             for watcher in change.watchers:
                 watcher.tell(change)
 
     def _failed(self, call: Call[Watcher], error: BaseException) -> None:
         if not isinstance(error, LumaError):
             logger.error("a poll failed in a way that nobody foresaw", exc_info=error)
-            error = TransportError(f"{type(error).__name__}: {error}")
+            error = unforeseen(error)
         self.turnstile.obey(error.retry_after)
         verdict = judge(error, many=len(call.entries) > 1, tries=call.tries)
         in_json = isinstance(error, APIError) and error.in_json
