@@ -1,16 +1,10 @@
-"""What the commands about workers share: where the queue is, and what to say where it is not."""
+"""What the commands about workers share: where the queue is."""
 
 import argparse
-import asyncio
-import signal
-import sys
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from luma_async.worker import Queue
-
-UNUSABLE = 2
 
 
 def add_queue(parser: argparse.ArgumentParser) -> None:
@@ -45,20 +39,3 @@ def queue_of(arguments: argparse.Namespace, replicas: int | None = None) -> "Que
         credentials=arguments.nats_creds,
         replicas=replicas,
     )
-
-
-def run(command: Coroutine[Any, Any, None]) -> None:
-    """Run a command; SIGTERM cancels it, so that it cleans up, and raises CancelledError."""
-
-    async def run() -> None:
-        myself = asyncio.current_task()
-        assert myself is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, myself.cancel)
-        await command
-
-    asyncio.run(run())
-
-
-def complain(error: Exception) -> None:
-    """Say what went wrong on standard error."""
-    print(f"luma-async: {error}", file=sys.stderr)

@@ -2,23 +2,18 @@
 
 import argparse
 import asyncio
-import os
-import sys
-import threading
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Coroutine
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from luma_async.cli.queue import UNUSABLE, add_queue, complain, queue_of, run
+from luma_async.cli.ids import parts
+from luma_async.cli.queue import add_queue, queue_of
+from luma_async.cli.running import TERMINATED, guarded, run
 from luma_async.cli.values import Commands, add_command
 from luma_async.errors import QueueError
-
-TERMINATED = 128 + 15
-CHUNK = 2**18
-LONGEST_LINE = 2**20
 
 
 def add_submit(commands: Commands) -> None:
@@ -71,72 +66,24 @@ def since(text: str) -> datetime | int:
 
 
 def _run(command: Coroutine[Any, Any, None]) -> int:
-    try:
-        run(command)
-    except asyncio.CancelledError:
-        return TERMINATED
-    except UnicodeDecodeError:
-        complain(ValueError("an id is not valid text; give ids as UTF-8"))
-        return UNUSABLE
-    except (QueueError, ModuleNotFoundError, ValueError) as error:
-        complain(error)
-        return UNUSABLE
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        complain(error)
-        return UNUSABLE
-    return 0
+    def act() -> int:
+        try:
+            run(command)
+        except asyncio.CancelledError:
+            return TERMINATED
+        return 0
+
+    return guarded(act, QueueError)
 
 
 async def _submit(arguments: argparse.Namespace) -> None:
     new = waiting = 0
     async with queue_of(arguments) as queue:
-        async for part in _parts(arguments.ids):
+        async for part in parts(arguments.ids):
             stored = await queue.submit(part)
             new += len(stored)
             waiting += len(part) - len(stored)
     print(f"{new} new, {waiting} waiting already")
-
-
-async def _parts(given: Sequence[str]) -> AsyncGenerator[list[str], None]:
-    """Yield the ids, each part without twins; those of a pipe as they come."""
-    named = dict.fromkeys(name for name in given if name != "-")
-    if named:
-        yield list(named)
-    if "-" in given:
-        if sys.stdin is None:
-            raise ValueError("there is no standard input; give the ids as arguments")
-        async for lines in _lines(sys.stdin.fileno()):
-            if ids := [stripped for line in lines if (stripped := line.strip("\ufeff \t\r"))]:
-                yield list(dict.fromkeys(ids))
-
-
-async def _lines(descriptor: int) -> AsyncGenerator[list[str], None]:
-    """Yield lines as they come, those together that come together."""
-    rest = b""
-    async for chunk in _chunks(descriptor):
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > LONGEST_LINE or b"\0" in chunk:
-            raise ValueError("standard input holds no lines of text; give ids as UTF-8, by line")
-        yield [line.decode() for line in whole]
-    yield [rest.decode()]
-
-
-async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:
-    """Read in a thread that nobody has to wait for: a pipe may stay silent for hours."""
-    loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes] = asyncio.Queue(2)
-
-    def read() -> None:
-        with suppress(RuntimeError, OSError):  # the loop is over
-            while chunk := os.read(descriptor, CHUNK):
-                asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
-            asyncio.run_coroutine_threadsafe(chunks.put(b""), loop).result()
-
-    threading.Thread(target=read, daemon=True).start()
-    while chunk := await chunks.get():
-        yield chunk
 
 
 async def _results(arguments: argparse.Namespace) -> None:

@@ -6,17 +6,16 @@ import logging
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luma_async.cli.queue import UNUSABLE, add_queue, complain, queue_of, run
-from luma_async.cli.values import Commands, add_command, address, count, duration, number, whole
+from luma_async.cli.queue import add_queue, queue_of
+from luma_async.cli.running import UNUSABLE, complain, run
+from luma_async.cli.session import add_session, session_of
+from luma_async.cli.values import Commands, add_command, address, count, duration, whole
 from luma_async.errors import QueueError, WaitAborted
-from luma_async.gate import Limits
-from luma_async.pace import Learned
-from luma_async.session import LumaSession
 
 if TYPE_CHECKING:
+    from luma_async.session import LumaSession
     from luma_async.worker import Worker
     from luma_async.worker.metrics import Metrics
 
@@ -42,25 +41,14 @@ def add_worker(commands: Commands) -> None:
         "be run as asked, 3 the relay refuses the key (all ids were handed back).",
     )
     add_queue(parser)
-    limits = Limits()
+    add_session(parser)
     for name, kind, default, metavar, what in (
-        ("base-url", str, None, "URL", "the relay (default LUMA_BASE_URL)"),
-        ("api-key-file", Path, None, "FILE", "read the key from a file, not from LUMA_API_KEY"),
         ("capacity", count(MOST), 100_000, "N", "hold at most so many ids (default 100000)"),
         ("give-up", duration, 86_400.0, "TIME", "end an id so long after its submission as "
          "gave_up: 90, 30m, 24h, 7d (default 24h)"),
         ("ack-wait", duration, None, "TIME", "lend the ids of a dead worker to others after this; "
          "one for all workers of a pool (default: as it is, at first 60)"),
         ("replicas", whole, None, "N", "copies that a cluster keeps (default 3 on a cluster)"),
-        ("interval", duration, 5.0, "TIME", "spend as many requests as asking about each id this "
-         "often would (default 5)"),
-        ("max-rate", number, limits.max_rate, "N", "requests in any second, of this worker "
-         f"(default {limits.max_rate:g})"),
-        ("max-in-flight", count(MOST), limits.max_in_flight, "N", "requests under way "
-         f"(default {limits.max_in_flight})"),
-        ("max-batch", count(MOST), limits.max_batch, "N", "ids in a request "
-         f"(default {limits.max_batch})"),
-        ("proxy", str, None, "URL", "an HTTP proxy on the way to the relay"),
         ("metrics", address, None, "[HOST:]PORT", "serve /metrics and /healthz (default host "
          "127.0.0.1)"),
     ):  # fmt: skip
@@ -96,17 +84,7 @@ async def _work(arguments: argparse.Namespace) -> None:
     from luma_async.worker import Worker
     from luma_async.worker.metrics import Metrics
 
-    luma = LumaSession(
-        arguments.base_url,
-        api_key=_key(arguments.api_key_file),
-        pace=Learned(arguments.interval),
-        limits=Limits(
-            max_batch=arguments.max_batch,
-            max_in_flight=arguments.max_in_flight,
-            max_rate=arguments.max_rate,
-        ),
-        proxy=arguments.proxy,
-    )
+    luma = session_of(arguments)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(queue_of(arguments, arguments.replicas))
@@ -134,7 +112,7 @@ async def _work(arguments: argparse.Namespace) -> None:
         logger.info("worker stopped: %s", _told(worker))
 
 
-async def _report(worker: "Worker", luma: LumaSession) -> None:
+async def _report(worker: "Worker", luma: "LumaSession") -> None:
     while True:
         await asyncio.sleep(REPORT_EVERY)
         logger.info("%s; %r", _told(worker), luma)
@@ -157,8 +135,3 @@ async def _served(metrics: "Metrics", host: str, port: int) -> AsyncGenerator[No
         yield
     finally:
         await runner.cleanup()
-
-
-def _key(path: Path | None) -> str | None:
-    """Read the key from a file; None leaves it to the environment."""
-    return None if path is None else path.read_text(encoding="utf-8").strip()

@@ -1,0 +1,65 @@
+"""Ids as they come: from arguments, from a file, from a pipe that may stay silent for hours."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+CHUNK = 2**18
+LONGEST_LINE = 2**20
+
+
+async def parts(given: Sequence[str], file: Path | None = None) -> AsyncGenerator[list[str], None]:
+    """Yield the ids, each part without twins; those of a pipe (`-`) as they come."""
+    named = dict.fromkeys(name for name in given if name != "-")
+    if named:
+        yield list(named)
+    if file is not None:
+        with file.open("rb") as opened:
+            async for part in _parts(opened.fileno()):
+                yield part
+    if "-" in given:
+        if sys.stdin is None:
+            raise ValueError("there is no standard input; give the ids as arguments")
+        async for part in _parts(sys.stdin.fileno()):
+            yield part
+
+
+async def _parts(descriptor: int) -> AsyncGenerator[list[str], None]:
+    async for lines in _lines(descriptor):
+        if ids := [stripped for line in lines if (stripped := line.strip("\ufeff \t\r"))]:
+            yield list(dict.fromkeys(ids))
+
+
+async def _lines(descriptor: int) -> AsyncGenerator[list[str], None]:
+    """Yield lines as they come, those together that come together."""
+    rest = b""
+    async for chunk in _chunks(descriptor):
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LONGEST_LINE or b"\0" in chunk:
+            raise ValueError("what is read holds no lines of text; give ids as UTF-8, by line")
+        yield [line.decode() for line in whole]
+    yield [rest.decode()]
+
+
+async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:
+    """Read in a thread that nobody has to wait for: a pipe may stay silent for hours."""
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes] = asyncio.Queue()
+    room = threading.Semaphore(2)
+    mine = os.dup(descriptor)
+
+    def read() -> None:
+        with suppress(RuntimeError, OSError), open(mine, "rb", buffering=0) as stream:
+            while chunk := stream.read(CHUNK):  # until the loop is over
+                room.acquire()
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+            loop.call_soon_threadsafe(chunks.put_nowait, b"")
+
+    threading.Thread(target=read, daemon=True).start()
+    while chunk := await chunks.get():
+        room.release()
+        yield chunk
