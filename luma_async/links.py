@@ -33,12 +33,12 @@ def is_public(address: str) -> bool:
     return one.is_global and not (one.is_multicast or one.is_reserved)
 
 
-def is_web(link: str | None) -> bool:
-    """Whether a link can be shown as one: http or https, and no literal private address."""
+def web(link: str | None, allowed: Collection[str] = ()) -> str | None:
+    """Return a link as plain ASCII where it may be followed, as far as its text can tell."""
     try:
-        return link is not None and bool(checked(link, ()))
+        return None if link is None else str(checked(link, allowed))
     except DownloadError:
-        return False
+        return None
 
 
 def checked(link: str, allowed: Collection[str]) -> URL:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async import DownloadError
-from luma_async.links import LONGEST_NAME, checked, file_name, is_public, is_web, shown
+from luma_async.links import LONGEST_NAME, checked, file_name, is_public, shown, web
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_addresses_of_the_internet_are_public(address: str) -> None:
 def test_what_is_not_http_is_not_followed(link: str) -> None:
     with pytest.raises(DownloadError, match="it is not followed"):
         checked(link, ())
-    assert not is_web(link)
+    assert web(link) is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_is_no_url_is_told_to_be_none(link: str) -> None:
 def test_a_private_host_is_refused_unless_it_is_allowed_by_name(link: str) -> None:
     with pytest.raises(DownloadError, match="name the host in allow_hosts"):
         checked(link, ())
-    assert not is_web(link)
+    assert web(link) is None
 
 
 def test_an_allowed_host_may_be_private() -> None:
@@ -103,8 +103,7 @@ def test_an_allowed_host_may_be_private() -> None:
 
 def test_a_signed_link_is_sent_as_it_was_told() -> None:
     link = "https://cdn.example/a%2fb%7E.mp4?sig=%2B%2f+a=&x=%41"
-    assert str(checked(link, ())) == link
-    assert is_web(link)
+    assert str(checked(link, ())) == web(link) == link
 
 
 def test_a_link_is_shown_without_what_may_be_secret() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from luma_async._version import __version__
 from luma_async.cli.demo import add_demo
 from luma_async.cli.submitting import add_results, add_submit
+from luma_async.cli.version import add_version
+from luma_async.cli.wait import add_get, add_wait
 from luma_async.cli.worker import add_worker
 
 _STOPPED = "luma-async: stopped by ctrl-C before all had ended"
@@ -38,6 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for add in (add_demo, add_worker, add_submit, add_results):
+    for add in (
+        add_wait,
+        add_get,
+        add_demo,
+        add_worker,
+        add_submit,
+        add_results,
+        add_version,
+    ):
         add(commands)
     return parser

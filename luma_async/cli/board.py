@@ -1,0 +1,118 @@
+"""What is known of the ids that a command waits for: a pure record, for the screen and the report.
+
+Times are seconds of one clock, `now` in every call; an age is counted from the moment at which the
+relay says that it made the task, where it says so, else from the moment at which the id was given.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from msgspec import Struct
+
+from luma_async.structs import Generation, State
+
+WAITING = "waiting"
+MISSING = "missing"
+OLDEST = 30 * 86_400.0
+WORDS = (WAITING, *State, MISSING)
+
+
+class Row(Struct):
+    """One id: where it stands, since when, and what became of its video."""
+
+    id: str
+    born: float
+    generation: Generation | None = None
+    ended_at: float | None = None
+    is_missing: bool = False
+    file: Path | None = None
+    trouble: str | None = None
+
+    @property
+    def word(self) -> str:
+        """The state, or what there is in place of one."""
+        if self.is_missing:
+            return MISSING
+        return WAITING if self.generation is None else self.generation.state
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.ended_at is not None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the task is completed, and saved where it was to be."""
+        return self.ended and self.word == State.COMPLETED and self.trouble is None
+
+    @property
+    def prompt(self) -> str:
+        """What was asked for."""
+        asked = self.generation
+        return (asked and ((asked.request and asked.request.prompt) or asked.prompt)) or ""
+
+    def age(self, now: float) -> float:
+        """Return how long it has taken, in seconds."""
+        return (now if self.ended_at is None else self.ended_at) - self.born
+
+
+class Board:
+    """The rows in the order given; `changed` has them with the latest change last."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.changed: dict[str, Row] = {}
+        self.counts: Counter[str] = Counter()
+        self.begun: float | None = None
+
+    def add(self, ids: Iterable[str], now: float) -> list[str]:
+        """Take ids in; returns those that are new."""
+        self.begun = now if self.begun is None else self.begun
+        new = [task_id for task_id in dict.fromkeys(ids) if task_id not in self.rows]
+        for task_id in new:
+            self.rows[task_id] = self.changed[task_id] = Row(task_id, now)
+        self.counts[WAITING] += len(new)
+        return new
+
+    def learn(self, generation: Generation, now: float, date: datetime) -> None:
+        """Note what a task looks like; `date` is now by the calendar."""
+        row = self.rows.get(generation.id)
+        if row is None or row.ended:
+            return
+        if row.generation is None and generation.created_at is not None:
+            told = now - (date - generation.created_at).total_seconds()
+            row.born = max(min(row.born, told), now - OLDEST)
+        self.counts[row.word] -= 1
+        row.generation = generation
+        self.counts[row.word] += 1
+        self.changed[row.id] = self.changed.pop(row.id)
+
+    def end(self, task_id: str, generation: Generation | None, now: float, date: datetime) -> Row:
+        """Note an end; a generation of None means that the relay does not know the id."""
+        row = self.rows[task_id]
+        if generation is not None:
+            self.learn(generation, now, date)
+        else:
+            self.counts[row.word] -= 1
+            row.is_missing = True
+            self.counts[MISSING] += 1
+        row.ended_at = now
+        self.changed[task_id] = self.changed.pop(task_id)
+        return row
+
+    @property
+    def open(self) -> list[Row]:
+        """The rows that have not ended."""
+        return [row for row in self.rows.values() if not row.ended]
+
+    @property
+    def ended(self) -> int:
+        """How many have ended."""
+        return sum(self.counts[word] for word in (State.COMPLETED, State.FAILED, MISSING))
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all are completed, and saved where they were to be."""
+        return all(row.is_good for row in self.rows.values())

@@ -1,0 +1,222 @@
+"""What a command knows of its ids, what it says of the time left, and what a page shows of them."""
+
+import math
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from luma_async import Artifact, Generation, Image, Request, State, Video, VideoRaw
+from luma_async.cli.board import OLDEST, Board, Row
+from luma_async.cli.estimate import remaining
+from luma_async.cli.report import Page, write
+from luma_async.cli.screen import roughly, said, unbroken
+from luma_async.durations import Seen, Tally
+
+DATE = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def task(task_id: str = "a", state: State = State.COMPLETED, **fields: object) -> Generation:
+    return Generation(id=task_id, state=state, **fields)  # type: ignore[arg-type]
+
+
+def board_of(*tasks: Generation) -> Board:
+    board = Board()
+    board.add([one.id for one in tasks], 0.0)
+    for one in tasks:
+        if one.is_done:
+            board.end(one.id, one, 5.0, DATE)
+        else:
+            board.learn(one, 5.0, DATE)
+    return board
+
+
+def test_each_id_is_counted_once_in_each_moment() -> None:
+    board = Board()
+    assert board.add(["a", "b", "a"], 0.0) == ["a", "b"]
+    assert board.add(["b", "c"], 1.0) == ["c"]
+    board.learn(task("a", State.PENDING), 2.0, DATE)
+    board.learn(task("a", State.PROCESSING), 3.0, DATE)
+    board.learn(task("stranger", State.PROCESSING), 3.0, DATE)
+    board.end("b", None, 4.0, DATE)
+    board.end("a", task("a"), 5.0, DATE)
+    assert +board.counts == {"waiting": 1, "missing": 1, "completed": 1}
+    assert (board.ended, [row.id for row in board.open]) == (2, ["c"])
+    assert list(board.changed) == ["c", "b", "a"]
+    assert board.rows["a"].age(100.0) == 5.0
+
+
+def test_news_after_an_end_change_nothing() -> None:
+    board = board_of(task("a"))
+    board.learn(task("a", State.PROCESSING), 9.0, DATE)
+    assert board.rows["a"].word == "completed"
+
+
+@pytest.mark.parametrize(("before", "age"), [(60.0, 60.0), (-60.0, 5.0), (10 * OLDEST, OLDEST)])
+def test_an_age_is_counted_from_when_the_relay_made_the_task(before: float, age: float) -> None:
+    """One in the future, or before there were any, is not believed."""
+    made = DATE - timedelta(seconds=before)
+    board = board_of(task("a", State.PROCESSING, created_at=made))
+    assert board.rows["a"].age(5.0) == age
+
+
+def test_all_is_well_only_where_each_is_completed_and_saved() -> None:
+    assert Board().is_good
+    board = board_of(task("a"))
+    assert board.is_good
+    board.rows["a"].trouble = "no link"
+    assert not board.is_good
+    assert not board_of(task("a"), task("b", State.FAILED)).is_good
+    assert not board_of(task("a", State.PROCESSING)).is_good
+
+
+def test_what_is_said_of_a_row_is_what_matters_most() -> None:
+    request = Request(prompt="a cat")
+    assert said(Row("a", 0.0)) == ""
+    assert said(Row("a", 0.0, task(state=State.PROCESSING, request=request))) == "a cat"
+    assert said(Row("a", 0.0, task(state=State.FAILED), 1.0)) == "no reason given"
+    assert said(Row("a", 0.0, None, 1.0, is_missing=True)) == "the relay does not know it"
+    assert said(Row("a", 0.0, task(result_url="https://a"), 1.0)) == "https://a"
+    assert said(Row("a", 0.0, task(), 1.0, file=Path("d/a.mp4"))) == "d/a.mp4"
+    assert said(Row("a", 0.0, task(), 1.0, trouble="dead")) == "not saved: dead"
+
+
+def test_a_long_link_is_shown_whole_and_hostile_signs_are_not() -> None:
+    link = f"https://a.example/{'x' * 900}"
+    assert unbroken(link) == link
+    assert unbroken("a\n\x1b[31mb\u202e") == "a \ufffd[31mb\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.2, "1 s"), (7.6, "8 s"), (43.0, "40 s"), (94.0, "90 s"), (100, "2 min"), (8000, "2 h")],
+)
+def test_what_nobody_knows_exactly_is_told_roughly(seconds: float, told: str) -> None:
+    assert roughly(seconds) == told
+
+
+def seen_at(now: float, durations: list[float], step: float = 2.5) -> Seen:
+    """Return what looks at all tasks, every `step` seconds, have shown by some moment."""
+    tally = Tally(Seen())
+    for duration in durations:
+        age = 0.0
+        while age + step <= now and age < duration:
+            if age + step < duration:
+                tally.passed(age, age + step)
+            else:
+                tally.end(age, age + step)
+            age += step
+    return tally.seen()
+
+
+def test_the_estimate_is_right_to_a_factor_of_two_for_tasks_as_relays_have_them() -> None:
+    """On 40 draws of 200 tasks with a median of 75 s, looked at when some 40 % have ended."""
+    dice = random.Random(7)
+    right = 0
+    for _ in range(40):
+        durations = [dice.lognormvariate(math.log(75), 0.35) for _ in range(200)]
+        now = sorted(durations)[80]
+        ages = [now for one in durations if one > now]
+        estimate = remaining(seen_at(now, durations), ages)
+        assert estimate
+        rest = sorted(one - now for one in durations if one > now)
+        half, last = estimate
+        right += 0.5 < half / rest[len(rest) // 2] < 2 and 0.5 < last / rest[-1] < 2
+    assert right >= 34
+
+
+def test_nothing_is_estimated_from_next_to_nothing() -> None:
+    assert remaining(Seen(), [1.0]) is None
+    assert remaining(seen_at(20.0, [5.0] * 4 + [50.0]), [20.0]) is None
+    assert remaining(seen_at(20.0, [5.0] * 40), []) is None
+
+
+EVIL = '"><script>alert(1)</script>\u202e\x00\ud800'
+
+
+def page(*tasks: Generation, allowed: tuple[str, ...] = ()) -> str:
+    return str(Page(board_of(*tasks).rows.values(), 9.0, DATE, Path(), allowed))
+
+
+def test_a_page_shows_each_video_with_its_picture_its_prompt_and_how_long_it_took() -> None:
+    shown = page(
+        task(
+            video_raw=VideoRaw(
+                url="https://a.example/v.mp4?a=1&b=2", duration=5.0, width=16, height=9
+            ),
+            thumbnail=Image(url="https://a.example/t.jpg"),
+            request=Request(prompt="a cat"),
+        )
+    )
+    assert (
+        '<video controls preload="none" poster="https://a.example/t.jpg" '
+        'src="https://a.example/v.mp4?a=1&amp;b=2">' in shown
+    )
+    for text in ("a cat", "after 5 s", "5 s long", "16 × 9", "<b>1</b> completed", "1 videos"):
+        assert text in shown
+
+
+def test_a_page_says_why_there_is_nothing_to_play() -> None:
+    board = board_of(
+        task("a", State.FAILED, failure_reason="moderated"), task("b", State.PROCESSING), task("c")
+    )
+    board.add(["d"], 0.0)
+    board.end("d", None, 1.0, DATE)
+    shown = str(Page(board.rows.values(), 9.0, DATE, Path(), ()))
+    for why in (
+        "moderated",
+        "not finished yet",
+        "no link that may be followed",
+        "the relay does not know it",
+    ):
+        assert f'<div class="none">{why}</div>' in shown
+    assert "<video" not in shown
+
+
+def test_hostile_text_is_text_in_a_page() -> None:
+    shown = page(
+        task(EVIL, State.FAILED, failure_reason=EVIL, request=Request(prompt=EVIL)),
+        task(
+            "b",
+            result_url=f"https://a.example/{EVIL}",
+            thumbnail=Image(url="javascript:alert(1)"),
+            artifact=Artifact(thumbnail=Image(url="http://192.168.1.1/")),
+        ),
+    )
+    assert "<script" not in shown
+    assert "\u202e" not in shown
+    assert "\x00" not in shown
+    assert "javascript" not in shown
+    assert "192.168" not in shown
+    assert "default-src 'none'" in shown
+
+
+def test_a_private_link_is_in_a_page_only_where_it_is_allowed() -> None:
+    local = task(video=Video(download_url="http://127.0.0.1:8000/v.mp4"))
+    assert "127.0.0.1" not in page(local)
+    assert 'src="http://127.0.0.1:8000/v.mp4"' in page(local, allowed=("127.0.0.1",))
+
+
+def test_a_saved_video_is_linked_from_where_the_page_lies(tmp_path: Path) -> None:
+    board = board_of(task("..:x"))
+    board.rows["..:x"].file = tmp_path / "videos" / "%2E.%3Ax.mp4"
+    shown = str(Page(board.rows.values(), 9.0, DATE, tmp_path, ()))
+    assert 'src="videos/%252E.%253Ax.mp4"' in shown
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    path.write_text("old")
+    write(path, Page(board_of(task(EVIL)).rows.values(), 9.0, DATE, tmp_path, ()))
+    assert path.read_text().endswith("</html>\n")
+    assert [one.name for one in tmp_path.iterdir()] == ["r.html"]
+
+    class Broken(Page):
+        def __str__(self) -> str:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write(path, Broken([], 0.0, DATE, tmp_path, ()))
+    assert path.read_text().endswith("</html>\n")
+    assert [one.name for one in tmp_path.iterdir()] == ["r.html"]

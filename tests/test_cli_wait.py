@@ -1,0 +1,261 @@
+"""`luma-async wait` and `get`, as a shell runs them."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luma_async import LumaSession
+from luma_async.cli import main
+from luma_async.testing import Reply
+from tests.served import Served, served
+
+Capture = pytest.CaptureFixture[str]
+HASTE = ("--interval", "0.05", "--max-rate", "500")
+
+
+@pytest.fixture
+def relay(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    with served() as one:
+        monkeypatch.setenv("LUMA_BASE_URL", one.url)
+        monkeypatch.setenv("LUMA_API_KEY", "sk-fake")
+        yield one
+
+
+def lines(capture: Capture) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capture.readouterr().out.splitlines()]
+
+
+@pytest.fixture
+def grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an id that the relay does not know be missing at once."""
+    hasty = partial(LumaSession, missing_grace=0.0)
+    monkeypatch.setattr("luma_async.cli.session.LumaSession", hasty)
+
+
+def test_each_end_is_a_line_in_the_order_of_ending(relay: Served, capsys: Capture) -> None:
+    late, soon = relay.add(duration=0.6), relay.add(duration=0.0)
+    assert main(["wait", late, soon, late, *HASTE]) == 0
+    told = lines(capsys)
+    assert [one["id"] for one in told] == [soon, late]
+    assert {one["state"] for one in told} == {"completed"}
+    assert all(one["ended"] and one["url"].startswith("http") for one in told)
+    assert told[0]["generation"]["id"] == soon
+
+
+@pytest.mark.usefixtures("grace")
+def test_the_exit_code_says_whether_all_is_well(relay: Served, capsys: Capture) -> None:
+    good, bad = relay.add(), relay.add(ends="failed", failure_reason="moderated")
+    assert main(["wait", good, *HASTE]) == 0
+    assert main(["wait", good, bad, *HASTE]) == 1
+    assert main(["wait", good, "nobody", *HASTE]) == 1
+    assert main(["get", good]) == 0
+    assert main(["get", good, bad]) == 1
+    assert main(["get", "nobody"]) == 1
+    told = {one["id"]: one for one in lines(capsys)}
+    assert told[bad]["failure_reason"] == "moderated"
+    assert told["nobody"]["state"] == "missing"
+
+
+def test_get_tells_what_is_open_as_open(relay: Served, capsys: Capture) -> None:
+    task_id = relay.add(duration=100)
+    assert main(["get", task_id]) == 0
+    (told,) = lines(capsys)
+    assert (told["state"], told["ended"]) == ("processing", False)
+
+
+def test_ids_come_from_a_file_and_from_a_pipe_as_they_come(
+    relay: Served, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (relay.add() for _ in range(3))
+    (tmp_path / "ids").write_text(f"\ufeff{first}\r\n\n  \n")
+    reading, writing = os.pipe()
+    with open(reading) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+
+        def write() -> None:
+            os.write(writing, f"{second}\n".encode())
+            until_asked(relay, second)
+            os.write(writing, third.encode())
+            os.close(writing)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert main(["wait", "-", "--file", str(tmp_path / "ids"), *HASTE]) == 0
+        thread.join()
+    assert {one["id"] for one in lines(capsys)} == {first, second, third}
+
+
+def until_asked(relay: Served, task_id: str) -> None:
+    deadline = time.monotonic() + 5
+    while not any(task_id in asked.ids for asked in relay.do(lambda: relay.relay.log)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_timeout_tells_what_is_open_and_how_to_go_on(relay: Served, capsys: Capture) -> None:
+    done, still = relay.add(), relay.add("it's open", duration=100)
+    assert main(["wait", done, still, "--timeout", "0.5s", *HASTE]) == 124
+    out, err = capsys.readouterr()
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [(one["id"], one["ended"]) for one in told] == [(done, True), (still, False)]
+    assert told[1]["state"] == "processing"
+    assert err.endswith("1 of 2 are still open; go on with: luma-async wait 'it'\"'\"'s open'\n")
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_tells_what_is_open(relay: Served, sign: signal.Signals, code: int) -> None:
+    done, still = relay.add(), relay.add(duration=100)
+    command = [sys.executable, "-m", "luma_async", "wait", done, still, *HASTE]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout
+        first = json.loads(process.stdout.readline())
+        process.send_signal(sign)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert (first["id"], first["ended"]) == (done, True)
+    assert (json.loads(out)["id"], json.loads(out)["ended"]) == (still, False)
+    assert err == f"luma-async: 1 of 2 are still open; go on with: luma-async wait {still}\n"
+
+
+def test_a_refused_key_ends_the_wait_with_a_code_of_its_own(
+    relay: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUMA_API_KEY", "sk-another-s3cret")
+    task_id = relay.add()
+    assert main(["wait", task_id, *HASTE]) == 3
+    assert main(["get", task_id]) == 3
+    out, err = capsys.readouterr()
+    assert "the wait cannot go on: status 401" in err
+    assert f"luma-async wait {task_id}" in err
+    assert "s3cret" not in out + err
+
+
+def test_a_key_among_the_arguments_brings_a_warning(
+    relay: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("LUMA_API_KEY")
+    task_id = relay.add()
+    assert main(["get", task_id, "--api-key", "sk-fake"]) == 0
+    assert "shows in ps; set LUMA_API_KEY, or --api-key-file" in capsys.readouterr().err
+    (tmp_path / "key").write_text("sk-fake\n")
+    assert main(["get", task_id, "--api-key-file", str(tmp_path / "key")]) == 0
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["wait"], "or --file FILE"),
+        (["get"], "or --file FILE"),
+        (["wait", "a", "--report", "/nowhere/at/all.html"], "in a directory that is there"),
+        (["wait", "a", "--base-url", "ftp://x"], "give a URL such as https://relay.example"),
+        (["wait", "--file", "/nowhere/ids"], "No such file or directory: '/nowhere/ids'"),
+        (["wait", "a", "--api-key-file", "/nowhere/key"], "'/nowhere/key'"),
+        (["wait", "a", "--download", "/proc/no/where"], "'/proc/no'"),
+        (["get", ""], "give the id that the relay returned at submission"),
+    ],
+)
+@pytest.mark.usefixtures("relay")
+def test_what_cannot_be_run_says_what_to_give(
+    arguments: list[str], remedy: str, capsys: Capture
+) -> None:
+    assert main(arguments) == 2
+    assert remedy in capsys.readouterr().err
+
+
+def test_without_a_key_or_a_relay_it_says_what_to_set(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LUMA_BASE_URL", raising=False)
+    monkeypatch.delenv("LUMA_API_KEY", raising=False)
+    assert main(["wait", "a"]) == 2
+    assert main(["wait", "a", "--base-url", "https://relay.example"]) == 2
+    err = capsys.readouterr().err
+    assert "set LUMA_BASE_URL" in err
+    assert "set LUMA_API_KEY" in err
+
+
+def test_hostile_text_breaks_no_line_and_colours_no_terminal(
+    relay: Served, capsys: Capture
+) -> None:
+    evil = 'x\n{"id":"forged"}\x1b[31m\u202e\x9b'
+    task_id = relay.add(f"{evil}", ends="failed", failure_reason=evil)
+    assert main(["wait", task_id, *HASTE]) == 1
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert out[:-1].isprintable()
+    assert json.loads(out)["failure_reason"] == evil
+    assert json.loads(out)["id"] == evil
+
+
+def test_a_reader_that_leaves_is_no_fault(relay: Served) -> None:
+    ids = [relay.add() for _ in range(3)]
+    command = f"{sys.executable} -m luma_async wait {' '.join(ids)} {' '.join(HASTE)} | head -n 1"
+    run = subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=20, check=True
+    )
+    assert json.loads(run.stdout)["ended"]
+    assert "Traceback" not in run.stderr
+
+
+def test_binary_rubbish_on_standard_input_is_refused(
+    relay: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "rubbish").write_bytes(b"\xff\xfe\n")
+    assert main(["wait", "--file", str(tmp_path / "rubbish"), *HASTE]) == 2
+    assert "give ids as UTF-8" in capsys.readouterr().err
+    assert relay.relay.requests == 0
+
+
+def test_each_video_is_saved_as_it_is_done(relay: Served, capsys: Capture, tmp_path: Path) -> None:
+    ids = [relay.add() for _ in range(3)]
+    assert main(["wait", *ids, "--download", str(tmp_path), *HASTE]) == 1
+    told = lines(capsys)
+    assert all(one["state"] == "completed" and one["error"] for one in told)
+
+
+def test_version_names_the_parts(capsys: Capture) -> None:
+    assert main(["version"]) == 0
+    out = capsys.readouterr().out
+    for part in ("luma-async", "python", "aiohttp", "anyio", "msgspec", "rich"):
+        assert f"{part} " in out
+
+
+def test_trouble_is_told_while_it_goes_on(relay: Served, capsys: Capture) -> None:
+    task_id = relay.add()
+    relay.do(lambda: relay.relay.reply(Reply(status=502), on=None))
+    assert main(["wait", task_id, *HASTE]) == 0
+    assert lines(capsys)[0]["state"] == "completed"
+
+
+def test_on_a_terminal_there_is_a_table(relay: Served) -> None:
+    import pty
+
+    good, bad = relay.add(), relay.add(ends="failed", failure_reason="mo[red]derated\x1b[31m")
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "luma_async", "wait", good, bad, *HASTE]
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    process = subprocess.Popen(command, stdout=child, stderr=child, env=environ)
+    os.close(child)
+    seen = io.BytesIO()
+    while True:
+        try:
+            seen.write(os.read(parent, 65536))
+        except OSError:
+            break
+    assert process.wait(10) == 1
+    text = seen.getvalue().decode()
+    assert "1 completed, 1 failed; " in text
+    assert f"{good}/video.mp4\x1b[0m\r\n" in text
+    assert "mo[red]derated\ufffd[31m" in text
