@@ -7,6 +7,18 @@ from luma_async.pace import Learned
 from luma_async.structs import State
 
 
+def span(seconds: float) -> str:
+    """Write a length of time as people do: 0.4 s, 12 s, 3 min, 5 h, 2 d."""
+    for least, unit, sign in (
+        (172_800.0, 86_400.0, "d"),
+        (7200.0, 3600.0, "h"),
+        (100.0, 60.0, "min"),
+    ):
+        if seconds >= least:
+            return f"{seconds / unit:.0f} {sign}"
+    return f"{seconds:.1f} s" if 0.0 < seconds < 0.95 else f"{seconds:.0f} s"
+
+
 class Stats(Struct, frozen=True, kw_only=True):
     """A snapshot of a session: what it spent, what it learned, what is open.
 

@@ -6,6 +6,7 @@ pumps (`waiting`) lets the head of the line in, and is woken by `wake` when some
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -13,6 +14,7 @@ from math import inf
 import anyio
 
 from luma_async.book import Told
+from luma_async.episodes import Episode
 from luma_async.errors import (
     APIError,
     LumaError,
@@ -20,10 +22,13 @@ from luma_async.errors import (
     RateLimitedError,
     RequestTimeout,
     SessionClosed,
+    line,
 )
 from luma_async.gate import Gate, Limits
-from luma_async.stats import Stats
+from luma_async.stats import Stats, span
 from luma_async.verdicts import Verdict, judge
+
+logger = logging.getLogger("luma_async")
 
 TRIES = 3
 LOOK_PATIENCE = 1.0
@@ -53,6 +58,8 @@ class Turnstile:
         self.gate = Gate(limits)
         self.stats = Stats()
         self.trouble: LumaError | None = None
+        self._failing = Episode()
+        self._refused = Episode()
         self._patience = patience
         self._dice = dice
         self._wake = wake
@@ -99,17 +106,33 @@ class Turnstile:
         """Note that the relay answered."""
         self.gate = self.gate.succeeded()
         self.trouble = None
-        self._answered_at = self._loop.time()
+        self._answered_at = now = self._loop.time()
+        if self._failing.is_on or self._refused.is_on:
+            self._failing = _answered(self._failing, now)
+            self._refused = _answered(self._refused, now)
 
     @property
     def is_well(self) -> bool:
         """Whether the relay has answered anything of late."""
         return self._loop.time() < self._answered_at + WELL_FOR
 
-    def note(self, error: LumaError) -> None:
-        """Count a request that brought no answer, and remember why, without the answer's bytes."""
+    def note(self, error: LumaError, verdict: Verdict) -> None:
+        """Count a request that brought no answer, and remember why, without the answer's bytes.
+
+        The log is told once in an episode; of a missing batch call by whoever does without.
+        """
         self.trouble = error.with_traceback(None)
         self.stats = self.stats.erred(throttled=isinstance(error, RateLimitedError))
+        if verdict is Verdict.ABORT:
+            self._refused = self._struck(self._refused, error, verdict)
+        elif verdict is not Verdict.SINGLES:
+            self._failing = self._struck(self._failing, error, verdict)
+
+    def _struck(self, episode: Episode, error: LumaError, verdict: Verdict) -> Episode:
+        if not episode.is_on:
+            what = line(str(error)) or type(error).__name__
+            logger.warning("a request failed: %s; %s", what, _remedy(error, verdict))
+        return episode.struck(self._loop.time())
 
     def keep_away(self, error: LumaError, departed: float) -> None:
         """Keep the whole session away for a while, the longer the more failures in a row.
@@ -150,7 +173,7 @@ class Turnstile:
                 self.obey(error.retry_after)
                 verdict = judge(error, many=many, tries=tried)
                 if verdict is not Verdict.ABSENT:
-                    self.note(error)
+                    self.note(error, verdict)
                 if verdict in (Verdict.SPLIT, Verdict.SHRINK):
                     self.refused()
                 if verdict is not Verdict.AGAIN or isinstance(error, NoSuchRouteError):
@@ -217,6 +240,25 @@ class Turnstile:
             self.obey(answer.retry_after)
             return answer
         raise closed()
+
+
+def _answered(episode: Episode, now: float) -> Episode:
+    after = episode.answered(now)
+    if episode.is_on and not after.is_on:
+        counts = episode.failed, episode.requests
+        logger.info("all well for %s; %d of %d requests had failed", span(episode.calm), *counts)
+    return after
+
+
+def _remedy(error: LumaError, verdict: Verdict) -> str:
+    """Say what is done about an error."""
+    if verdict is Verdict.ABORT:
+        return "whoever waits is told; mend the key or the account"
+    if verdict in (Verdict.SPLIT, Verdict.SHRINK):
+        return "asking again, about fewer ids at a time"
+    if error.retry_after:
+        return f"left alone for {span(min(error.retry_after, LONGEST_QUIET))}, as it asks"
+    return "asking again, with growing distance"
 
 
 def _asked_for_quiet(seconds: float) -> RateLimitedError:

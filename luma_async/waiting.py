@@ -353,7 +353,7 @@ class Poller:
         if verdict is Verdict.ABSENT and in_json:
             self._answered(call, _Nothing())
             return
-        self.turnstile.note(error)
+        self.turnstile.note(error, verdict)
         self.learn(verdict, len(call.entries))
         if isinstance(error, NoSuchRouteError) and len(call.entries) == 1:
             self._no_route(call)

@@ -1,0 +1,199 @@
+"""What the log is told: changes of state at DEBUG, trouble once, and no more than that."""
+
+import asyncio
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from luma_async import (
+    AuthenticationError,
+    ChangeEvent,
+    Every,
+    LumaSession,
+    RelayError,
+    WaitAborted,
+    WaitTimeout,
+)
+from luma_async.events import Changes, Hook
+from luma_async.testing import FakeRelay, Reply
+from luma_async.testing.script import Fault
+
+pytestmark = pytest.mark.virtual_time
+
+HOUR = 3600.0
+PAGE = Path(__file__).parent.parent / "docs" / "howto" / "logging.md"
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "luma_async")
+    return caplog
+
+
+def lines(log: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
+    return [one.getMessage() for one in log.records if one.levelno == level]
+
+
+async def waited(luma: LumaSession, relay: FakeRelay, ids: int, seconds: float) -> None:
+    with pytest.raises(WaitTimeout):
+        await luma.wait_until_done([relay.add(ends="never") for _ in range(ids)], timeout=seconds)
+
+
+class TestChanges:
+    async def test_changes_of_state_are_told_at_debug(
+        self, relay: FakeRelay, luma: LumaSession, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "luma_async")
+        task_id = relay.add(queued=20.0, duration=60.0, ends="failed")
+        await luma.wait_until_done([task_id])
+        assert lines(caplog, logging.DEBUG) == [
+            f"{task_id}: pending",
+            f"{task_id}: pending -> processing",
+            f"{task_id}: processing -> failed",
+        ]
+
+    async def test_an_unknown_id_is_missing(
+        self, relay: FakeRelay, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "luma_async")
+        async with LumaSession(relay.url, api_key=relay.api_key, missing_grace=0.0) as luma:
+            await asyncio.wait([asyncio.ensure_future(luma.wait_until_done(["nobody"]))])
+        assert lines(caplog, logging.DEBUG) == ["nobody: missing"]
+
+    async def test_a_hostile_id_forges_no_line(
+        self, relay: FakeRelay, luma: LumaSession, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "luma_async")
+        task_id = relay.add(task_id="a\nERROR all is lost\x1b[2J\u202e")
+        await luma.wait_until_done([task_id])
+        assert lines(caplog, logging.DEBUG) == ["a ERROR all is lost\ufffd[2J\ufffd: completed"]
+
+    def test_nobody_is_told_where_nobody_listens(self, log: pytest.LogCaptureFixture) -> None:
+        assert not Changes(None).are_heard
+        told: list[ChangeEvent] = []
+        assert Changes(Hook("on_change", told.append)).are_heard
+        log.set_level(logging.DEBUG, "luma_async")
+        assert Changes(None).are_heard
+
+
+class TestTrouble:
+    async def test_ten_minutes_without_a_relay_are_told_once_and_so_is_their_end(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        wait = asyncio.ensure_future(waited(luma, relay, 300, 1500.0))
+        await asyncio.sleep(60.0)
+        relay.faults = {"storm": 1.0}
+        await asyncio.sleep(600.0)
+        relay.faults = {}
+        failed = luma.stats.errors
+        await wait
+        (warning,) = lines(log)
+        assert warning.startswith("a request failed: status 5")
+        assert warning.endswith("; asking again, with growing distance")
+        (well,) = lines(log, logging.INFO)
+        assert well.startswith(f"all well for 60 s; {failed} of ")
+        assert well.endswith(" requests had failed")
+
+    @pytest.mark.parametrize(("open_ids", "seed"), [(1, 0), (100, 1)])
+    async def test_an_hour_in_which_each_twentieth_request_fails_is_told_of_twice_or_so(
+        self, open_ids: int, seed: int, log: pytest.LogCaptureFixture
+    ) -> None:
+        faults: dict[Fault, float] = {"storm": 0.02, "throttled": 0.02, "reset": 0.01}
+        async with (
+            FakeRelay(seed=seed, faults=faults) as relay,
+            LumaSession(relay.url, api_key=relay.api_key, pace=Every(5.0)) as luma,
+        ):
+            await waited(luma, relay, open_ids, HOUR)
+            assert luma.stats.errors > 15
+        assert 1 <= len(lines(log)) <= 3
+        assert len(lines(log, logging.INFO)) <= 3
+
+    async def test_what_a_relay_asks_for_is_told(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        relay.reply(Reply(status=429, headers={"Retry-After": "300"}, body=b'{"message": "slow"}'))
+        await luma.wait_until_done([relay.add()])
+        assert lines(log) == [
+            "a request failed: status 429: slow; left alone for 5 min, as it asks"
+        ]
+
+    async def test_a_refused_batch_is_told_with_what_is_done(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        relay.reply(Reply(status=422, body=b'{"message": "bad id"}'))
+        await luma.wait_until_done([relay.add(), relay.add()])
+        assert lines(log) == [
+            "a request failed: status 422: bad id; asking again, about fewer ids at a time"
+        ]
+
+    async def test_a_refused_key_is_told_once_however_often_it_is_tried(
+        self, relay: FakeRelay, log: pytest.LogCaptureFixture
+    ) -> None:
+        async with LumaSession(relay.url, api_key="sk-of-somebody-else") as luma:
+            for _ in range(20):
+                with pytest.raises(WaitAborted) as caught:
+                    await luma.wait_until_done([relay.add()])
+                assert isinstance(caught.value.cause, AuthenticationError)
+                with pytest.raises(AuthenticationError):
+                    await luma.get("a")
+        (warning,) = lines(log)
+        assert warning.startswith("a request failed: status 401")
+        assert warning.endswith("; whoever waits is told; mend the key or the account")
+
+    async def test_a_refused_key_is_told_though_other_trouble_was(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        relay.reply(Reply(status=503), Reply(status=401, body=b'{"message": "no"}'))
+        with pytest.raises(WaitAborted):
+            await luma.wait_until_done([relay.add()])
+        assert [line.split(";")[0] for line in lines(log)] == [
+            "a request failed: status 503",
+            "a request failed: status 401: no",
+        ]
+
+    async def test_a_relay_without_the_batch_call_is_told_once_and_is_no_trouble(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        relay.reply(*[Reply(status=404, body=b'{"message": "Invalid URL"}')] * 3, on="tasks")
+        await luma.wait_until_done([relay.add(duration=300.0) for _ in range(3)])
+        assert lines(log) == ["the relay has no batch call; asking for one id at a time for now"]
+
+    async def test_what_a_relay_says_forges_no_line(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        relay.reply(Reply(status=500, body=b'{"message": "a\\nERROR all is lost\\u001b[2J"}'))
+        await luma.wait_until_done([relay.add()])
+        (warning,) = lines(log)
+        assert warning.startswith("a request failed: status 500: a ERROR all is lost\ufffd[2J;")
+
+    async def test_direct_calls_share_the_episode_with_the_polls(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        relay.faults = {"storm": 1.0}
+        for _ in range(3):
+            with pytest.raises(RelayError):
+                await luma.get("a")
+        await waited(luma, relay, 2, 30.0)
+        assert len(lines(log)) == 1
+
+    async def test_silence_is_told_as_what_it_is(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        relay.reply(Reply(breakage="black_hole"))
+        await luma.wait_until_done([relay.add()])
+        (warning,) = lines(log)
+        assert warning.startswith("a request failed: no answer within 30 s; asking again")
+
+
+def test_the_page_runs_as_it_is_pasted_from_its_top_to_its_end() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    command = [sys.executable, "-W", "error", "-c", "".join(blocks)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "luma_requests_total 1.0" in run.stdout
+    assert 'luma_request_seconds_count{call="get_many",error=""} 1.0' in run.stdout
+    assert run.stderr.count("DEBUG luma_async ") == 4
