@@ -209,8 +209,7 @@ class LumaSession:
         elif self._poller is None:
             state = "not entered"
         else:
-            stats = self.stats
-            state = f"{stats.open} open, {stats.in_flight} in flight, {stats.requests} requests"
+            state = self.stats.now
         return f"<LumaSession {self._base_url}: {state}>"
 
     def _ready(self) -> Poller:

@@ -1,5 +1,7 @@
 """What a session has done so far, as a value."""
 
+from collections.abc import Iterator
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -47,6 +49,26 @@ class Stats(Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     quiet_for: float = 0.0
     learned: Learned | None = None
+
+    def __str__(self) -> str:
+        """Tell an operator at a glance: what is open, what was spent, what is wrong, what ended."""
+        ends = f"{self.completed} completed, {self.failed} failed, {self.missing} missing"
+        lag = f", news at most {span(self.lag)} late on average" if self.lags else ""
+        return f"{self.now}; {ends}{lag}"
+
+    @property
+    def now(self) -> str:
+        """What is open and what was spent, in words; trouble only where there is any."""
+        return ", ".join(filter(None, self._words()))
+
+    def _words(self) -> Iterator[str]:
+        yield f"{self.open} open"
+        yield f"oldest {span(self.oldest)}" if self.open else ""
+        yield f"{self.in_flight} in flight"
+        yield f"{self.requests} requests"
+        yield f"{self.errors} errors" if self.errors else ""
+        yield f"{self.throttled} throttled" if self.throttled else ""
+        yield f"quiet for {span(self.quiet_for)}" if self.quiet_for else ""
 
     def asked(self, ids: int) -> "Stats":
         """Return the stats after one more request about `ids` ids."""

@@ -550,7 +550,8 @@ class TestStats:
         wait = asyncio.ensure_future(luma.wait_until_done([relay.add(duration=60.0), relay.add()]))
         await asyncio.sleep(30.0)
         assert (luma.stats.open, luma.stats.oldest) == (1, 30.0)
-        assert f"{relay.url}: 1 open, 0 in flight" in repr(luma)
+        stats = f"1 open, oldest 30 s, 0 in flight, {relay.requests} requests"
+        assert repr(luma) == f"<LumaSession {relay.url}: {stats}>"
         await wait
 
 

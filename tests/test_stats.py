@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async import State, Stats
+from luma_async.stats import span
 
 seconds = st.floats(min_value=0.0, max_value=1e5)
 ends = st.sampled_from([State.COMPLETED, State.FAILED, None])
@@ -67,3 +68,35 @@ def test_an_end_that_was_never_seen_open_has_no_lag() -> None:
 
 def test_a_missing_task_has_no_lag() -> None:
     assert Stats().ended(None, 30.0) == Stats(missing=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (0.04, "0.0 s"),
+        (0.4, "0.4 s"),
+        (0.99, "1 s"),
+        (12.3, "12 s"),
+        (99.0, "99 s"),
+        (180.0, "3 min"),
+        (7199.0, "120 min"),
+        (18_000.0, "5 h"),
+        (200_000.0, "2 d"),
+    ],
+)
+def test_a_length_of_time_is_written_as_people_do(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_a_snapshot_is_one_line_for_people() -> None:
+    calm = Stats(requests=7, completed=3)
+    assert str(calm) == "0 open, 0 in flight, 7 requests; 3 completed, 0 failed, 0 missing"
+    trouble = Stats(
+        open=2, oldest=200.0, in_flight=1, requests=9, errors=3, throttled=2, quiet_for=12.0,
+        completed=1, failed=1, lag=2.2, lag_most=4.0, lags=2,
+    )  # fmt: skip
+    assert str(trouble) == (
+        "2 open, oldest 3 min, 1 in flight, 9 requests, 3 errors, 2 throttled, quiet for 12 s; "
+        "1 completed, 1 failed, 0 missing, news at most 2 s late on average"
+    )
