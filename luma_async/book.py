@@ -52,7 +52,7 @@ from luma_async.pace import PATIENCE, Pace
 from luma_async.rows import reread
 from luma_async.seats import Seats
 from luma_async.structs import Generation, State
-from luma_async.timetable import timetable
+from luma_async.timetable import Timetable, timetable
 
 _UNTOLD = "untold"
 
@@ -130,8 +130,8 @@ class Book(Generic[W]):
     def __init__(
         self, pace: Pace, seats: int, grace: Grace, *, phase: float = 1.0, spacing: float = 0.0
     ) -> None:
-        self.timetable = timetable(pace, seats, spacing)
-        self.seats = Seats(seats)
+        self.timetable: Timetable = timetable(pace, seats, spacing)
+        self.seats: Seats = Seats(seats)
         self.grace = grace
         self.phase = phase
         self._entries: dict[str, Entry[W]] = {}

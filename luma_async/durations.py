@@ -121,10 +121,10 @@ class Tally:
     __slots__ = ("ended", "ends", "news", "watched")
 
     def __init__(self, seen: Seen) -> None:
-        self.ended = list(seen.ended)
-        self.watched = list(seen.watched)
-        self.ends = seen.ends
-        self.news = 0.0
+        self.ended: list[float] = list(seen.ended)
+        self.watched: list[float] = list(seen.watched)
+        self.ends: float = seen.ends
+        self.news: float = 0.0
 
     def seen(self) -> Seen:
         """Return it as a value."""
@@ -178,14 +178,16 @@ class Hazard:
     __slots__ = ("rates", "risk", "risks", "thrift")
 
     def __init__(self, rates: Sequence[float]) -> None:
-        self.rates = rates
-        self.risk = list(accumulate(map(float.__mul__, rates, WIDTHS[:-1]), initial=0.0))
+        self.rates: Sequence[float] = rates
+        self.risk: list[float] = list(
+            accumulate(map(float.__mul__, rates, WIDTHS[:-1]), initial=0.0)
+        )
         steps = (
             width * (risk + rate * width / 2)
             for rate, risk, width in zip(rates, self.risk, WIDTHS[:-1], strict=False)
         )
-        self.risks = list(accumulate(steps, initial=0.0))
-        self.thrift = self._thrift()
+        self.risks: list[float] = list(accumulate(steps, initial=0.0))
+        self.thrift: float = self._thrift()
 
     def _thrift(self) -> float:
         spent = [

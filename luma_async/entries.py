@@ -133,15 +133,18 @@ class Cohort(Generic[W]):
     )  # fmt: skip
 
     def __init__(self, entries: Iterable[Entry[W]], now: float) -> None:
-        self.entries = tuple(entries)
-        self.alive = len(self.entries)
+        self.entries: tuple[Entry[W], ...] = tuple(entries)
+        self.alive: int = len(self.entries)
         for entry in self.entries:
             entry.place = self
-        self.phase = Phase.ABSENT
+        self.phase: Phase = Phase.ABSENT
         self.asked: float | None = None
         self.looked: float | None = None
-        self.due = self.heard = self.oldest = self.youngest = now
-        self.tries = 0
+        self.due: float = now
+        self.heard: float = now
+        self.oldest: float = now
+        self.youngest: float = now
+        self.tries: int = 0
         self.call: Call[W] | None = None
 
     def move(self, event: Event) -> None:
@@ -208,12 +211,12 @@ class Call(Generic[W]):
     def __init__(
         self, cohorts: Sequence[Cohort[W]], now: float, halved: "Halved | None" = None
     ) -> None:
-        self.cohorts = cohorts
-        self.entries = [entry for cohort in cohorts for entry in cohort.entries]
-        self.halved = halved
-        self.wanted = len(self.entries)
-        self.by_batch = self.wanted > 1
-        self.departed = now
+        self.cohorts: Sequence[Cohort[W]] = cohorts
+        self.entries: list[Entry[W]] = [entry for cohort in cohorts for entry in cohort.entries]
+        self.halved: Halved | None = halved
+        self.wanted: int = len(self.entries)
+        self.by_batch: bool = self.wanted > 1
+        self.departed: float = now
         for cohort in cohorts:
             cohort.move(Event.TAKE)
             cohort.call = self
@@ -280,8 +283,8 @@ class Halved:
     __slots__ = ("parts", "root", "size")
 
     def __init__(self, size: int, parent: "Halved | None") -> None:
-        self.size = size
-        self.parts = 2
+        self.size: int = size
+        self.parts: int = 2
         self.root: Halved = parent.root if parent else self
 
     def passed(self) -> bool:

@@ -11,7 +11,7 @@ from luma_async.book import Change
 from luma_async.errors import LumaError, line
 from luma_async.structs import Generation, State
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 E = TypeVar("E")
 

@@ -16,7 +16,7 @@ from msgspec.structs import asdict, force_setattr
 from luma_async.lenient import decoded, salvaged
 from luma_async.structs import Body, Generation, Request, State
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 STATES: dict[str, State] = {
     word: state

@@ -31,10 +31,11 @@ class Shadow:
     )  # fmt: skip
 
     def __init__(self, interval: float, seats: int, spacing: float) -> None:
-        self.interval = interval
-        self.seats = seats
-        self.requests = 0
-        self.gap = self.between = interval
+        self.interval: float = interval
+        self.seats: int = seats
+        self.requests: int = 0
+        self.gap: float = interval
+        self.between: float = interval
         self._spacing = spacing
         self._round_trip = ROUND_TRIP
         self._waiting: deque[tuple[float, int]] = deque()

@@ -28,7 +28,7 @@ from luma_async.gate import Gate, Limits
 from luma_async.stats import Stats, span
 from luma_async.verdicts import Verdict, judge
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 TRIES = 3
 LOOK_PATIENCE = 1.0
@@ -55,8 +55,8 @@ class Turnstile:
         dice: Callable[[], float],
         wake: Callable[[], None],
     ) -> None:
-        self.gate = Gate(limits)
-        self.stats = Stats()
+        self.gate: Gate = Gate(limits)
+        self.stats: Stats = Stats()
         self.trouble: LumaError | None = None
         self._failing = Episode()
         self._refused = Episode()

@@ -37,7 +37,7 @@ from luma_async.structs import Generation, State
 from luma_async.turnstile import Turnstile, closed
 from luma_async.verdicts import Verdict, judge
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 PATIENT_TRIES = 4
 DOUBT = 10.0
@@ -101,7 +101,9 @@ class Poller:
         dice: Callable[[], float] = random.random,
         on_change: Hook[ChangeEvent] | None = None,
     ) -> None:
-        self.turnstile = Turnstile(limits, patience=patience, dice=dice, wake=self._pump_soon)
+        self.turnstile: Turnstile = Turnstile(
+            limits, patience=patience, dice=dice, wake=self._pump_soon
+        )
         self._relay = relay
         self._dice = dice
         self._loop = asyncio.get_running_loop()

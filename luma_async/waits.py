@@ -62,7 +62,7 @@ class Wait:
         news: News,
     ) -> None:
         self.asked: dict[str, Generation | bytes | None] = {}
-        self.news = _NO_NEWS if news is News.NOTHING else deque[Generation]()
+        self.news: deque[Generation] = _NO_NEWS if news is News.NOTHING else deque[Generation]()
         self._unchecked = iter(checks.ids(ids))
         self._check(islice(self._unchecked, SLICE))
         self._poller = poller

@@ -107,7 +107,7 @@ class Answer:
         told.pop("", None)
         if names and not told:
             raise ValueError("none of the rows is a task")
-        self.states = cast("dict[str, State]", told)
+        self.states: dict[str, State] = cast("dict[str, State]", told)
         self._names = names
         self._text = text
         self._plain = plain

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from luma_async.worker import Worker
     from luma_async.worker.metrics import Metrics
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 LOST_SERVER = 1
 REFUSED = 3

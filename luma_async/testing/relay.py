@@ -71,7 +71,7 @@ class FakeRelay:
         seed: int = 0,
         faults: Mapping[Fault, float] | None = None,
     ) -> None:
-        self.api_key = check_key(api_key)
+        self.api_key: str = check_key(api_key)
         self._play = Play(envelope, seed)
         self._latency = seconds("latency", latency)
         self._prefix = check_prefix(path_prefix)

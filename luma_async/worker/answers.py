@@ -16,7 +16,7 @@ from luma_async.worker.ends import EndState, encoded, token
 from luma_async.worker.queue import Queue
 from luma_async.worker.streams import TROUBLE, reason
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 AT_ONCE = 500
 PAUSE = 0.25
@@ -55,7 +55,7 @@ class Answers:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self.away = False
+        self.away: bool = False
 
     async def store(self, held: Held, ending: Ending) -> None:
         """Publish an end until it is stored; again where it was, for the server drops a twin."""

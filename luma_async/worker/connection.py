@@ -17,7 +17,7 @@ from luma_async.errors import LumaError, QueueError
 from luma_async.worker.embedded import Embedded
 from luma_async.worker.streams import TROUBLE, reason
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 Nats: TypeAlias = str | Sequence[str] | Client
 T = TypeVar("T")
@@ -47,7 +47,9 @@ class Connection:
             raise ValueError("data is empty; give a directory")
         if nats is None and data is None:
             nats = os.environ.get("LUMA_NATS") or None
-        self.embedded = None if nats is not None else Embedded(data or _state_directory())
+        self.embedded: Embedded | None = (
+            None if nats is not None else Embedded(data or _state_directory())
+        )
         self._given = nats if isinstance(nats, Client) else None
         self._urls = [] if nats is None or isinstance(nats, Client) else _urls(nats)
         self._credentials = None if credentials is None else os.fspath(credentials)

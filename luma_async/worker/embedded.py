@@ -31,7 +31,7 @@ from msgspec import Struct
 
 from luma_async.errors import QueueError, line
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 BINARY = "nats-server"
 PORTS = "*.ports"

@@ -13,7 +13,7 @@ from luma_async.worker.ends import End
 from luma_async.worker.streams import Names
 from luma_async.worker.tail import Tail
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 
 class Listener:
@@ -25,7 +25,7 @@ class Listener:
     def __init__(self, ids: dict[str, None]) -> None:
         self.ids = ids
         self.after = 0
-        self.missing = dict(ids)
+        self.missing: dict[str, None] = dict(ids)
         self.ends: deque[End] = deque()
         self._news = asyncio.Event()
         self._trouble: Exception | None = None

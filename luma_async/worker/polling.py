@@ -42,7 +42,7 @@ from luma_async.worker.pull import Pull
 from luma_async.worker.queue import Queue
 from luma_async.worker.streams import ACK_WAIT, TROUBLE
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 CAPACITY = 100_000
 GIVE_UP = 86_400.0

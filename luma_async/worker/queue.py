@@ -57,7 +57,7 @@ class Queue:
         credentials: str | os.PathLike[str] | None = None,
         replicas: int | None = None,
     ) -> None:
-        self.names = Names(pool)
+        self.names: Names = Names(pool)
         self._replicas = None if replicas is None else checks.whole("replicas", replicas)
         self._connection = Connection(nats, data, credentials, f"luma-async {pool}")
         self._switchboard: Switchboard | None = None

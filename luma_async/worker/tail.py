@@ -19,7 +19,7 @@ from luma_async.worker.ends import End, decoded, end_of
 from luma_async.worker.pull import Pull
 from luma_async.worker.streams import TROUBLE, Names, reason
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 QUIET = 5
 AT_ONCE = 256
