@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from luma_async._version import __version__
 from luma_async.cli.demo import add_demo
+from luma_async.cli.relay import add_relay
 from luma_async.cli.submitting import add_results, add_submit
 from luma_async.cli.version import add_version
 from luma_async.cli.wait import add_get, add_wait
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         add_wait,
         add_get,
         add_demo,
+        add_relay,
         add_worker,
         add_submit,
         add_results,

@@ -12,7 +12,8 @@ import msgspec
 
 from luma_async.testing import shapes
 from luma_async.testing.faults import among_strangers
-from luma_async.testing.script import Ends, Stage, Task, seconds
+from luma_async.testing.script import Ends, Stage, Task, seconds, text
+from luma_async.testing.submission import ASPECT_RATIO, PROMPT, Fates
 
 Envelope = Literal["bare", "wrapped"]
 
@@ -24,15 +25,39 @@ _STRANGER = "5742a9e2-7c1d-4f0b-9a53-9f2f6d0c8e11"
 class Play:
     """The tasks of one relay; `now` is an argument everywhere, in seconds of the relay's loop."""
 
-    def __init__(self, envelope: Envelope, seed: int) -> None:
+    def __init__(self, envelope: Envelope, seed: int, fates: Fates) -> None:
         if envelope not in ENVELOPES:
             raise ValueError(f"envelope is {envelope!r}: say bare or wrapped")
         self.tasks: dict[str, Task] = {}
         self._wrapped = envelope == "wrapped"
         self._rows: dict[tuple[int, Stage], bytes] = {}
         self._dice = random.Random(seed)  # noqa: S311 - ids that repeat are the point
+        self._fates = fates
+        self._fate_dice = random.Random(f"fates of {seed}")  # noqa: S311 - fates that repeat
+        self._base = ""
         self._submitted = 0
         self._unix_at_zero: float | None = None
+
+    def move(self, base: str) -> None:
+        """Let the links lead to this base URL from now on."""
+        self._base = base
+        self._rows.clear()
+
+    def submit(self, prompt: str, aspect_ratio: str, now: float) -> str:
+        """Submit a task at `now` whose fate the dice choose."""
+        fate = self._fates.draw(self._fate_dice)
+        return self.add(
+            None,
+            now,
+            duration=fate.duration,
+            ends=fate.ends,
+            queued=fate.queued,
+            visible_after=0.0,
+            link_after=0.0,
+            failure_reason=fate.failure_reason,
+            prompt=prompt,
+            aspect_ratio=aspect_ratio,
+        )
 
     def add(
         self,
@@ -45,6 +70,8 @@ class Play:
         visible_after: float,
         link_after: float,
         failure_reason: str,
+        prompt: str,
+        aspect_ratio: str,
     ) -> str:
         """Submit a task at `now`; ValueError or TypeError for what makes no sense."""
         check_ends(ends, _ENDS)
@@ -62,6 +89,8 @@ class Play:
             ends=ends,
             link_after=seconds("link_after", link_after),
             failure_reason=failure_reason,
+            prompt=text("prompt", prompt),
+            aspect_ratio=text("aspect_ratio", aspect_ratio),
         )
         self._submitted = task.number
         self.tasks[task.id] = task
@@ -122,6 +151,11 @@ class Play:
             return None
         return self._envelop(self._row(task, now))
 
+    def shows(self, task_id: str, now: float) -> bool:
+        """Tell whether a task's files are there at `now`."""
+        task = self.tasks.get(task_id)
+        return task is not None and task.visible_at <= now and task.stage(now) == "completed"
+
     def get_many(self, ids: Iterable[str], now: float, *, strangers: bool = False) -> bytes:
         """Answer the batch call: in order of submission, each task once, unknown ids left out.
 
@@ -148,6 +182,8 @@ class Play:
             ends="completed",
             link_after=0.0,
             failure_reason="",
+            prompt=PROMPT,
+            aspect_ratio=ASPECT_RATIO,
         )
 
     def _row(self, task: Task, now: float) -> bytes:
@@ -155,7 +191,7 @@ class Play:
         row = self._rows.get(key)
         if row is None:
             build = shapes.row if self._wrapped else shapes.generation
-            row = self._rows[key] = msgspec.json.encode(build(task, stage))
+            row = self._rows[key] = msgspec.json.encode(build(task, stage, self._base))
         return row
 
     def _envelop(self, data: bytes) -> bytes:

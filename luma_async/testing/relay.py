@@ -1,16 +1,16 @@
-"""A relay to try things on: a real HTTP server on loopback that plays both calls from a script."""
+"""A relay to try things on: a real HTTP server on loopback that plays its calls from a script."""
 
 import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 from urllib.parse import unquote
 
 import msgspec
 
-from luma_async.testing import shapes
+from luma_async.testing import media, shapes, submission
 from luma_async.testing.faults import (
     broken,
     check_faults,
@@ -24,6 +24,7 @@ from luma_async.testing.script import (
     Asked,
     Ends,
     Fault,
+    Incoming,
     Reply,
     Task,
     check_key,
@@ -35,8 +36,10 @@ from luma_async.testing.script import (
 if TYPE_CHECKING:
     from luma_async.testing.server import Server
 
-Call = Literal["get", "tasks"]
+Call = Literal["get", "tasks", "submit", "media"]
 
+_CALLS = get_args(Call)
+_SUBMIT = "/luma/generations"
 _SINGLE = "/luma/generations/"
 _BATCH = "/luma/tasks"
 
@@ -51,12 +54,18 @@ _decode_batch = msgspec.json.Decoder(_Batch).decode
 class FakeRelay:
     """A Luma relay on 127.0.0.1 that plays `GET /luma/generations/ID` and `POST /luma/tasks`.
 
+    Tasks are submitted by `add`, each with a script, or by clients: `POST /luma/generations` with
+    `{"prompt": …, "aspect_ratio": …}`. Those take seconds from `durations` (least, most), and the
+    share `fails` of them fails. The links of what is completed work: `/media/ID.mp4` is a clip,
+    `/media/ID.svg` a picture, and no key is needed.
+
     An async context manager; or call `start` and `close`. All times are seconds of the running
     event loop, so virtual time works. An answer of the play tells what was so when its request
     arrived, and leaves `latency` seconds later. `envelope` is "bare" (task objects as the upstream
     sends them) or "wrapped" (rows of the relay's own table). Port 0 takes a free one. The ids that
     `add` makes depend on `seed` alone, and so do the dice that decide which requests the `faults`
-    hit. ValueError or TypeError for arguments that make no sense.
+    hit, and what becomes of what clients submit. ValueError or TypeError for arguments that make
+    no sense.
     """
 
     def __init__(
@@ -70,9 +79,11 @@ class FakeRelay:
         port: int = 0,
         seed: int = 0,
         faults: Mapping[Fault, float] | None = None,
+        durations: tuple[float, float] = (0.0, 0.0),
+        fails: float = 0.0,
     ) -> None:
         self.api_key: str = check_key(api_key)
-        self._play = Play(envelope, seed)
+        self._play = Play(envelope, seed, submission.Fates(durations, fails))
         self._latency = seconds("latency", latency)
         self._prefix = check_prefix(path_prefix)
         self._host = host
@@ -81,6 +92,7 @@ class FakeRelay:
         self._dice = random.Random(f"faults of {seed}")  # noqa: S311 - faults that repeat
         self._scripted: list[tuple[Call | None, Reply]] = []
         self._log: list[Asked] = []
+        self._media_log: list[Asked] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
         self._url: str | None = None
@@ -96,6 +108,7 @@ class FakeRelay:
         port = await server.start(self._host, self._port)
         host = f"[{self._host}]" if ":" in self._host else self._host
         self._server, self._url = server, f"http://{host}:{port}{self._prefix}"
+        self._play.move(self._url)
 
     async def close(self) -> None:
         """Stop listening and drop every connection; what was under way gets no answer."""
@@ -129,17 +142,22 @@ class FakeRelay:
 
     @property
     def log(self) -> list[Asked]:
-        """One record for each request so far, in order of arrival: a copy."""
+        """One record for each request so far, in order of arrival, media left out: a copy."""
         return self._log.copy()
 
     @property
+    def media_log(self) -> list[Asked]:
+        """One record for each request for a file so far, in order of arrival: a copy."""
+        return self._media_log.copy()
+
+    @property
     def requests(self) -> int:
-        """How many requests have arrived."""
+        """How many requests have arrived, those for files left out."""
         return len(self._log)
 
     @property
     def faults(self) -> Mapping[Fault, float]:
-        """The probability of each fault, rolled once for each request of the two calls.
+        """The probability of each fault, rolled once for each request that asks about tasks.
 
         Set it to switch faults on or off from the next request on (None: off). Scripted replies
         are not hit. ValueError or TypeError for no fault, no probability, or more than 1 in all.
@@ -169,6 +187,8 @@ class FakeRelay:
         visible_after: float = 0.0,
         link_after: float = 0.0,
         failure_reason: str = "Advanced moderation failed",
+        prompt: str = submission.PROMPT,
+        aspect_ratio: str = submission.ASPECT_RATIO,
     ) -> str:
         """Submit a task now and give back its id, a new UUID if none is given.
 
@@ -186,7 +206,15 @@ class FakeRelay:
             visible_after=visible_after,
             link_after=link_after,
             failure_reason=failure_reason,
+            prompt=prompt,
+            aspect_ratio=aspect_ratio,
         )
+
+    def submit(
+        self, prompt: str = submission.PROMPT, aspect_ratio: str = submission.ASPECT_RATIO
+    ) -> str:
+        """Submit a task now as a client would, and give back its id; the dice choose its fate."""
+        return self._play.submit(prompt, aspect_ratio, self._now())
 
     def finish(self, task_id: str, ends: Literal["completed", "failed"] = "completed") -> None:
         """End a task now, whatever its script says; ValueError if it is not here or has ended."""
@@ -199,76 +227,124 @@ class FakeRelay:
     def reply(self, *replies: Reply, on: Call | None = None) -> None:
         """Answer the next requests with these, verbatim and once each, instead of the play.
 
-        With `on`, only requests of that call take them: "get" (single) or "tasks" (batch). They
-        wait in one queue; a request takes the first that may be its. The key is not looked at.
+        With `on`, only requests of that call take them: "get" (single), "tasks" (batch), "submit",
+        or "media"; a request for a file takes no others. They wait in one queue; a request takes
+        the first that may be its. The key is not looked at.
         """
-        if on not in (None, "get", "tasks"):
-            raise ValueError(f'on is {on!r}: say "get", "tasks" or None')
+        if on is not None and on not in _CALLS:
+            known = ", ".join(f'"{call}"' for call in _CALLS)
+            raise ValueError(f"on is {on!r}: say {known} or None")
         for reply in replies:
             if not isinstance(reply, Reply):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"a reply is a {type(reply).__name__}: wrap it in Reply")
             self._scripted.append((on, reply))
 
-    async def _answer(self, method: str, path: str, authorization: str, body: bytes) -> Reply:
-        call, ids = self._read(method, path, body)
-        asked = Asked(self._now(), method, path, self._play.same(ids or ()))
-        reply, asked = self._decide(call, ids, asked, authorization)
-        place = len(self._log)
-        self._log.append(asked)
+    async def _answer(self, incoming: Incoming) -> Reply:
+        call, ids = self._read(incoming)
+        known = self._play.same(ids or ())
+        asked = Asked(self._now(), incoming.method, incoming.path, known)
+        reply, asked = self._decide(call, ids, asked, incoming)
+        log = self._media_log if call == "media" else self._log
+        place = len(log)
+        log.append(asked)
         if reply.delay:
             await asyncio.sleep(reply.delay)
-        self._log[place] = replace(asked, status=status_sent(reply))
+        log[place] = replace(asked, status=status_sent(reply))
         return reply
 
-    def _read(
-        self, method: str, path: str, body: bytes
-    ) -> tuple[Call | None, tuple[str, ...] | None]:
+    def _read(self, incoming: Incoming) -> tuple[Call | None, tuple[str, ...] | None]:
         """Tell which call a request is, and the ids it asks about; None where it cannot be told."""
+        method, path, _, body = incoming
         route = path.removeprefix(self._prefix) if path.startswith(self._prefix) else ""
         if method == "POST" and route == _BATCH:
             return "tasks", _ids(body)
+        if method == "POST" and route == _SUBMIT:
+            return "submit", None
         task_id = route.removeprefix(_SINGLE)
         if method == "GET" and route.startswith(_SINGLE) and task_id and "/" not in task_id:
             return "get", (unquote(task_id),)
+        if method in ("GET", "HEAD") and (named := media.named(route)):
+            return "media", named[:1]
         return None, None
 
     def _decide(
-        self, call: Call | None, ids: tuple[str, ...] | None, asked: Asked, authorization: str
+        self, call: Call | None, ids: tuple[str, ...] | None, asked: Asked, incoming: Incoming
     ) -> tuple[Reply, Asked]:
-        """Choose what answers a request: the scripted reply that is due, or else the play.
+        """Choose what answers a request: the scripted reply that is due, or else the play."""
+        for place, (on, reply) in enumerate(self._scripted):
+            if on == call or (on is None and call != "media"):
+                del self._scripted[place]
+                return broken(reply, reply.breakage), replace(asked, fault=reply.breakage)
+        match call:
+            case None:
+                body = shapes.no_such_route(asked.method, asked.path)
+                return Reply(404, body, delay=self._latency), asked
+            case "media":
+                return self._file(asked, incoming), asked
+            case "submit":
+                return self._submit(asked, incoming)
+            case "get" | "tasks":
+                return self._tell(call, ids, asked, incoming)
+
+    def _file(self, asked: Asked, incoming: Incoming) -> Reply:
+        (task_id,) = asked.ids
+        if not self._play.shows(task_id, asked.at):
+            return Reply(404, b"no such file\n", {"Content-Type": "text/plain"})
+        kind: media.Kind = "mp4" if asked.path.endswith(".mp4") else "svg"
+        return media.reply(task_id, kind, asked.method, incoming.headers)
+
+    def _submit(self, asked: Asked, incoming: Incoming) -> tuple[Reply, Asked]:
+        if not self._admits(incoming):
+            return Reply(401, shapes.BAD_KEY, delay=self._latency), asked
+        try:
+            wanted = submission.read(incoming.body)
+        except ValueError as error:
+            return Reply(400, shapes.bad_request(str(error)), delay=self._latency), asked
+        task_id = self._play.submit(wanted.prompt, wanted.aspect_ratio, asked.at)
+        body = self._play.get(task_id, asked.at) or b""
+        return Reply(200, body, delay=self._latency), replace(asked, ids=(task_id,))
+
+    def _tell(
+        self,
+        call: Literal["get", "tasks"],
+        ids: tuple[str, ...] | None,
+        asked: Asked,
+        incoming: Incoming,
+    ) -> tuple[Reply, Asked]:
+        """Answer a question about tasks, soundly or as the dice want it.
 
         One roll chooses the fault and is the seed of its details, so that what befalls a request
         does not depend on what was asked before it.
         """
-        for place, (on, reply) in enumerate(self._scripted):
-            if on is None or on == call:
-                del self._scripted[place]
-                return broken(reply, reply.breakage), replace(asked, fault=reply.breakage)
-        if call is None:
-            body = shapes.no_such_route(asked.method, asked.path)
-            return Reply(404, body, delay=self._latency), asked
         roll = self._dice.random()
         fault, dice = choose(self._faults, roll), random.Random(roll)  # noqa: S311
         asked = replace(asked, fault=fault)
         if fault == "stale" and ids:
             ids = remembered(ids, dice) if call == "tasks" else ()
-        status, body = self._perform(call, ids, asked, authorization)
+        status, body = self._perform(call, ids, asked, incoming)
         reply = Reply(status, body, delay=self._latency)
         headers = {**reply.headers, "Date": self._play.date(asked.at)}
         return spoiled(replace(reply, headers=headers), fault, dice), asked
 
     def _perform(
-        self, call: Call, ids: tuple[str, ...] | None, asked: Asked, authorization: str
+        self,
+        call: Literal["get", "tasks"],
+        ids: tuple[str, ...] | None,
+        asked: Asked,
+        incoming: Incoming,
     ) -> tuple[int, bytes]:
-        if authorization != f"Bearer {self.api_key}":
+        if not self._admits(incoming):
             return 401, shapes.BAD_KEY
         if ids is None:
-            return 400, shapes.BAD_BODY
+            return 400, shapes.bad_request("ids: a list of texts is needed")
         if call == "tasks":
             strangers = asked.fault == "strangers"
             return 200, self._play.get_many(ids, asked.at, strangers=strangers)
         found = self._play.get(ids[0], asked.at) if ids else None
         return (400, shapes.UNKNOWN) if found is None else (200, found)
+
+    def _admits(self, incoming: Incoming) -> bool:
+        return incoming.headers.get("Authorization", "") == f"Bearer {self.api_key}"
 
     def _now(self) -> float:
         try:

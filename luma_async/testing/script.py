@@ -1,9 +1,9 @@
-"""What a relay is told to play, and what it was asked: three frozen records."""
+"""What a relay is told to play, and what it was asked: frozen records."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 Ends = Literal["completed", "failed", "never"]
 Stage = Literal["pending", "processing", "without link", "completed", "failed"]
@@ -44,6 +44,8 @@ class Task:
     ends: Ends
     link_after: float
     failure_reason: str
+    prompt: str
+    aspect_ratio: str
 
     def stage(self, now: float) -> Stage:
         """Tell what the task looks like at `now`: its state, or "without link" once completed."""
@@ -95,14 +97,23 @@ class Reply:
             raise ValueError(f"breakage is {self.breakage!r}: say None or one of {known}")
 
 
+class Incoming(NamedTuple):
+    """One request as it comes from the server; the path is as sent, without the query."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request as it arrived: `at` in seconds of the relay's loop, `path` as sent.
 
-    `ids` are the task ids it asked about, in its own order and with its duplicates; empty if they
-    could not be read. `status` is what it was answered; None while it was not, if the client left
-    before, or if no status line was sent. `fault` is what the relay's dice or the scripted reply's
-    breakage did to it, known from its arrival on.
+    `ids` are the task ids it asked about, in its own order and with its duplicates, empty if they
+    could not be read; of a submission, the id that it was given. `status` is what it was answered;
+    None while it was not, if the client left before, or if no status line was sent. `fault` is what
+    the relay's dice or the scripted reply's breakage did to it, known from its arrival on.
     """
 
     at: float
@@ -127,6 +138,13 @@ def seconds(name: str, value: object) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} is {value!r}: give it as finite seconds, 0 or more")
     return float(value)
+
+
+def text(name: str, value: object) -> str:
+    """Read a text; TypeError if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a {type(value).__name__}: give it as text")
+    return value
 
 
 def check_key(api_key: object) -> str:

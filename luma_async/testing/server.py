@@ -9,9 +9,9 @@ from typing import cast
 
 from aiohttp import hdrs, web
 
-from luma_async.testing.script import Reply
+from luma_async.testing.script import Incoming, Reply
 
-Answer = Callable[[str, str, str, bytes], Awaitable[Reply]]
+Answer = Callable[[Incoming], Awaitable[Reply]]
 
 _A_LONG_TIME = 1e8
 _AT_ONCE = 0.01
@@ -35,7 +35,7 @@ class _Whole(_Verbatim, web.Response):
 
 
 class Server:
-    """A web server on one address that asks `answer(method, path, authorization, body)`.
+    """A web server on one address that asks `answer(incoming)`.
 
     The path is as it was sent, percent signs and all, without the query. A handler whose client
     has left is cancelled; one that has broken its answer waits for that, and aiohttp then sends
@@ -64,8 +64,8 @@ class Server:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        authorization = request.headers.get(hdrs.AUTHORIZATION, "")
-        reply = await self._answer(request.method, path, authorization, await request.read())
+        body = await request.read()
+        reply = await self._answer(Incoming(request.method, path, request.headers, body))
         if reply.breakage in (None, "gzip_bomb"):
             return _Whole(body=reply.body, status=reply.status, headers=reply.headers)
         with suppress(ConnectionError):

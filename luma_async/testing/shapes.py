@@ -6,14 +6,12 @@ processing, the relay's own table) and of documented keys (failed).
 
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
+from luma_async.testing.media import link
 from luma_async.testing.script import Stage, Task
 
-_PROMPT = "cat dance"
-_REQUEST = {"prompt": _PROMPT, "aspect_ratio": "16:9"}
 _SIZE = {"width": 1360, "height": 752}
 _GRID = (
     "em9csKqXYUgqdHVmmqeZLB8YaFpLjVw2bmFTTElBHhMNTzgodD8eVzUeTDorRSkYYEQymV80e1M0ck0ugWVRwKCApWk0"
@@ -24,7 +22,6 @@ _STATUS = {"processing": "IN_PROGRESS", "failed": "FAILURE"}
 _PROGRESS = {"pending": "0%", "processing": "50%"}
 
 UNKNOWN = b'{"code":"task_not_exist","message":"task_not_exist","data":null}'
-BAD_BODY = b'{"code":"invalid_request","message":"ids: a list of texts is needed","data":null}'
 BAD_KEY = (
     '{"error":{"message":"无效的令牌 (request id: 20241222133840139)","type":"new_api_error"}}'
 ).encode()
@@ -37,20 +34,23 @@ def no_such_route(method: str, path: str) -> bytes:
     return msgspec.json.encode({"error": error})
 
 
-def link(task_id: str, name: str = "video.mp4") -> str:
-    """Build the example URL under which a file of a task would lie; nothing is there."""
-    return f"https://cdn.example/luma/{quote(task_id, safe='')}/{name}"
+def bad_request(said: str) -> bytes:
+    """Build the body of a 400 to a request that makes no sense."""
+    return msgspec.json.encode({"code": "invalid_request", "message": said, "data": None})
 
 
-def generation(task: Task, stage: Stage) -> dict[str, Any]:
-    """Build the task object of a stage, as the upstream sends it and bare relays hand it on."""
-    return _BUILDERS[stage](task)
+def generation(task: Task, stage: Stage, base: str) -> dict[str, Any]:
+    """Build the task object of a stage, as the upstream sends it and bare relays hand it on.
+
+    Its links lead to the relay with this base URL.
+    """
+    return _BUILDERS[stage](task, base)
 
 
-def _pending(task: Task) -> dict[str, Any]:
+def _pending(task: Task, _: str) -> dict[str, Any]:
     return {
         "id": task.id,
-        "prompt": "",
+        "prompt": task.prompt,
         "state": "pending",
         "queue_state": None,
         "created_at": _iso(task.created, "microseconds"),
@@ -64,50 +64,54 @@ def _pending(task: Task) -> dict[str, Any]:
     }
 
 
-def _processing(task: Task) -> dict[str, Any]:
+def _processing(task: Task, _: str) -> dict[str, Any]:
     return {
         "id": task.id,
         "liked": None,
         "state": "processing",
         "video": None,
-        "prompt": _PROMPT,
+        "prompt": task.prompt,
         "created_at": _iso(task.created, "microseconds"),
         "estimate_wait_seconds": None,
     }
 
 
-def _failed(task: Task) -> dict[str, Any]:
+def _failed(task: Task, _: str) -> dict[str, Any]:
     nothing = dict.fromkeys(("artifact", "video", "video_raw", "thumbnail", "last_frame"))
     head = {"id": task.id, "state": "failed", "failure_reason": task.failure_reason}
-    return head | {"created_at": _iso(task.created), "request": _REQUEST} | nothing
+    return head | {"created_at": _iso(task.created), "request": _request(task)} | nothing
 
 
-def _without_link(task: Task) -> dict[str, Any]:
-    return _completed(task) | {
+def _request(task: Task) -> dict[str, str]:
+    return {"prompt": task.prompt, "aspect_ratio": task.aspect_ratio}
+
+
+def _without_link(task: Task, base: str) -> dict[str, Any]:
+    return _completed(task, base) | {
         "video": {"url": "", **_SIZE, "download_url": ""},
         "artifact": None,
         "video_raw": None,
     }
 
 
-def _completed(task: Task) -> dict[str, Any]:
-    files = _files(task.id)
+def _completed(task: Task, base: str) -> dict[str, Any]:
+    files = _files(task.id, base)
     return {
         "id": task.id,
         "state": "completed",
-        "request": _REQUEST,
+        "request": _request(task),
         "artifact": files | {"created_at": _GO_ZERO_TIME},
         "created_at": _iso(task.created),
     } | files
 
 
-def _files(task_id: str) -> dict[str, Any]:
-    url = link(task_id)
+def _files(task_id: str, base: str) -> dict[str, Any]:
+    url, image = link(base, task_id), link(base, task_id, "svg")
     return {
         "video": {"url": url, **_SIZE, "download_url": url},
         "video_raw": {"url": url, **_SIZE, "duration": 5.041667, "media_type": "video"},
-        "thumbnail": _image(link(task_id, "thumbnail.jpg"), {"grid": _GRID}),
-        "last_frame": _image(link(task_id, "last_frame.jpg"), None),
+        "thumbnail": _image(image, {"grid": _GRID}),
+        "last_frame": _image(image, None),
     }
 
 
@@ -124,7 +128,7 @@ _BUILDERS = {
 }
 
 
-def row(task: Task, stage: Stage) -> dict[str, Any]:
+def row(task: Task, stage: Stage, base: str) -> dict[str, Any]:
     """Build the row of the relay's own table around the task object.
 
     Its `id` is the table's integer. While it waits, a task has one of three statuses, by its
@@ -139,10 +143,10 @@ def row(task: Task, stage: Stage) -> dict[str, Any]:
         "platform": "luma_free",
         "action": "LUMA_VIDEO",
         "status": _status(task, stage),
-        "fail_reason": _fail_reason(task, stage),
+        "fail_reason": _fail_reason(task, stage, base),
         "progress": _PROGRESS.get(stage, "100%"),
         **times,
-        "data": generation(task, stage),
+        "data": generation(task, stage, base),
     }
 
 
@@ -152,10 +156,10 @@ def _status(task: Task, stage: Stage) -> str:
     return _STATUS.get(stage, "SUCCESS")
 
 
-def _fail_reason(task: Task, stage: Stage) -> str:
+def _fail_reason(task: Task, stage: Stage, base: str) -> str:
     if stage == "failed":
         return task.failure_reason
-    return link(task.id) if stage == "completed" else ""
+    return link(base, task.id) if stage == "completed" else ""
 
 
 def _times(task: Task, stage: Stage) -> dict[str, int]:

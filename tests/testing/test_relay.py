@@ -462,5 +462,5 @@ def test_a_reply_that_http_cannot_say_is_refused(arguments: dict[str, Any]) -> N
 
 def test_a_reply_for_no_call_is_refused() -> None:
     call: Any = "post"
-    with pytest.raises(ValueError, match=r'"get", "tasks" or None$'):
+    with pytest.raises(ValueError, match=r'"get", .* or None$'):
         FakeRelay().reply(Reply(), on=call)

@@ -1,0 +1,156 @@
+"""The command that plays a relay: as a process, and what it makes of its arguments."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from luma_async import LumaSession
+from luma_async.cli import main
+from luma_async.cli.relay import faults, port, share, span, tasks, wait
+
+Capture = pytest.CaptureFixture[str]
+
+
+@contextmanager
+def relay(*arguments: str) -> Generator[tuple[subprocess.Popen[str], str, dict[str, str]]]:
+    """Start the command; yield the process, where the relay is, and the settings it tells."""
+    command = [sys.executable, "-m", "luma_async", "relay", "--port", "0", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr
+            said = process.stderr.readline() + process.stderr.readline()
+            url = re.search(r"a relay is at (\S+);", said)
+            assert url, said
+            yield process, url[1], dict(re.findall(r"(LUMA_\w+)=(\S+)", said))
+        finally:
+            process.kill()
+
+
+async def test_it_tells_ids_answers_submits_and_ends_at_sigterm() -> None:
+    with relay("--tasks", "3", "--seconds", "0.01", "--envelope", "wrapped") as (
+        process,
+        url,
+        settings,
+    ):
+        assert process.stdout
+        ids = [process.stdout.readline().strip() for _ in range(3)]
+        assert settings == {"LUMA_BASE_URL": url, "LUMA_API_KEY": "sk-fake"}
+        headers = {"Authorization": "Bearer sk-fake"}
+        async with aiohttp.ClientSession() as http, LumaSession(url, api_key="sk-fake") as luma:
+            body = {"prompt": "a cat"}
+            async with http.post(f"{url}/luma/generations", json=body, headers=headers) as answer:
+                ids.append((await answer.json())["data"]["task_id"])
+            done = await luma.wait_until_done(ids, timeout=20)
+            link = done[ids[0]].url
+            assert link
+            async with http.get(link) as answer:
+                assert (answer.status, answer.content_type) == (200, "video/mp4")
+        process.send_signal(signal.SIGTERM)
+        rest, complaints = process.communicate(timeout=20)
+        assert (process.returncode, rest, complaints) == (0, "", "")
+
+
+def test_ctrl_c_ends_it_with_0_and_a_reader_that_leaves_does_not() -> None:
+    with relay("--tasks", "20000") as (process, url, _):
+        assert process.stdout
+        assert process.stdout.readline()
+        process.stdout.close()
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20):
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_port_that_is_taken_is_exit_code_2_and_another_is_asked_for(capsys: Capture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        assert main(["relay", "--port", str(number)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"port {number} ({os.strerror(98)})" in err
+    assert err.endswith("give another --host or --port (0: a free one)\n")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_is_not_here_is_exit_code_2(capsys: Capture, host: str) -> None:
+    assert main(["relay", "--port", "0", "--host", host]) == 2
+    assert capsys.readouterr().err.endswith("give another --host or --port (0: a free one)\n")
+
+
+def test_a_key_that_no_header_carries_is_exit_code_2_and_not_repeated(capsys: Capture) -> None:
+    assert main(["relay", "--api-key", "sk-secret key"]) == 2
+    err = capsys.readouterr().err
+    assert "give plain ASCII" in err
+    assert "secret" not in err
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (port, "0", 0),
+        (port, "65535", 65535),
+        (tasks, "0", 0),
+        (tasks, "7", 7),
+        (span, "2.5", (2.5, 2.5)),
+        (span, "60-180", (60.0, 180.0)),
+        (wait, "0", 0.0),
+        (share, "1", 1.0),
+        (faults, "storm=0.05,reset=0.02", {"storm": 0.05, "reset": 0.02}),
+        (faults, "", {}),
+    ],
+)
+def test_values_are_read(read: Callable[[str], Any], text: str, value: object) -> None:
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (port, "65536"),
+        (port, "-1"),
+        (port, "http"),
+        (tasks, "-1"),
+        (tasks, "100001"),
+        (span, "9-3"),
+        (span, "-3"),
+        (span, "soon"),
+        (wait, "nan"),
+        (wait, "86401"),
+        (share, "1.1"),
+        (faults, "storm"),
+        (faults, "strom=0.5"),
+        (faults, "storm=0.9,reset=0.9"),
+    ],
+)
+def test_senseless_values_are_refused_with_a_remedy(read: Callable[[str], Any], text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"give|say one of"):
+        read(text)
+
+
+def test_help_tells_the_defaults(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["relay", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert '{"prompt": "…"}' in told
+    for default in ("127.0.0.1", "8000", "60-180", "sk-fake"):
+        assert f"(default {default})" in told
+
+
+def test_its_ids_are_the_same_each_time() -> None:
+    def first() -> str:
+        with relay("--tasks", "1", "--seed", "3") as (process, _, _):
+            assert process.stdout
+            return process.stdout.readline()
+
+    assert first() == first()
