@@ -21,19 +21,19 @@ LONGEST = 60.0  # seconds that a client may wait for; less than its proxy does
 
 HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
 LUMA = web.AppKey("LUMA", LumaSession)
-SUBMITTING: web.AppKey[set[asyncio.Task[str]]] = web.AppKey("SUBMITTING")
+SUBMITTING = web.AppKey("SUBMITTING", set[asyncio.Task[str]])
 
 routes = web.RouteTableDef()
 
 
 async def sessions(app: web.Application) -> AsyncGenerator[None, None]:
     """Keep one session for the whole service."""
-    app[SUBMITTING] = set()
+    submitting: set[asyncio.Task[str]] = set()
     async with aiohttp.ClientSession() as http, LumaSession(pace=PACE) as luma:
-        app[HTTP], app[LUMA] = http, luma
+        app[HTTP], app[LUMA], app[SUBMITTING] = http, luma, submitting
         yield
-        if app[SUBMITTING]:
-            await asyncio.wait(app[SUBMITTING])
+        if submitting:
+            await asyncio.wait(submitting)
 
 
 async def wake(app: web.Application) -> None:

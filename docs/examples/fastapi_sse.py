@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator
@@ -101,9 +102,18 @@ class Studio:
         try:
             reader.put_nowait(news)
         except asyncio.QueueFull:
-            self._readers.discard(reader)
+            self._send_away(reader)
+
+    def _send_away(self, reader: asyncio.Queue[tuple[int, Video] | None]) -> None:
+        self._readers.discard(reader)
+        if reader.full():
             reader.get_nowait()
-            reader.put_nowait(None)
+        reader.put_nowait(None)
+
+    def send_all_away(self) -> None:
+        """Let every stream end."""
+        for reader in tuple(self._readers):
+            self._send_away(reader)
 
     @contextmanager
     def listening(self) -> Generator[asyncio.Queue[tuple[int, Video] | None]]:
@@ -228,7 +238,15 @@ async def page() -> str:
     return PAGE
 
 
+class Server(uvicorn.Server):
+    """A server whose streams end when it stops; uvicorn alone would wait for the browsers."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        app.state.studio.send_all_away()
+        await super().shutdown(sockets)
+
+
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
-    # An open stream would keep uvicorn from stopping, so it is told not to wait for long.
-    uvicorn.run(app, port=port, timeout_graceful_shutdown=1)
+    Server(uvicorn.Config(app, port=port, timeout_graceful_shutdown=5)).run()

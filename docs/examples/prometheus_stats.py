@@ -2,7 +2,8 @@
 
 python docs/examples/prometheus_stats.py [PORT]
 
-Ids come in by POST /wait, one in a line; stop it by ctrl-C.
+Two hooks count what a snapshot cannot tell: how long requests take, and how late news is. Ids come
+in by POST /wait, one in a line; stop it by ctrl-C.
 """
 
 import asyncio
@@ -11,12 +12,20 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from luma_async import Following, Learned, LumaSession, Stats, WaitAborted
+from luma_async import (
+    ChangeEvent,
+    Following,
+    Learned,
+    LumaSession,
+    RequestEvent,
+    Stats,
+    WaitAborted,
+)
 
 PACE = Learned(float(os.environ.get("PACE", "5")))  # seconds; less where videos take seconds
 
@@ -58,10 +67,39 @@ class Figures(Collector):
 
 
 # end of the collector
+# start of the hooks
+REQUESTS = Histogram(
+    "luma_request_seconds",
+    "What a request to the relay took, by its outcome.",
+    labelnames=["call", "outcome"],
+    registry=None,
+)
+LAG = Histogram(
+    "luma_lag_seconds",
+    "From the last answer that showed a task open to the one that showed its end.",
+    registry=None,
+)
+
+
+def on_request(event: RequestEvent) -> None:
+    """Take the time of a request; errors are told by their class, of which there are few."""
+    outcome = type(event.error).__name__ if event.error else "answered"
+    outcome = "cancelled" if event.cancelled else outcome
+    REQUESTS.labels(event.call, outcome).observe(event.seconds)
+
+
+def on_change(event: ChangeEvent) -> None:
+    """Take how late the news of an end may be."""
+    if event.ended and event.lag is not None:
+        LAG.observe(event.lag)
+
+
+# end of the hooks
 async def session(app: web.Application) -> AsyncGenerator[None, None]:
     """Keep a session, and what Prometheus is told of it."""
-    async with LumaSession(pace=PACE) as luma:
-        app[REGISTRY].register(Figures(lambda: luma.stats))
+    async with LumaSession(pace=PACE, on_request=on_request, on_change=on_change) as luma:
+        for collector in (Figures(lambda: luma.stats), REQUESTS, LAG):
+            app[REGISTRY].register(collector)
         app[FOLLOWING] = luma.follow()
         reading = asyncio.create_task(read_ends(app[FOLLOWING]))
         yield

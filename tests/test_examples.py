@@ -1,0 +1,375 @@
+"""Each example under docs/examples is started, as its reader would, against `luma-async relay`."""
+
+import asyncio
+import importlib.util
+import json
+import re
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from luma_async import Every, LumaSession
+from luma_async.testing import FakeRelay
+from luma_async.testing.media import video
+from tests.processes import EXAMPLES, Started, free_port, relay, started
+
+PACE = {"PACE": "0.1"}
+UNKNOWN_PLACE = r"Running on (http://127\.0\.0\.1:\d+)|running on (http://127\.0\.0\.1:\d+)"
+
+
+def example(name: str) -> str:
+    return str(EXAMPLES / name)
+
+
+@pytest.fixture
+def settings() -> Iterator[dict[str, str]]:
+    """Yield where a relay is whose tasks take a moment."""
+    with relay("--seconds", "0.2-0.5") as settings:
+        yield settings | PACE
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as http:
+        yield http
+
+
+async def submitted(http: aiohttp.ClientSession, settings: dict[str, str]) -> str:
+    headers = {"Authorization": f"Bearer {settings['LUMA_API_KEY']}"}
+    url = f"{settings['LUMA_BASE_URL']}/luma/generations"
+    async with http.post(url, json={"prompt": "a cat"}, headers=headers) as answer:
+        return str((await answer.json())["id"])
+
+
+async def place(one: Started) -> str:
+    """Return where a service says that it is."""
+    found = await asyncio.to_thread(one.until, UNKNOWN_PLACE)
+    return found[1] or found[2]
+
+
+def test_there_is_a_test_for_each_example() -> None:
+    here = Path(__file__).read_text(encoding="utf-8")
+    assert all(f'example("{path.name}")' in here for path in EXAMPLES.glob("*.py"))
+
+
+# many.py
+
+
+def test_many_submits_waits_and_prints_a_table(settings: dict[str, str]) -> None:
+    with started(example("many.py"), settings=settings) as one:
+        assert one.ended() == 0, one.said
+    assert len(re.findall(r"^[0-9a-f-]{36}  completed  http://.*mp4$", one.said, re.M)) == 10
+
+
+async def test_many_tells_what_is_done_where_not_all_is(
+    settings: dict[str, str], http: aiohttp.ClientSession
+) -> None:
+    task_id = await submitted(http, settings)
+    options = ["--timeout", "3", task_id, "nobody\x1b[2J"]
+    with started(example("many.py"), *options, settings=settings) as one:
+        assert await asyncio.to_thread(one.ended) == 1
+    assert f"{task_id}  completed" in one.said
+    assert "still open: nobody?[2J" in one.said
+    assert "\x1b" not in one.said
+
+
+# fastapi_sse.py
+
+
+async def test_fastapi_streams_ends_to_browsers_and_stops_with_one_listening(
+    settings: dict[str, str], http: aiohttp.ClientSession
+) -> None:
+    pytest.importorskip("fastapi")
+    with started(example("fastapi_sse.py"), free_port(), settings=settings) as one:
+        url = await place(one)
+        async with http.get(f"{url}/events") as events:
+            assert events.content_type == "text/event-stream"
+            ids = {(await _post(http, f"{url}/videos", "<b>cat"))["id"] for _ in range(3)}
+            told = [await _event(events) for _ in range(3)]
+            assert {end["data"]["id"] for end in told} == ids
+            assert {end["data"]["prompt"] for end in told} == {"<b>cat"}
+            back = {"Last-Event-ID": told[0]["id"]}
+            async with http.get(f"{url}/events", headers=back) as again:
+                assert [await _event(again), await _event(again)] == told[1:]
+            async with http.get(f"{url}/videos/{told[0]['data']['id']}") as answer:
+                assert await answer.json() == told[0]["data"]
+            async with http.get(f"{url}/videos/nobody") as answer:
+                assert answer.status == 404
+            async with http.get(url) as answer:
+                assert "innerHTML" not in await answer.text()
+            assert await asyncio.to_thread(one.stop, signal.SIGTERM) in (0, -signal.SIGTERM)
+    assert "still open: nothing" in one.said
+    assert "ERROR" not in one.said
+    assert settings["LUMA_API_KEY"] not in one.said
+
+
+async def test_fastapi_names_what_is_open_when_it_stops(http: aiohttp.ClientSession) -> None:
+    pytest.importorskip("fastapi")
+    with relay("--seconds", "900") as settings:
+        with started(example("fastapi_sse.py"), free_port(), settings=settings) as one:
+            url = await place(one)
+            video = await _post(http, f"{url}/videos", "a cat")
+            async with http.get(f"{url}/videos") as answer:
+                assert await answer.json() == [video]
+            assert await asyncio.to_thread(one.stop, signal.SIGTERM) in (0, -signal.SIGTERM)
+    assert f"still open: {video['id']}" in one.said
+
+
+async def _post(http: aiohttp.ClientSession, url: str, prompt: str) -> Any:
+    async with http.post(url, json={"prompt": prompt}) as answer:
+        assert answer.status == 202, await answer.text()
+        return await answer.json()
+
+
+async def _event(events: aiohttp.ClientResponse) -> dict[str, Any]:
+    """Read the next event of a stream: its fields, and what its data are."""
+    text = (await events.content.readuntil(b"\n\n")).decode()
+    fields = dict(line.split(": ", 1) for line in text.strip().splitlines())
+    return {**fields, "data": json.loads(fields["data"])}
+
+
+async def test_a_browser_that_is_too_slow_is_sent_away_and_finds_all_when_it_comes_back(
+    relay: FakeRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fastapi")
+    module = _module(example("fastapi_sse.py"))
+    monkeypatch.setattr(module, "AHEAD", 2)
+    monkeypatch.setenv("LUMA_BASE_URL", relay.url)
+    monkeypatch.setenv("LUMA_API_KEY", relay.api_key)
+    async with LumaSession(relay.url, api_key=relay.api_key, pace=Every(0.02)) as luma:
+        studio = module.Studio(http, luma)
+        waiting = asyncio.create_task(studio.wait())
+        with studio.listening() as slow, studio.listening() as quick:
+            for _ in range(5):
+                await studio.submit("a cat")
+                await quick.get()
+            assert slow.qsize() == 2
+            slow.get_nowait()
+            assert slow.get_nowait() is None
+        assert len(studio.ended) == 5
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+async def test_a_refused_key_forgets_no_video(
+    relay: FakeRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fastapi")
+    module = _module(example("fastapi_sse.py"))
+    monkeypatch.setattr(module, "AGAIN", 0.05)
+    monkeypatch.setenv("LUMA_BASE_URL", relay.url)
+    monkeypatch.setenv("LUMA_API_KEY", relay.api_key)
+    async with LumaSession(relay.url, api_key="sk-wrong", pace=Every(0.02)) as luma:
+        studio = module.Studio(http, luma)
+        waiting = asyncio.create_task(studio.wait())
+        with studio.listening() as ends:
+            video = await studio.submit("a cat")
+            await _until(lambda: relay.requests >= 4)
+            assert list(studio.open) == [video.id]
+            relay.api_key = "sk-wrong"
+            assert (await ends.get())[1].state == "completed"
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+def _module(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location("example", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# aiohttp_service.py
+
+
+async def test_aiohttp_answers_at_the_end_or_when_the_client_has_waited_enough(
+    settings: dict[str, str], http: aiohttp.ClientSession
+) -> None:
+    with started(example("aiohttp_service.py"), free_port(), settings=settings) as one:
+        url = await place(one)
+        task_id = (await _post(http, f"{url}/videos", "a cat"))["id"]
+        async with http.get(f"{url}/videos/{task_id}") as answer:
+            assert (answer.status, (await answer.json())["id"]) == (202, task_id)
+        async with http.get(f"{url}/videos/{task_id}?wait=30") as answer:
+            assert (answer.status, (await answer.json())["state"]) == (200, "completed")
+        for what, status in (("nobody", 404), (f"{task_id}?wait=soon", 400)):
+            async with http.get(f"{url}/videos/{what}") as answer:
+                assert answer.status == status
+        async with http.post(f"{url}/videos", data=b"[]") as answer:
+            assert answer.status == 400
+        assert await asyncio.to_thread(one.stop, signal.SIGTERM) == 0
+    assert "Error" not in one.said
+
+
+@pytest.fixture
+async def service(
+    relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[web.AppRunner, LumaSession, str]]:
+    """Yield the service in the test's own loop: its runner, its session, and where it is."""
+    module = _module(example("aiohttp_service.py"))
+    monkeypatch.setenv("LUMA_BASE_URL", relay.url)
+    monkeypatch.setenv("LUMA_API_KEY", relay.api_key)
+    app = module.application()
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner, app[module.LUMA], f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_aiohttp_answers_who_waits_when_it_stops(
+    service: tuple[web.AppRunner, LumaSession, str], relay: FakeRelay, http: aiohttp.ClientSession
+) -> None:
+    runner, luma, url = service
+    url = f"{url}/videos/{relay.add(ends='never')}?wait=60"
+    client = asyncio.create_task(_status(http, url))
+    await _until(lambda: luma.stats.open == 1)
+    await runner.cleanup()
+    assert await client == 503
+
+
+async def test_aiohttp_keeps_no_wait_of_a_client_that_has_left(
+    service: tuple[web.AppRunner, LumaSession, str], relay: FakeRelay, http: aiohttp.ClientSession
+) -> None:
+    _, luma, url = service
+    url = f"{url}/videos/{relay.add(ends='never')}?wait=60"
+    client = asyncio.create_task(_status(http, url))
+    await _until(lambda: luma.stats.open == 1)
+    client.cancel()
+    await _until(lambda: luma.stats.open == 0)
+
+
+async def _status(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.get(url) as answer:
+        return answer.status
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - looked at from outside
+            await asyncio.sleep(0.01)
+
+
+# worker_service.py
+
+
+async def test_a_shop_and_its_worker_lose_no_order_when_both_are_killed(
+    settings: dict[str, str], http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    pytest.importorskip("nats")
+    settings["LUMA_DATA"] = str(tmp_path / "data")
+    worker = ["-m", "luma_async", "worker", "--interval", "0.1"]
+    with started(example("worker_service.py"), free_port(), settings=settings) as one:
+        url = await place(one)
+        first = (await _post(http, f"{url}/orders", "a cat"))["id"]
+        async with http.get(f"{url}/orders/{first}") as answer:
+            assert (await answer.json())["state"] == "open"
+        one.process.kill()
+    with started(*worker, settings=settings) as hand:
+        with started(example("worker_service.py"), free_port(), settings=settings) as one:
+            url = await place(one)
+            second = (await _post(http, f"{url}/orders", "a dog"))["id"]
+            for task_id in (first, second):
+                await asyncio.to_thread(one.until, f"{task_id}' completed")
+                async with http.get(f"{url}/orders/{task_id}") as answer:
+                    told = await answer.json()
+                assert (told["state"], told["url"].endswith(f"{task_id}.mp4")) == (
+                    "completed",
+                    True,
+                )
+            async with http.get(f"{url}/orders/nobody") as answer:
+                assert answer.status == 404
+            assert await asyncio.to_thread(one.stop, signal.SIGTERM) == 0
+        assert await asyncio.to_thread(hand.stop, signal.SIGTERM) == 0
+    assert "Traceback" not in one.said
+
+
+# traced.py
+
+
+async def test_each_request_is_a_span_and_no_span_holds_the_key(
+    settings: dict[str, str], http: aiohttp.ClientSession
+) -> None:
+    pytest.importorskip("opentelemetry.instrumentation.aiohttp_client")
+    ids = [await submitted(http, settings) for _ in range(3)]
+    with started(example("traced.py"), *ids, settings=settings) as one:
+        assert await asyncio.to_thread(one.ended) == 0, one.said
+    *requests, last = [line.split()[2:] for line in one.said.splitlines()]
+    assert len(requests) >= 2
+    for name, method, url, status in requests:
+        assert (name in ("GET", "POST"), status) == (True, "200")
+        assert (name, url.startswith(settings["LUMA_BASE_URL"])) == (method, True)
+    assert last[0] == "wait"
+    assert "'luma.done': 3" in one.said
+    assert settings["LUMA_API_KEY"] not in one.said
+
+
+# prometheus_stats.py
+
+
+async def test_prometheus_is_told_what_the_session_does(
+    settings: dict[str, str], http: aiohttp.ClientSession
+) -> None:
+    pytest.importorskip("prometheus_client")
+    with started(example("prometheus_stats.py"), free_port(), settings=settings) as one:
+        url = await place(one)
+        assert (await _figures(http, url))["luma_requests_total"] == 0
+        task_id = await submitted(http, settings)
+        async with http.post(f"{url}/wait", data=task_id) as answer:
+            assert answer.status == 202
+        await asyncio.to_thread(one.until, f"{task_id}' completed")
+        figures = await _figures(http, url)
+        assert figures['luma_ends_total{state="completed"}'] == 1
+        assert figures["luma_open"] == 0
+        requests = figures["luma_requests_total"]
+        assert requests > 1
+        kinds = [key for key in figures if key.startswith("luma_request_seconds_count")]
+        assert sum(figures[key] for key in kinds) == requests
+        assert figures["luma_lag_seconds_count"] == 1
+        assert await asyncio.to_thread(one.stop, signal.SIGTERM) == 0
+
+
+async def _figures(http: aiohttp.ClientSession, url: str) -> dict[str, float]:
+    async with http.get(f"{url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, value in pairs}
+
+
+# test_my_service.py
+
+
+def test_the_tests_of_a_service_pass_where_they_are_pasted(tmp_path: Path) -> None:
+    pasted = tmp_path / "test_my_service.py"
+    pasted.write_text(Path(example("test_my_service.py")).read_text(encoding="utf-8"))
+    scope = "asyncio_default_fixture_loop_scope=function"
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error", "-o", scope]
+    with started("-m", "pytest", *options, str(pasted), cwd=tmp_path) as one:
+        assert one.ended() == 0, one.said
+    assert re.search(r"\b6 passed", one.said)
+
+
+# files.py
+
+
+async def test_files_keeps_each_video_and_says_which_failed(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    async with FakeRelay() as relay:
+        good, bad = relay.add(duration=0.1), relay.add(ends="failed", failure_reason="no cats")
+        settings = {"LUMA_BASE_URL": relay.url, "LUMA_API_KEY": relay.api_key, **PACE}
+        options = [str(tmp_path), good, bad, "--allow-host", "127.0.0.1"]
+        with started(example("files.py"), *options, settings=settings) as one:
+            assert await asyncio.to_thread(one.ended) == 1
+        assert "failed: 'no cats'" in one.said
+        assert (tmp_path / f"{good}.mp4").read_bytes() == video(good)
+        with started(example("files.py"), str(tmp_path / "x"), good, settings=settings) as one:
+            assert await asyncio.to_thread(one.ended) == 1
+        assert "127.0.0.1" in one.said
