@@ -219,10 +219,17 @@ def test_binary_rubbish_on_standard_input_is_refused(
 
 
 def test_each_video_is_saved_as_it_is_done(relay: Served, capsys: Capture, tmp_path: Path) -> None:
-    ids = [relay.add() for _ in range(3)]
-    assert main(["wait", *ids, "--download", str(tmp_path), *HASTE]) == 1
-    told = lines(capsys)
-    assert all(one["state"] == "completed" and one["error"] for one in told)
+    ids, videos = [relay.add() for _ in range(3)], tmp_path / "videos"
+    page = tmp_path / "page.html"
+    saving = ["--download", str(videos), "--report", str(page), *HASTE]
+    assert main(["wait", *ids, *saving]) == 1
+    assert all("name the host" in one["error"] and one["ended"] for one in lines(capsys))
+    assert main(["wait", *ids, *saving, "--allow-host", "127.0.0.1"]) == 0
+    assert sorted(one["file"] for one in lines(capsys)) == sorted(
+        str(videos / f"{task_id}.mp4") for task_id in ids
+    )
+    assert (videos / f"{ids[0]}.mp4").read_bytes()[4:8] == b"ftyp"
+    assert f'src="videos/{ids[0]}.mp4"' in page.read_text()
 
 
 def test_version_names_the_parts(capsys: Capture) -> None:
@@ -257,5 +264,5 @@ def test_on_a_terminal_there_is_a_table(relay: Served) -> None:
     assert process.wait(10) == 1
     text = seen.getvalue().decode()
     assert "1 completed, 1 failed; " in text
-    assert f"{good}/video.mp4\x1b[0m\r\n" in text
+    assert f"/media/{good}.mp4\x1b[0m\r\n" in text
     assert "mo[red]derated\ufffd[31m" in text
