@@ -1,7 +1,7 @@
 """What the README and docs/ show is what the code does."""
 
-import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +9,14 @@ from typing import Any
 
 import pytest
 
-from luma_async import State
+import luma_async
+from luma_async import LumaError, State, testing, worker
+from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
 from luma_async.entries import TRANSITIONS, Phase
 from luma_async.testing import FAULTS, FakeRelay
 from tests.bench.pace import DURATIONS
-
-ROOT = Path(__file__).parent.parent
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-
+from tests.blocks import ROOT, Block, arguments, blocks, commands, fenced, pages
+from tests.stagehand import perform
 
 def test_the_page_on_reliability_has_a_row_for_each_fault_and_each_share() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
@@ -51,12 +48,60 @@ def test_the_table_of_phases_is_drawn_as_it_is() -> None:
     assert drawing.splitlines()[1:] == edges
 
 
-def test_every_block_of_python_is_python() -> None:
-    pages = ["README.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
-    found = [block for page in pages for block in blocks(page, "python")]
-    assert len(found) >= 3
-    for block in found:
-        compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+PYTHON = fenced("python")
+LANGUAGES = ("python", "console", "sh", "text", "mermaid", "ini", "yaml", "json", "promql")
+
+
+def test_each_block_that_is_run_elsewhere_is_run_there() -> None:
+    for block in PYTHON:
+        if block.run_by is not None:
+            assert block.page in (ROOT / block.run_by).read_text(), block
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_a_block_of_python_does_what_the_page_says(
+    block: Block,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    if block.run_by is not None:
+        pytest.skip(f"run by {block.run_by}")
+    monkeypatch.chdir(tmp_path)
+    perform(block, request, monkeypatch)
+
+
+SHELL = commands()
+PROMISED = {"get", "wait", "relay", "version"}
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_what_is_pasted_into_a_shell_is_shell_and_names_what_there_is(block: Block) -> None:
+    bash = shutil.which("bash")
+    if bash is not None:
+        subprocess.run([bash, "-n", "-c", block.text], check=True)
+    for command in arguments(block.text):
+        if command[0] in PROMISED - set(offered()):
+            pytest.skip(f"luma-async {command[0]} is not there yet")
+        _parser().parse_args(command)
+    for module in re.findall(r"python -m (tests[\w.]+)", block.text):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), module
+
+
+def offered() -> list[str]:
+    """Return the names of the commands."""
+    actions: Any = next(a for a in _parser()._actions if a.dest == "command")  # pyright: ignore[reportPrivateUsage]
+    return list(actions.choices)
+
+
+@pytest.mark.parametrize("page", pages())
+def test_no_fence_of_a_page_escapes_the_tests(page: str) -> None:
+    """A fence within a list or with an unknown language would be run by nobody."""
+    text = (ROOT / page).read_text()
+    fences = re.findall(r"^[ >]*(?:```|~~~)(.*)$", text, flags=re.MULTILINE)
+    known = [block for block in fenced(*LANGUAGES) if block.page == page]
+    told = [fence for fence in fences if fence and not fence.startswith("{")]
+    assert len(known) == len(told), told
 
 
 async def test_the_ten_lines_of_the_readme_wait_for_many_tasks(
@@ -96,3 +141,48 @@ async def test_the_first_test_of_the_testing_page_passes() -> None:
     names: dict[str, Any] = {}
     exec(blocks("docs/testing.md", "python")[0], names)
     await names["test_a_failed_video_is_refunded"]()
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    def drawn(error: type[LumaError], depth: int = 0) -> list[str]:
+        others = [base.__name__ for base in error.__bases__ if not issubclass(base, LumaError)]
+        also = f" (a {others[0]}, too)" if others and error is not LumaError else ""
+        below = [line for sub in error.__subclasses__() for line in drawn(sub, depth + 1)
+                 if sub.__module__.startswith("luma_async")]  # fmt: skip
+        return [f"{'    ' * depth}{error.__name__}{also}", *below]
+
+    (tree,) = blocks("docs/reference/errors.md", "text")
+    assert tree.splitlines() == drawn(LumaError)
+
+
+def test_each_public_name_is_in_the_reference() -> None:
+    told = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    listed = set(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)", told, flags=re.MULTILINE))
+    public = {
+        f"{house.__name__}.{name}"
+        for house in (luma_async, testing, worker)
+        for name in house.__all__
+        if not name.startswith("__")
+    }
+    assert listed == public, "add `.. autoclass:: NAME` to a page of docs/reference"
+
+
+def test_the_chinese_readme_shows_the_same_code() -> None:
+    def bare(page: str) -> list[str]:
+        shown = [*fenced("python"), *commands()]
+        return [re.sub(r" *#.*", "", block.text) for block in shown if block.page == page]
+
+    assert bare("docs/README.zh-CN.md") == bare("README.md")
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    for module in ("sphinx", "furo", "myst_parser"):
+        pytest.importorskip(module)
+    options = ["-W", "-n", "-q", "-b", "html", "-d", str(tmp_path / "trees")]
+    command = [sys.executable, "-m", "sphinx", *options, str(ROOT / "docs"), str(tmp_path / "site")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    front = (tmp_path / "site" / "index.html").read_text()
+    assert "LumaSession" in front
+    assert not re.findall(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)', front)
+    assert '<svg class="phases"' in (tmp_path / "site" / "design.html").read_text()

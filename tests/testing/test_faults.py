@@ -17,7 +17,7 @@ from luma_async.testing import FAULTS, Asked, Breakage, FakeRelay, Fault, Reply
 from luma_async.testing.faults import choose
 from luma_async.testing.play import ENVELOPES, Envelope
 from luma_async.testing.script import BREAKAGES
-from tests.test_docs import blocks
+from tests.blocks import blocks
 
 _BODY = json.dumps([{"id": str(number), "state": "pending"} for number in range(20)]).encode()
 _WITHOUT_STATUS = ("reset", "half_closed", "black_hole", "garbage")

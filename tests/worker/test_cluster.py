@@ -13,7 +13,7 @@ import pytest
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue
 from luma_async.worker.embedded import server_binary
-from tests.test_docs import blocks
+from tests.blocks import blocks
 from tests.worker.crew import Crew
 
 pytestmark = pytest.mark.skipif(

@@ -12,7 +12,7 @@ from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue, streams
 from luma_async.worker.metrics import Metrics
-from tests.test_docs import ROOT, blocks
+from tests.blocks import ROOT, blocks
 from tests.worker.crew import Crew
 
 yaml: Any = pytest.importorskip("yaml")
