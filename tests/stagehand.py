@@ -1,9 +1,9 @@
 """Runs a block of Python as a page shows it, with what the page takes as given.
 
 The loop's clock jumps, unless others than the loop are at work: a worker with its server, a block
-that has a thread because it blocks. `asyncio.run(…)` becomes `await …`, so that the block shares the relay's loop. The
-published URL and key are those of the relay. What the block defines and does not use is called, with
-what it asks for by name.
+that has a thread because it blocks. `asyncio.run(…)` becomes `await …`, so that the block shares
+the relay's loop. The published URL and key are those of the relay. What the block defines and does
+not use is called, with what it asks for by name.
 """
 
 import ast
@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -28,6 +28,7 @@ from luma_async.worker import Queue, Worker
 from tests.blocks import Block
 
 DURATIONS = (5.0, 75.0, 900.0)
+ENDS: tuple[Literal["completed", "failed"], ...] = ("completed", "failed", "completed")
 QUICK = (0.0, 0.1, 0.2)
 SLOWDOWN, NAPS = 100.0, 200
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -57,10 +58,9 @@ class Stage:
         self.relay = relay
         scripts = QUICK if real(block) else DURATIONS
         named = dict.fromkeys(_UUID.findall(block.text))
-        ends = ("completed", "failed", "completed")
         self.ids = [relay.add(d, duration=s) for d, s in zip(named, scripts, strict=False)] or [
             relay.add(duration=seconds, ends=end)
-            for seconds, end in zip(scripts, ends, strict=True)
+            for seconds, end in zip(scripts, ENDS, strict=True)
         ]
         self.recorders: list[Recorder] = []
         self._stack = stack
@@ -200,7 +200,7 @@ async def _run(text: str, name: str, names: dict[str, Any]) -> None:
 class _Awaiting(ast.NodeTransformer):
     """Makes `asyncio.run(…)` and `run_virtual(…)` an await: the loop is there already."""
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 - ast's name
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if ast.unparse(node.func) in ("asyncio.run", "run_virtual"):
             return ast.Await(value=node.args[0])
@@ -218,4 +218,3 @@ async def _call_the_rest(text: str, names: dict[str, Any], stage: Stage) -> None
             outcome = function(**{name: await stage.give(name) for name in asked})
             if isinstance(outcome, Awaitable):
                 await outcome
-

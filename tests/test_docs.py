@@ -18,6 +18,7 @@ from tests.bench.pace import DURATIONS
 from tests.blocks import ROOT, Block, arguments, blocks, commands, fenced, pages
 from tests.stagehand import perform
 
+
 def test_the_page_on_reliability_has_a_row_for_each_fault_and_each_share() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
@@ -56,6 +57,17 @@ def test_each_block_that_is_run_elsewhere_is_run_there() -> None:
     for block in PYTHON:
         if block.run_by is not None:
             assert block.page in (ROOT / block.run_by).read_text(), block
+
+
+def test_each_file_of_the_package_has_its_place_in_the_house() -> None:
+    page = (ROOT / "docs" / "design.md").read_text()
+    package = ROOT / "luma_async"
+    houses = re.findall(r"^```\nluma_async/(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    for house, directory in zip(houses, (package, package / "worker"), strict=True):
+        rooms = {room for line in house.splitlines()[1:]
+                 for room in re.findall(r"[\w/]+", line[:40])}  # fmt: skip
+        files = {file.stem for file in directory.glob("*.py")} - {"__init__", "_version"}
+        assert rooms == files | {f"{sub.parent.name}/" for sub in directory.glob("*/__init__.py")}
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)

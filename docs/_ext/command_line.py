@@ -16,7 +16,9 @@ class Commands(Directive):
         """Write the sections."""
         parser = _parser()
         actions = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-        told = [self._section(f"luma-async {name}", sub) for name, sub in next(actions).choices.items()]
+        told = [
+            self._section(f"luma-async {name}", sub) for name, sub in next(actions).choices.items()
+        ]
         return [_literal(parser), *told]
 
     def _section(self, title: str, parser: argparse.ArgumentParser) -> nodes.section:

@@ -64,9 +64,7 @@ def _edge(start: str, end: str, event: str) -> str:
 def _border(x: float, y: float, to_x: float, to_y: float) -> tuple[float, float]:
     """Return where the line from the middle of a box leaves it."""
     across, down = to_x - x, to_y - y
-    share = min(
-        WIDTH / 2 / abs(across) if across else 1.0, HEIGHT / 2 / abs(down) if down else 1.0
-    )
+    share = min(WIDTH / 2 / abs(across) if across else 1.0, HEIGHT / 2 / abs(down) if down else 1.0)
     return x + across * share, y + down * share
 
 
