@@ -9,7 +9,7 @@ import pytest
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, answers, pull
+from luma_async.worker import Queue, answers, polling, pull, tail
 from luma_async.worker.embedded import Embedded
 from tests.worker.crew import Crew
 
@@ -19,6 +19,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no worker linger over a request for ids: each test stops some."""
     monkeypatch.setattr(pull, "EXPIRES", 0.1)
     monkeypatch.setattr(answers, "PAUSE", 0.02)
+    monkeypatch.setattr(polling, "PAUSE", 0.02)
+    monkeypatch.setattr(tail, "PAUSE", 0.05)
 
 
 @pytest.fixture(scope="session")
