@@ -27,7 +27,7 @@ class Part:
     """The part of a file that is there, opened and locked; close it, or `finish` it."""
 
     def __init__(self, directory: Path, name: str, mark: str) -> None:
-        self.mark = mark
+        self.mark: str = mark
         self._directory = directory
         self._name = name
         self._path = directory / f".{name}.{mark}.part"
@@ -35,7 +35,7 @@ class Part:
         self._file = os.open(self._path, flags, 0o666)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.size = os.fstat(self._file).st_size
+            self.size: int = os.fstat(self._file).st_size
         except BlockingIOError:
             os.close(self._file)
             raise DownloadError(

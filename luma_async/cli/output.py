@@ -18,7 +18,7 @@ from luma_async.session import LumaSession
 if TYPE_CHECKING:
     from rich.console import Console
 
-logger = logging.getLogger("luma_async")
+logger: logging.Logger = logging.getLogger("luma_async")
 
 LONGEST_COMMAND = 1000
 

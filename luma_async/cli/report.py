@@ -117,7 +117,7 @@ class Page:
         yield f"{'after' if row.ended else 'since'} {duration(row.age(self._now))}"
         raw = row.generation.video_raw if row.generation else None
         if raw and raw.duration is not None and 0 <= raw.duration < LONGEST:
-            yield f"{raw.duration:g} s long"
+            yield f"{duration(raw.duration)} long"
         if raw and raw.width and raw.height:
             yield f"{raw.width} × {raw.height}"
         if source := self._source(row):

@@ -153,8 +153,9 @@ class Queue:
     async def submit(self, ids: str | Iterable[str]) -> list[str]:
         """Store ids for the workers; durable when it returns.
 
-        An id that waits already is one. Returns the ids that were new, in their order; one whose
-        end was told before is new again, and is asked about anew. Raises QueueError where not all
+        An id that waits already is one. Returns the ids that were new, in their order (one that
+        was stored though the server did not say so in time may not be among them); one whose end
+        was told before is new again, and is asked about anew. Raises QueueError where not all
         could be stored within half a minute (a cluster may elect a leader meanwhile); its `pending`
         names the others, and to submit all again is safe.
         """

@@ -239,7 +239,7 @@ async def test_whoever_asks_a_silent_server_waits_until_it_answers(
         (server,) = servers_in(tmp_path)
         os.kill(server, signal.SIGSTOP)
         waiting = asyncio.create_task(queue.wait_submitted(told, timeout=10))
-        submitting = asyncio.create_task(queue.submit(relay.add(duration=0.0)))
+        submitting = asyncio.create_task(queue.submit(late := relay.add(duration=0.0)))
         try:
             await asyncio.sleep(0.5)
             with pytest.raises(QueueError, match="try again"):
@@ -249,7 +249,8 @@ async def test_whoever_asks_a_silent_server_waits_until_it_answers(
         finally:
             os.kill(server, signal.SIGCONT)
         assert (await waiting).url
-        assert len(await submitting) == 1
+        await submitting
+        assert (await queue.wait_submitted(late, timeout=10)).url
 
 
 async def test_a_second_worker_in_a_directory_takes_nothing_from_the_first(
