@@ -72,7 +72,7 @@ def started(
 
 
 @contextmanager
-def relay(*arguments: str) -> Generator[dict[str, str], None, None]:
+def relay_process(*arguments: str) -> Generator[dict[str, str], None, None]:
     """Start `luma-async relay` on a free port; yield the settings that it tells."""
     with started("-m", "luma_async", "relay", "--port", "0", *arguments) as one:
         one.until(r"export .*\n")

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,7 +17,7 @@ from aiohttp import web
 from luma_async import Every, LumaSession
 from luma_async.testing import FakeRelay
 from luma_async.testing.media import video
-from tests.processes import EXAMPLES, Started, free_port, relay, started
+from tests.processes import EXAMPLES, Started, free_port, relay_process, started
 
 PACE = {"PACE": "0.1"}
 UNKNOWN_PLACE = r"Running on (http://127\.0\.0\.1:\d+)|running on (http://127\.0\.0\.1:\d+)"
@@ -29,21 +30,20 @@ def example(name: str) -> str:
 @pytest.fixture
 def settings() -> Iterator[dict[str, str]]:
     """Yield where a relay is whose tasks take a moment."""
-    with relay("--seconds", "0.2-0.5") as settings:
+    with relay_process("--seconds", "0.2-0.5") as settings:
         yield settings | PACE
+
+
+@pytest.fixture
+def near(relay: FakeRelay) -> dict[str, str]:
+    """Return where the relay of the test is, whose tasks end when the test says so."""
+    return {"LUMA_BASE_URL": relay.url, "LUMA_API_KEY": relay.api_key, **PACE}
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as http:
         yield http
-
-
-async def submitted(http: aiohttp.ClientSession, settings: dict[str, str]) -> str:
-    headers = {"Authorization": f"Bearer {settings['LUMA_API_KEY']}"}
-    url = f"{settings['LUMA_BASE_URL']}/luma/generations"
-    async with http.post(url, json={"prompt": "a cat"}, headers=headers) as answer:
-        return str((await answer.json())["id"])
 
 
 async def place(one: Started) -> str:
@@ -67,14 +67,13 @@ def test_many_submits_waits_and_prints_a_table(settings: dict[str, str]) -> None
 
 
 async def test_many_tells_what_is_done_where_not_all_is(
-    settings: dict[str, str], http: aiohttp.ClientSession
+    near: dict[str, str], relay: FakeRelay
 ) -> None:
-    task_id = await submitted(http, settings)
-    options = ["--timeout", "3", task_id, "nobody\x1b[2J"]
-    with started(example("many.py"), *options, settings=settings) as one:
+    done, never = relay.add(), relay.add("never\x1b[2J", ends="never")
+    with started(example("many.py"), "--timeout", "0", done, never, settings=near) as one:
         assert await asyncio.to_thread(one.ended) == 1
-    assert f"{task_id}  completed" in one.said
-    assert "still open: nobody?[2J" in one.said
+    assert f"{done}  completed" in one.said
+    assert "still open: never?[2J" in one.said
     assert "\x1b" not in one.said
 
 
@@ -110,7 +109,7 @@ async def test_fastapi_streams_ends_to_browsers_and_stops_with_one_listening(
 
 async def test_fastapi_names_what_is_open_when_it_stops(http: aiohttp.ClientSession) -> None:
     pytest.importorskip("fastapi")
-    with relay("--seconds", "900") as settings:
+    with relay_process("--seconds", "900") as settings:
         with started(example("fastapi_sse.py"), free_port(), settings=settings) as one:
             url = await place(one)
             video = await _post(http, f"{url}/videos", "a cat")
@@ -190,22 +189,25 @@ def _module(path: str) -> Any:
 
 
 async def test_aiohttp_answers_at_the_end_or_when_the_client_has_waited_enough(
-    settings: dict[str, str], http: aiohttp.ClientSession
+    near: dict[str, str], http: aiohttp.ClientSession
 ) -> None:
-    with started(example("aiohttp_service.py"), free_port(), settings=settings) as one:
-        url = await place(one)
-        task_id = (await _post(http, f"{url}/videos", "a cat"))["id"]
-        async with http.get(f"{url}/videos/{task_id}") as answer:
-            assert (answer.status, (await answer.json())["id"]) == (202, task_id)
-        async with http.get(f"{url}/videos/{task_id}?wait=30") as answer:
-            assert (answer.status, (await answer.json())["state"]) == (200, "completed")
-        for what, status in (("nobody", 404), (f"{task_id}?wait=soon", 400)):
-            async with http.get(f"{url}/videos/{what}") as answer:
-                assert answer.status == status
-        async with http.post(f"{url}/videos", data=b"[]") as answer:
-            assert answer.status == 400
-        assert await asyncio.to_thread(one.stop, signal.SIGTERM) == 0
-    assert "Error" not in one.said
+    async with FakeRelay(durations=(900, 900)) as relay:
+        near["LUMA_BASE_URL"] = relay.url
+        with started(example("aiohttp_service.py"), free_port(), settings=near) as one:
+            url = await place(one)
+            task_id = (await _post(http, f"{url}/videos", "a cat"))["id"]
+            async with http.get(f"{url}/videos/{task_id}") as answer:
+                assert (answer.status, (await answer.json())["id"]) == (202, task_id)
+            relay.finish(task_id)
+            async with http.get(f"{url}/videos/{task_id}?wait=30") as answer:
+                assert (answer.status, (await answer.json())["state"]) == (200, "completed")
+            for what, status in (("nobody", 404), (f"{task_id}?wait=soon", 400)):
+                async with http.get(f"{url}/videos/{what}") as answer:
+                    assert answer.status == status
+            async with http.post(f"{url}/videos", data=b"[]") as answer:
+                assert answer.status == 400
+            assert await asyncio.to_thread(one.stop, signal.SIGTERM) == 0
+        assert "Error" not in one.said
 
 
 @pytest.fixture
@@ -295,43 +297,47 @@ async def test_a_shop_and_its_worker_lose_no_order_when_both_are_killed(
 
 
 async def test_each_request_is_a_span_and_no_span_holds_the_key(
-    settings: dict[str, str], http: aiohttp.ClientSession
+    near: dict[str, str], relay: FakeRelay
 ) -> None:
     pytest.importorskip("opentelemetry.instrumentation.aiohttp_client")
-    ids = [await submitted(http, settings) for _ in range(3)]
-    with started(example("traced.py"), *ids, settings=settings) as one:
+    ids = [relay.add(ends="never") for _ in range(3)]
+    with started(example("traced.py"), *ids, settings=near) as one:
+        await _until(lambda: relay.requests >= 2)
+        for task_id in ids:
+            relay.finish(task_id)
         assert await asyncio.to_thread(one.ended) == 0, one.said
     *requests, last = [line.split()[2:] for line in one.said.splitlines()]
-    assert len(requests) >= 2
-    for name, method, url, status in requests:
-        assert (name in ("GET", "POST"), status) == (True, "200")
-        assert (name, url.startswith(settings["LUMA_BASE_URL"])) == (method, True)
+    assert requests == [
+        [asked.method, asked.method, f"{relay.url}{asked.path}", "200"] for asked in relay.log
+    ]
     assert last[0] == "wait"
     assert "'luma.done': 3" in one.said
-    assert settings["LUMA_API_KEY"] not in one.said
+    assert relay.api_key not in one.said
 
 
 # prometheus_stats.py
 
 
 async def test_prometheus_is_told_what_the_session_does(
-    settings: dict[str, str], http: aiohttp.ClientSession
+    near: dict[str, str], relay: FakeRelay, http: aiohttp.ClientSession
 ) -> None:
     pytest.importorskip("prometheus_client")
-    with started(example("prometheus_stats.py"), free_port(), settings=settings) as one:
+    with started(example("prometheus_stats.py"), free_port(), settings=near) as one:
         url = await place(one)
         assert (await _figures(http, url))["luma_requests_total"] == 0
-        task_id = await submitted(http, settings)
+        task_id = relay.add(ends="never")
         async with http.post(f"{url}/wait", data=task_id) as answer:
             assert answer.status == 202
+        await _until(lambda: relay.requests >= 2)
+        assert (await _figures(http, url))["luma_open"] == 1
+        relay.finish(task_id)
         await asyncio.to_thread(one.until, f"{task_id}' completed")
         figures = await _figures(http, url)
         assert figures['luma_ends_total{state="completed"}'] == 1
         assert figures["luma_open"] == 0
-        requests = figures["luma_requests_total"]
-        assert requests > 1
-        kinds = [key for key in figures if key.startswith("luma_request_seconds_count")]
-        assert sum(figures[key] for key in kinds) == requests
+        assert figures["luma_requests_total"] == relay.requests
+        answered = 'luma_request_seconds_count{call="get",outcome="answered"}'
+        assert figures[answered] == relay.requests
         assert figures["luma_lag_seconds_count"] == 1
         assert await asyncio.to_thread(one.stop, signal.SIGTERM) == 0
 
@@ -360,16 +366,21 @@ def test_the_tests_of_a_service_pass_where_they_are_pasted(tmp_path: Path) -> No
 
 
 async def test_files_keeps_each_video_and_says_which_failed(
-    http: aiohttp.ClientSession, tmp_path: Path
+    near: dict[str, str], relay: FakeRelay, tmp_path: Path
 ) -> None:
-    async with FakeRelay() as relay:
-        good, bad = relay.add(duration=0.1), relay.add(ends="failed", failure_reason="no cats")
-        settings = {"LUMA_BASE_URL": relay.url, "LUMA_API_KEY": relay.api_key, **PACE}
-        options = [str(tmp_path), good, bad, "--allow-host", "127.0.0.1"]
-        with started(example("files.py"), *options, settings=settings) as one:
-            assert await asyncio.to_thread(one.ended) == 1
-        assert "failed: 'no cats'" in one.said
-        assert (tmp_path / f"{good}.mp4").read_bytes() == video(good)
-        with started(example("files.py"), str(tmp_path / "x"), good, settings=settings) as one:
-            assert await asyncio.to_thread(one.ended) == 1
-        assert "127.0.0.1" in one.said
+    good, bad = relay.add(), relay.add(ends="failed", failure_reason="no cats")
+    options = [str(tmp_path), good, bad, "--allow-host", "127.0.0.1"]
+    with started(example("files.py"), *options, settings=near) as one:
+        assert await asyncio.to_thread(one.ended) == 1
+    assert "failed: 'no cats'" in one.said
+    assert (tmp_path / f"{good}.mp4").read_bytes() == video(good)
+
+
+async def test_files_enters_no_host_of_ours_that_is_not_named(
+    near: dict[str, str], relay: FakeRelay, tmp_path: Path
+) -> None:
+    with started(example("files.py"), str(tmp_path), relay.add(), settings=near) as one:
+        assert await asyncio.to_thread(one.ended) == 1
+    assert "127.0.0.1" in one.said
+    assert os.listdir(tmp_path) == []
+    assert relay.media_log == []
