@@ -12,6 +12,7 @@ from luma_async import (
     AuthenticationError,
     BadRequestError,
     DecodeError,
+    DownloadError,
     GaveUp,
     Generation,
     GenerationFailed,
@@ -56,6 +57,7 @@ TREE: dict[type[LumaError], type[Exception]] = {
     GaveUp: WaitAborted,
     GenerationsMissing: WaitIncomplete,
     GenerationFailed: LumaError,
+    DownloadError: LumaError,
     QueueError: LumaError,
     SessionClosed: LumaError,
 }

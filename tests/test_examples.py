@@ -262,7 +262,7 @@ async def _until(true: Callable[[], bool]) -> None:
 # worker_service.py
 
 
-async def test_a_shop_and_its_worker_lose_no_order_when_both_are_killed(
+async def test_a_shop_and_its_worker_lose_no_order_when_the_shop_is_killed(
     settings: dict[str, str], http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     pytest.importorskip("nats")

@@ -64,6 +64,7 @@ class Faulty(Every, frozen=True):
 async def test_a_fault_in_a_pace_is_told_to_everybody_and_hangs_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "luma_async")
     plays = iter([State.PROCESSING] * 4 + [State.COMPLETED] * 9)
     relay = ScriptedRelay(lambda _: next(plays))
     poller = poller_of(relay, Faulty(1.0))
