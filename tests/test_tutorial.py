@@ -80,6 +80,7 @@ async def test_a_block_of_the_page_runs_as_a_script(
     assert "completed" in output or ".mp4" in output
 
 
+@pytest.mark.skipif("wait" not in offered(), reason="luma-async wait is not there yet")
 async def test_the_commands_of_the_page_wait_for_all_and_fetch_the_videos(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
