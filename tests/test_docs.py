@@ -84,7 +84,6 @@ def test_a_block_of_python_does_what_the_page_says(
 
 
 SHELL = commands()
-PROMISED = {"get", "wait", "relay", "version"}
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
@@ -93,17 +92,9 @@ def test_what_is_pasted_into_a_shell_is_shell_and_names_what_there_is(block: Blo
     if bash is not None:
         subprocess.run([bash, "-n", "-c", block.text], check=True)
     for command in arguments(block.text):
-        if command[0] in PROMISED - set(offered()):
-            pytest.skip(f"luma-async {command[0]} is not there yet")
         _parser().parse_args(command)
     for module in re.findall(r"python -m (tests[\w.]+)", block.text):
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), module
-
-
-def offered() -> list[str]:
-    """Return the names of the commands."""
-    actions: Any = next(a for a in _parser()._actions if a.dest == "command")  # pyright: ignore[reportPrivateUsage]
-    return list(actions.choices)
 
 
 @pytest.mark.parametrize("page", pages())

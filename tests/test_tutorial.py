@@ -13,17 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.blocks import ROOT, Block, commands, fenced
-from tests.test_docs import offered
 
 PAGE = "docs/tutorial.md"
 SHELL = [block.text for block in commands() if block.page == PAGE]
 LEFT = [block for block in fenced("python") if block.page == PAGE and block.run_by]
 TASKS, PATIENCE = 20, 20.0
 
-pytestmark = [
-    pytest.mark.skipif("relay" not in offered(), reason="luma-async relay is not there yet"),
-    pytest.mark.skipif(shutil.which("bash") is None, reason="the page is for a shell"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the page is for a shell")
 
 
 def environment(scratch: Path) -> dict[str, str]:
@@ -80,7 +76,6 @@ async def test_a_block_of_the_page_runs_as_a_script(
     assert "completed" in output or ".mp4" in output
 
 
-@pytest.mark.skipif("wait" not in offered(), reason="luma-async wait is not there yet")
 async def test_the_commands_of_the_page_wait_for_all_and_fetch_the_videos(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
