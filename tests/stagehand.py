@@ -10,10 +10,11 @@ import ast
 import asyncio
 import importlib
 import inspect
+import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -153,8 +154,21 @@ class Stage:
 def perform(block: Block, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a block in a loop of its own; the current directory is its to write into."""
     factory = asyncio.new_event_loop if real(block) else VirtualTimeLoop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with _logging_as_it_was(), asyncio.Runner(loop_factory=factory) as runner:
         runner.run(_perform(block, request, monkeypatch))
+
+
+@contextmanager
+def _logging_as_it_was() -> Generator[None, None, None]:
+    """Undo what a block sets up for its whole process."""
+    loggers = [logging.getLogger(name) for name in (None, "luma_async")]
+    kept = [(logger.level, logger.handlers.copy()) for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, (level, handlers) in zip(loggers, kept, strict=True):
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
 
 
 async def _perform(
