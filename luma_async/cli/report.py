@@ -66,7 +66,7 @@ class Page:
         self._allowed = frozenset(host.lower() for host in allowed)
 
     def __str__(self) -> str:
-        title = f"{len(self._rows):,} videos"
+        title = f"{len(self._rows):,} video{'s' * (len(self._rows) != 1)}"
         return "\n".join(
             [
                 '<!doctype html><html lang="en"><head><meta charset="utf-8">',

@@ -127,7 +127,7 @@ def table(rows: Iterable[Row], now: float) -> "Table":
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", min_width=12)
     grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(overflow="fold", style="dim")
+    grid.add_column(no_wrap=True, overflow="ellipsis", style="dim")
     for row in rows:
         grid.add_row(
             Text(row.word, COLOURS[row.word]),

@@ -1,0 +1,108 @@
+"""The pictures of docs/howto/shell.md: the table as it lives, and the page of videos in a browser.
+
+    python -m tests.bench.pictures            # into docs/; needs chromium
+
+The relay, its tasks and their prompts are made up; the table is a moment of a real wait.
+"""
+
+import asyncio
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+
+from luma_async import Learned, LumaSession
+from luma_async.cli import report
+from luma_async.cli.board import Board
+from luma_async.cli.screen import Screen
+from luma_async.events import ChangeEvent
+from luma_async.testing import FakeRelay
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+PROMPTS = (
+    "a cat dances on a piano, warm light",
+    "drone flight over a misty fjord at dawn",
+    "一只熊猫在竹林里弹吉他",
+    "rain on a neon street, slow motion",
+    "a paper boat sails down a gutter",
+    "time lapse of a desert blooming",
+)
+WIDE, HIGH = 1200, 790
+FONTS = re.compile(r"@font-face \{.*?\}\n", re.DOTALL)  # they would be fetched
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--virtual-time-budget=4000",
+)  # fmt: skip
+
+
+async def main() -> None:
+    """Draw both."""
+    board = Board()
+
+    def learn(event: ChangeEvent) -> None:
+        if event.generation is not None:
+            board.learn(event.generation, time.monotonic(), datetime.now(UTC))
+
+    async with (
+        FakeRelay(seed=3) as relay,
+        LumaSession(relay.url, api_key=relay.api_key, pace=Learned(0.5), on_change=learn) as luma,
+    ):
+        for number in range(18):
+            relay.add(
+                prompt=PROMPTS[number % len(PROMPTS)],
+                duration=1.0 + 0.35 * number,
+                queued=0.2 + 0.3 * number,
+                ends="failed" if number % 7 == 4 else "completed",
+            )
+        drawn = Screen(_console(), board, lambda: luma.stats)
+        await _wait(luma, board, list(relay.tasks), most=9)
+        console = _console()
+        console.print(drawn.draw(time.monotonic()))
+        picture = console.export_svg(title="luma-async wait --file ids.txt")
+        (DOCS / "table.svg").write_text(FONTS.sub("", picture))
+        await _wait(luma, board, [row.id for row in board.open], most=99)
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "videos.html"
+            rows = list(board.rows.values())[:9]
+            now, date = time.monotonic(), datetime.now(UTC)
+            report.write(page, report.Page(rows, now, date, page.parent, ["127.0.0.1"]))
+            await asyncio.to_thread(shoot, page, page.with_suffix(".png"))
+            Image.open(page.with_suffix(".png")).save(DOCS / "report.webp", quality=85)
+
+
+async def _wait(luma: LumaSession, board: Board, ids: list[str], *, most: int) -> None:
+    board.add(ids, time.monotonic())
+    following = luma.follow()
+    following.add(ids)
+    async for ended in following:
+        board.end(ended.id, ended.generation, time.monotonic(), datetime.now(UTC))
+        if board.ended >= most or not following:
+            following.close()
+
+
+def _console() -> Console:
+    return Console(
+        record=True, width=104, height=28, file=io.StringIO(), force_terminal=True, highlight=False
+    )
+
+
+def shoot(page: Path, picture: Path) -> None:
+    """Let a browser draw a page."""
+    chromium = shutil.which("chromium") or sys.exit("there is no chromium; apt-get install it")
+    with tempfile.TemporaryDirectory() as profile:
+        options = [f"--user-data-dir={profile}", f"--window-size={WIDE},{HIGH}"]
+        command = [chromium, *QUIET, *options, f"--screenshot={picture}", page.as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
