@@ -272,10 +272,10 @@ def test_a_task_that_did_not_fail_raises_nothing(state: State) -> None:
 
 @pytest.mark.parametrize("name", luma_async.__all__)
 def test_what_is_public_is_there_and_has_a_docstring(name: str) -> None:
-    public = getattr(luma_async, name)
+    public: object = getattr(luma_async, name)
     if isinstance(public, str):
         return
-    assert (public.__dict__.get("__doc__") or public.__doc__ or "").strip()
+    assert (vars(public).get("__doc__") or getattr(public, "__doc__", "")).strip()
     for member, value in vars(public).items():
         if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
             assert inspect.getdoc(value), f"{name}.{member}"
