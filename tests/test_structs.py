@@ -275,7 +275,7 @@ def test_what_is_public_is_there_and_has_a_docstring(name: str) -> None:
     public: object = getattr(luma_async, name)
     if isinstance(public, str):
         return
-    assert (vars(public).get("__doc__") or getattr(public, "__doc__", "")).strip()
+    assert str(vars(public).get("__doc__") or getattr(public, "__doc__", "")).strip()
     for member, value in vars(public).items():
         if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
             assert inspect.getdoc(value), f"{name}.{member}"
