@@ -19,6 +19,7 @@ from tests.blocks import ROOT, Block, fenced, indented
 
 KEPT = ("PATH", "HOME", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "PIP_INDEX_URL", "PIP_CERT")
 SAVE = "def save(done):\n    print(len(done), 'saved')\n\n\n"
+LAST = 30
 LISTENS = "a relay is at"
 
 
@@ -39,9 +40,11 @@ class Terminal:
             return self._start(command)
         script = "\n".join([*self._said, command])
         ended = subprocess.run(
-            ["bash", "-c", script], cwd=self._directory, env=self._environ, capture_output=True,
-            check=False,
+            ["bash", "-c", script], cwd=self._directory, env=self._environ, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+        if ended.returncode:
+            print(*ended.stdout.splitlines()[-LAST:], sep="\n", file=sys.stderr)
         return ended.returncode
 
     def _start(self, command: str) -> int:
