@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from weakref import WeakValueDictionary
 
 import aiohttp
 import anyio
@@ -15,6 +16,7 @@ from luma_async import checks, links
 from luma_async._version import __version__
 from luma_async.errors import DownloadError, line
 from luma_async.fetching import CHUNK, Dead, Fetch, PublicOnly
+from luma_async.parts import tidied
 from luma_async.session import LumaSession
 from luma_async.structs import Generation
 
@@ -55,6 +57,7 @@ class Downloader:
         self._max_bytes = checks.whole("max_bytes", max_bytes)
         self._proxy = None if proxy is None else checks.http_url("proxy", proxy, plain=False)
         self._http: aiohttp.ClientSession | None = None
+        self._names: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
         if self._http is not None:
@@ -80,6 +83,7 @@ class Downloader:
         if self._http is not None:
             with anyio.CancelScope(shield=True):
                 await self._http.close()
+            tidied(self._directory)
 
     async def download(self, generation: Generation) -> Path:
         """Save the video of a completed task; returns where: DIRECTORY/ID.mp4, or its own suffix.
@@ -106,11 +110,15 @@ class Downloader:
             what = f"{line(generation.id)} has no link ({generation.state})"
             raise DownloadError(f"{what}; download what is completed")
         name = links.file_name(generation.id, link)
+        async with self._names.setdefault(name, anyio.Lock()):
+            return await self._fetched(self._http, link, name)
+
+    async def _fetched(self, http: aiohttp.ClientSession, link: str, name: str) -> Path:
         path = self._directory / name
         if await anyio.to_thread.run_sync(path.is_file):
             return path
         fetch = Fetch(
-            self._http,
+            http,
             link,
             self._directory,
             name,

@@ -7,11 +7,10 @@ here, until five tries in a row bring nothing new), or may be something else tha
 import os
 import random
 import re
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from socket import AF_INET, AddressFamily
-from typing import TypeVar
 from urllib.parse import urljoin
 
 import aiohttp
@@ -25,8 +24,6 @@ from luma_async import links, wire
 from luma_async.errors import DownloadError, line
 from luma_async.parts import Part, mark_of
 from luma_async.verdicts import retry_after
-
-T = TypeVar("T")
 
 TRIES = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -134,15 +131,15 @@ class Fetch:
                 await anyio.sleep(_pause(tries, broken.retry_after))
 
     async def _once(self) -> Path:
-        part = await _in_thread(Part.left, self._directory, self._name)
+        part = Part.left(self._directory, self._name)
         try:
             wanted = {"Range": f"bytes={part.size}-"} if part and part.size else {}
             async with self._answered(wanted) as response:
                 self._check(response, part)
                 span = span_of(response)
-                part = await self._fitting(part, span)
+                part = self._fitting(part, span)
                 await self._fill(part, response, span.total)
-            return await _in_thread(part.finish)
+            return await anyio.to_thread.run_sync(part.finish)
         finally:
             if part is not None:
                 self._size = part.size
@@ -197,32 +194,32 @@ class Fetch:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise DownloadError(f"{self} comes compressed; ask the relay's operator")
 
-    async def _fitting(self, part: Part | None, span: Span) -> Part:
+    def _fitting(self, part: Part | None, span: Span) -> Part:
         """Return the part that an answer goes on with: the one that is there, or a new one."""
         if span.total is not None and span.total > self._max_bytes:
             raise self._too_long()
         if part is not None and span.mark == part.mark and span.start in (0, part.size):
             if span.start == 0:
-                await _in_thread(part.empty)
+                part.empty()
             return part
         if part is not None:
-            await _in_thread(part.discard)
+            part.discard()
         if span.start:
             raise Broken(f"{self} has changed meanwhile")
-        new = await _in_thread(Part, self._directory, self._name, span.mark)
-        await _in_thread(new.empty)
+        new = Part(self._directory, self._name, span.mark)
+        new.empty()
         return new
 
     async def _fill(self, part: Part, response: aiohttp.ClientResponse, total: int | None) -> None:
         while chunk := await self._read(response):
             if part.size + len(chunk) > self._max_bytes:
-                await _in_thread(part.discard)
+                part.discard()
                 raise self._too_long()
-            await _in_thread(part.write, chunk)
+            await anyio.to_thread.run_sync(part.write, chunk)
         if total is not None and part.size < total:
             raise Broken(f"{self} broke off")
         if part.size == 0 or (total is not None and part.size > total):
-            await _in_thread(part.discard)
+            part.discard()
             raise Dead(f"{self} is empty or of another length than told")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -245,7 +242,3 @@ def _pause(tries: int, asked: float | None) -> float:
     """Return the seconds before the next try: a random part of half a second, ever doubled."""
     own: float = random.random() * FIRST_PAUSE * 2**tries  # noqa: S311
     return min(max(own, asked or 0.0), LONGEST_PAUSE)
-
-
-async def _in_thread(act: Callable[..., T], *arguments: object) -> T:
-    return await anyio.to_thread.run_sync(act, *arguments)

@@ -8,7 +8,9 @@ when it does (`is_public`); a literal address at once. And no id names a file el
 
 import hashlib
 from collections.abc import Collection
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from socket import inet_aton, inet_ntoa
 from urllib.parse import quote
 
 from yarl import URL
@@ -16,6 +18,7 @@ from yarl import URL
 from luma_async.errors import DownloadError, line
 
 LONGEST_NAME = 180
+LOCAL = (".local", ".localdomain", ".internal", ".intranet", ".lan", ".home", ".arpa", ".corp")
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif")
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -34,11 +37,19 @@ def is_public(address: str) -> bool:
 
 
 def web(link: str | None, allowed: Collection[str] = ()) -> str | None:
-    """Return a link as plain ASCII where it may be followed, as far as its text can tell."""
+    """Return a link as plain ASCII where a page may show it, as far as its text can tell.
+
+    A browser looks names up by itself: those of local networks are refused here, unless allowed.
+    """
+    if link is None:
+        return None
     try:
-        return None if link is None else str(checked(link, allowed))
+        url = checked(link, allowed)
     except DownloadError:
         return None
+    host = (url.host or "").lower().rstrip(".")
+    is_local = not _number(host) and (f".{host}".endswith(LOCAL) or "." not in host)
+    return None if is_local and host not in allowed else str(url)
 
 
 def checked(link: str, allowed: Collection[str]) -> URL:
@@ -54,7 +65,7 @@ def checked(link: str, allowed: Collection[str]) -> URL:
         raise DownloadError("the link is no URL; ask the relay's operator") from None
     if url.scheme not in ("http", "https") or not host or not port:
         raise DownloadError(f"the link {shown(url)} is not http or https; it is not followed")
-    if _is_private(host) and host.lower() not in allowed:
+    if host.lower() not in allowed and _is_private(host):
         raise private(host)
     return url
 
@@ -95,8 +106,15 @@ def _is_private(host: str) -> bool:
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return not is_public(host)
+    if number := _number(name):
+        return not is_public(number)
+    return False
+
+
+def _number(host: str) -> str | None:
+    """Return the address that a host is, in any of the ways in which browsers write it."""
+    with suppress(ValueError):
+        return str(ip_address(host.partition("%")[0]))
+    with suppress(OSError, UnicodeEncodeError):
+        return inet_ntoa(inet_aton(host))
+    return None

@@ -58,7 +58,5 @@ class Observed(Relay):
         cancelled: bool = False,
     ) -> None:
         seconds = asyncio.get_running_loop().time() - began
-        event = RequestEvent(
-            call=call, ids=ids, seconds=seconds, error=copy(error), cancelled=cancelled
-        )
+        event = RequestEvent(call=call, ids=ids, seconds=seconds, error=error, cancelled=cancelled)
         self._hook(event)

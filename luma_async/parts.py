@@ -1,20 +1,22 @@
-"""A file on its way: `.NAME.MARK.part` beside where it will be, then NAME.
+"""A file on its way: `DIRECTORY/.parts/NAME.MARK`, then `DIRECTORY/NAME`.
 
 MARK stands for the version of what is fetched (its ETag, date and length), so that bytes of one
 version are never put behind those of another, whoever began, and whenever that was. A part is
-locked while somebody writes it. Nothing here waits for a network; all of it waits for a disk.
+locked while somebody writes it. Nothing here waits for a network; all of it waits for a disk. Data
+may be written by another thread, and a part is not closed under its hands.
 """
 
-import fcntl
 import hashlib
 import os
 import re
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from luma_async.errors import DownloadError
 
+FOLDER = ".parts"
 MARK = 16
 
 
@@ -23,14 +25,24 @@ def mark_of(*told: object) -> str:
     return hashlib.sha256(repr(told).encode()).hexdigest()[:MARK]
 
 
+def folder(directory: Path) -> Path:
+    """Return where the parts of a directory are, made if need be."""
+    path = directory / FOLDER
+    path.mkdir(exist_ok=True)
+    return path
+
+
 class Part:
     """The part of a file that is there, opened and locked; close it, or `finish` it."""
 
     def __init__(self, directory: Path, name: str, mark: str) -> None:
+        import fcntl  # not where Windows is
+
         self.mark: str = mark
         self._directory = directory
         self._name = name
-        self._path = directory / f".{name}.{mark}.part"
+        self._path = folder(directory) / f"{name}.{mark}"
+        self._busy = threading.Lock()
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o666)
         try:
@@ -46,15 +58,16 @@ class Part:
     def left(cls, directory: Path, name: str) -> Self | None:
         """Open the part that somebody left, the longest of several; None where there is none."""
         parts = {path.stat().st_size: path for path in _parts(directory, name)}
-        return cls(directory, name, parts[max(parts)].name[-MARK - 5 : -5]) if parts else None
+        return cls(directory, name, parts[max(parts)].name[-MARK:]) if parts else None
 
     def write(self, data: bytes) -> None:
         """Put data behind what is there."""
-        left = memoryview(data)
-        while left:
-            count = os.pwrite(self._file, left, self.size)
-            self.size += count
-            left = left[count:]
+        with self._busy:
+            left = memoryview(data)
+            while left and self._file >= 0:
+                count = os.pwrite(self._file, left, self.size)
+                self.size += count
+                left = left[count:]
 
     def empty(self) -> None:
         """Begin anew."""
@@ -64,16 +77,17 @@ class Part:
     def finish(self) -> Path:
         """Make the file what it was to become; it is on disk when this returns."""
         path = self._directory / self._name
-        os.fsync(self._file)
-        self._path.replace(path)
+        with self._busy:
+            os.fsync(self._file)
+            self._path.replace(path)
         self.close()
         for other in _parts(self._directory, self._name):
             other.unlink(missing_ok=True)
-        folder = os.open(self._directory, os.O_RDONLY)
+        file = os.open(self._directory, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(file)
         finally:
-            os.close(folder)
+            os.close(file)
         return path
 
     def discard(self) -> None:
@@ -84,12 +98,19 @@ class Part:
 
     def close(self) -> None:
         """Leave it for whoever goes on; twice is fine."""
-        file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
+        with self._busy:
+            file, self._file = self._file, -1
+            if file >= 0:
+                os.close(file)
+
+
+def tidied(directory: Path) -> None:
+    """Remove the folder of parts if none is left."""
+    with suppress(OSError):
+        (directory / FOLDER).rmdir()
 
 
 def _parts(directory: Path, name: str) -> list[Path]:
     """Return the parts of one file, of whatever version."""
-    known = re.compile(re.escape(f".{name}.") + rf"[0-9a-f]{{{MARK}}}\.part")
-    return [path for path in directory.iterdir() if known.fullmatch(path.name)]
+    known = re.compile(re.escape(f"{name}.") + rf"[0-9a-f]{{{MARK}}}")
+    return [path for path in folder(directory).iterdir() if known.fullmatch(path.name)]

@@ -11,7 +11,8 @@ from luma_async import Artifact, Generation, Image, Request, State, Video, Video
 from luma_async.cli.board import OLDEST, Board, Row
 from luma_async.cli.estimate import remaining
 from luma_async.cli.report import Page, write
-from luma_async.cli.screen import roughly, said, unbroken
+from luma_async.cli.screen import said
+from luma_async.cli.words import roughly, tame
 from luma_async.durations import Seen
 from tests.bench.estimate import right, seen_at
 
@@ -23,9 +24,11 @@ def task(task_id: str = "a", state: State = State.COMPLETED, **fields: object) -
 
 
 def board_of(*tasks: Generation) -> Board:
+    """Return a board on which tasks were seen to end, or to go on, five seconds after the start."""
     board = Board()
     board.add([one.id for one in tasks], 0.0)
     for one in tasks:
+        board.rows[one.id].was_open = True
         if one.is_done:
             board.end(one.id, one, 5.0, DATE)
         else:
@@ -62,6 +65,14 @@ def test_an_age_is_counted_from_when_the_relay_made_the_task(before: float, age:
     assert board.rows["a"].age(5.0) == age
 
 
+def test_how_long_it_took_is_not_told_of_what_had_ended_before() -> None:
+    board = Board()
+    board.add(["a"], 0.0)
+    board.end("a", task("a", created_at=DATE - timedelta(hours=5)), 1.0, DATE)
+    assert board.rows["a"].age(1.0) is None
+    assert "after" not in str(Page(board.rows.values(), 9.0, DATE, Path(), ()))
+
+
 def test_all_is_well_only_where_each_is_completed_and_saved() -> None:
     assert Board().is_good
     board = board_of(task("a"))
@@ -85,8 +96,8 @@ def test_what_is_said_of_a_row_is_what_matters_most() -> None:
 
 def test_a_long_link_is_shown_whole_and_hostile_signs_are_not() -> None:
     link = f"https://a.example/{'x' * 900}"
-    assert unbroken(link) == link
-    assert unbroken("a\n\x1b[31mb\u202e") == "a \ufffd[31mb\ufffd"
+    assert tame(link) == link
+    assert tame("a\n\x1b[31mb\u202e") == "a \ufffd[31mb\ufffd"
 
 
 @pytest.mark.parametrize(

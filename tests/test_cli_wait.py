@@ -17,10 +17,12 @@ import pytest
 
 from luma_async import LumaSession
 from luma_async.cli import main
+from luma_async.cli.ids import CHUNK
 from luma_async.testing import Reply
 from tests.served import Served, served
 
 Capture = pytest.CaptureFixture[str]
+AGAIN = "; run it again with the same ids, and it goes on\n"
 HASTE = ("--interval", "0.05", "--max-rate", "500")
 
 
@@ -103,29 +105,44 @@ def until_asked(relay: Served, task_id: str) -> None:
         time.sleep(0.01)
 
 
-def test_a_timeout_tells_what_is_open_and_how_to_go_on(relay: Served, capsys: Capture) -> None:
+def test_a_timeout_tells_what_is_open_and_how_to_go_on(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
     done, still = relay.add(), relay.add("it's open", duration=100)
-    assert main(["wait", done, still, "--timeout", "0.5s", *HASTE]) == 124
+    page = tmp_path / "page.html"
+    waiting = ["wait", done, still, "--timeout", "0.5s", "--report", str(page), *HASTE]
+    assert main(waiting) == 124
     out, err = capsys.readouterr()
     told = [json.loads(line) for line in out.splitlines()]
     assert [(one["id"], one["ended"]) for one in told] == [(done, True), (still, False)]
     assert told[1]["state"] == "processing"
-    assert err.endswith("1 of 2 are still open; go on with: luma-async wait 'it'\"'\"'s open'\n")
+    assert err == f"luma-async: 1 of 2 are still open{AGAIN}"
+    assert "not finished yet" in page.read_text()
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_tells_what_is_open(relay: Served, sign: signal.Signals, code: int) -> None:
     done, still = relay.add(), relay.add(duration=100)
     command = [sys.executable, "-m", "luma_async", "wait", done, still, *HASTE]
-    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
-        assert process.stdout
-        first = json.loads(process.stdout.readline())
-        process.send_signal(sign)
-        out, err = process.communicate(timeout=10)
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # it may be ignored around us
+    with subprocess.Popen(
+        command,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        preexec_fn=heeds,  # noqa: PLW1509
+    ) as process:
+        try:
+            assert process.stdout
+            first = json.loads(process.stdout.readline())
+            process.send_signal(sign)
+            out, err = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert (first["id"], first["ended"]) == (done, True)
     assert (json.loads(out)["id"], json.loads(out)["ended"]) == (still, False)
-    assert err == f"luma-async: 1 of 2 are still open; go on with: luma-async wait {still}\n"
+    assert err == f"luma-async: 1 of 2 are still open{AGAIN}"
 
 
 def test_a_refused_key_ends_the_wait_with_a_code_of_its_own(
@@ -137,7 +154,9 @@ def test_a_refused_key_ends_the_wait_with_a_code_of_its_own(
     assert main(["get", task_id]) == 3
     out, err = capsys.readouterr()
     assert "the wait cannot go on: status 401" in err
-    assert f"luma-async wait {task_id}" in err
+    assert f"1 of 1 are still open{AGAIN}" in err
+    assert "401" in err.splitlines()[-1]
+    assert err.endswith("check the key and --base-url\n")
     assert "s3cret" not in out + err
 
 
@@ -218,6 +237,81 @@ def test_binary_rubbish_on_standard_input_is_refused(
     assert relay.relay.requests == 0
 
 
+def test_rubbish_late_in_a_pipe_ends_it_at_once_and_what_is_known_is_told(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    done, still = relay.add(), relay.add(duration=100)
+    (tmp_path / "ids").write_bytes(f"{done}\n{still}\n".encode() + b"x\n" * CHUNK + b"\xff\n")
+    page = tmp_path / "page.html"
+    waiting = ["wait", "--file", str(tmp_path / "ids"), "--report", str(page), *HASTE]
+    assert main(waiting) == 2
+    out, err = capsys.readouterr()
+    assert {done, still} <= {json.loads(line)["id"] for line in out.splitlines()}
+    assert "give ids as UTF-8" in err
+    assert ", and not all ids were read" in err
+    assert still in page.read_text()
+
+
+def test_a_get_that_breaks_off_tells_what_it_has(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    task_id = relay.add()
+    (tmp_path / "ids").write_bytes(b"x\n" * CHUNK + b"\xff\n")
+    assert main(["get", task_id, "--file", str(tmp_path / "ids")]) == 2
+    assert lines(capsys)[0]["id"] == task_id
+
+
+def test_the_options_of_the_budget_are_heeded(relay: Served, capsys: Capture) -> None:
+    ids = [relay.add() for _ in range(6)]
+    slow = ["--max-batch", "2", "--max-rate", "5", "--max-in-flight", "1", "--interval", "0.05"]
+    assert main(["wait", *ids, *slow]) == 0
+    log = relay.do(lambda: relay.relay.log)
+    assert {len(asked.ids) for asked in log} == {2}
+    assert log[2].at - log[0].at > 0.35, "at 10 a second it would be 0.21"
+    assert main(["get", ids[0], "--proxy", "http://127.0.0.1:1"]) == 3
+    assert "127.0.0.1:1" in capsys.readouterr().err
+    assert len(relay.do(lambda: relay.relay.log)) == 3
+
+
+def test_a_dead_link_is_asked_anew_by_the_command(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    task_id = relay.add()
+    relay.do(lambda: relay.relay.reply(Reply(403), on="media"))
+    saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1"]
+    assert main(["wait", task_id, *saving, *HASTE]) == 1
+    assert "the relay knows no other" in lines(capsys)[0]["error"]
+    asked = relay.do(lambda: [one.method for one in relay.relay.log])
+    assert asked[-1] == "GET"
+
+
+def test_where_videos_are_saved_a_reader_that_leaves_stops_nothing(
+    relay: Served, tmp_path: Path
+) -> None:
+    ids = [relay.add(duration=0.1 * number) for number in range(4)]
+    saving = f"--download {tmp_path} --allow-host 127.0.0.1"
+    command = f"{sys.executable} -m luma_async wait {' '.join(ids)} {saving} {' '.join(HASTE)}"
+    subprocess.run(
+        f"{command} | head -n 1", shell=True, capture_output=True, timeout=20, check=True
+    )
+    assert {one.name for one in tmp_path.iterdir()} == {f"{task_id}.mp4" for task_id in ids}
+
+
+def test_a_report_replaces_files_alone(relay: Served, capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "real.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("real.html")
+    os.mkfifo(tmp_path / "pipe")
+    task_id = relay.add()
+    assert main(["wait", task_id, "--report", str(tmp_path / "pipe"), *HASTE]) == 2
+    assert "cannot be written; give a file" in capsys.readouterr().err
+    assert main(["wait", task_id, "--report", str(tmp_path / "link.html"), *HASTE]) == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert (
+        "<video" in (tmp_path / "real.html").read_text()
+        or task_id in (tmp_path / "real.html").read_text()
+    )
+
+
 def test_each_video_is_saved_as_it_is_done(relay: Served, capsys: Capture, tmp_path: Path) -> None:
     ids, videos = [relay.add() for _ in range(3)], tmp_path / "videos"
     page = tmp_path / "page.html"
@@ -239,11 +333,14 @@ def test_version_names_the_parts(capsys: Capture) -> None:
         assert f"{part} " in out
 
 
-def test_trouble_is_told_while_it_goes_on(relay: Served, capsys: Capture) -> None:
+def test_trouble_is_told_on_standard_error(relay: Served) -> None:
     task_id = relay.add()
     relay.do(lambda: relay.relay.reply(Reply(status=502), on=None))
-    assert main(["wait", task_id, *HASTE]) == 0
-    assert lines(capsys)[0]["state"] == "completed"
+    command = [sys.executable, "-m", "luma_async", "wait", task_id, *HASTE]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert json.loads(run.stdout)["state"] == "completed"
+    assert run.stderr.startswith("luma-async: a request failed: status 502")
+    assert run.stderr.count("\n") == 1
 
 
 def test_on_a_terminal_there_is_a_table(relay: Served) -> None:

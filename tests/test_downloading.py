@@ -20,7 +20,7 @@ from luma_async import (
     download,
     fetching,
 )
-from luma_async.parts import Part, mark_of
+from luma_async.parts import FOLDER, Part, folder, mark_of
 from luma_async.testing import FakeRelay, Reply
 from tests.worker.crew import until
 
@@ -144,10 +144,11 @@ async def test_the_longest_of_the_parts_that_were_left_counts(store: Store, tmp_
         part = Part(tmp_path, "a.mp4", mark)
         part.write(BODY[:size])
         part.close()
-    (tmp_path / ".a.mp4.other.part").touch()
+    (tmp_path / FOLDER / "a.mp4.other").touch()
     assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
     assert store.ranges == ["bytes=5000-"]
-    assert files(tmp_path) == [".a.mp4.other.part", "a.mp4"]
+    assert files(tmp_path) == [FOLDER, "a.mp4"]
+    assert files(tmp_path / FOLDER) == ["a.mp4.other"]
 
 
 async def test_a_cancelled_download_is_gone_on_with_by_the_next_one(
@@ -167,12 +168,12 @@ async def test_a_cancelled_download_is_gone_on_with_by_the_next_one(
     store.script = [stall]
     task = asyncio.create_task(download(store.video(), tmp_path, allow_hosts=HERE))
     await stalled.wait()
-    await until(lambda: any(path.stat().st_size == 50_000 for path in tmp_path.iterdir()))
+    await until(lambda: any(one.stat().st_size == 50_000 for one in folder(tmp_path).iterdir()))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    (left,) = files(tmp_path)
-    assert left.startswith(".a.mp4.")
+    (left,) = files(tmp_path / FOLDER)
+    assert left.startswith("a.mp4.")
     assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
     assert store.ranges[-1] == "bytes=50000-"
     assert files(tmp_path) == ["a.mp4"]
@@ -371,7 +372,7 @@ async def test_a_link_in_place_of_a_part_is_not_written_through(
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     mark = mark_of('"one"', None, len(BODY))
-    (tmp_path / f".a.mp4.{mark}.part").symlink_to(victim)
+    (folder(tmp_path) / f"a.mp4.{mark}").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):
         await download(store.video(), tmp_path, allow_hosts=HERE)
     assert victim.read_bytes() == b"precious"

@@ -87,6 +87,12 @@ def test_what_is_no_url_is_told_to_be_none(link: str) -> None:
         "http://[::ffff:10.0.0.1]/",
         "http://[fe80::1%25eth0]/",
         "http://LOCALHOST./",
+        "http://2130706433/",
+        "http://127.1/",
+        "http://0x7f000001/",
+        "http://0x7f.0.0.1/",
+        "http://0177.0.0.1/",
+        "http://127.0.0.1./",
         "http://x.localhost/",
     ],
 )
@@ -94,6 +100,23 @@ def test_a_private_host_is_refused_unless_it_is_allowed_by_name(link: str) -> No
     with pytest.raises(DownloadError, match="name the host in allow_hosts"):
         checked(link, ())
     assert web(link) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "router",
+        "nas.local",
+        "metadata.google.internal",
+        "x.lan",
+        "1.168.192.in-addr.arpa",
+        "a.corp.",
+    ],
+)
+def test_a_page_shows_no_link_to_a_name_of_a_local_network(host: str) -> None:
+    """A browser would look it up by itself; a download is judged by what the name resolves to."""
+    assert web(f"http://{host}/t.jpg") is None
+    assert web(f"http://{host}/t.jpg", {host.rstrip(".")}) == f"http://{host}/t.jpg"
 
 
 def test_an_allowed_host_may_be_private() -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from luma_async._version import __version__
 from luma_async.cli.demo import add_demo
+from luma_async.cli.get import add_get
 from luma_async.cli.relay import add_relay
 from luma_async.cli.submitting import add_results, add_submit
 from luma_async.cli.version import add_version
-from luma_async.cli.wait import add_get, add_wait
+from luma_async.cli.wait import add_wait
 from luma_async.cli.worker import add_worker
 
 _STOPPED = "luma-async: stopped by ctrl-C before all had ended"

@@ -27,6 +27,7 @@ class Row(Struct):
     generation: Generation | None = None
     ended_at: float | None = None
     is_missing: bool = False
+    was_open: bool = False
     file: Path | None = None
     trouble: str | None = None
 
@@ -53,9 +54,11 @@ class Row(Struct):
         asked = self.generation
         return (asked and ((asked.request and asked.request.prompt) or asked.prompt)) or ""
 
-    def age(self, now: float) -> float:
-        """Return how long it has taken, in seconds."""
-        return (now if self.ended_at is None else self.ended_at) - self.born
+    def age(self, now: float) -> float | None:
+        """Return how long it has taken, in seconds; None where it had ended before it was seen."""
+        if self.ended_at is None:
+            return now - self.born
+        return self.ended_at - self.born if self.was_open else None
 
 
 class Board:
@@ -86,6 +89,7 @@ class Board:
             row.born = max(min(row.born, told), now - OLDEST)
         self.counts[row.word] -= 1
         row.generation = generation
+        row.was_open |= not generation.is_done
         self.counts[row.word] += 1
         self.changed[row.id] = self.changed.pop(row.id)
 

@@ -5,14 +5,13 @@ rich draws, and is imported only when there is something to draw: help and versi
 
 import argparse
 import asyncio
-import sys
-from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from luma_async.cli.running import UNUSABLE, complain
 from luma_async.cli.values import Commands, add_command, count, seconds, whole
+from luma_async.cli.words import duration, shares
 from luma_async.demo import FAILING, Progress, Report, Settings, demo
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_TASKS = 100_000
 
-_NO_RICH = "luma-async: the demo needs rich, which is missing; pip install 'luma-async[cli]'"
+_NO_RICH = "the demo needs rich, which is missing; pip install 'luma-async[cli]'"
 _WIDEST = 76
 _COLOURS = {"completed": "green", "failed": "red", "processing": "yellow", "pending": "dim"}
 _MARKS = "━━━─"
@@ -64,8 +63,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        print(_NO_RICH, file=sys.stderr)
-        return 2
+        complain(_NO_RICH)
+        return UNUSABLE
     console = Console(highlight=False)
     _print(console, _demo(console, settings))
     return 0
@@ -109,30 +108,12 @@ def report_rows(report: Report) -> list[Row]:
     ]
 
 
-def duration(seconds: float) -> str:
-    """Write a length of time as people do: 27 ms, 0.53 s, 20.4 s, 3 min 20 s."""
-    if seconds < 0.0995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 9.995:
-        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
-    if seconds < 119.95:
-        return f"{seconds:.1f}".removesuffix(".0") + " s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:,} min {rest} s"
-
-
 def plain_lines(report: Report) -> list[str]:
     """Write the report as aligned lines of plain ASCII."""
     rows = report_rows(report)
     first = max(len(row.label) for row in rows)
     second = max(len(row.value) for row in rows)
     return [f"{row.label:<{first}}  {row.value:>{second}}  {row.note}".rstrip() for row in rows]
-
-
-def shares(counts: Sequence[int], total: int, width: int) -> list[int]:
-    """Share `width` cells of a bar among counts out of a total; they never add up to more."""
-    edges = [round(width * upto / total) for upto in accumulate(counts, initial=0)]
-    return [right - left for left, right in pairwise(edges)]
 
 
 def _table(report: Report) -> "Table":

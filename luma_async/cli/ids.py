@@ -1,5 +1,6 @@
 """Ids as they come: from arguments, from a file, from a pipe that may stay silent for hours."""
 
+import argparse
 import asyncio
 import os
 import sys
@@ -10,6 +11,23 @@ from pathlib import Path
 
 CHUNK = 2**18
 LONGEST_LINE = 2**20
+
+
+def add_ids(parser: argparse.ArgumentParser) -> None:
+    """Add what names ids, and how they are told of."""
+    parser.add_argument(
+        "ids", nargs="*", metavar="ID", help="a task id; - reads them from standard input, by line"
+    )
+    parser.add_argument("--file", type=Path, metavar="FILE", help="read ids from a file, by line")
+    parser.add_argument(
+        "--json", action="store_true", help="a line of JSON for each id, as when it is piped"
+    )
+
+
+def check_ids(arguments: argparse.Namespace) -> None:
+    """Refuse, with a ValueError, a command without ids."""
+    if not arguments.ids and arguments.file is None:
+        raise ValueError("no ids; give some, or - to read them from standard input, or --file FILE")
 
 
 async def parts(given: Sequence[str], file: Path | None = None) -> AsyncGenerator[list[str], None]:
@@ -41,8 +59,15 @@ async def _lines(descriptor: int) -> AsyncGenerator[list[str], None]:
         *whole, rest = (rest + chunk).split(b"\n")
         if len(rest) > LONGEST_LINE or b"\0" in chunk:
             raise ValueError("what is read holds no lines of text; give ids as UTF-8, by line")
-        yield [line.decode() for line in whole]
-    yield [rest.decode()]
+        yield [_text(line) for line in whole]
+    yield [_text(rest)]
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise ValueError("an id is not valid text; give ids as UTF-8") from None
 
 
 async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:

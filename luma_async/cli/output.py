@@ -2,25 +2,23 @@
 
 import asyncio
 import logging
-import shlex
 import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from luma_async.cli import lines, screen
 from luma_async.cli.board import Board, Row
-from luma_async.cli.running import complain
-from luma_async.errors import line
+from luma_async.cli.running import complain, unheard
+from luma_async.cli.words import tame
 from luma_async.session import LumaSession
+from luma_async.stats import Stats
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 logger: logging.Logger = logging.getLogger("luma_async")
-
-LONGEST_COMMAND = 1000
 
 _NO_RICH = "the table needs rich, which is missing (pip install 'luma-async[cli]'); lines instead"
 
@@ -36,51 +34,69 @@ class Output(Protocol):
         """Tell of one that is over."""
         ...
 
-    def over(self, board: Board, luma: LumaSession, *, whole: bool, goes_on: bool = True) -> None:
-        """Tell how it stands at the end; `whole` if nothing broke it off."""
+    def over(self, board: Board, stats: Stats | None = None) -> None:
+        """Tell how it stands at the end, and, of a wait, what it cost."""
+        ...
+
+    def broken_off(self, board: Board, why: str) -> None:
+        """Tell of a wait that did not come to its end, and how to go on."""
         ...
 
 
-def output(*, as_json: bool) -> Output:
-    """Return what standard output is good for."""
+def output(*, as_json: bool, alone: bool = True) -> Output:
+    """Return what standard output is good for; what is logged goes to standard error.
+
+    Where output is not all that a command is for (`alone`), it goes on when nobody reads that.
+    """
+    if sys.stderr is not None:
+        logging.basicConfig(format="luma-async: %(message)s", level=logging.WARNING)
     if as_json or not (sys.stdout and sys.stdout.isatty()):
-        return Lines()
+        return Lines(alone=alone)
     try:
         from rich.console import Console
     except ModuleNotFoundError:
         complain(_NO_RICH)
-        return Lines()
+        return Lines(alone=alone)
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        reconfigure(errors="replace")  # a terminal may know no bars, and no emoji
     return People(Console(highlight=False))
 
 
 class Lines:
     """A line of JSON for each id, in the order of ending; those that are open at the end last."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool) -> None:
         self._told: set[str] = set()
+        self._alone = alone
 
     @asynccontextmanager
     async def living(self, board: Board, luma: LumaSession) -> AsyncGenerator[None, None]:
-        """Show warnings on standard error."""
-        logging.basicConfig(format="luma-async: %(message)s", level=logging.WARNING)
+        """Show nothing more."""
         yield
 
     def ended(self, row: Row) -> None:
         """Print a line."""
         self._told.add(row.id)
-        print(lines.told(row), flush=True)
+        try:
+            print(lines.told(row), flush=True)
+        except BrokenPipeError:
+            if self._alone:
+                raise
+            unheard()
 
-    def over(self, board: Board, luma: LumaSession, *, whole: bool, goes_on: bool = True) -> None:
+    def over(self, board: Board, stats: Stats | None = None) -> None:
         """Print a line for each that was not told yet."""
         for row in board.rows.values():
             if row.id not in self._told:
                 self.ended(row)
-        if not whole:
-            complain(_broken_off(board))
+
+    def broken_off(self, board: Board, why: str) -> None:
+        """Say how many are open; their lines have been printed."""
+        complain(why)
 
 
 class People:
-    """A table that lives while it goes on, and one that stays."""
+    """A table that lives while it goes on, and lines that stay."""
 
     def __init__(self, console: "Console") -> None:
         self._console = console
@@ -93,6 +109,7 @@ class People:
         drawn = screen.Screen(self._console, board, lambda: luma.stats)
         trouble = screen.Trouble(drawn)
         logger.addHandler(trouble)
+        logger.propagate = False
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
 
             async def draw() -> None:
@@ -104,31 +121,25 @@ class People:
             try:
                 yield
             finally:
-                drawing.cancel()
-                await asyncio.wait([drawing])
                 logger.removeHandler(trouble)
+                logger.propagate = True
+                drawing.cancel()
+                with suppress(asyncio.CancelledError):
+                    await drawing
 
     def ended(self, row: Row) -> None:
         """Leave it to the table."""
 
-    def over(self, board: Board, luma: LumaSession, *, whole: bool, goes_on: bool = True) -> None:
-        """Print what stays, the count, and what is open where it was broken off."""
+    def over(self, board: Board, stats: Stats | None = None) -> None:
+        """Print what stays, and the count."""
         now = time.monotonic()
         for row in screen.outcome(board, now):
             self._console.print(row, soft_wrap=True)
-        if goes_on:
-            self._console.print(f"\n{screen.summary(board, luma.stats, now)}", markup=False)
-        if not whole:
-            complain(_broken_off(board))
+        if stats is not None:
+            self._console.print(f"\n{screen.summary(board, stats, now)}", markup=False)
 
-
-def _broken_off(board: Board) -> str:
-    """Say what is open, and how to go on."""
-    ids = [row.id for row in board.open]
-    if not ids:
-        return "broken off while videos were saved; run the same command again, it goes on"
-    of = f"{len(ids):,} of {len(board.rows):,} are still open"
-    command = shlex.join(["luma-async", "wait", *ids])
-    if len(command) <= LONGEST_COMMAND and command.isprintable():
-        return f"{of}; go on with: {command}"
-    return "\n".join([f"{of}; run the same command again, or one with these:", *map(line, ids)])
+    def broken_off(self, board: Board, why: str) -> None:
+        """Say what is open, an id in a line."""
+        complain(why)
+        for row in board.open:
+            self._console.print(tame(row.id), markup=False, soft_wrap=True)

@@ -10,13 +10,13 @@ from argparse import ArgumentTypeError
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+from luma_async.cli.running import UNUSABLE, complain, unheard
 from luma_async.cli.values import Commands, add_command, count, whole
 
 if TYPE_CHECKING:
     from luma_async.testing import FakeRelay, Fault
 
 MOST_TASKS = 100_000
-UNUSABLE = 2
 PROMPTS = (
     "a cat dances on a piano, warm light",
     "drone flight over a misty fjord at dawn",
@@ -61,7 +61,7 @@ def run_relay(arguments: argparse.Namespace) -> int:
     try:
         asyncio.run(_play(arguments))
     except (OSError, ValueError) as error:
-        print(f"luma-async: {_trouble(error, arguments)}", file=sys.stderr)
+        complain(_trouble(error, arguments))
         return UNUSABLE
     return 0
 
@@ -158,7 +158,7 @@ def _print_ids(ids: list[str]) -> None:
             print(task_id)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        unheard()
 
 
 def _trouble(error: Exception, arguments: argparse.Namespace) -> str:

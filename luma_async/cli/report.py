@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from luma_async import links
 from luma_async.cli.board import WORDS, Row
-from luma_async.cli.demo import duration
+from luma_async.cli.words import duration, tame
 from luma_async.structs import Generation, Image, State
 
 MOST_TEXT = 2000
@@ -106,7 +106,7 @@ class Page:
     def _source(self, row: Row) -> str | None:
         """Return where the video is: the file that was saved, else a link that may be followed."""
         if row.file is not None:
-            return quote(os.path.relpath(row.file, self._home))
+            return quote(os.fsencode(os.path.relpath(row.file, self._home)))
         link = row.generation.url if row.generation and row.word == State.COMPLETED else None
         return self._linked(link)
 
@@ -114,7 +114,9 @@ class Page:
         return links.web(link, self._allowed)
 
     def _facts(self, row: Row) -> Iterator[str]:
-        yield f"{'after' if row.ended else 'since'} {duration(row.age(self._now))}"
+        age = row.age(self._now)
+        if age is not None:
+            yield f"{'after' if row.ended else 'since'} {duration(age)}"
         raw = row.generation.video_raw if row.generation else None
         if raw and raw.duration is not None and 0 <= raw.duration < LONGEST:
             yield f"{duration(raw.duration)} long"
@@ -128,7 +130,8 @@ class Page:
 
 def write(path: Path, page: Page) -> None:
     """Write a page; whoever reads the file meanwhile sees the old one or the new one, whole."""
-    file, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    path = path.resolve()
+    file, name = tempfile.mkstemp(prefix=".report-", dir=path.parent)
     try:
         with os.fdopen(file, "w", encoding="utf-8", errors="replace") as stream:
             stream.write(str(page))
@@ -157,6 +160,5 @@ def _why(row: Row) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text that is nothing else: on one line, without signs that turn others about."""
-    words = " ".join(text[:MOST_TEXT].split())
-    return escape("".join(sign if sign.isprintable() else "\ufffd" for sign in words))
+    """Return text that is nothing else, and not too much of it."""
+    return escape(tame(text[:MOST_TEXT]))

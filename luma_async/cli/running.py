@@ -24,20 +24,23 @@ def run(command: Coroutine[Any, Any, None]) -> None:
 
 
 def guarded(act: Callable[[], int], *usage: type[Exception]) -> int:
-    """Return an exit code; errors of `usage`, and what is no text or no file, are told as words."""
+    """Return an exit code; errors of `usage`, and what no command can use, are told as words."""
     told: tuple[type[Exception], ...] = (ModuleNotFoundError, ValueError, *usage)
     try:
         return act()
-    except UnicodeDecodeError:
-        complain("an id is not valid text; give ids as UTF-8")
     except told as error:
         complain(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        unheard()
         return 0
     except OSError as error:
         complain(error)
     return UNUSABLE
+
+
+def unheard() -> None:
+    """Go on without a standard output: whoever read it has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(error: Exception | str) -> None:

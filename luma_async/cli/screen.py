@@ -11,8 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from luma_async.cli.board import MISSING, WAITING, WORDS, Board, Row
-from luma_async.cli.demo import duration, shares
 from luma_async.cli.estimate import remaining
+from luma_async.cli.words import duration, roughly, shares, tame
 from luma_async.errors import line
 from luma_async.stats import Stats
 from luma_async.structs import State
@@ -96,7 +96,7 @@ class Screen:
     def _estimate(self, stats: Stats, now: float) -> str:
         if now >= self._estimated_at + ESTIMATE_EVERY:
             self._estimated_at = now
-            ages = (row.age(now) for row in self._board.open)
+            ages = (now - row.born for row in self._board.open)
             self._left = remaining(stats.learned.seen, ages) if stats.learned else None
         if self._left is None:
             return "no estimate yet"
@@ -132,10 +132,15 @@ def table(rows: Iterable[Row], now: float) -> "Table":
         grid.add_row(
             Text(row.word, COLOURS[row.word]),
             Text(line(row.id)),
-            duration(row.age(now)),
+            _age(row, now),
             Text(line(said(row))),
         )
     return grid
+
+
+def _age(row: Row, now: float) -> str:
+    age = row.age(now)
+    return "" if age is None else duration(age)
 
 
 def said(row: Row) -> str:
@@ -152,17 +157,6 @@ def said(row: Row) -> str:
     return (task.url or "no link") if row.ended else row.prompt
 
 
-def roughly(seconds: float) -> str:
-    """Write a length of time that nobody knows exactly: 8 s, 40 s, 3 min, 2 h."""
-    if seconds < 10:
-        return f"{max(round(seconds), 1)} s"
-    if seconds < 95:
-        return f"{round(seconds, -1):.0f} s"
-    if seconds < 3600:
-        return f"{round(seconds / 60)} min"
-    return f"{round(seconds / 3600)} h"
-
-
 def outcome(board: Board, now: float, *, most: int = ALL_ROWS) -> "list[Text]":
     """Return the lines that stay: all rows, or of very many those that are not good.
 
@@ -177,16 +171,11 @@ def outcome(board: Board, now: float, *, most: int = ALL_ROWS) -> "list[Text]":
     return [
         Text.assemble(
             (f"{row.word:<10}  ", COLOURS[row.word]),
-            f"{line(row.id):<{widest}}  {duration(row.age(now)):>10}  ",
-            (unbroken(said(row)), "dim"),
+            f"{line(row.id):<{widest}}  {_age(row, now):>10}  ",
+            (tame(said(row)), "dim"),
         )
         for row in rows
     ]
-
-
-def unbroken(text: str) -> str:
-    """Return a text as one line, however long: a link that is cut short leads nowhere."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(text.split()))
 
 
 def summary(board: Board, stats: Stats, now: float) -> str:

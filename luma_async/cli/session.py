@@ -5,13 +5,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from luma_async.cli.values import count, duration, number
+from luma_async.cli.values import count, number, period
 from luma_async.events import ChangeEvent
 from luma_async.gate import Limits
 from luma_async.pace import Learned
 from luma_async.session import LumaSession
 
 MOST = 10_000_000
+REFUSED = 3
 
 _SHOWN = "luma-async: a key among the arguments shows in ps; set LUMA_API_KEY, or --api-key-file"
 
@@ -28,7 +29,7 @@ def add_session(parser: argparse.ArgumentParser) -> None:
     key.add_argument("--api-key", metavar="KEY", help="the key; everybody on the machine sees it")
     limits = Limits()
     for name, kind, default, metavar, what in (
-        ("interval", duration, 5.0, "TIME", "spend as many requests as asking about each id this "
+        ("interval", period, 5.0, "TIME", "spend as many requests as asking about each id this "
          "often would (default 5)"),
         ("max-rate", number, limits.max_rate, "N", "requests in any second "
          f"(default {limits.max_rate:g})"),

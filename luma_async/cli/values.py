@@ -90,7 +90,7 @@ def number(text: str) -> float:
     return value
 
 
-def duration(text: str) -> float:
+def period(text: str) -> float:
     """Read a length of time as seconds: 90, 90s, 30m, 24h, 7d."""
     unit = UNITS.get(text[-1:].lower())
     try:

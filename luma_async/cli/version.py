@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from luma_async._version import __version__
+from luma_async.cli.running import guarded
 from luma_async.cli.values import Commands, add_command
 
 BASE = ("aiohttp", "anyio", "msgspec")
@@ -18,10 +19,15 @@ def add_version(commands: Commands) -> None:
 
 def run_version(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    return guarded(_print)
+
+
+def _print() -> int:
     print(f"luma-async {__version__}")
     print(f"python {platform.python_version()} on {platform.system()}")
     for name in (*BASE, *EXTRAS):
         print(f"{name} {_version(name)}")
+    print(end="", flush=True)
     return 0
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from luma_async.cli.queue import add_queue, queue_of
 from luma_async.cli.running import UNUSABLE, complain, run
-from luma_async.cli.session import add_session, session_of
-from luma_async.cli.values import Commands, add_command, address, count, duration, whole
+from luma_async.cli.session import REFUSED, add_session, session_of
+from luma_async.cli.values import Commands, add_command, address, count, period, whole
 from luma_async.errors import QueueError, WaitAborted
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("luma_async")
 
 LOST_SERVER = 1
-REFUSED = 3
 MOST = 10_000_000
 REPORT_EVERY = 60.0
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -44,9 +43,9 @@ def add_worker(commands: Commands) -> None:
     add_session(parser)
     for name, kind, default, metavar, what in (
         ("capacity", count(MOST), 100_000, "N", "hold at most so many ids (default 100000)"),
-        ("give-up", duration, 86_400.0, "TIME", "end an id so long after its submission as "
+        ("give-up", period, 86_400.0, "TIME", "end an id so long after its submission as "
          "gave_up: 90, 30m, 24h, 7d (default 24h)"),
-        ("ack-wait", duration, None, "TIME", "lend the ids of a dead worker to others after this; "
+        ("ack-wait", period, None, "TIME", "lend the ids of a dead worker to others after this; "
          "one for all workers of a pool (default: as it is, at first 60)"),
         ("replicas", whole, None, "N", "copies that a cluster keeps (default 3 on a cluster)"),
         ("metrics", address, None, "[HOST:]PORT", "serve /metrics and /healthz (default host "

@@ -341,9 +341,9 @@ def test_an_option_that_cannot_be_says_what_to_give(
     [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), ("24h", 86_400.0), ("7D", 604_800.0)],
 )
 def test_a_length_of_time_has_a_unit_or_is_seconds(text: str, seconds: float) -> None:
-    from luma_async.cli.values import duration
+    from luma_async.cli.values import period
 
-    assert duration(text) == seconds
+    assert period(text) == seconds
 
 
 @pytest.mark.parametrize(
