@@ -157,19 +157,26 @@ class Fetch:
                 if response.status not in _MOVED:
                     yield response
                     return
-                url = links.checked(
-                    urljoin(str(url), response.headers.get("Location", "")), self._allowed
-                )
+                url = self._next(url, response.headers.get("Location", ""))
             finally:
                 response.close()
         raise DownloadError(f"{self} leads on and on; ask the relay's operator")
+
+    def _next(self, url: URL, location: str) -> URL:
+        try:
+            link = urljoin(str(url), location)
+        except ValueError:
+            raise DownloadError(
+                f"{self} leads to what is no URL; ask the relay's operator"
+            ) from None
+        return links.checked(link, self._allowed)
 
     async def _asked(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         try:
             return await self._http.get(
                 url, headers=headers, allow_redirects=False, proxy=self._proxy
             )
-        except aiohttp.InvalidURL:
+        except ValueError:  # aiohttp's, or of a host that no name server can be asked about
             raise DownloadError("the link is no URL; ask the relay's operator") from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error) from None

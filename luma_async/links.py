@@ -33,6 +33,8 @@ def is_public(address: str) -> bool:
     carried = _carried(one) if isinstance(one, IPv6Address) else None
     if carried is not None:
         return is_public(str(carried))
+    if isinstance(one, IPv6Address) and one.is_site_local:
+        return False
     return one.is_global and not (one.is_multicast or one.is_reserved)
 
 

@@ -357,6 +357,20 @@ async def test_no_more_than_so_many_are_fetched_at_once(store: Store, tmp_path: 
     assert len(files(tmp_path)) == 12
 
 
+async def test_a_link_that_no_name_server_can_be_asked_about_is_a_download_error(
+    store: Store, tmp_path: Path
+) -> None:
+    for host in ("a..b", f"{'a' * 64}.example"):
+        video = Generation(
+            id="a", state=State.COMPLETED, video=Video(download_url=f"http://{host}/v.mp4")
+        )
+        with pytest.raises(DownloadError, match="no URL"):
+            await download(video, tmp_path)
+    store.script = [answer(302, Location="//[bad")]
+    with pytest.raises(DownloadError, match="no URL"):
+        await download(store.video(), tmp_path, allow_hosts=HERE)
+
+
 async def test_one_file_is_not_written_by_two(store: Store, tmp_path: Path) -> None:
     mark = mark_of('"one"', None, len(BODY))
     mine = Part(tmp_path, "a.mp4", mark)
