@@ -35,6 +35,8 @@ def folder(directory: Path) -> Path:
 class Part:
     """The part of a file that is there, opened and locked; close it, or `finish` it."""
 
+    _file = -1
+
     def __init__(self, directory: Path, name: str, mark: str) -> None:
         import fcntl  # not where Windows is
 
@@ -47,9 +49,12 @@ class Part:
         self._file = os.open(self._path, flags, 0o666)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.size: int = os.fstat(self._file).st_size
-        except BlockingIOError:
-            os.close(self._file)
+            held = os.fstat(self._file)
+            if not os.path.samestat(held, os.stat(self._path, follow_symlinks=False)):
+                raise FileNotFoundError  # finished, or deleted, between the opening and the lock
+            self.size: int = held.st_size
+        except (BlockingIOError, FileNotFoundError):
+            self.close()
             raise DownloadError(
                 f"{name} is being downloaded by somebody else; wait for that"
             ) from None
@@ -108,6 +113,9 @@ def tidied(directory: Path) -> None:
     """Remove the folder of parts if none is left."""
     with suppress(OSError):
         (directory / FOLDER).rmdir()
+
+    def __del__(self) -> None:
+        self.close()  # opened in a thread for somebody who was cancelled meanwhile
 
 
 def _parts(directory: Path, name: str) -> list[Path]:

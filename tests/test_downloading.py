@@ -1,9 +1,13 @@
 """Videos to files, from a server that does what servers do."""
 
 import asyncio
+import fcntl
 import json
 import os
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +382,58 @@ async def test_one_file_is_not_written_by_two(store: Store, tmp_path: Path) -> N
         await download(store.video(), tmp_path, allow_hosts=HERE)
     mine.close()
     assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
+
+
+def test_a_part_that_was_finished_before_it_was_locked_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, real = mark_of("one"), fcntl.flock
+    first = Part(tmp_path, "a.mp4", mark)
+    first.write(BODY)
+
+    def late(file: int, how: int) -> None:
+        monkeypatch.undo()
+        first.finish()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(DownloadError, match="by somebody else; wait"):
+        Part(tmp_path, "a.mp4", mark)
+    assert (tmp_path / "a.mp4").read_bytes() == BODY
+
+
+async def test_a_download_cancelled_while_its_part_is_opened_leaves_no_lock(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, locking, go_on = fcntl.flock, threading.Event(), threading.Event()
+
+    def slow(file: int, how: int) -> None:
+        locking.set()
+        go_on.wait(10)
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    async with Downloader(tmp_path, allow_hosts=HERE) as downloader:
+        task = asyncio.create_task(downloader.download(store.video()))
+        await until(locking.is_set)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        await asyncio.to_thread(until_free, tmp_path, real)
+        assert (await downloader.download(store.video())).read_bytes() == BODY
+
+
+def until_free(directory: Path, lock: Callable[[int, int], None]) -> None:
+    """Wait until nobody holds the one part that is there."""
+    (part,) = directory.iterdir()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with part.open("rb") as opened, suppress(BlockingIOError):
+            lock(opened.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.01)
+    pytest.fail("the part stays locked")
 
 
 async def test_a_link_in_place_of_a_part_is_not_written_through(
