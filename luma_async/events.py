@@ -1,5 +1,6 @@
 """What the log and the hooks of a session are told: requests that are over, changes of state."""
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterable
@@ -64,7 +65,7 @@ class Hook(Generic[E]):
                 raise TypeError(
                     "it returned a coroutine, which nobody awaits; give a plain function"
                 )
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             if not self._quiet:
                 logger.exception("%s failed; what it raises from now on is not told", self._name)
             self._quiet = True

@@ -177,6 +177,15 @@ class TestRequests:
 
 
 class TestWhatHooksDo:
+    async def test_a_hook_that_raises_cancelled_error_costs_no_answer(
+        self, relay: FakeRelay, heard: Heard
+    ) -> None:
+        def cancelled(_: object) -> None:
+            raise asyncio.CancelledError
+
+        async with heard.session(relay, on_request=cancelled, on_change=cancelled) as luma:
+            assert (await luma.wait_until_done(relay.add())).is_done
+
     @pytest.mark.parametrize("name", ["on_request", "on_change"])
     async def test_a_hook_that_raises_is_logged_once_and_harms_nothing(
         self, name: str, relay: FakeRelay, heard: Heard, caplog: pytest.LogCaptureFixture
