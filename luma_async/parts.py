@@ -35,8 +35,6 @@ def folder(directory: Path) -> Path:
 class Part:
     """The part of a file that is there, opened and locked; close it, or `finish` it."""
 
-    _file = -1
-
     def __init__(self, directory: Path, name: str, mark: str) -> None:
         import fcntl  # not where Windows is
 
@@ -113,9 +111,6 @@ def tidied(directory: Path) -> None:
     """Remove the folder of parts if none is left."""
     with suppress(OSError):
         (directory / FOLDER).rmdir()
-
-    def __del__(self) -> None:
-        self.close()  # opened in a thread for somebody who was cancelled meanwhile
 
 
 def _parts(directory: Path, name: str) -> list[Path]:

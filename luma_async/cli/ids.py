@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import os
+import select
 import sys
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 CHUNK = 2**18
@@ -73,18 +75,34 @@ def _text(line: bytes) -> str:
 async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:
     """Read in a thread that nobody has to wait for: a pipe may stay silent for hours."""
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes] = asyncio.Queue()
+    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
     room = threading.Semaphore(2)
     mine = os.dup(descriptor)
 
     def read() -> None:
-        with suppress(RuntimeError, OSError), open(mine, "rb", buffering=0) as stream:
-            while chunk := stream.read(CHUNK):  # until the loop is over
+        with suppress(RuntimeError), open(mine, "rb", buffering=0) as stream:
+            while chunk := _read(stream):  # until the loop is over
                 room.acquire()
                 loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+                if isinstance(chunk, OSError):
+                    return
             loop.call_soon_threadsafe(chunks.put_nowait, b"")
 
     threading.Thread(target=read, daemon=True).start()
     while chunk := await chunks.get():
         room.release()
+        if isinstance(chunk, OSError):
+            raise chunk
         yield chunk
+
+
+def _read(stream: FileIO) -> bytes | OSError:
+    """Read what there is, the end as b""; a pipe that somebody made non-blocking is waited for."""
+    try:
+        while (chunk := stream.read(CHUNK)) is None:
+            poll = select.poll()
+            poll.register(stream, select.POLLIN)
+            poll.poll()
+    except OSError as error:
+        return error
+    return chunk

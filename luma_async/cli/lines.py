@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from luma_async.cli.board import MISSING, WAITING, Row
+from luma_async.structs import Generation
 
 
 def told(row: Row) -> str:
@@ -23,8 +24,16 @@ def _object(row: Row) -> dict[str, Any]:
         "failure_reason": task.failure_reason if task else None,
         "file": str(row.file) if row.file else None,
         "error": row.trouble,
-        "generation": task.raw if task else None,
+        "generation": _raw(task) if task else None,
     }
+
+
+def _raw(task: Generation) -> Any:
+    """Return the relay's object, or its text where that holds numbers that Python does not read."""
+    try:
+        return task.raw
+    except (ValueError, RecursionError):
+        return task.original
 
 
 def _escape(sign: str) -> str:
@@ -33,4 +42,4 @@ def _escape(sign: str) -> str:
 
 
 def _is_utf8() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"

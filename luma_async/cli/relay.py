@@ -156,7 +156,7 @@ def _print_ids(ids: list[str]) -> None:
     try:
         for task_id in ids:
             print(task_id)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:
         unheard()
 

@@ -45,4 +45,5 @@ def unheard() -> None:
 
 def complain(error: Exception | str) -> None:
     """Say what went wrong on standard error."""
-    print(f"luma-async: {error}", file=sys.stderr)
+    if sys.stderr is not None:  # print would take standard output instead
+        print(f"luma-async: {error}", file=sys.stderr)

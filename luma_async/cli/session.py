@@ -1,10 +1,10 @@
 """What the commands share that ask a relay: where it is, the key, the budget."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from luma_async.cli.running import complain
 from luma_async.cli.values import count, number, period
 from luma_async.events import ChangeEvent
 from luma_async.gate import Limits
@@ -14,7 +14,7 @@ from luma_async.session import LumaSession
 MOST = 10_000_000
 REFUSED = 3
 
-_SHOWN = "luma-async: a key among the arguments shows in ps; set LUMA_API_KEY, or --api-key-file"
+_SHOWN = "a key among the arguments shows in ps; set LUMA_API_KEY, or --api-key-file"
 
 
 def add_session(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def session_of(
 def _key(arguments: argparse.Namespace) -> str | None:
     """Return the key that is named; None leaves it to the environment."""
     if arguments.api_key is not None:
-        print(_SHOWN, file=sys.stderr)
+        complain(_SHOWN)
         return str(arguments.api_key)
     path: Path | None = arguments.api_key_file
     return None if path is None else path.read_text(encoding="utf-8").strip()
