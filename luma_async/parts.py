@@ -43,6 +43,7 @@ class Part:
         self._name = name
         self._path = folder(directory) / f"{name}.{mark}"
         self._busy = threading.Lock()
+        self._over = False
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o666)
         try:
@@ -67,10 +68,13 @@ class Part:
         """Put data behind what is there."""
         with self._busy:
             left = memoryview(data)
-            while left and self._file >= 0:
+            while left and not self._over:
                 count = os.pwrite(self._file, left, self.size)
                 self.size += count
                 left = left[count:]
+        if self._over:
+            with self._busy:
+                self._shut()
 
     def empty(self) -> None:
         """Begin anew."""
@@ -100,11 +104,21 @@ class Part:
         self.close()
 
     def close(self) -> None:
-        """Leave it for whoever goes on; twice is fine."""
-        with self._busy:
-            file, self._file = self._file, -1
-            if file >= 0:
-                os.close(file)
+        """Leave it for whoever goes on; twice is fine.
+
+        Where another thread still writes, it is that one which closes it.
+        """
+        self._over = True
+        if self._busy.acquire(blocking=False):
+            try:
+                self._shut()
+            finally:
+                self._busy.release()
+
+    def _shut(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
 
 def tidied(directory: Path) -> None:

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -402,38 +401,43 @@ def test_a_part_that_was_finished_before_it_was_locked_is_not_written(
     assert (tmp_path / "a.mp4").read_bytes() == BODY
 
 
-async def test_a_download_cancelled_while_its_part_is_opened_leaves_no_lock(
+async def test_a_download_cancelled_while_it_writes_is_gone_on_with(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, locking, go_on = fcntl.flock, threading.Event(), threading.Event()
+    """The thread that writes is not waited for, and finds its file open until it is done."""
+    real, writing, go_on, written = os.pwrite, asyncio.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
 
-    def slow(file: int, how: int) -> None:
-        locking.set()
+    def slow(file: int, data: Any, offset: int) -> int:
+        loop.call_soon_threadsafe(writing.set)
         go_on.wait(10)
-        real(file, how)
+        try:
+            return real(file, data, offset)
+        finally:
+            loop.call_soon_threadsafe(written.set)
 
-    monkeypatch.setattr(fcntl, "flock", slow)
+    monkeypatch.setattr(os, "pwrite", slow)
     async with Downloader(tmp_path, allow_hosts=HERE) as downloader:
         task = asyncio.create_task(downloader.download(store.video()))
-        await until(locking.is_set)
+        await writing.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         go_on.set()
-        await asyncio.to_thread(until_free, tmp_path, real)
+        await written.wait()
+        monkeypatch.setattr(os, "pwrite", real)
+        await until(lambda: _is_free(tmp_path))
         assert (await downloader.download(store.video())).read_bytes() == BODY
+        assert str(store.ranges[-1]).startswith("bytes=")
 
 
-def until_free(directory: Path, lock: Callable[[int, int], None]) -> None:
-    """Wait until nobody holds the one part that is there."""
-    (part,) = directory.iterdir()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with part.open("rb") as opened, suppress(BlockingIOError):
-            lock(opened.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.01)
-    pytest.fail("the part stays locked")
+def _is_free(directory: Path) -> bool:
+    """Whether nobody holds the one part that is there."""
+    (part,) = folder(directory).iterdir()
+    with part.open("rb") as opened, suppress(BlockingIOError):
+        fcntl.flock(opened.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 async def test_a_link_in_place_of_a_part_is_not_written_through(
