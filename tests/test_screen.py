@@ -1,0 +1,112 @@
+"""What a person sees of a wait, drawn without a terminal."""
+
+import asyncio
+import io
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from luma_async import Generation, Learned, LumaSession, Request, State, Stats
+from luma_async.cli.board import Board
+from luma_async.cli.output import People
+from luma_async.cli.screen import Screen, Trouble
+from luma_async.testing import FakeRelay
+from tests.bench.estimate import seen_at
+
+DATE = datetime(2026, 11, 21, 12, tzinfo=UTC)
+EVIL = "x\x1b[31m\u202e[bold]y"
+
+
+def board_of(states: Iterable[State | None]) -> Board:
+    """Return a board of ids that were given at 0 s, and of what they were at 10 s."""
+    board = Board()
+    for number, state in enumerate(states):
+        (task_id,) = board.add([f"id-{number}"], 0.0)
+        if state is None:
+            continue
+        task = Generation(id=task_id, state=state, request=Request(prompt="a cat"))
+        if state.is_done:
+            board.end(task_id, task, 10.0, DATE)
+        else:
+            board.learn(task, 10.0, DATE)
+    return board
+
+
+def drawn(board: Board, stats: Stats | None = None, *, width: int = 80, height: int = 30) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
+    console.print(Screen(console, board, lambda: stats or Stats(requests=7)).draw(12.0))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_counts_the_cost_and_each_id_are_there() -> None:
+    shown = drawn(board_of([State.COMPLETED, State.FAILED, State.PROCESSING, None]))
+    assert "2 of 4 ended  1 waiting  1 processing  1 completed  1 failed" in shown
+    assert "7 requests in 12 s; no estimate yet" in shown
+    rows = {line.split()[1]: line for line in shown.splitlines() if " id-" in line}
+    assert rows["id-0"].startswith("completed")
+    assert rows["id-2"].split()[2:] == ["12", "s", "a", "cat"]
+    assert "no reason given" in rows["id-1"]
+
+
+def test_the_bar_is_as_full_as_what_has_ended() -> None:
+    bar = drawn(board_of([State.COMPLETED, None, None, State.FAILED])).splitlines()[0]
+    assert bar.count("━") == pytest.approx(len(bar) / 2, abs=1)
+
+
+def test_of_too_many_rows_those_that_changed_last_are_shown() -> None:
+    board = board_of([None] * 99 + [State.COMPLETED])
+    shown = drawn(board, height=14)
+    assert len(shown.splitlines()) <= 14
+    assert "id-99" in shown
+    assert "… and 94 more; those that changed last are shown" in shown
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 5), (3, 1), (1, 1), (400, 200)])
+def test_a_table_fits_into_any_terminal(width: int, height: int) -> None:
+    shown = drawn(board_of([State.PROCESSING] * 50), width=width, height=height)
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_an_estimate_is_told_roughly_once_ends_speak_for_one() -> None:
+    learned = Learned(2.5, seen_at(60.0, [20.0 + number for number in range(60)]))
+    shown = drawn(board_of([State.PROCESSING] * 9), Stats(learned=learned, quiet_for=3.0))
+    assert "left alone for 3 s; half of the rest in about " in shown
+    assert "as far as can be told" in " ".join(shown.split())
+
+
+def test_hostile_text_is_text_on_the_screen() -> None:
+    board = Board()
+    board.add([EVIL], 0.0)
+    board.end(EVIL, Generation(id=EVIL, state=State.FAILED, failure_reason=EVIL), 1.0, DATE)
+    shown = drawn(board)
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert shown.count("[bold]y") == 2
+
+
+def test_a_warning_of_the_librarys_is_shown_below() -> None:
+    console = Console(file=io.StringIO(), width=80, height=30)
+    screen = Screen(console, board_of([None]), Stats)
+    logger = logging.Logger("x")
+    logger.addHandler(Trouble(screen))
+    logger.info("no trouble")
+    logger.warning("a request failed: %s", f"status 502 {EVIL}")
+    console.print(screen.draw(1.0))
+    assert isinstance(console.file, io.StringIO)
+    assert "a request failed: status 502 x\ufffd[31m\ufffd[bold]y" in console.file.getvalue()
+    assert "no trouble" not in console.file.getvalue()
+
+
+async def test_a_table_that_cannot_be_drawn_is_an_error_at_the_end(
+    relay: FakeRelay, luma: LumaSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait goes on without it; but nobody is left to believe that it was well."""
+    monkeypatch.setattr(Screen, "draw", lambda *_: 1 / 0)
+    people = People(Console(file=io.StringIO(), force_terminal=True))
+    with pytest.raises(ZeroDivisionError):
+        async with people.living(Board(), luma):
+            await asyncio.sleep(0.05)
