@@ -195,4 +195,4 @@ def test_the_page_runs_as_it_is_pasted_from_its_top_to_its_end() -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert 'luma_request_seconds_count{call="get_many",error=""} 1.0' in run.stdout
-    assert run.stderr.count("DEBUG luma_async ") == 4
+    assert run.stderr.count("DEBUG luma_async ") == 2

@@ -105,7 +105,11 @@ async def test_a_table_that_cannot_be_drawn_is_an_error_at_the_end(
     relay: FakeRelay, luma: LumaSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wait goes on without it; but nobody is left to believe that it was well."""
-    monkeypatch.setattr(Screen, "draw", lambda *_: 1 / 0)
+
+    def broken(screen: Screen, now: float) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Screen, "draw", broken)
     people = People(Console(file=io.StringIO(), force_terminal=True))
     with pytest.raises(ZeroDivisionError):
         async with people.living(Board(), luma):
