@@ -52,6 +52,17 @@ def test_the_counts_the_cost_and_each_id_are_there() -> None:
     assert "no reason given" in rows["id-1"]
 
 
+def test_what_does_not_fit_is_cut_at_the_end_of_its_line() -> None:
+    board = Board()
+    board.add(["4665a07c-7641-4809-a133-10786201bb56"], 0.0)
+    task = Generation(id=next(iter(board.rows)), state=State.FAILED, failure_reason="long " * 99)
+    board.rows[task.id].was_open = True
+    board.end(task.id, task, 10.0, DATE)
+    *_, row = drawn(board).splitlines()
+    assert row.split()[:4] == ["failed", task.id, "10", "s"]
+    assert row.rstrip().endswith("…")
+
+
 def test_the_bar_is_as_full_as_what_has_ended() -> None:
     bar = drawn(board_of([State.COMPLETED, None, None, State.FAILED])).splitlines()[0]
     assert bar.count("━") == pytest.approx(len(bar) / 2, abs=1)

@@ -127,13 +127,13 @@ def table(rows: Iterable[Row], now: float) -> "Table":
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", min_width=12)
     grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+    grid.add_column(style="dim")  # no_wrap is said of its cells, so that it is the one to shrink
     for row in rows:
         grid.add_row(
             Text(row.word, COLOURS[row.word]),
             Text(line(row.id)),
             _age(row, now),
-            Text(line(said(row))),
+            Text(line(said(row)), no_wrap=True, overflow="ellipsis"),
         )
     return grid
 
