@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import inf
-from types import TracebackType
 from typing import Self
 
 import aiohttp
@@ -64,12 +63,7 @@ class Transport:
         self._open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._http is not None and self._owned:
             await self._http.close()
 

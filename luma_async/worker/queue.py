@@ -10,7 +10,6 @@ from collections.abc import (
 )
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Self, TypeVar, overload
 
 import anyio
@@ -72,12 +71,7 @@ class Queue:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     async def close(self) -> None:

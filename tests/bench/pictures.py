@@ -22,19 +22,12 @@ from rich.console import Console
 from luma_async import Learned, LumaSession
 from luma_async.cli import report
 from luma_async.cli.board import Board
+from luma_async.cli.relay import PROMPTS
 from luma_async.cli.screen import Screen
 from luma_async.events import ChangeEvent
 from luma_async.testing import FakeRelay
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-PROMPTS = (
-    "a cat dances on a piano, warm light",
-    "drone flight over a misty fjord at dawn",
-    "一只熊猫在竹林里弹吉他",
-    "rain on a neon street, slow motion",
-    "a paper boat sails down a gutter",
-    "time lapse of a desert blooming",
-)
 WIDE, HIGH = 1200, 790
 FONTS = re.compile(r"@font-face \{.*?\}\n", re.DOTALL)  # they would be fetched
 QUIET = (
