@@ -257,10 +257,12 @@ async def test_what_comes_slowly_through_a_pipe_is_stored_at_once(
 
 
 async def test_sigterm_does_not_wait_for_a_silent_pipe(
-    server: str, pool: str, started: Any
+    queue: Queue, server: str, pool: str, started: Any
 ) -> None:
-    one = started("submit", "-", "--nats", server, "--pool", pool)
-    await asyncio.sleep(1.0)
+    one = started("submit", "first", "-", "--nats", server, "--pool", pool)
+    async with asyncio.timeout(20):
+        while not (await queue.js.stream_info(queue.names.wait)).state.messages:
+            await asyncio.sleep(0.02)
     one.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(one.process.wait, 5) == 143
 
