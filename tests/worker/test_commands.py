@@ -261,7 +261,7 @@ async def test_sigterm_does_not_wait_for_a_silent_pipe(
 ) -> None:
     one = started("submit", "first", "-", "--nats", server, "--pool", pool)
     async with asyncio.timeout(20):
-        while not (await queue.js.stream_info(queue.names.wait)).state.messages:
+        while not (await queue.js.stream_info(queue.names.wait)).state.messages:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     one.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(one.process.wait, 5) == 143
