@@ -148,7 +148,9 @@ def test_a_page_shows_each_video_with_its_picture_its_prompt_and_how_long_it_too
 
 def test_a_page_says_why_there_is_nothing_to_play() -> None:
     board = board_of(
-        task("a", State.FAILED, failure_reason="moderated"), task("b", State.PROCESSING), task("c")
+        task("a", State.FAILED, failure_reason="moderated", result_url="https://a.example/v.mp4"),
+        task("b", State.PROCESSING),
+        task("c"),
     )
     board.add(["d"], 0.0)
     board.end("d", None, 1.0, DATE)
@@ -170,6 +172,7 @@ def test_hostile_text_is_text_in_a_page() -> None:
             "b",
             result_url=f"https://a.example/{EVIL}",
             thumbnail=Image(url="javascript:alert(1)"),
+            video_raw=VideoRaw(duration=math.inf),
             artifact=Artifact(thumbnail=Image(url="http://192.168.1.1/")),
         ),
     )
@@ -179,6 +182,19 @@ def test_hostile_text_is_text_in_a_page() -> None:
     assert "javascript" not in shown
     assert "192.168" not in shown
     assert "default-src 'none'" in shown
+    assert "script-src" not in shown
+    assert '<meta name="referrer" content="no-referrer">' in shown
+
+
+def test_a_link_of_plain_signs_and_a_trouble_break_out_of_nothing() -> None:
+    """Such a link is shown sign by sign as it was told, for a signature may stand on it."""
+    link = 'https://a.example/"><script>alert(1)</script>'
+    board = board_of(task("a", result_url=link, thumbnail=Image(url=link)))
+    board.rows["a"].trouble = f"no {EVIL}"
+    shown = str(Page(board.rows.values(), 9.0, DATE, Path(), ()))
+    assert "<script" not in shown
+    assert "not saved: no &quot;&gt;&lt;script&gt;" in shown
+    assert shown.count("https://a.example/&quot;&gt;&lt;script&gt;") == 3, "poster, video, link"
 
 
 def test_a_private_link_is_in_a_page_only_where_it_is_allowed() -> None:
@@ -199,6 +215,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path.write_text("old")
     write(path, Page(board_of(task(EVIL)).rows.values(), 9.0, DATE, tmp_path, ()))
     assert path.read_text().endswith("</html>\n")
+    assert path.stat().st_mode & 0o777 == 0o644
     assert [one.name for one in tmp_path.iterdir()] == ["r.html"]
 
     class Broken(Page):

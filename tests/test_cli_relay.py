@@ -2,21 +2,23 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import aiohttp
 import pytest
 
-from luma_async import LumaSession
+from luma_async import LumaSession, NotFoundError, RequestEvent, State
 from luma_async.cli import main
 from luma_async.cli.relay import faults, port, share, span, tasks, wait
+from luma_async.testing import FakeRelay
 
 Capture = pytest.CaptureFixture[str]
 
@@ -154,3 +156,31 @@ def test_its_ids_are_the_same_each_time() -> None:
             return process.stdout.readline()
 
     assert first() == first()
+
+
+async def test_it_plays_as_its_options_say() -> None:
+    key = "sk-$(id);'x"
+    options = ("--seed", "3", "--fails", "1", "--faults", "stale=0.5", "--latency", "0.02")
+    with relay("--tasks", "1", "--seconds", "0", "--api-key", key, *options) as (
+        process,
+        url,
+        settings,
+    ):
+        assert shlex.split(settings["LUMA_API_KEY"]) == [key]
+        assert process.stdout
+        task_id = process.stdout.readline().strip()
+        assert task_id == await _first_id(seed=3) != await _first_id(seed=0)
+        events: list[RequestEvent] = []
+        async with LumaSession(url, api_key=key, on_request=events.append) as luma:
+            found: set[State] = set()
+            for _ in range(20):
+                with suppress(NotFoundError):
+                    found.add((await luma.get(task_id)).state)
+        assert found == {State.FAILED}
+        assert 0 < sum(event.error is not None for event in events) < 20
+        assert min(event.seconds for event in events) > 0.015
+
+
+async def _first_id(seed: int) -> str:
+    async with FakeRelay(seed=seed) as one:
+        return one.submit()

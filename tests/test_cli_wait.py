@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from luma_async import LumaSession
-from luma_async.cli import main
-from luma_async.cli.ids import CHUNK
+from luma_async import Learned, Limits, LumaSession
+from luma_async.cli import _parser, main  # pyright: ignore[reportPrivateUsage]
+from luma_async.cli.ids import CHUNK, LONGEST_LINE
+from luma_async.cli.session import session_of
 from luma_async.testing import Reply
 from tests.served import Served, served
 
@@ -97,6 +98,8 @@ def test_ids_come_from_a_file_and_from_a_pipe_as_they_come(
         assert main(["wait", "-", "--file", str(tmp_path / "ids"), *HASTE]) == 0
         thread.join()
     assert {one["id"] for one in lines(capsys)} == {first, second, third}
+    (tmp_path / "none").touch()
+    assert main(["wait", "--file", str(tmp_path / "none"), "--timeout", "5s"]) == 0
 
 
 def until_asked(relay: Served, task_id: str) -> None:
@@ -154,6 +157,8 @@ def test_a_refused_key_ends_the_wait_with_a_code_of_its_own(
     assert main(["wait", task_id, *HASTE]) == 3
     assert main(["get", task_id]) == 3
     out, err = capsys.readouterr()
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [(one["state"], one["ended"]) for one in told] == [(None, False)] * 2
     assert "the wait cannot go on: status 401" in err
     assert f"1 of 1 are still open{AGAIN}" in err
     assert "401" in err.splitlines()[-1]
@@ -229,11 +234,27 @@ def test_a_reader_that_leaves_is_no_fault(relay: Served) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_binary_rubbish_on_standard_input_is_refused(
-    relay: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_reader_that_leaves_ends_a_wait_that_has_nothing_else_to_do(relay: Served) -> None:
+    first, second, still = relay.add(), relay.add(duration=1.0), relay.add(duration=100.0)
+    command = [sys.executable, "-m", "luma_async", "wait", first, second, still, *HASTE]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+        try:
+            assert process.stdout
+            assert json.loads(process.stdout.readline())["id"] == first
+            process.stdout.close()
+            assert process.wait(20) == 0
+            assert process.stderr
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("rubbish", [b"\xff\xfe\n", b"a\0b\n", b"x" * (LONGEST_LINE + 1)])
+def test_binary_rubbish_in_a_file_is_refused(
+    relay: Served, capsys: Capture, tmp_path: Path, rubbish: bytes
 ) -> None:
-    (tmp_path / "rubbish").write_bytes(b"\xff\xfe\n")
-    assert main(["wait", "--file", str(tmp_path / "rubbish"), *HASTE]) == 2
+    (tmp_path / "rubbish").write_bytes(rubbish)
+    assert main(["wait", "--file", str(tmp_path / "rubbish"), "--timeout", "5s", *HASTE]) == 2
     assert "give ids as UTF-8" in capsys.readouterr().err
     assert relay.relay.requests == 0
 
@@ -272,6 +293,9 @@ def test_the_options_of_the_budget_are_heeded(relay: Served, capsys: Capture) ->
     assert main(["get", ids[0], "--proxy", "http://127.0.0.1:1"]) == 3
     assert "127.0.0.1:1" in capsys.readouterr().err
     assert len(relay.do(lambda: relay.relay.log)) == 3
+    luma = session_of(_parser().parse_args(["wait", "a", *slow]))
+    assert luma._limits == Limits(max_batch=2, max_rate=5.0, max_in_flight=1)  # pyright: ignore[reportPrivateUsage]
+    assert luma._pace == Learned(0.05)  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_dead_link_is_asked_anew_by_the_command(
@@ -364,13 +388,33 @@ def test_each_video_is_saved_as_it_is_done(relay: Served, capsys: Capture, tmp_p
     page = tmp_path / "page.html"
     saving = ["--download", str(videos), "--report", str(page), *HASTE]
     assert main(["wait", *ids, *saving]) == 1
-    assert all("name the host" in one["error"] and one["ended"] for one in lines(capsys))
+    assert all(
+        "name the host by --allow-host" in one["error"] and one["ended"] for one in lines(capsys)
+    )
     assert main(["wait", *ids, *saving, "--allow-host", "127.0.0.1"]) == 0
     assert sorted(one["file"] for one in lines(capsys)) == sorted(
         str(videos / f"{task_id}.mp4") for task_id in ids
     )
     assert (videos / f"{ids[0]}.mp4").read_bytes()[4:8] == b"ftyp"
     assert f'src="videos/{ids[0]}.mp4"' in page.read_text()
+    (tmp_path / ".parts").touch()
+    full = ["--download", str(tmp_path), "--allow-host", "127.0.0.1"]
+    assert main(["wait", *ids[:2], *full]) == 1
+    assert all("File exists" in one["error"] and one["ended"] for one in lines(capsys))
+    assert main(["wait", ids[0], "--report", str(page), "--allow-host", "127.0.0.1"]) == 0
+    assert f'src="{relay.url}/media/{ids[0]}.mp4"' in page.read_text()
+
+
+def test_a_timeout_ends_a_download_and_tells_of_it(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    task_id = relay.add()
+    relay.do(lambda: relay.relay.reply(Reply(delay=30), on="media"))
+    saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1", "--timeout", "0.5s"]
+    assert main(["wait", task_id, *saving, *HASTE]) == 124
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["state"], json.loads(out)["file"]) == ("completed", None)
+    assert err == f"luma-async: 0 of 1 are still open, 1 videos are not saved{AGAIN}"
 
 
 def test_version_names_the_parts(capsys: Capture) -> None:

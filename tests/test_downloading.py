@@ -6,10 +6,11 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -21,6 +22,7 @@ from luma_async import (
     State,
     Video,
     download,
+    downloading,
     fetching,
 )
 from luma_async.parts import FOLDER, Part, folder, mark_of
@@ -115,7 +117,90 @@ async def test_a_video_is_saved_under_its_id_and_asked_for_without_a_key(
     assert files(path.parent) == ["a.mp4"]
     (asked,) = store.seen
     assert "Authorization" not in asked.headers
-    assert "Cookie" not in asked.headers
+    assert asked.headers["Accept-Encoding"] == "identity"
+
+
+async def test_neither_an_answer_nor_the_environment_adds_to_a_request(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.url = store.url.replace("127.0.0.1", "localhost")  # of an address no cookie is kept
+    (tmp_path / "netrc").write_text("machine localhost login me password s3cret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("http_proxy", store.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    store.script = [answer(302, Location="/other.mp4", Set_Cookie="id=me")]
+    await download(store.video(), tmp_path, allow_hosts=("localhost",))
+    assert [one.raw_path for one in store.seen] == ["/v.mp4", "/other.mp4"], "a proxy gets URLs"
+    assert not {"Cookie", "Authorization"} & {*store.seen[0].headers, *store.seen[1].headers}
+
+
+class Names:
+    """In place of aiohttp's resolver: what the names of one zone resolve to."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[dict[str, Any]]:
+        zone = {"inside.example": ["127.0.0.1"], "mixed.example": ["10.0.0.1", "8.8.8.8", "::1"]}
+        return [
+            {"hostname": host, "host": one, "port": port, "family": 2, "proto": 0, "flags": 0}
+            for one in zone[host.lower()]
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_name_is_judged_by_what_it_resolves_to(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiohttp, "DefaultResolver", Names)
+    store.url = store.url.replace("127.0.0.1", "inside.example")
+    with pytest.raises(DownloadError, match=r"private address at inside\.example; .*allow_hosts"):
+        await download(store.video(), tmp_path)
+    assert not store.seen
+    path = await download(store.video(), tmp_path, allow_hosts=("Inside.Example",))
+    assert path.read_bytes() == BODY
+    found = await fetching.PublicOnly(()).resolve("mixed.example")
+    assert [one["host"] for one in found] == ["8.8.8.8"]
+
+
+async def test_a_proxy_may_be_private_and_is_the_one_to_look_names_up(
+    store: Store, tmp_path: Path
+) -> None:
+    video = store.video()
+    store.url = "http://cdn.example"
+    proxy = str(video.url).removesuffix("/v.mp4").replace("127.0.0.1", "localhost")
+    path = await download(store.video(), tmp_path, proxy=proxy)
+    assert path.read_bytes() == BODY
+    assert store.seen[0].headers["Host"] == "cdn.example"
+
+
+async def test_a_server_that_falls_silent_is_left_and_asked_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(100)
+        return web.Response()
+
+    monkeypatch.setattr(downloading, "SILENCE", 0.05)
+    store.script = [silent]
+    async with asyncio.timeout(10):
+        path = await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert path.read_bytes() == BODY
+
+
+async def test_one_task_that_is_asked_for_twice_at_once_is_fetched_once(
+    store: Store, tmp_path: Path
+) -> None:
+    async with Downloader(tmp_path, allow_hosts=HERE) as downloader:
+        paths = await asyncio.gather(*(downloader.download(store.video()) for _ in range(3)))
+    assert set(paths) == {tmp_path / "a.mp4"}
+    assert len(store.seen) == 1
+
+
+def test_a_pause_is_as_long_as_the_server_asks_and_never_longer_than_a_minute() -> None:
+    pause = fetching._pause  # pyright: ignore[reportPrivateUsage]
+    assert pause(1, 30.0) == 30.0
+    assert pause(1, 86_400.0) == fetching.LONGEST_PAUSE == 60.0
+    assert pause(fetching.TRIES, None) <= fetching.FIRST_PAUSE * 2**fetching.TRIES
 
 
 async def test_what_is_there_is_not_fetched_again(store: Store, tmp_path: Path) -> None:
@@ -204,6 +289,30 @@ async def test_a_server_that_knows_no_ranges_sends_it_whole(store: Store, tmp_pa
     assert store.ranges[-1] == "bytes=1000-"
 
 
+async def test_a_server_that_knows_no_ranges_overwrites_what_an_older_part_held(
+    store: Store, tmp_path: Path
+) -> None:
+    for mark, size in ((mark_of("old"), 5000), (mark_of(store.etag, None, len(BODY)), 50)):
+        part = Part(tmp_path, "a.mp4", mark)
+        part.write(b"x" * size)
+        part.close()
+    store.script = [answer(200, body=BODY, ETag=store.etag, Content_Type="video/mp4")]
+    assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
+    assert store.ranges == ["bytes=5000-"]
+
+
+async def test_another_part_than_was_asked_for_is_not_put_behind_what_is_there(
+    store: Store, tmp_path: Path
+) -> None:
+    part = Part(tmp_path, "a.mp4", mark_of(store.etag, None, len(BODY)))
+    part.write(BODY[:1000])
+    part.close()
+    told = f"bytes 2000-{len(BODY) - 1}/{len(BODY)}"
+    headers = {"Content_Range": told, "Content_Type": "video/mp4", "ETag": store.etag}
+    store.script = [answer(206, body=BODY[2000:], **headers)]
+    assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
+
+
 async def test_a_part_that_the_server_does_not_know_is_begun_anew(
     store: Store, tmp_path: Path
 ) -> None:
@@ -217,7 +326,8 @@ async def test_a_part_that_the_server_does_not_know_is_begun_anew(
 
 
 @pytest.mark.parametrize(
-    "dead", [answer(403), answer(410), answer(200, body=b"<p>", Content_Type="text/html")]
+    "dead",
+    [*map(answer, (401, 403, 404, 410)), answer(200, body=b"<p>", Content_Type="text/html")],
 )
 async def test_a_dead_link_is_asked_anew_of_the_relay_once(
     store: Store, tmp_path: Path, relay: FakeRelay, luma: LumaSession, dead: Handler
@@ -340,6 +450,23 @@ async def test_a_file_longer_than_it_may_be_is_not_kept(
     with pytest.raises(DownloadError, match="raise max_bytes"):
         await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=100_000)
     assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(10, True), (11, False)])
+async def test_max_bytes_is_the_most_that_a_file_may_have(
+    store: Store, tmp_path: Path, size: int, fits: bool
+) -> None:
+    async def untold(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
+        await response.prepare(request)
+        await response.write(b"x" * size)
+        return response
+
+    store.script = [untold]
+    with nullcontext() if fits else pytest.raises(DownloadError, match="longer than 10 bytes"):
+        path = await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=10)
+        assert path.stat().st_size == size
+    assert files(tmp_path) == ["a.mp4"] * fits
 
 
 async def test_no_more_than_so_many_are_fetched_at_once(store: Store, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from luma_async import Generation, Learned, LumaSession, Request, State, Stats
 from luma_async.cli.board import Board
 from luma_async.cli.output import People
-from luma_async.cli.screen import Screen, Trouble
+from luma_async.cli.screen import Screen, Trouble, outcome
 from luma_async.testing import FakeRelay
 from tests.bench.estimate import seen_at
 
@@ -125,3 +125,35 @@ async def test_a_table_that_cannot_be_drawn_is_an_error_at_the_end(
     with pytest.raises(ZeroDivisionError):
         async with people.living(Board(), luma):
             await asyncio.sleep(0.05)
+
+
+async def test_warnings_are_the_tables_while_it_lives_and_the_logs_again_after(
+    relay: FakeRelay, luma: LumaSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("luma_async")
+    monkeypatch.setattr(logger, "propagate", True)
+    before = logger.handlers[:]
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    async with People(console).living(Board(), luma):
+        assert not logger.propagate, "a line would go through the table"
+        (trouble,) = set(logger.handlers) - set(before)
+        assert isinstance(trouble, Trouble)
+    assert (logger.handlers, logger.propagate) == (before, True)
+
+
+def test_what_stays_is_the_count_and_of_a_wait_that_broke_off_each_open_id(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    board = board_of([State.COMPLETED, State.FAILED])
+    (bad,) = outcome(board, 12.0, most=1)
+    assert bad.plain.split()[:2] == ["failed", "id-1"], "of too many, those that went wrong stay"
+    board.add(["[bold]x[/bold]", "b\x1b[31m"], 0.0)
+    console = Console(file=io.StringIO(), width=80)
+    people = People(console)
+    people.over(board, Stats(requests=7))
+    people.broken_off(board, "2 of 4 are still open")
+    assert isinstance(console.file, io.StringIO)
+    *_, count, first, second = console.file.getvalue().splitlines()
+    assert count.startswith("2 waiting, 1 completed, 1 failed; 7 requests in ")
+    assert (first, second) == ("[bold]x[/bold]", "b\ufffd[31m")
+    assert capsys.readouterr().err == "luma-async: 2 of 4 are still open\n"
