@@ -226,10 +226,10 @@ async def test_a_second_worker_takes_its_part_of_what_the_first_one_holds(
     await queue.submit([relay.add(duration=100) for _ in range(1200)])
     await first.holds(1200)
     second = await crew.hire()
-    one, other = first.worker.work, second.worker.work
-    await until(lambda: one.held + other.held == 1200 and 300 <= other.held <= 900)
-    assert one.peers == 1
-    await until(lambda: first.luma.stats.open == one.held)
+    await until(lambda: first.worker.work.held + second.worker.work.held == 1200)
+    await until(lambda: 300 <= second.worker.work.held <= 900)
+    assert first.worker.work.peers == 1
+    assert first.luma.stats.open == first.worker.work.held
     await second.stop()
     await first.holds(1200)
     await until(lambda: first.worker.work.peers == 0)
