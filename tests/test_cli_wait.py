@@ -196,7 +196,19 @@ def test_what_cannot_be_run_says_what_to_give(
     arguments: list[str], remedy: str, capsys: Capture
 ) -> None:
     assert main(arguments) == 2
-    assert remedy in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert remedy in line
+
+
+def test_a_silent_pipe_is_told_at_the_timeout(
+    relay: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    with open(reading) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert main(["wait", "-", "--timeout", "0.05", *HASTE]) == 124
+        os.close(writing)
+    assert capsys.readouterr().err == "luma-async: no ids came; run it again, and it goes on\n"
 
 
 def test_without_a_key_or_a_relay_it_says_what_to_set(
@@ -235,13 +247,14 @@ def test_a_reader_that_leaves_is_no_fault(relay: Served) -> None:
 
 
 def test_a_reader_that_leaves_ends_a_wait_that_has_nothing_else_to_do(relay: Served) -> None:
-    first, second, still = relay.add(), relay.add(duration=1.0), relay.add(duration=100.0)
+    first, second, still = relay.add(), relay.add(duration=100.0), relay.add(duration=100.0)
     command = [sys.executable, "-m", "luma_async", "wait", first, second, still, *HASTE]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
         try:
             assert process.stdout
             assert json.loads(process.stdout.readline())["id"] == first
             process.stdout.close()
+            relay.do(lambda: relay.relay.finish(second))
             assert process.wait(20) == 0
             assert process.stderr
             assert process.stderr.read() == ""

@@ -83,7 +83,7 @@ class Waiting:
         try:
             code = self._code()
             self._output.over(self._board, self._luma.stats)
-            if code > NOT_ALL_GOOD:
+            if code > NOT_ALL_GOOD and (self._board.rows or code != UNUSABLE):
                 self._output.broken_off(self._board, self._how_to_go_on())
         finally:
             self._report()
@@ -180,6 +180,8 @@ class Waiting:
             self._board.learn(generation, time.monotonic(), datetime.now(UTC))
 
     def _how_to_go_on(self) -> str:
+        if not self._board.rows:
+            return "no ids came; run it again, and it goes on"
         what = f"{len(self._board.open):,} of {len(self._board.rows):,} are still open"
         if self._arguments.download is not None:
             videos = [row for row in self._board.rows.values() if row.word == State.COMPLETED]
