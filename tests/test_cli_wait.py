@@ -48,7 +48,7 @@ def grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_end_is_a_line_in_the_order_of_ending(relay: Served, capsys: Capture) -> None:
-    late, soon = relay.add(duration=0.6), relay.add(duration=0.0)
+    late, soon = relay.add(duration=1.0), relay.add(duration=0.0)
     assert main(["wait", late, soon, late, *HASTE]) == 0
     told = lines(capsys)
     assert [one["id"] for one in told] == [soon, late]

@@ -18,8 +18,7 @@ from pathlib import Path
 from tests.blocks import ROOT, Block, fenced, indented
 
 KEPT = ("PATH", "HOME", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "PIP_INDEX_URL", "PIP_CERT")
-SAVE = "def save(done):\n    print(len(done), 'saved')\n\n\n"
-LAST = 30
+LAST, WIDEST = 30, 200
 LISTENS = "a relay is at"
 
 
@@ -44,7 +43,8 @@ class Terminal:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         if ended.returncode:
-            print(*ended.stdout.splitlines()[-LAST:], sep="\n", file=sys.stderr)
+            told = [line[:WIDEST] for line in ended.stdout.splitlines()[-LAST:]]
+            print(*told, sep="\n", file=sys.stderr)
         return ended.returncode
 
     def _start(self, command: str) -> int:
@@ -79,7 +79,7 @@ def _of(block: Block, directory: Path) -> Iterator[tuple[str, str]]:
             yield line[2:], line[2:]
         return
     name = f"block_{block.line}.py"
-    (directory / name).write_text(SAVE * ("save" in (block.given or ())) + block.text)
+    (directory / name).write_text(block.text)
     yield f"python {name}", f"python {name}"
 
 
