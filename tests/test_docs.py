@@ -63,7 +63,9 @@ def test_each_file_of_the_package_has_its_place_in_the_house() -> None:
     page = (ROOT / "docs" / "design.md").read_text()
     package = Path(luma_async.__file__).parent
     houses = re.findall(r"^```\nluma_async/(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    for house, directory in zip(houses, (package, package / "worker"), strict=True):
+    for house, directory in zip(
+        houses, (package, package / "worker", package / "cli"), strict=True
+    ):
         rooms = {room for line in house.splitlines()[1:]
                  for room in re.findall(r"[\w/]+", line[:40])}  # fmt: skip
         files = {file.stem for file in directory.glob("*.py")} - {"__init__", "_version"}
