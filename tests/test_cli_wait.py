@@ -287,6 +287,22 @@ def test_rubbish_late_in_a_pipe_ends_it_at_once_and_what_is_known_is_told(
     assert still in page.read_text()
 
 
+def test_a_get_that_is_told_to_stop_does_so_without_a_word(relay: Served) -> None:
+    task_id = relay.add()
+    command = [sys.executable, "-m", "luma_async", "get", task_id, "-", *HASTE]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
+        try:
+            until_asked(relay, task_id)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 143
+            assert process.stdout
+            assert json.loads(process.stdout.read())["id"] == task_id
+            assert process.stderr
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
 def test_a_get_that_breaks_off_tells_what_it_has(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:

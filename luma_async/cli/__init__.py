@@ -1,19 +1,19 @@
 """The command `luma-async`: reads the arguments, and calls what each of its commands is."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from luma_async._version import __version__
 from luma_async.cli.demo import add_demo
 from luma_async.cli.get import add_get
 from luma_async.cli.relay import add_relay
+from luma_async.cli.running import INTERRUPTED, complain
 from luma_async.cli.submitting import add_results, add_submit
 from luma_async.cli.version import add_version
 from luma_async.cli.wait import add_wait
 from luma_async.cli.worker import add_worker
 
-_STOPPED = "luma-async: stopped by ctrl-C before all had ended"
+_STOPPED = "stopped by ctrl-C before all had ended"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.run(arguments)
     except KeyboardInterrupt:
-        print(_STOPPED, file=sys.stderr)
-        return 130
+        complain(_STOPPED)
+        return INTERRUPTED
     return code
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 UNUSABLE = 2
+INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -24,10 +25,15 @@ def run(command: Coroutine[Any, Any, None]) -> None:
 
 
 def guarded(act: Callable[[], int], *usage: type[Exception]) -> int:
-    """Return an exit code; errors of `usage`, and what no command can use, are told as words."""
+    """Return an exit code; errors of `usage`, and what no command can use, are told as words.
+
+    What SIGTERM has cancelled has a code of its own.
+    """
     told: tuple[type[Exception], ...] = (ModuleNotFoundError, ValueError, *usage)
     try:
         return act()
+    except asyncio.CancelledError:
+        return TERMINATED
     except told as error:
         complain(error)
     except BrokenPipeError:

@@ -1,7 +1,6 @@
 """`luma-async submit` and `luma-async results`: the queue of the workers, from a shell."""
 
 import argparse
-import asyncio
 from collections.abc import Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ import msgspec
 
 from luma_async.cli.ids import parts
 from luma_async.cli.queue import add_queue, queue_of
-from luma_async.cli.running import TERMINATED, guarded, run
+from luma_async.cli.running import guarded, run
 from luma_async.cli.values import Commands, add_command
 from luma_async.errors import QueueError
 
@@ -67,10 +66,7 @@ def since(text: str) -> datetime | int:
 
 def _run(command: Coroutine[Any, Any, None]) -> int:
     def act() -> int:
-        try:
-            run(command)
-        except asyncio.CancelledError:
-            return TERMINATED
+        run(command)
         return 0
 
     return guarded(act, QueueError)

@@ -19,7 +19,7 @@ from luma_async.cli import report
 from luma_async.cli.board import Board, Row
 from luma_async.cli.ids import add_ids, check_ids, parts
 from luma_async.cli.output import output
-from luma_async.cli.running import TERMINATED, UNUSABLE, complain, guarded, run
+from luma_async.cli.running import INTERRUPTED, TERMINATED, UNUSABLE, complain, guarded, run
 from luma_async.cli.session import REFUSED, add_session, session_of
 from luma_async.cli.values import Commands, add_command, period
 from luma_async.downloading import Downloader
@@ -29,7 +29,6 @@ from luma_async.structs import Generation, State
 
 NOT_ALL_GOOD = 1
 TIMED_OUT = 124
-INTERRUPTED = 130
 CODES = (
     "Exit codes: 0 all completed, 1 some failed, are missing or could not be saved, 2 cannot be "
     "run as asked, 3 the relay refuses the key, 124 timeout, 130 ctrl-C, 143 SIGTERM."
