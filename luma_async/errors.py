@@ -10,10 +10,15 @@ if TYPE_CHECKING:
 LINE = 200
 
 
+def tame(text: str) -> str:
+    """Return a text as one line, however long, without a sign that a terminal or a page obeys."""
+    words = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in words)
+
+
 def line(text: str) -> str:
     """Cut a text of the relay's to one line that any terminal can show."""
-    words = " ".join(text[: 4 * LINE].encode("utf-8", "replace").decode().split())
-    shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in words)
+    shown = tame(text[: 4 * LINE].encode("utf-8", "replace").decode())
     return shown if len(shown) <= LINE else f"{shown[:LINE]}…"
 
 

@@ -12,8 +12,9 @@ from luma_async.cli.board import OLDEST, Board, Row
 from luma_async.cli.estimate import remaining
 from luma_async.cli.report import Page, write
 from luma_async.cli.screen import said
-from luma_async.cli.words import roughly, tame
+from luma_async.cli.words import roughly
 from luma_async.durations import Seen
+from luma_async.errors import tame
 from tests.bench.estimate import right, seen_at
 
 DATE = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -49,6 +49,15 @@ class Row(Struct):
         return self.ended and self.word == State.COMPLETED and self.trouble is None
 
     @property
+    def why(self) -> str:
+        """Why there will be no video; empty where there may be one."""
+        if self.is_missing:
+            return "the relay does not know it"
+        if self.generation is not None and self.generation.state is State.FAILED:
+            return self.generation.failure_reason or "no reason given"
+        return ""
+
+    @property
     def prompt(self) -> str:
         """What was asked for."""
         asked = self.generation
@@ -68,11 +77,11 @@ class Board:
         self.rows: dict[str, Row] = {}
         self.changed: dict[str, Row] = {}
         self.counts: Counter[str] = Counter()
-        self.begun: float | None = None
+        self._begun: float | None = None
 
     def add(self, ids: Iterable[str], now: float) -> list[str]:
         """Take ids in; returns those that are new."""
-        self.begun = now if self.begun is None else self.begun
+        self._begun = now if self._begun is None else self._begun
         new = [task_id for task_id in dict.fromkeys(ids) if task_id not in self.rows]
         for task_id in new:
             self.rows[task_id] = self.changed[task_id] = Row(task_id, now)
@@ -105,6 +114,10 @@ class Board:
         row.ended_at = now
         self.changed[task_id] = self.changed.pop(task_id)
         return row
+
+    def spent(self, now: float) -> float:
+        """Return the seconds since the first ids came."""
+        return 0.0 if self._begun is None else now - self._begun
 
     @property
     def open(self) -> list[Row]:

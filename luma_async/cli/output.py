@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from luma_async.cli import lines, screen
 from luma_async.cli.board import Board, Row
 from luma_async.cli.running import complain, unheard
-from luma_async.cli.words import tame
+from luma_async.errors import tame
 from luma_async.session import LumaSession
 from luma_async.stats import Stats
 

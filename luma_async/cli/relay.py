@@ -11,7 +11,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from luma_async.cli.running import UNUSABLE, complain, unheard
-from luma_async.cli.values import Commands, add_command, count, whole
+from luma_async.cli.values import MOST_SECONDS, Commands, add_command, count, whole, within
 
 if TYPE_CHECKING:
     from luma_async.testing import FakeRelay, Fault
@@ -90,22 +90,12 @@ def span(text: str) -> tuple[float, float]:
 
 def wait(text: str) -> float:
     """Read seconds, which may be none, a day at most."""
-    return _within(text, 86_400.0, "give seconds such as 2.5")
+    return within(text, 0.0, MOST_SECONDS, "give seconds such as 2.5")
 
 
 def share(text: str) -> float:
     """Read a share."""
-    return _within(text, 1.0, "give a share from 0 to 1, such as 0.1")
-
-
-def _within(text: str, most: float, remedy: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no number; {remedy}") from None
-    if not 0.0 <= value <= most:
-        raise ArgumentTypeError(f"{text} is out of range; {remedy}")
-    return value
+    return within(text, 0.0, 1.0, "give a share from 0 to 1, such as 0.1")
 
 
 def faults(text: str) -> "dict[Fault, float]":

@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from luma_async import links
 from luma_async.cli.board import WORDS, Row
-from luma_async.cli.words import duration, tame
+from luma_async.cli.words import duration
+from luma_async.errors import tame
 from luma_async.structs import Generation, Image, State
 
 MOST_TEXT = 2000
@@ -152,11 +153,8 @@ def _pictures(task: Generation) -> list[str | None]:
 
 def _why(row: Row) -> str:
     """Say why there is nothing to play."""
-    if row.word == State.FAILED:
-        return (row.generation and row.generation.failure_reason) or "no reason given"
-    if row.word == State.COMPLETED:
-        return "no link that may be followed"
-    return "the relay does not know it" if row.ended else "not finished yet"
+    open_or_linkless = "no link that may be followed" if row.ended else "not finished yet"
+    return row.why or open_or_linkless
 
 
 def _text(text: str) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from luma_async.cli.board import MISSING, WAITING, WORDS, Board, Row
 from luma_async.cli.estimate import remaining
-from luma_async.cli.words import duration, roughly, shares, tame
-from luma_async.errors import line
+from luma_async.cli.words import duration, roughly, shares
+from luma_async.errors import line, tame
 from luma_async.stats import Stats
 from luma_async.structs import State
 
@@ -86,8 +86,7 @@ class Screen:
         for word in WORDS:
             if count := board.counts[word]:
                 text.append(f"  {count:,} {word}", COLOURS[word])
-        spent = duration(now - (now if board.begun is None else board.begun))
-        text.append(f"\n{stats.requests:,} requests in {spent}", "dim")
+        text.append(f"\n{stats.requests:,} requests in {duration(board.spent(now))}", "dim")
         if stats.quiet_for:
             text.append(f", left alone for {duration(stats.quiet_for)}", "dim")
         text.append(f"; {self._estimate(stats, now)}\n", "dim")
@@ -150,10 +149,8 @@ def said(row: Row) -> str:
         return f"not saved: {row.trouble}"
     if row.file is not None:
         return str(row.file)
-    if task is None or row.word == MISSING:
-        return "the relay does not know it" if row.word == MISSING else ""
-    if row.word == State.FAILED:
-        return task.failure_reason or "no reason given"
+    if row.why or task is None:
+        return row.why
     return (task.url or "no link") if row.ended else row.prompt
 
 
@@ -181,5 +178,5 @@ def outcome(board: Board, now: float, *, most: int = ALL_ROWS) -> "list[Text]":
 def summary(board: Board, stats: Stats, now: float) -> str:
     """Return the last line: how many ended how, and at what cost."""
     counts = ", ".join(f"{board.counts[word]:,} {word}" for word in WORDS if board.counts[word])
-    spent = duration(now - (now if board.begun is None else board.begun))
+    spent = duration(board.spent(now))
     return f"{counts or 'no ids'}; {stats.requests:,} requests in {spent}"

@@ -69,11 +69,16 @@ def count(most: int) -> Callable[[str], int]:
 def seconds(text: str) -> float:
     """Read seconds, a day at most."""
     remedy = f"give seconds from {LEAST_SECONDS:g} to {MOST_SECONDS:g}"
+    return within(text, LEAST_SECONDS, MOST_SECONDS, remedy)
+
+
+def within(text: str, least: float, most: float, remedy: str) -> float:
+    """Read a number that is not below the least nor above the most."""
     try:
         number = float(text)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no number; {remedy}") from None
-    if not LEAST_SECONDS <= number <= MOST_SECONDS:
+    if not least <= number <= most:
         raise ArgumentTypeError(f"{text} is out of range; {remedy}")
     return number
 

@@ -1,4 +1,4 @@
-"""How commands write lengths of time, shares of a bar, and the text of strangers."""
+"""How commands write lengths of time, and share a bar."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -31,9 +31,3 @@ def shares(counts: Sequence[int], total: int, width: int) -> list[int]:
     """Share `width` cells of a bar among counts out of a total; they never add up to more."""
     edges = [round(width * upto / total) for upto in accumulate(counts, initial=0)]
     return [right - left for left, right in pairwise(edges)]
-
-
-def tame(text: str) -> str:
-    """Return a text as one line, however long, without a sign that a terminal or a page obeys."""
-    words = " ".join(text.split())
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in words)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from luma_async.cli.queue import add_queue, queue_of
 from luma_async.cli.running import UNUSABLE, complain, run
-from luma_async.cli.session import REFUSED, add_session, session_of
+from luma_async.cli.session import MOST, REFUSED, add_session, session_of
 from luma_async.cli.values import Commands, add_command, address, count, period, whole
 from luma_async.errors import QueueError, WaitAborted
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("luma_async")
 
 LOST_SERVER = 1
-MOST = 10_000_000
 REPORT_EVERY = 60.0
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
