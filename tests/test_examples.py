@@ -6,7 +6,8 @@ import json
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,17 +133,34 @@ async def _event(events: aiohttp.ClientResponse) -> dict[str, Any]:
     return {**fields, "data": json.loads(fields["data"])}
 
 
+@asynccontextmanager
+async def _studio(
+    relay: FakeRelay,
+    http: aiohttp.ClientSession,
+    patch: pytest.MonkeyPatch,
+    *,
+    api_key: str,
+    **settings: float,
+) -> AsyncGenerator[Any, None]:
+    """Yield the studio of the FastAPI example, which waits; its module has other settings."""
+    pytest.importorskip("fastapi")
+    module = _module(example("fastapi_sse.py"))
+    for name, value in settings.items():
+        patch.setattr(module, name, value)
+    patch.setenv("LUMA_BASE_URL", relay.url)
+    patch.setenv("LUMA_API_KEY", relay.api_key)
+    async with LumaSession(relay.url, api_key=api_key, pace=Every(0.02)) as luma:
+        studio = module.Studio(http, luma)
+        waiting = asyncio.create_task(studio.wait())
+        yield studio
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
 async def test_a_browser_that_is_too_slow_is_sent_away_and_finds_all_when_it_comes_back(
     relay: FakeRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("fastapi")
-    module = _module(example("fastapi_sse.py"))
-    monkeypatch.setattr(module, "AHEAD", 2)
-    monkeypatch.setenv("LUMA_BASE_URL", relay.url)
-    monkeypatch.setenv("LUMA_API_KEY", relay.api_key)
-    async with LumaSession(relay.url, api_key=relay.api_key, pace=Every(0.02)) as luma:
-        studio = module.Studio(http, luma)
-        waiting = asyncio.create_task(studio.wait())
+    async with _studio(relay, http, monkeypatch, api_key=relay.api_key, AHEAD=2) as studio:
         with studio.listening() as slow, studio.listening() as quick:
             for _ in range(5):
                 await studio.submit("a cat")
@@ -151,29 +169,18 @@ async def test_a_browser_that_is_too_slow_is_sent_away_and_finds_all_when_it_com
             slow.get_nowait()
             assert slow.get_nowait() is None
         assert len(studio.ended) == 5
-        waiting.cancel()
-        await asyncio.wait([waiting])
 
 
 async def test_a_refused_key_forgets_no_video(
     relay: FakeRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("fastapi")
-    module = _module(example("fastapi_sse.py"))
-    monkeypatch.setattr(module, "AGAIN", 0.05)
-    monkeypatch.setenv("LUMA_BASE_URL", relay.url)
-    monkeypatch.setenv("LUMA_API_KEY", relay.api_key)
-    async with LumaSession(relay.url, api_key="sk-wrong", pace=Every(0.02)) as luma:
-        studio = module.Studio(http, luma)
-        waiting = asyncio.create_task(studio.wait())
+    async with _studio(relay, http, monkeypatch, api_key="sk-wrong", AGAIN=0.05) as studio:
         with studio.listening() as ends:
             video = await studio.submit("a cat")
             await _until(lambda: relay.requests >= 4)
             assert list(studio.open) == [video.id]
             relay.api_key = "sk-wrong"
             assert (await ends.get())[1].state == "completed"
-        waiting.cancel()
-        await asyncio.wait([waiting])
 
 
 def _module(path: str) -> Any:
