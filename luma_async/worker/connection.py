@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -116,15 +116,17 @@ class Connection:
         self._stack.push_async_callback(_close, client)
         try:
             with anyio.fail_after(CONNECT_PATIENCE):
-                await client.connect(
-                    self._urls,
-                    name=self._name,
-                    user_credentials=self._credentials,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=cast("int", RECONNECT_WAIT),
-                    error_cb=self._noted,
-                    disconnected_cb=self._disconnected,
-                    reconnected_cb=self._reconnected,
+                await _whole(
+                    client.connect(
+                        self._urls,
+                        name=self._name,
+                        user_credentials=self._credentials,
+                        max_reconnect_attempts=-1,
+                        reconnect_time_wait=cast("int", RECONNECT_WAIT),
+                        error_cb=self._noted,
+                        disconnected_cb=self._disconnected,
+                        reconnected_cb=self._reconnected,
+                    )
                 )
         except (*TROUBLE, ValueError, ImportError) as error:
             why = reason(client.last_error or error)
@@ -191,6 +193,21 @@ def _state_directory() -> Path:
         return Path(told)
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "luma-async"
+
+
+async def _whole(connecting: Coroutine[Any, Any, None]) -> None:
+    """Await what may lose a cancellation, as Python 3.11's `wait_for` does, and lose none."""
+    task = asyncio.create_task(connecting)
+    try:
+        await asyncio.wait([task])
+    except BaseException:
+        task.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+        raise
+    task.result()
 
 
 async def _close(client: Client) -> None:
