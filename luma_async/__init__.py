@@ -1,50 +1,55 @@
 """Wait for thousands of Luma (Dream Machine) video tasks behind a relay, with one shared poller."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from luma_async._version import __version__
-from luma_async.downloading import Downloader, download
-from luma_async.errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
-    DecodeError,
-    DownloadError,
-    GaveUp,
-    GenerationFailed,
-    GenerationsMissing,
-    LumaError,
-    NoSuchRouteError,
-    NotFoundError,
-    PermissionDeniedError,
-    QueueError,
-    QuotaError,
-    RateLimitedError,
-    RelayError,
-    RequestTimeout,
-    SessionClosed,
-    TooLongError,
-    TransportError,
-    WaitAborted,
-    WaitIncomplete,
-    WaitTimeout,
-)
-from luma_async.events import ChangeEvent, RequestEvent
-from luma_async.following import Ended, Following
-from luma_async.gate import Limits
-from luma_async.pace import Backoff, Every, Learned, Pace
-from luma_async.reader import Reader
-from luma_async.session import LumaSession
-from luma_async.stats import Stats
-from luma_async.structs import (
-    Artifact,
-    Assets,
-    Generation,
-    Image,
-    Palette,
-    Request,
-    State,
-    Video,
-    VideoRaw,
-)
+
+if TYPE_CHECKING:
+    from luma_async.downloading import Downloader, download
+    from luma_async.errors import (
+        APIError,
+        AuthenticationError,
+        BadRequestError,
+        DecodeError,
+        DownloadError,
+        GaveUp,
+        GenerationFailed,
+        GenerationsMissing,
+        LumaError,
+        NoSuchRouteError,
+        NotFoundError,
+        PermissionDeniedError,
+        QueueError,
+        QuotaError,
+        RateLimitedError,
+        RelayError,
+        RequestTimeout,
+        SessionClosed,
+        TooLongError,
+        TransportError,
+        WaitAborted,
+        WaitIncomplete,
+        WaitTimeout,
+    )
+    from luma_async.events import ChangeEvent, RequestEvent
+    from luma_async.following import Ended, Following
+    from luma_async.gate import Limits
+    from luma_async.pace import Backoff, Every, Learned, Pace
+    from luma_async.reader import Reader
+    from luma_async.session import LumaSession
+    from luma_async.stats import Stats
+    from luma_async.structs import (
+        Artifact,
+        Assets,
+        Generation,
+        Image,
+        Palette,
+        Request,
+        State,
+        Video,
+        VideoRaw,
+    )
 
 __all__ = [
     "APIError",
@@ -95,3 +100,32 @@ __all__ = [
     "__version__",
     "download",
 ]
+
+if not TYPE_CHECKING:
+    # Until the first use of a public name nothing is imported but this file: `luma-async` and
+    # `python -m luma_async` set up their signal handlers before half a second of imports.
+    _MODULES = (
+        "downloading",
+        "errors",
+        "events",
+        "following",
+        "gate",
+        "pace",
+        "reader",
+        "session",
+        "stats",
+        "structs",
+    )
+
+    def __getattr__(name):
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        for module in _MODULES:
+            names = vars(import_module(f"{__name__}.{module}"))
+            globals().update({each: names[each] for each in __all__ if each in names})
+        return globals()[name]
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -7,7 +7,7 @@ from luma_async._version import __version__
 from luma_async.cli.demo import add_demo
 from luma_async.cli.get import add_get
 from luma_async.cli.relay import add_relay
-from luma_async.cli.running import INTERRUPTED, complain
+from luma_async.cli.running import INTERRUPTED, complain, kept_signal_handlers
 from luma_async.cli.submitting import add_results, add_submit
 from luma_async.cli.version import add_version
 from luma_async.cli.wait import add_wait
@@ -26,11 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.command is None:
         parser.error("no command given; try luma-async demo")
-    try:
-        code: int = arguments.run(arguments)
-    except KeyboardInterrupt:
-        complain(_STOPPED)
-        return INTERRUPTED
+    with kept_signal_handlers():
+        try:
+            code: int = arguments.run(arguments)
+        except KeyboardInterrupt:
+            complain(_STOPPED)
+            return INTERRUPTED
     return code
 
 

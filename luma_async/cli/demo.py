@@ -4,12 +4,11 @@ rich draws, and is imported only when there is something to draw: help and versi
 """
 
 import argparse
-import asyncio
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from luma_async.cli.running import UNUSABLE, complain
+from luma_async.cli.running import UNUSABLE, complain, guarded, run
 from luma_async.cli.values import Commands, add_command, count, seconds, whole
 from luma_async.cli.words import duration, shares
 from luma_async.demo import FAILING, Progress, Report, Settings, demo
@@ -66,14 +65,18 @@ def run_demo(arguments: argparse.Namespace) -> int:
         complain(_NO_RICH)
         return UNUSABLE
     console = Console(highlight=False)
-    _print(console, _demo(console, settings))
-    return 0
+
+    def act() -> int:
+        _print(console, _demo(console, settings))
+        return 0
+
+    return guarded(act)
 
 
 def _demo(console: "Console", settings: Settings) -> Report:
     """Run the demo; live on a terminal that can take it, silent anywhere else."""
     if not (console.is_interactive and console.file.isatty()):
-        return asyncio.run(demo(settings))
+        return run(demo(settings))
     from rich.live import Live
 
     with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -81,7 +84,7 @@ def _demo(console: "Console", settings: Settings) -> Report:
         def show(progress: Progress) -> None:
             live.update(_screen(console, settings, progress), refresh=True)
 
-        return asyncio.run(demo(settings, show))
+        return run(demo(settings, show))
 
 
 def _print(console: "Console", report: Report) -> None:

@@ -10,7 +10,7 @@ from argparse import ArgumentTypeError
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from luma_async.cli.running import UNUSABLE, complain, unheard
+from luma_async.cli.running import UNUSABLE, complain, run, unheard
 from luma_async.cli.values import MOST_SECONDS, Commands, add_command, count, whole, within
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def add_relay(commands: Commands) -> None:
 def run_relay(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code: 0, or 2 where it cannot listen."""
     try:
-        asyncio.run(_play(arguments))
+        run(_play(arguments))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        return 0
     except (OSError, ValueError) as error:
         complain(_trouble(error, arguments))
         return UNUSABLE

@@ -4,24 +4,73 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 UNUSABLE = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 
-def run(command: Coroutine[Any, Any, None]) -> None:
-    """Run a command; SIGTERM cancels it, so that it cleans up, and raises CancelledError."""
+def run(command: Coroutine[Any, Any, T]) -> T:
+    """Run a command; SIGINT and SIGTERM cancel it, so that it cleans up.
 
-    async def run() -> None:
-        myself = asyncio.current_task()
+    Raises KeyboardInterrupt after SIGINT, CancelledError after SIGTERM; so does a signal that comes
+    later, while the result is written. A second signal does not wait for the cleaning up.
+    """
+    received: list[int] = []
+    signals = [sign for sign in _RAISE if signal.getsignal(sign) is not signal.SIG_IGN]
+
+    async def run() -> T:
+        loop, myself = asyncio.get_running_loop(), asyncio.current_task()
         assert myself is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, myself.cancel)
-        await command
 
-    asyncio.run(run())
+        def stop(sign: int) -> None:
+            if received:
+                raise KeyboardInterrupt
+            received.append(sign)
+            myself.cancel()
+
+        for sign in signals:
+            loop.add_signal_handler(sign, stop, sign)
+        return await command
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        if signal.SIGINT in received:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for sign in signals:
+            signal.signal(sign, _RAISE[sign])
+
+
+def _raise_cancelled(_sign: int, _: FrameType | None) -> None:
+    raise asyncio.CancelledError
+
+
+_RAISE: dict[signal.Signals, Callable[[int, FrameType | None], object]] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: _raise_cancelled,
+}
+
+
+@contextmanager
+def kept_signal_handlers() -> Generator[None]:
+    """Restore the signal handlers of a process in which a command is only one of its calls."""
+    kept = {sign: signal.getsignal(sign) for sign in _RAISE}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for sign, handler in kept.items():
+                signal.signal(sign, handler)
 
 
 def guarded(act: Callable[[], int], *usage: type[Exception]) -> int:

@@ -66,7 +66,7 @@ def run_worker(arguments: argparse.Namespace) -> int:
             error.cause,
         )
         return REFUSED
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         logger.info("stopped before it began")
         return 0
     except ConnectionError as error:
