@@ -10,9 +10,9 @@ SLICE = 2_000
 T = TypeVar("T")
 
 
-def slices(items: Iterable[T], size: int = SLICE) -> Iterator[Sequence[T]]:
-    """Yield the items in parts."""
-    rest = iter(items)
+def slices(items: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
+    """Yield the items in parts of `size`, by default SLICE."""
+    rest, size = iter(items), size or SLICE
     while part := list(islice(rest, size)):
         yield part
         if len(part) < size:
@@ -26,9 +26,9 @@ class Unhurried(AsyncIterator[Sequence[T]], Generic[T]):
     and not an async generator, so that leaving early runs no cleanup in a foreign task.
     """
 
-    def __init__(self, items: Iterable[T], size: int = SLICE) -> None:
+    def __init__(self, items: Iterable[T], size: int | None = None) -> None:
         self._rest = iter(items)
-        self._size = size
+        self._size = size or SLICE
         self._more = False
 
     async def __anext__(self) -> Sequence[T]:

@@ -21,11 +21,14 @@ from luma_async import (
     SessionClosed,
     WaitAborted,
     WaitTimeout,
+    slicing,
+    waiting,
+    waits,
 )
 from luma_async.book import Book, Grace
 from luma_async.entries import Call, Cohort, Event
 from luma_async.reader import Reader
-from luma_async.slicing import SLICE, Unhurried, slices
+from luma_async.slicing import Unhurried, slices
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
 from luma_async.waiting import Poller
@@ -34,6 +37,7 @@ from tests.answers import Told
 from tests.scripted import ScriptedRelay
 
 OPEN = State.PROCESSING
+SLICE = 100  # in TestTheLoop; 2,000 in the package
 MANY = 5 * SLICE + 7
 PACES = [Every(5.0), Learned(5.0)]
 
@@ -203,6 +207,12 @@ class TestTheBook:
 
 @pytest.mark.virtual_time
 class TestTheLoop:
+    @pytest.fixture(autouse=True)
+    def short_slices(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let few ids be many: what happens between slices is the same with slices of 100."""
+        for module in (slicing, waiting, waits):
+            monkeypatch.setattr(module, "SLICE", SLICE)
+
     async def test_parts_leave_the_loop_a_turn_between_them(self) -> None:
         turns = 0
 
