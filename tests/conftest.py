@@ -1,6 +1,9 @@
 """What all tests share: the choice of clock, a relay with a session, aioresponses mended."""
 
 import asyncio
+import gc
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 from unittest.mock import Mock
@@ -12,6 +15,26 @@ from aioresponses import aioresponses as Aioresponses  # noqa: N812
 
 from luma_async import LumaSession
 from luma_async.testing import FakeRelay, loop_factories
+from tests import properties  # noqa: F401 - loads the profile
+from tests.optional import not_run
+from tests.processes import held_port
+
+# Commands that the tests start find their modules compiled, and hear ctrl-C, wherever this run was
+# started: `pytest &` in a script ignores SIGINT, and children inherit that.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from walking through thousands of collected tests again and again."""
+    gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell in one line what was skipped, and how to have it run."""
+    if line := not_run(terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(line)
 
 
 def pytest_asyncio_loop_factories(
@@ -34,6 +57,13 @@ def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aioresponses]:
     monkeypatch.setattr(aioresponses.core, "ClientResponse", MendedResponse)
     with Aioresponses() as mock:
         yield mock
+
+
+@pytest.fixture
+def port() -> Iterator[str]:
+    """Yield a port for a server that the test starts in a process of its own."""
+    with held_port() as port:
+        yield str(port)
 
 
 @pytest.fixture

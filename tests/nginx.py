@@ -7,11 +7,10 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import string
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Generator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -19,7 +18,9 @@ from typing import Self
 import msgspec
 from yarl import URL
 
-PATIENCE = 10.0
+from tests.processes import held_port
+
+PATIENCE = 30.0
 FIRST_PAUSE = 0.002
 
 
@@ -90,15 +91,6 @@ http {
 def find_nginx() -> str | None:
     """Return where nginx is: on PATH, or where Debian puts it."""
     return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-
-
-@contextmanager
-def held_port() -> Generator[int]:
-    """Yield a port of 127.0.0.1 that nobody is given by chance, whoever listens there meanwhile."""
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
 
 
 class Nginx:

@@ -13,6 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 PATIENCE = 30.0
+FEW_PLUGINS = [
+    word for name in ("cacheprovider", "hypothesispytest", "randomly", "schemathesis", "xdist")
+    for word in ("-p", f"no:{name}")
+]  # fmt: skip
 
 
 class Started:
@@ -79,7 +83,13 @@ def relay_process(*arguments: str) -> Generator[dict[str, str], None, None]:
         yield dict(re.findall(r"(LUMA_\w+)=(\S+)", one.said))
 
 
-def free_port() -> str:
-    """Return a port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
+@contextmanager
+def held_port() -> Generator[int]:
+    """Yield a port of 127.0.0.1 for a server with SO_REUSEADDR, and nobody else.
+
+    It stays bound here, without listening: the kernel gives it to no other socket by chance.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

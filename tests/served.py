@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from luma_async.testing import FakeRelay
 
 T = TypeVar("T")
+PATIENCE = 30.0
 
 
 class Served:
@@ -23,7 +24,7 @@ class Served:
         async def acted() -> T:
             return act()
 
-        return asyncio.run_coroutine_threadsafe(acted(), self._loop).result(5)
+        return asyncio.run_coroutine_threadsafe(acted(), self._loop).result(PATIENCE)
 
     def add(self, *args: Any, **script: Any) -> str:
         return self.do(lambda: self.relay.add(*args, **script))
@@ -43,7 +44,7 @@ def served(**options: Any) -> Generator[Served]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE)
     try:
         yield found[0]
     finally:

@@ -11,6 +11,7 @@ from luma_async.entries import Call, Phase
 from luma_async.pace import Every
 from luma_async.structs import State
 from tests.answers import Told
+from tests.properties import examples
 
 SEATS = 3
 INTERVAL = 5.0
@@ -228,5 +229,5 @@ class BookMachine(RuleBasedStateMachine):
         self.suspects = [half for half in self.suspects if half]
 
 
-BookMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+BookMachine.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=40)
 TestBook = BookMachine.TestCase

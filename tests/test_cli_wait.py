@@ -103,7 +103,7 @@ def test_ids_come_from_a_file_and_from_a_pipe_as_they_come(
 
 
 def until_asked(relay: Served, task_id: str) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not any(task_id in asked.ids for asked in relay.do(lambda: relay.relay.log)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -140,7 +140,7 @@ def test_a_signal_tells_what_is_open(relay: Served, sign: signal.Signals, code: 
             assert process.stdout
             first = json.loads(process.stdout.readline())
             process.send_signal(sign)
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=30)
         finally:
             process.kill()
     assert process.returncode == code

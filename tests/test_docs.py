@@ -14,8 +14,10 @@ from luma_async import LumaError, State, testing, worker
 from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
 from luma_async.entries import TRANSITIONS, Phase
 from luma_async.testing import FAULTS, FakeRelay
+from tests import optional
 from tests.bench.pace import DURATIONS
 from tests.blocks import ROOT, Block, arguments, blocks, commands, fenced, pages
+from tests.processes import FEW_PLUGINS
 from tests.stagehand import perform
 
 
@@ -72,15 +74,13 @@ def test_each_file_of_the_package_has_its_place_in_the_house() -> None:
         assert rooms == files | {f"{sub.parent.name}/" for sub in directory.glob("*/__init__.py")}
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
+@pytest.mark.parametrize("block", [one for one in PYTHON if one.run_by is None], ids=str)
 def test_a_block_of_python_does_what_the_page_says(
     block: Block,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    if block.run_by is not None:
-        pytest.skip(f"run by {block.run_by}")
     monkeypatch.chdir(tmp_path)
     perform(block, request, monkeypatch)
 
@@ -130,7 +130,7 @@ async def test_the_ten_lines_of_the_readme_wait_for_many_tasks(
 def test_the_test_in_the_readme_passes_where_it_is_pasted(tmp_path: Path) -> None:
     last = blocks("README.md", "python")[-1]
     (tmp_path / "test_pasted.py").write_text(last)
-    options = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto"]
+    options = [*FEW_PLUGINS, "-q", "-o", "asyncio_mode=auto"]
     command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "1 passed" in run.stdout, run.stdout + run.stderr
@@ -182,7 +182,7 @@ def test_the_chinese_readme_shows_the_same_code() -> None:
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     for module in ("sphinx", "furo", "myst_parser"):
-        pytest.importorskip(module)
+        optional.module(module, "docs")
     options = ["-W", "-n", "-q", "-b", "html", "-d", str(tmp_path / "trees")]
     command = [sys.executable, "-m", "sphinx", *options, str(ROOT / "docs"), str(tmp_path / "site")]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -18,7 +18,8 @@ from aiohttp import web
 from luma_async import Every, LumaSession
 from luma_async.testing import FakeRelay
 from luma_async.testing.media import video
-from tests.processes import EXAMPLES, Started, free_port, relay_process, started
+from tests import optional
+from tests.processes import EXAMPLES, FEW_PLUGINS, Started, relay_process, started
 
 PACE = {"PACE": "0.1"}
 UNKNOWN_PLACE = r"Running on (http://127\.0\.0\.1:\d+)|running on (http://127\.0\.0\.1:\d+)"
@@ -28,11 +29,17 @@ def example(name: str) -> str:
     return str(EXAMPLES / name)
 
 
-@pytest.fixture
-def settings() -> Iterator[dict[str, str]]:
-    """Yield where a relay is whose tasks take a moment."""
+@pytest.fixture(scope="module")
+def relay_settings() -> Iterator[dict[str, str]]:
+    """Start a relay whose tasks take a moment; the tests of this module share it."""
     with relay_process("--seconds", "0.2-0.5") as settings:
-        yield settings | PACE
+        yield settings
+
+
+@pytest.fixture
+def settings(relay_settings: dict[str, str]) -> dict[str, str]:
+    """Return where the shared relay is."""
+    return relay_settings | PACE
 
 
 @pytest.fixture
@@ -82,10 +89,10 @@ async def test_many_tells_what_is_done_where_not_all_is(
 
 
 async def test_fastapi_streams_ends_to_browsers_and_stops_with_one_listening(
-    settings: dict[str, str], http: aiohttp.ClientSession
+    settings: dict[str, str], http: aiohttp.ClientSession, port: str
 ) -> None:
-    pytest.importorskip("fastapi")
-    with started(example("fastapi_sse.py"), free_port(), settings=settings) as one:
+    optional.module("fastapi")
+    with started(example("fastapi_sse.py"), port, settings=settings) as one:
         url = await place(one)
         async with http.get(f"{url}/events") as events:
             assert events.content_type == "text/event-stream"
@@ -108,10 +115,12 @@ async def test_fastapi_streams_ends_to_browsers_and_stops_with_one_listening(
     assert settings["LUMA_API_KEY"] not in one.said
 
 
-async def test_fastapi_names_what_is_open_when_it_stops(http: aiohttp.ClientSession) -> None:
-    pytest.importorskip("fastapi")
+async def test_fastapi_names_what_is_open_when_it_stops(
+    http: aiohttp.ClientSession, port: str
+) -> None:
+    optional.module("fastapi")
     with relay_process("--seconds", "900") as settings:
-        with started(example("fastapi_sse.py"), free_port(), settings=settings) as one:
+        with started(example("fastapi_sse.py"), port, settings=settings) as one:
             url = await place(one)
             video = await _post(http, f"{url}/videos", "a cat")
             async with http.get(f"{url}/videos") as answer:
@@ -143,7 +152,7 @@ async def _studio(
     **settings: float,
 ) -> AsyncGenerator[Any, None]:
     """Yield the studio of the FastAPI example, which waits; its module has other settings."""
-    pytest.importorskip("fastapi")
+    optional.module("fastapi")
     module = _module(example("fastapi_sse.py"))
     for name, value in settings.items():
         patch.setattr(module, name, value)
@@ -196,11 +205,11 @@ def _module(path: str) -> Any:
 
 
 async def test_aiohttp_answers_at_the_end_or_when_the_client_has_waited_enough(
-    near: dict[str, str], http: aiohttp.ClientSession
+    near: dict[str, str], http: aiohttp.ClientSession, port: str
 ) -> None:
     async with FakeRelay(durations=(900, 900)) as relay:
         near["LUMA_BASE_URL"] = relay.url
-        with started(example("aiohttp_service.py"), free_port(), settings=near) as one:
+        with started(example("aiohttp_service.py"), port, settings=near) as one:
             url = await place(one)
             task_id = (await _post(http, f"{url}/videos", "a cat"))["id"]
             async with http.get(f"{url}/videos/{task_id}") as answer:
@@ -270,19 +279,19 @@ async def _until(true: Callable[[], bool]) -> None:
 
 
 async def test_a_shop_and_its_worker_lose_no_order_when_the_shop_is_killed(
-    settings: dict[str, str], http: aiohttp.ClientSession, tmp_path: Path
+    settings: dict[str, str], http: aiohttp.ClientSession, tmp_path: Path, port: str
 ) -> None:
-    pytest.importorskip("nats")
+    optional.module("nats")
     settings["LUMA_DATA"] = str(tmp_path / "data")
     worker = ["-m", "luma_async", "worker", "--interval", "0.1"]
-    with started(example("worker_service.py"), free_port(), settings=settings) as one:
+    with started(example("worker_service.py"), port, settings=settings) as one:
         url = await place(one)
         first = (await _post(http, f"{url}/orders", "a cat"))["id"]
         async with http.get(f"{url}/orders/{first}") as answer:
             assert (await answer.json())["state"] == "open"
         one.process.kill()
     with started(*worker, settings=settings) as hand:
-        with started(example("worker_service.py"), free_port(), settings=settings) as one:
+        with started(example("worker_service.py"), port, settings=settings) as one:
             url = await place(one)
             second = (await _post(http, f"{url}/orders", "a dog"))["id"]
             for task_id in (first, second):
@@ -306,7 +315,7 @@ async def test_a_shop_and_its_worker_lose_no_order_when_the_shop_is_killed(
 async def test_each_request_is_a_span_and_no_span_holds_the_key(
     near: dict[str, str], relay: FakeRelay
 ) -> None:
-    pytest.importorskip("opentelemetry.instrumentation.aiohttp_client")
+    optional.module("opentelemetry.instrumentation.aiohttp_client")
     ids = [relay.add(ends="never") for _ in range(3)]
     with started(example("traced.py"), *ids, settings=near) as one:
         await _until(lambda: relay.requests >= 2)
@@ -326,10 +335,10 @@ async def test_each_request_is_a_span_and_no_span_holds_the_key(
 
 
 async def test_prometheus_is_told_what_the_session_does(
-    near: dict[str, str], relay: FakeRelay, http: aiohttp.ClientSession
+    near: dict[str, str], relay: FakeRelay, http: aiohttp.ClientSession, port: str
 ) -> None:
-    pytest.importorskip("prometheus_client")
-    with started(example("prometheus_stats.py"), free_port(), settings=near) as one:
+    optional.module("prometheus_client")
+    with started(example("prometheus_stats.py"), port, settings=near) as one:
         url = await place(one)
         assert (await _figures(http, url))["luma_requests_total"] == 0
         task_id = relay.add(ends="never")
@@ -363,7 +372,7 @@ def test_the_tests_of_a_service_pass_where_they_are_pasted(tmp_path: Path) -> No
     pasted = tmp_path / "test_my_service.py"
     pasted.write_text(Path(example("test_my_service.py")).read_text(encoding="utf-8"))
     scope = "asyncio_default_fixture_loop_scope=function"
-    options = ["-q", "-p", "no:cacheprovider", "-W", "error", "-o", scope]
+    options = [*FEW_PLUGINS, "-q", "-W", "error", "-o", scope]
     with started("-m", "pytest", *options, str(pasted), cwd=tmp_path) as one:
         assert one.ended() == 0, one.said
     assert re.search(r"\b6 passed", one.said)

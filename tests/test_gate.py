@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from luma_async.gate import SECOND, Gate, Limits, Retry
+from tests.properties import examples
 
 spans = st.one_of(st.sampled_from([0.0, 0.001, 0.02, 0.5, 1.0]), st.floats(0.0, 3.0))
 dice = st.floats(0.0, 1.0, exclude_max=True)
@@ -99,7 +100,7 @@ class GateMachine(RuleBasedStateMachine):
 
 
 TestGateMachine = GateMachine.TestCase
-TestGateMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestGateMachine.settings = settings(max_examples=examples(50), stateful_step_count=40)
 
 
 def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:

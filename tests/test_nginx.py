@@ -10,7 +10,8 @@ import pytest
 from luma_async import Every, Limits, LumaSession, State
 from luma_async.testing import FakeRelay
 from luma_async.wire import single
-from tests.nginx import Nginx, Served, find_nginx, held_port
+from tests.nginx import Nginx, Served, find_nginx
+from tests.processes import held_port
 
 PACE = Every(0.2)
 PATIENCE = 30.0
@@ -22,7 +23,7 @@ Call = Callable[[], Awaitable[None]]
 @pytest.fixture(autouse=True)
 def _nginx_is_here() -> None:
     if find_nginx() is None:
-        pytest.skip("nginx is not installed: apt-get install nginx-light")
+        pytest.skip("nginx: apt-get install nginx-light")
 
 
 @pytest.fixture

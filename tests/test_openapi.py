@@ -23,6 +23,8 @@ from luma_async import Limits, LumaSession, State, WaitTimeout, wire
 from luma_async.rows import STATES
 from luma_async.testing import FakeRelay, Reply
 from luma_async.testing.play import ENVELOPES, Envelope
+from tests import optional
+from tests.properties import examples
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "openapi.yaml"
@@ -32,7 +34,7 @@ TASK_ID = "4665a07c-7641-4809-a133-10786201bb56"
 HOSTILE = ["a/b", "a/../b", "...", "任务", 'a"b', "%2F", "a b", "?x=1", "#", "\\", "\0", "a\r\nb"]
 SAMPLES = {path.stem: path for path in sorted(DATA.glob("*-*.json"))}
 ERRORS: list[dict[str, Any]] = json.loads((DATA / "errors.json").read_text())
-NO_PRISM = "Prism is not installed: npm install -g @stoplight/prism-cli"
+NO_PRISM = "Prism: npm install -g @stoplight/prism-cli"
 PATIENCE = 60.0
 LIMITS = Limits(max_rate=1000.0)
 Check = Callable[[Any, str, int], list[str]]
@@ -40,7 +42,7 @@ Check = Callable[[Any, str, int], list[str]]
 
 @pytest.fixture(scope="module")
 def document() -> Any:
-    yaml = pytest.importorskip("yaml")
+    yaml = optional.module("yaml")
     return yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
 
 
@@ -65,7 +67,7 @@ def content(document: Any, path: str, status: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def faults(document: Any) -> Check:
     """Return what tells how a JSON body breaks the document; nothing if it keeps to it."""
-    jsonschema = pytest.importorskip("jsonschema_rs")
+    jsonschema = optional.module("jsonschema_rs")
 
     def check(body: Any, path: str, status: int) -> list[str]:
         schema = content(document, path, status)["application/json"]["schema"]
@@ -336,7 +338,7 @@ async def test_a_broken_request_is_refused_by_prism(
 @pytest.fixture(scope="module")
 def calls() -> list[Any]:
     """Return both calls as schemathesis reads them, the single one first."""
-    schemathesis = pytest.importorskip("schemathesis")
+    schemathesis = optional.module("schemathesis")
     schema = schemathesis.openapi.from_path(str(DOCUMENT))
     return [schema[GET]["GET"], schema[POST]["POST"]]
 
@@ -398,9 +400,9 @@ async def _try(relay: FakeRelay, case: Any) -> None:
 
 def _attack(relay: FakeRelay, call: Any) -> None:
     """Send what the document allows, and what it forbids, and check each answer."""
-    for mode in pytest.importorskip("schemathesis").GenerationMode:
+    for mode in optional.module("schemathesis").GenerationMode:
 
-        @settings(max_examples=50, derandomize=True, deadline=None, database=None)
+        @settings(max_examples=examples(20))
         @given(case=call.as_strategy(generation_mode=mode))
         def attack(case: Any) -> None:
             _ask(relay, case)
@@ -410,7 +412,7 @@ def _attack(relay: FakeRelay, call: Any) -> None:
 
 def _ask(relay: FakeRelay, case: Any) -> None:
     """Ask, and raise where the answer breaks the document."""
-    checks = pytest.importorskip("schemathesis.specs.openapi.checks")
+    checks = optional.module("schemathesis.specs.openapi.checks")
     case.call_and_validate(
         base_url=relay.url,
         headers={"Authorization": f"Bearer {relay.api_key}"},

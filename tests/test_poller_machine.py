@@ -45,6 +45,7 @@ from luma_async.testing import VirtualTimeLoop
 from luma_async.waiting import Watcher
 from luma_async.waits import News
 from tests.callers import Call, Caller, Habit, HeardPoller, HeardWait
+from tests.properties import examples
 from tests.scripted import (
     AMNESIA,
     ROUNDING,
@@ -467,10 +468,8 @@ def order(state: State) -> int:
 
 
 PollerMachine.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=examples(50),
     stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
     print_blob=True,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )

@@ -19,7 +19,7 @@ SHELL = [block.text for block in commands() if block.page == PAGE]
 LEFT = [block for block in fenced("python") if block.page == PAGE and block.run_by]
 TASKS, PATIENCE = 20, 20.0
 
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the page is for a shell")
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash: apt-get install bash")
 
 
 def environment(scratch: Path) -> dict[str, str]:

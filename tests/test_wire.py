@@ -34,6 +34,7 @@ from luma_async import (
 from luma_async.rows import reread, warn_once
 from luma_async.wire import Answer, batch, decipher, single
 from tests.deciphered import check
+from tests.properties import examples
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = [(DATA / name).read_bytes() for name in ("get-completed.json", "tasks-completed.json")]
@@ -914,7 +915,7 @@ def retold(draw: st.DrawFn) -> bytes:
 bodies = st.binary(max_size=60) | plains.map(lambda plain: json.dumps(plain).encode())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(100))
 @given(statuses, small_headers, bodies)
 @example(200, {}, b'{"id": "a", "state": "completed", "video": {"url": "\xff"}}')
 @example(200, {}, b'[{"id": "a", "state": "completed", "created_at": 1e308}]')
@@ -927,7 +928,7 @@ def test_any_bytes_are_an_answer_or_an_error_of_this_tree(
     check(status, headers, body)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(70))
 @given(statuses, small_headers, battered())
 def test_a_battered_sample_is_an_answer_or_an_error_of_this_tree(
     status: int, headers: dict[str, str], body: bytes
@@ -935,7 +936,7 @@ def test_a_battered_sample_is_an_answer_or_an_error_of_this_tree(
     check(status, headers, body)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(70))
 @given(retold())
 def test_a_retold_sample_is_an_answer_or_an_error_of_this_tree(body: bytes) -> None:
     check(200, {}, body)

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luma_async.worker.balance import Load, Turn, turn
+from tests.properties import examples
 
 MOST = 256
 capacities = st.integers(1, 100_000)
@@ -45,7 +46,7 @@ def test_nobody_takes_more_than_there_is_room_for_or_hands_back_more_than_it_hol
 
 
 @given(loads(), st.integers(0, 50_000))
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_a_crew_comes_to_rest_with_all_that_waits_in_somebodys_hands(
     crew: list[Load], waiting: int
 ) -> None:

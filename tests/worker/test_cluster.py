@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,25 @@ import pytest
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue
 from luma_async.worker.embedded import server_binary
+from tests import optional
 from tests.blocks import blocks
+from tests.processes import held_port
 from tests.worker.crew import Crew
 
 pytestmark = pytest.mark.skipif(
-    not os.environ.get("CI"), reason="an election takes ten seconds: CI=1 pytest tests/worker"
+    not os.environ.get("CI"),
+    reason="ten seconds: CI=1 .venv/bin/pytest tests/worker",
 )
 NODES: tuple[str, ...] = ("nats1", "nats2", "nats3")
-yaml: Any = pytest.importorskip("yaml")
+yaml: Any = optional.module("yaml")
 
 
 class Cluster:
     """Three servers on loopback: the page's commands, with ports in place of host names."""
 
     def __init__(self, home: Path) -> None:
-        with_sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
-        ports = [one.getsockname()[1] for one in with_sockets]
-        for one in with_sockets:
-            one.close()
+        self._held = ExitStack()
+        ports = [self._held.enter_context(held_port()) for _ in range(6)]
         (compose,) = blocks("docs/workers.md", "yaml")
         services = yaml.safe_load(compose)["services"]
         self._routes = dict(zip(NODES, ports[:3], strict=True))
@@ -58,6 +59,7 @@ class Cluster:
     def close(self) -> None:
         for node in tuple(self._running):
             self.kill(node)
+        self._held.close()
 
     def _command(self, command: str, node: str) -> str:
         command = command.replace("0.0.0.0:6222", f"127.0.0.1:{self._routes[node]}")

@@ -6,12 +6,11 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +82,9 @@ async def lent(queue: Queue, count: int) -> None:
 
 
 async def test_a_worker_tells_ends_shows_its_figures_and_hands_back_the_rest_at_sigterm(
-    queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any, crew: Any
+    queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any, crew: Any, port: str
 ) -> None:
     quick, slow = relay.add(duration=0.0), relay.add(duration=100)
-    port = str(free_port())
     worker = started(
         "worker", "--base-url", relay.url, "--nats", server, "--pool", pool, "--interval", "0.1",
         "--metrics", port, key=relay.api_key,
@@ -132,16 +130,22 @@ async def test_a_refused_key_is_exit_code_3_and_hands_all_back(
 async def test_killed_and_started_again_in_its_directory_a_worker_goes_on_at_once(
     tmp_path: Path, relay: FakeRelay, started: Any
 ) -> None:
-    """The lease is a minute: what is told sooner was taken from the dead."""
+    """The lease is a minute: what the second worker polls sooner was taken from the dead one."""
     arguments = ("worker", "--base-url", relay.url, "--data", str(tmp_path), "--interval", "0.2")
     first = started(*arguments, key=relay.api_key)
-    await submit(ids := [relay.add(duration=1.5) for _ in range(20)], data=tmp_path)
+    await submit(ids := [relay.add(ends="never") for _ in range(20)], data=tmp_path)
     async with Queue(data=tmp_path) as queue:
         await lent(queue, 20)
     await first.stop(signal.SIGKILL)
     for server in servers_in(tmp_path):
         os.kill(server, signal.SIGKILL)
+    asked = relay.requests
     second = started(*arguments, key=relay.api_key)
+    async with asyncio.timeout(20):
+        while relay.requests == asked:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+    for task_id in ids:
+        relay.finish(task_id)
     done = await wait_submitted(ids, data=tmp_path, timeout=20)
     assert len(done) == 20
     code, _, err = await second.stop(signal.SIGINT)
@@ -162,13 +166,6 @@ async def test_sigterm_while_ends_are_read_leaves_no_server_behind(
     assert servers_in(tmp_path) == []
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
-
-
 @pytest.fixture
 def relay_elsewhere() -> Iterator[FakeRelay]:
     """Yield a relay that runs in a thread, for a command that runs in this one."""
@@ -180,15 +177,25 @@ def relay_elsewhere() -> Iterator[FakeRelay]:
         yield relay
 
 
-def run_worker(relay: FakeRelay, server: str, pool: str, *options: str) -> int:
-    """Run the command here, until SIGTERM comes after a second."""
-    stopping = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+def run_worker(
+    relay: FakeRelay, server: str, pool: str, *options: str, stop_at: Callable[[], bool]
+) -> int:
+    """Run the command here; send it SIGTERM once `stop_at` is true."""
+    ended = threading.Event()
+
+    def stop() -> None:
+        while not ended.wait(0.02):
+            if stop_at():
+                os.kill(os.getpid(), signal.SIGTERM)
+                break
+
+    stopping = threading.Thread(target=stop)
     stopping.start()
     where = ["--base-url", relay.url, "--nats", server, "--pool", pool, "--interval", "0.1"]
     try:
         return main(["worker", *where, *options])
     finally:
-        stopping.cancel()
+        ended.set()
         stopping.join()
 
 
@@ -199,6 +206,7 @@ def test_a_worker_in_this_process_ends_at_sigterm_too(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    port: str,
 ) -> None:
     monkeypatch.setattr("luma_async.cli.worker.REPORT_EVERY", 0.3)
     (tmp_path / "key").write_text(f"{relay_elsewhere.api_key}\n")
@@ -206,8 +214,12 @@ def test_a_worker_in_this_process_ends_at_sigterm_too(
     assert (
         main(["submit", relay_elsewhere.add(duration=0.0), "--nats", server, "--pool", pool]) == 0
     )
-    options = ["--api-key-file", str(tmp_path / "key"), "--metrics", str(free_port())]
-    assert run_worker(relay_elsewhere, server, pool, *options) == 0
+    options = ["--api-key-file", str(tmp_path / "key"), "--metrics", port]
+
+    def reported_twice() -> bool:
+        return caplog.text.count("told: 1 completed") == 2
+
+    assert run_worker(relay_elsewhere, server, pool, *options, stop_at=reported_twice) == 0
     said = [record.getMessage() for record in caplog.records if record.name == "luma_async"]
     assert said[0].startswith("worker started")
     assert said[-1] == "worker stopped: 0 held, 0 other workers, told: 1 completed"
@@ -224,7 +236,7 @@ def test_a_worker_in_this_process_whose_key_is_refused_says_3(
 ) -> None:
     monkeypatch.setenv("LUMA_API_KEY", "sk-wrong")
     assert main(["submit", "a", "--nats", server, "--pool", pool]) == 0
-    assert run_worker(relay_elsewhere, server, pool) == 3
+    assert run_worker(relay_elsewhere, server, pool, stop_at=lambda: False) == 3
     assert "give a good key (LUMA_API_KEY)" in caplog.text
 
 

@@ -225,7 +225,7 @@ async def test_a_server_that_paused_for_two_seconds_is_heard_again(
         await asyncio.sleep(2.0)
         os.kill(server, signal.SIGCONT)
         await queue.submit(task_id := relay.add(duration=0.0))
-        assert (await queue.wait_submitted(task_id, timeout=10)).url
+        assert (await queue.wait_submitted(task_id, timeout=20)).url
 
 
 async def test_whoever_asks_a_silent_server_waits_until_it_answers(
@@ -235,10 +235,10 @@ async def test_whoever_asks_a_silent_server_waits_until_it_answers(
     monkeypatch.setattr("luma_async.worker.connection.REQUEST_TIMEOUT", 0.1)
     async with working(relay, tmp_path), Queue(data=tmp_path) as queue:
         await queue.submit(told := relay.add(duration=0.0))
-        await queue.wait_submitted(told, timeout=10)
+        await queue.wait_submitted(told, timeout=20)
         (server,) = servers_in(tmp_path)
         os.kill(server, signal.SIGSTOP)
-        waiting = asyncio.create_task(queue.wait_submitted(told, timeout=10))
+        waiting = asyncio.create_task(queue.wait_submitted(told, timeout=20))
         submitting = asyncio.create_task(queue.submit(late := relay.add(duration=0.0)))
         try:
             await asyncio.sleep(0.5)
@@ -250,7 +250,7 @@ async def test_whoever_asks_a_silent_server_waits_until_it_answers(
             os.kill(server, signal.SIGCONT)
         assert (await waiting).url
         await submitting
-        assert (await queue.wait_submitted(late, timeout=10)).url
+        assert (await queue.wait_submitted(late, timeout=20)).url
 
 
 async def test_a_second_worker_in_a_directory_takes_nothing_from_the_first(

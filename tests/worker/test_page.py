@@ -12,10 +12,11 @@ from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue, streams
 from luma_async.worker.metrics import Metrics
+from tests import optional
 from tests.blocks import ROOT, blocks
 from tests.worker.crew import Crew
 
-yaml: Any = pytest.importorskip("yaml")
+yaml: Any = optional.module("yaml")
 PAGE = "docs/workers.md"
 TEXT = (ROOT / PAGE).read_text()
 
@@ -109,7 +110,7 @@ async def test_the_first_lines_of_the_page_wait_for_what_was_submitted(
     names["save"] = save
     async with Queue(server, pool=pool) as queue:
         reading = asyncio.create_task(names["ends"](queue, 0))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not saved:  # noqa: ASYNC110 - the page's loop has no end
                 await asyncio.sleep(0.02)
         reading.cancel()
