@@ -86,7 +86,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         checkout = Checkout(Path(home), args.python, args.cpus)
         install, tests = command()
-        print(checkout.run(f"{install} && .venv/bin/python -VV").stdout.strip())
+        installed = checkout.run(f"{install} && .venv/bin/python -VV")
+        if installed.returncode:
+            sys.exit(installed.stdout)
+        print(installed.stdout.strip().splitlines()[-1], flush=True)
         for run in range(args.runs):
             order = f" -p randomly -p no:cacheprovider --randomly-seed={run}" if run else ""
             with checkout.busy():
