@@ -67,6 +67,7 @@ class Downloader:
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE),
             headers=_HEADERS,
             read_bufsize=CHUNK,

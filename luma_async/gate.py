@@ -26,7 +26,7 @@ class Limits(Struct, frozen=True):
     """What a session may ask of its relay, all calls together.
 
     `max_batch` is ids in a request, `max_in_flight` requests under way, `max_rate` requests in any
-    second, `max_body` bytes in an answer, counted after decompression.
+    second, `max_body` bytes in an answer, counted before and after decompression.
     """
 
     max_batch: int = 100

@@ -10,6 +10,7 @@ from yarl import URL
 
 from luma_async import checks, wire
 from luma_async._version import __version__
+from luma_async.decompression import ACCEPT_ENCODING, Decompressor
 from luma_async.errors import (
     LumaError,
     RequestTimeout,
@@ -28,8 +29,8 @@ _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 class Transport:
     """Asks a relay over an aiohttp session: its own, or one that the caller keeps.
 
-    Of a caller's session only the connections are used: URL, headers, timeout, redirects and the
-    reading of the body are all said in each request.
+    Of a caller's session only the connections are used: URL, headers, timeout, redirects, the
+    decompression and the reading of the body are all said in each request.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Transport:
                 proxy=self._proxy,
                 allow_redirects=False,
                 raise_for_status=False,
+                auto_decompress=False,
             ) as response:
                 headers = response.headers
                 return response.status, headers, await self._read(response)
@@ -134,17 +136,24 @@ class Transport:
         raise failure
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks: list[bytes] = []
-        room = self._max_body
+        """Return the decoded body; TooLongError where it exceeds `max_body`, encoded or decoded.
+
+        Encoded bytes count too: a server may send empty blocks for ever, which decode to nothing.
+        """
+        decompressor = Decompressor(response.headers.get("Content-Encoding", ""))
+        parts: list[bytes] = []
+        encoded = decoded = 0
         async for chunk in response.content.iter_any():
-            room -= len(chunk)
-            if room < 0:
+            encoded += len(chunk)
+            parts.append(decompressor.decompress(chunk, self._max_body + 1 - decoded))
+            decoded += len(parts[-1])
+            if max(encoded, decoded) > self._max_body:
                 raise TooLongError(
                     f"the answer is longer than {self._max_body} bytes; "
                     "lower Limits.max_batch, or raise Limits.max_body"
                 )
-            chunks.append(chunk)
-        return b"".join(chunks)
+        decompressor.finish()
+        return b"".join(parts)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
@@ -152,15 +161,13 @@ class Transport:
         return self._http
 
     def _headers(self) -> dict[str, str]:
-        headers = {
+        return {
             "Authorization": f"Bearer {self._api_key}",
             "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
             "Content-Type": "application/json",
             "User-Agent": _USER_AGENT,
         }
-        if self._http is not None and not self._http.auto_decompress:
-            headers["Accept-Encoding"] = "identity"
-        return headers
 
     def _told(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -73,6 +73,7 @@ async def test_a_request_says_what_the_documents_ask_for(
     for said in (headers, other):
         assert said["Authorization"] == "Bearer sk-test"
         assert said["Accept"] == said["Content-Type"] == "application/json"
+        assert said["Accept-Encoding"] == "gzip, deflate"
         assert said["User-Agent"].startswith("luma-async/")
         assert "Cookie" not in said
 
@@ -161,12 +162,12 @@ async def test_the_cap_is_the_users_to_set(serve: Callable[[Handler], Awaitable[
             await luma.get("a")
 
 
-async def test_a_callers_session_that_decompresses_nothing_gets_plain_bodies(
+async def test_a_callers_session_that_decompresses_nothing_reads_compressed_answers(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
     async def handler(request: web.BaseRequest) -> web.Response:
         response = web.Response(body=DONE)
-        response.enable_compression()
+        response.enable_compression(web.ContentCoding.gzip)
         return response
 
     url = await serve(handler)
