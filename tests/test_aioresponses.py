@@ -1,5 +1,8 @@
 """aioresponses answers for aiohttp: what a user's mocked test sees, and what it must mend."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -8,6 +11,8 @@ from aioresponses import aioresponses
 from yarl import URL
 
 from luma_async import Every, LumaSession, QuotaError, RelayError, State
+from tests.blocks import fenced
+from tests.processes import FEW_PLUGINS
 
 pytestmark = pytest.mark.virtual_time
 
@@ -61,8 +66,20 @@ async def test_what_the_relay_said_is_told_rather_than_a_broken_line(mocked: Any
         assert luma.stats.errors == 3
 
 
+def test_what_the_page_on_testing_shows_passes_where_it_is_pasted(tmp_path: Path) -> None:
+    here = f"tests/{Path(__file__).name}"
+    shown = [one for one in fenced("python") if one.run_by == here]
+    assert [one.page for one in shown] == ["docs/testing.md"] * 2
+    for name, block in zip(("conftest.py", "test_pasted.py"), shown, strict=True):
+        (tmp_path / name).write_text(block.text)
+    options = [*FEW_PLUGINS, "-q", "-o", "asyncio_mode=auto"]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "1 passed" in run.stdout, run.stdout + run.stderr
+
+
 async def test_the_mend_is_still_needed() -> None:
-    """The day this fails, MendedResponse in conftest can go."""
+    """The day this fails, MendedResponse in conftest and the fixture of docs/testing.md can go."""
     given: dict[str, Any] = {"status": 200, "body": b"[]"}
     with aioresponses() as unmended:
         mocked: Any = unmended
