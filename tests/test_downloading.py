@@ -2,9 +2,11 @@
 
 import asyncio
 import fcntl
+import gzip
 import json
 import os
 import threading
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -118,6 +120,24 @@ async def test_a_video_is_saved_under_its_id_and_asked_for_without_a_key(
     (asked,) = store.seen
     assert "Authorization" not in asked.headers
     assert asked.headers["Accept-Encoding"] == "identity"
+
+
+async def test_a_compressed_file_is_refused_and_not_decoded(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    original = zlib.decompressobj
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        made.append(decoder := original(*arguments, **options))
+        return decoder
+
+    monkeypatch.setattr(zlib, "decompressobj", counted)
+    members = gzip.compress(b"") * 1000
+    store.script = [answer(200, body=members, Content_Encoding="gzip", Content_Type="video/mp4")]
+    with pytest.raises(DownloadError, match="comes compressed"):
+        await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert not made
 
 
 async def test_neither_an_answer_nor_the_environment_adds_to_a_request(
