@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,14 @@ from luma_async.worker import EndState, Queue, Worker, embedded, submit, wait_su
 from luma_async.worker.embedded import Embedded
 from tests.worker.crew import until
 from tests.worker.test_queue import servers_in
+
+JOIN_AND_EXIT = """
+import os, sys
+from pathlib import Path
+from luma_async.worker.embedded import Embedded
+Embedded(Path(sys.argv[1])).join()
+os._exit(0)
+"""
 
 
 def kill(directory: Path) -> int:
@@ -66,11 +76,7 @@ def test_one_that_was_killed_is_started_again_where_it_was(tmp_path: Path) -> No
 
 def test_one_whose_starter_is_gone_is_found_and_stopped_in_the_end(tmp_path: Path) -> None:
     """The starter died before it could note anything: all that is known is in the server's file."""
-    child = os.fork()
-    if child == 0:
-        Embedded(tmp_path).join()
-        os._exit(0)
-    os.waitpid(child, 0)
+    subprocess.run([sys.executable, "-c", JOIN_AND_EXIT, tmp_path], check=True)
     assert len(servers_in(tmp_path)) == 1
     heir = Embedded(tmp_path)
     heir.join()
