@@ -33,6 +33,8 @@ from luma_async.worker.ends import token
 from luma_async.worker.pull import Pull
 from tests.worker.crew import Crew, until
 
+LEASE = 2.0  # seconds; a third of it must suffice for a turn of the loop, on any machine
+
 
 async def told(queue: Queue, count: int, since: Any = None) -> list[Any]:
     """Read so many ends."""
@@ -160,7 +162,7 @@ async def test_a_worker_that_stops_hands_back_at_once_what_another_then_polls(
 async def test_what_a_dead_worker_held_is_lent_to_another_when_its_lease_is_over(
     queue: Queue, crew: Crew, relay: FakeRelay
 ) -> None:
-    dead = await crew.hire(ack_wait=0.5)
+    dead = await crew.hire(ack_wait=LEASE)
     await queue.submit([relay.add(duration=100) for _ in range(50)])
     await dead.holds(50)
     await dead.queue.client.close()
@@ -174,8 +176,8 @@ async def test_what_a_dead_worker_held_is_lent_to_another_when_its_lease_is_over
 async def test_what_is_held_longer_than_a_lease_is_told_once(
     queue: Queue, crew: Crew, relay: FakeRelay
 ) -> None:
-    hands = [await crew.hire(ack_wait=0.5), await crew.hire(ack_wait=0.5)]
-    await queue.submit(ids := [relay.add(duration=1.2) for _ in range(50)])
+    hands = [await crew.hire(ack_wait=LEASE), await crew.hire(ack_wait=LEASE)]
+    await queue.submit(ids := [relay.add(duration=1.2 * LEASE) for _ in range(50)])
     await queue.wait_submitted(ids, timeout=20)
     await until(lambda: not any(hand.worker.work.held for hand in hands))
     assert sum(hand.worker.work.redelivered for hand in hands) == 0
