@@ -1,8 +1,8 @@
 """How many examples a property is tried with: the same ones in each run, or more of them.
 
     pytest                                    # the same examples each time
-    pytest --hypothesis-profile=thorough      # the same, three times as many (.ci/run)
-    pytest --hypothesis-profile=search        # random ones, three times as many
+    pytest --hypothesis-profile=thorough      # the same, six times as many (.ci/run)
+    pytest --hypothesis-profile=search        # random ones, six times as many
 
 No profile has a deadline: how long an example takes depends on the machine.
 """
@@ -19,4 +19,4 @@ settings.load_profile("steady")
 
 def examples(count: int) -> int:
     """Return how many examples to try where `count` are enough for each run."""
-    return 3 * count if settings.get_current_profile_name() in MANY else count
+    return 6 * count if settings.get_current_profile_name() in MANY else count

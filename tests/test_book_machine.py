@@ -229,5 +229,5 @@ class BookMachine(RuleBasedStateMachine):
         self.suspects = [half for half in self.suspects if half]
 
 
-BookMachine.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=40)
+BookMachine.TestCase.settings = settings(max_examples=examples(50), stateful_step_count=40)
 TestBook = BookMachine.TestCase

@@ -100,7 +100,7 @@ class GateMachine(RuleBasedStateMachine):
 
 
 TestGateMachine = GateMachine.TestCase
-TestGateMachine.settings = settings(max_examples=examples(50), stateful_step_count=40)
+TestGateMachine.settings = settings(max_examples=examples(25), stateful_step_count=40)
 
 
 def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:

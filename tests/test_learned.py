@@ -72,12 +72,14 @@ class TestWhatItBuys:
         assert learned.late < every.late
         assert learned.requests == pytest.approx(every.requests, rel=0.05)
 
+    @pytest.mark.thorough
     def test_where_there_is_nothing_to_learn_nothing_is_lost(self) -> None:
         some = case("exponential", 1, ends=1500)
         every, learned = play(some, Every(5.0)), play(some, Learned(5.0))
         assert learned.mean < 1.05 * every.mean
         assert learned.requests == pytest.approx(every.requests, rel=0.03)
 
+    @pytest.mark.thorough
     def test_slow_answers_change_nothing_about_that(self) -> None:
         some = Case("lognormal", 60, "poisson", seed=1, ends=1000, latency=1.0)
         every, learned = play(some, Every(5.0)), play(some, Learned(5.0))
@@ -91,6 +93,7 @@ class TestWhatItBuys:
         assert learned.mean < every.mean
         assert learned.requests / learned.seconds < 1.05 * every.requests / every.seconds
 
+    @pytest.mark.thorough
     def test_what_was_learned_wrongly_is_unlearned(self) -> None:
         wrong = Seen.of([(8.0, 900.0, 3000.0), (9.0, 900.0, 500.0)])
         some = case("lognormal", 24, ends=2500)
@@ -374,6 +377,7 @@ class TestTrouble:
             book.settle(call, Told({"open": OPEN} if "open" in call.ids else {}), now + 0.1)
         assert asked >= 20_000.0 / 20.0
 
+    @pytest.mark.thorough
     def test_it_goes_on_learning_for_ever(self) -> None:
         wrong = Seen.of([(8.0, 4000.0, 12_000.0), (9.0, 90.0, 500.0)])
         some = case("lognormal", 24, ends=4000)

@@ -402,7 +402,7 @@ def _attack(relay: FakeRelay, call: Any) -> None:
     """Send what the document allows, and what it forbids, and check each answer."""
     for mode in optional.module("schemathesis").GenerationMode:
 
-        @settings(max_examples=examples(20))
+        @settings(max_examples=examples(10))
         @given(case=call.as_strategy(generation_mode=mode))
         def attack(case: Any) -> None:
             _ask(relay, case)

@@ -468,7 +468,7 @@ def order(state: State) -> int:
 
 
 PollerMachine.TestCase.settings = settings(
-    max_examples=examples(50),
+    max_examples=examples(25),
     stateful_step_count=30,
     print_blob=True,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],

@@ -223,6 +223,7 @@ class TestRefusedBatches:
         asked = [at for at, ids in relay.departed if "id 7" in ids and 200.0 < at < 600.0]
         assert max(later - at for at, later in pairwise(asked)) < 12.0
 
+    @pytest.mark.thorough
     async def test_a_minute_of_413_leaves_no_trace_after_an_hour(self) -> None:
         def refuse(ids: tuple[str, ...]) -> LumaError | None:
             return BadRequestError(413) if len(ids) > 1 and 10.0 < now() < 70.0 else None

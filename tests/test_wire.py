@@ -915,7 +915,7 @@ def retold(draw: st.DrawFn) -> bytes:
 bodies = st.binary(max_size=60) | plains.map(lambda plain: json.dumps(plain).encode())
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(50))
 @given(statuses, small_headers, bodies)
 @example(200, {}, b'{"id": "a", "state": "completed", "video": {"url": "\xff"}}')
 @example(200, {}, b'[{"id": "a", "state": "completed", "created_at": 1e308}]')
@@ -928,7 +928,7 @@ def test_any_bytes_are_an_answer_or_an_error_of_this_tree(
     check(status, headers, body)
 
 
-@settings(max_examples=examples(70))
+@settings(max_examples=examples(35))
 @given(statuses, small_headers, battered())
 def test_a_battered_sample_is_an_answer_or_an_error_of_this_tree(
     status: int, headers: dict[str, str], body: bytes
@@ -936,7 +936,7 @@ def test_a_battered_sample_is_an_answer_or_an_error_of_this_tree(
     check(status, headers, body)
 
 
-@settings(max_examples=examples(70))
+@settings(max_examples=examples(35))
 @given(retold())
 def test_a_retold_sample_is_an_answer_or_an_error_of_this_tree(body: bytes) -> None:
     check(200, {}, body)

@@ -46,7 +46,7 @@ def test_nobody_takes_more_than_there_is_room_for_or_hands_back_more_than_it_hol
 
 
 @given(loads(), st.integers(0, 50_000))
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(50))
 def test_a_crew_comes_to_rest_with_all_that_waits_in_somebodys_hands(
     crew: list[Load], waiting: int
 ) -> None:
