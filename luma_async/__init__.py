@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from luma_async._version import __version__
 
 if TYPE_CHECKING:
-    from luma_async.downloading import Downloader, download
+    from luma_async.downloads.downloader import Downloader, download
     from luma_async.errors import (
         APIError,
         AuthenticationError,
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
         WaitIncomplete,
         WaitTimeout,
     )
-    from luma_async.events import ChangeEvent, RequestEvent
-    from luma_async.following import Ended, Following
-    from luma_async.gate import Limits
-    from luma_async.pace import Backoff, Every, Learned, Pace
-    from luma_async.reader import Reader
+    from luma_async.polling.hooks import ChangeEvent, RequestEvent
+    from luma_async.polling.iterator import Reader
+    from luma_async.polling.stats import Stats
+    from luma_async.polling.subscription import Ended, Following
+    from luma_async.scheduling.pace import Backoff, Every, Learned, Pace
+    from luma_async.scheduling.throttle import Limits
     from luma_async.session import LumaSession
-    from luma_async.stats import Stats
     from luma_async.structs import (
         Artifact,
         Assets,
@@ -105,15 +105,15 @@ if not TYPE_CHECKING:
     # Until the first use of a public name nothing is imported but this file: `luma-async` and
     # `python -m luma_async` set up their signal handlers before half a second of imports.
     _MODULES = (
-        "downloading",
+        "downloads.downloader",
         "errors",
-        "events",
-        "following",
-        "gate",
-        "pace",
-        "reader",
+        "polling.hooks",
+        "polling.iterator",
+        "polling.stats",
+        "polling.subscription",
+        "scheduling.pace",
+        "scheduling.throttle",
         "session",
-        "stats",
         "structs",
     )
 

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Self, overload
 
 import anyio
 
-from luma_async import checks
-from luma_async.asking import Asker
-from luma_async.book import Grace
-from luma_async.events import ChangeEvent, Hook, RequestEvent
-from luma_async.following import Following
-from luma_async.gate import Limits
-from luma_async.observing import Observed
-from luma_async.pace import Learned, Pace
-from luma_async.reader import Reader
-from luma_async.stats import Stats
+from luma_async import validation as checks
+from luma_async.polling.admission import closed
+from luma_async.polling.direct import Asker
+from luma_async.polling.hooks import ChangeEvent, Hook, RequestEvent
+from luma_async.polling.iterator import Reader
+from luma_async.polling.observing import Observed
+from luma_async.polling.poller import Poller, Relay
+from luma_async.polling.stats import Stats
+from luma_async.polling.subscription import Following
+from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.pace import Learned, Pace
+from luma_async.scheduling.scheduler import Grace
+from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation
 from luma_async.transport import Transport
-from luma_async.turnstile import closed
-from luma_async.waiting import Poller, Relay
-from luma_async.waits import News, Wait
 
 if TYPE_CHECKING:
     import aiohttp

@@ -8,9 +8,8 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from luma_async import checks, wire
+from luma_async import validation as checks
 from luma_async._version import __version__
-from luma_async.decompression import ACCEPT_ENCODING, Decompressor
 from luma_async.errors import (
     LumaError,
     RequestTimeout,
@@ -19,7 +18,9 @@ from luma_async.errors import (
     TransportError,
     line,
 )
-from luma_async.verdicts import retry_after
+from luma_async.protocol import responses as wire
+from luma_async.protocol.decompression import ACCEPT_ENCODING, Decompressor
+from luma_async.protocol.failures import retry_after
 
 KEEPALIVE = 70.0
 SHORTEST_SECRET = 6

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 from typing import TypeAlias
 
-from luma_async.asking import Asker
-from luma_async.book import Change
 from luma_async.errors import LumaError
-from luma_async.reader import Reader
+from luma_async.polling.direct import Asker
+from luma_async.polling.iterator import Reader
+from luma_async.polling.poller import Poller, Watcher
+from luma_async.polling.wait import READER_PATIENCE, News, Wait
+from luma_async.scheduling.scheduler import Change
 from luma_async.structs import Generation
-from luma_async.waiting import Poller, Watcher
-from luma_async.waits import READER_PATIENCE, News, Wait
 from tests.scripted import ROUNDING, Budget, Door, Stage
 
 Habit: TypeAlias = tuple[float | None, float]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import msgspec
 
 from luma_async.errors import APIError, DecodeError, LumaError
+from luma_async.protocol.responses import Answer, decipher
 from luma_async.structs import Generation
-from luma_async.wire import Answer, decipher
 
 ASKED = "4665a07c-7641-4809-a133-10786201bb56"
 

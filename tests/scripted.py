@@ -22,7 +22,7 @@ from luma_async.errors import (
     RequestTimeout,
     TransportError,
 )
-from luma_async.gate import Limits
+from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
 from tests.answers import LINK, Told, generation
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from luma_async import Artifact, Generation, Image, Request, State, Video, VideoRaw
-from luma_async.cli.board import OLDEST, Board, Row
-from luma_async.cli.estimate import remaining
-from luma_async.cli.report import Page, write
-from luma_async.cli.screen import said
-from luma_async.cli.words import roughly
-from luma_async.durations import Seen
+from luma_async.cli.display.eta import remaining
+from luma_async.cli.display.html_report import Page, write
+from luma_async.cli.display.progress import OLDEST, Board, Row
+from luma_async.cli.display.table import said
+from luma_async.cli.display.words import roughly
 from luma_async.errors import tame
+from luma_async.scheduling.hazard import Seen
 from tests.bench.estimate import right, seen_at
 
 DATE = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -21,9 +21,9 @@ from luma_async import (
     RelayError,
     State,
 )
-from luma_async.rows import reread
+from luma_async.protocol.responses import decipher
+from luma_async.protocol.rows import reread
 from luma_async.testing import FakeRelay, Reply
-from luma_async.wire import decipher
 
 pytestmark = pytest.mark.virtual_time
 

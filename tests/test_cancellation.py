@@ -9,14 +9,14 @@ import anyio
 import pytest
 
 from luma_async import Limits, LumaSession, WaitAborted, WaitTimeout
-from luma_async.asking import Asker
-from luma_async.book import Grace
-from luma_async.pace import Every
-from luma_async.reader import Reader
+from luma_async.polling.direct import Asker
+from luma_async.polling.iterator import Reader
+from luma_async.polling.poller import Poller
+from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.pace import Every
+from luma_async.scheduling.scheduler import Grace
 from luma_async.structs import State
 from luma_async.testing import FakeRelay
-from luma_async.waiting import Poller
-from luma_async.waits import News, Wait
 from tests.scripted import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time

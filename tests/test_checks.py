@@ -6,7 +6,7 @@ from math import inf, nan
 
 import pytest
 
-from luma_async import checks
+from luma_async import validation as checks
 
 SECRET = "hunter2"
 NUMBER_REMEDY = r"; give a number( above zero| of at least zero)?$"

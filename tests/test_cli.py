@@ -13,9 +13,9 @@ import pytest
 from luma_async import __main__ as module
 from luma_async import __version__
 from luma_async.cli import main
-from luma_async.cli.demo import Row, plain_lines, report_rows
-from luma_async.cli.words import duration, shares
-from luma_async.demo import Report
+from luma_async.cli.commands.demo import Row, plain_lines, report_rows
+from luma_async.cli.demo import Report
+from luma_async.cli.display.words import duration, shares
 from luma_async.testing import run_virtual
 
 DEMO = ["demo", "--tasks", "50", "--seconds", "5", "--interval", "0.5"]

@@ -17,7 +17,7 @@ import pytest
 
 from luma_async import LumaSession, NotFoundError, RequestEvent, State
 from luma_async.cli import main
-from luma_async.cli.relay import faults, port, share, span, tasks, wait
+from luma_async.cli.commands.relay import faults, port, share, span, tasks, wait
 from luma_async.testing import FakeRelay
 
 Capture = pytest.CaptureFixture[str]

@@ -18,8 +18,8 @@ import pytest
 
 from luma_async import Learned, Limits, LumaSession
 from luma_async.cli import _parser, main  # pyright: ignore[reportPrivateUsage]
-from luma_async.cli.ids import CHUNK, LONGEST_LINE
-from luma_async.cli.session import session_of
+from luma_async.cli.options.ids import CHUNK, LONGEST_LINE
+from luma_async.cli.options.session import session_of
 from luma_async.testing import Reply
 from tests.served import Served, served
 
@@ -44,7 +44,7 @@ def lines(capture: Capture) -> list[dict[str, Any]]:
 def grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an id that the relay does not know be missing at once."""
     hasty = partial(LumaSession, missing_grace=0.0)
-    monkeypatch.setattr("luma_async.cli.session.LumaSession", hasty)
+    monkeypatch.setattr("luma_async.cli.options.session.LumaSession", hasty)
 
 
 def test_each_end_is_a_line_in_the_order_of_ending(relay: Served, capsys: Capture) -> None:

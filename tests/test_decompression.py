@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async import DecodeError, Limits, TransportError
-from luma_async.decompression import MAX_MEMBERS, BadEncoding, Decompressor
+from luma_async.protocol.decompression import MAX_MEMBERS, BadEncoding, Decompressor
 from luma_async.transport import Transport
 
 DONE = b'{"id":"a","state":"completed","video":{"url":"https://cdn.example/a.mp4"}}'

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from luma_async import Generation, Limits, State
-from luma_async.demo import (
+from luma_async.cli.demo import (
     FAILING,
     Fate,
     Progress,

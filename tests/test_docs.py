@@ -12,7 +12,7 @@ import pytest
 import luma_async
 from luma_async import LumaError, State, testing, worker
 from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
-from luma_async.entries import TRANSITIONS, Phase
+from luma_async.scheduling.items import TRANSITIONS, Phase
 from luma_async.testing import FAULTS, FakeRelay
 from tests import optional
 from tests.bench.pace import DURATIONS
@@ -64,14 +64,16 @@ def test_each_block_that_is_run_elsewhere_is_run_there() -> None:
 def test_each_file_of_the_package_has_its_place_in_the_house() -> None:
     page = (ROOT / "docs" / "design.md").read_text()
     package = Path(luma_async.__file__).parent
-    houses = re.findall(r"^```\nluma_async/(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    for house, directory in zip(
-        houses, (package, package / "worker", package / "cli"), strict=True
-    ):
-        rooms = {room for line in house.splitlines()[1:]
-                 for room in re.findall(r"[\w/]+", line[:40])}  # fmt: skip
-        files = {file.stem for file in directory.glob("*.py")} - {"__init__", "_version"}
-        assert rooms == files | {f"{sub.parent.name}/" for sub in directory.glob("*/__init__.py")}
+    (tree,) = re.findall(r"^```\nluma_async/\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    drawn: set[str] = set()
+    folders: list[str] = []
+    for line in tree.splitlines():
+        names = re.findall(r"\w+(?:\.py|/)", line)
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        folders[depth:] = [name for name in names if name.endswith("/")]
+        drawn |= {"".join([*folders, name]) for name in names if name.endswith(".py")}
+    files = {file.relative_to(package).as_posix() for file in package.rglob("*.py")}
+    assert drawn == {file for file in files if not file.endswith(("__init__.py", "_version.py"))}
 
 
 @pytest.mark.parametrize("block", [one for one in PYTHON if one.run_by is None], ids=str)

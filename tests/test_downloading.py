@@ -16,18 +16,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from luma_async import (
-    Downloader,
-    DownloadError,
-    Generation,
-    LumaSession,
-    State,
-    Video,
-    download,
-    downloading,
-    fetching,
-)
-from luma_async.parts import FOLDER, Part, folder, mark_of
+from luma_async import Downloader, DownloadError, Generation, LumaSession, State, Video, download
+from luma_async.downloads import downloader as downloading
+from luma_async.downloads import transfer as fetching
+from luma_async.downloads.partial_file import FOLDER, Part, folder, mark_of
 from luma_async.testing import FakeRelay, Reply
 from tests.worker.crew import until
 

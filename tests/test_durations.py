@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_async.durations import CELLS, EDGES, MEMORY, OLDEST, Hazard, Seen, Tally, cell_of
+from luma_async.scheduling.hazard import CELLS, EDGES, MEMORY, OLDEST, Hazard, Seen, Tally, cell_of
 from tests.bench.pace import DURATIONS, true_hazard
 
 ages = st.floats(0.0, 2.0**OLDEST)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_async.episodes import CALM, LONGEST_CALM, Episode
+from luma_async.polling.outages import CALM, LONGEST_CALM, Episode
 
 outcomes = st.lists(st.tuples(st.floats(0.01, 2000.0), st.booleans()), max_size=200)
 

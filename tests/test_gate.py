@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from luma_async.gate import SECOND, Gate, Limits, Retry
+from luma_async.scheduling.throttle import SECOND, Gate, Limits, Retry
 from tests.properties import examples
 
 spans = st.one_of(st.sampled_from([0.0, 0.001, 0.02, 0.5, 1.0]), st.floats(0.0, 3.0))

@@ -21,8 +21,8 @@ from luma_async import (
     TransportError,
     WaitAborted,
 )
-from luma_async.events import Hook
-from luma_async.observing import Observed
+from luma_async.polling.hooks import Hook
+from luma_async.polling.observing import Observed
 from luma_async.testing import FakeRelay, Reply
 from tests.scripted import ScriptedRelay
 

@@ -21,12 +21,12 @@ from luma_async import (
     State,
     Stats,
 )
-from luma_async.book import Book, Grace
-from luma_async.durations import EDGES, Seen
-from luma_async.entries import Call
-from luma_async.gate import Gate
+from luma_async.protocol.responses import decipher
+from luma_async.scheduling.hazard import EDGES, Seen
+from luma_async.scheduling.items import Call
+from luma_async.scheduling.scheduler import Book, Grace
+from luma_async.scheduling.throttle import Gate
 from luma_async.testing import FakeRelay
-from luma_async.wire import decipher
 from tests.answers import Told
 from tests.bench.pace import Case, play
 

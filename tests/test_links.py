@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async import DownloadError
-from luma_async.links import LONGEST_NAME, checked, file_name, is_public, shown, web
+from luma_async.downloads.links import LONGEST_NAME, checked, file_name, is_public, shown, web
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from luma_async import (
     WaitAborted,
     WaitTimeout,
 )
-from luma_async.events import Changes, Hook
+from luma_async.polling.hooks import Changes, Hook
 from luma_async.testing import FakeRelay, Reply
-from luma_async.testing.script import Fault
+from luma_async.testing.types import Fault
 
 pytestmark = pytest.mark.virtual_time
 

@@ -21,18 +21,18 @@ from luma_async import (
     SessionClosed,
     WaitAborted,
     WaitTimeout,
-    slicing,
-    waiting,
-    waits,
 )
-from luma_async.book import Book, Grace
-from luma_async.entries import Call, Cohort, Event
-from luma_async.reader import Reader
-from luma_async.slicing import Unhurried, slices
+from luma_async.polling import chunks as slicing
+from luma_async.polling import poller as waiting
+from luma_async.polling import wait as waits
+from luma_async.polling.chunks import Unhurried, slices
+from luma_async.polling.iterator import Reader
+from luma_async.polling.poller import Poller
+from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.items import Call, Cohort, Event
+from luma_async.scheduling.scheduler import Book, Grace
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
-from luma_async.waiting import Poller
-from luma_async.waits import News, Wait
 from tests.answers import Told
 from tests.scripted import ScriptedRelay
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from luma_async import Every, Limits, LumaSession, State
+from luma_async.protocol.responses import single
 from luma_async.testing import FakeRelay
-from luma_async.wire import single
 from tests.nginx import Nginx, Served, find_nginx
 from tests.processes import held_port
 

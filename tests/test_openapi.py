@@ -19,10 +19,11 @@ import aiohttp
 import pytest
 from hypothesis import given, settings
 
-from luma_async import Limits, LumaSession, State, WaitTimeout, wire
-from luma_async.rows import STATES
+from luma_async import Limits, LumaSession, State, WaitTimeout
+from luma_async.protocol import responses as wire
+from luma_async.protocol.rows import STATES
 from luma_async.testing import FakeRelay, Reply
-from luma_async.testing.play import ENVELOPES, Envelope
+from luma_async.testing.simulation import ENVELOPES, Envelope
 from tests import optional
 from tests.properties import examples
 

@@ -24,9 +24,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from luma_async.asking import Asker
-from luma_async.book import Change, Grace
-from luma_async.durations import Seen
 from luma_async.errors import (
     AuthenticationError,
     GenerationsMissing,
@@ -37,13 +34,16 @@ from luma_async.errors import (
     WaitIncomplete,
     WaitTimeout,
 )
-from luma_async.gate import Limits
-from luma_async.pace import Every, Learned
-from luma_async.reader import Reader
+from luma_async.polling.direct import Asker
+from luma_async.polling.iterator import Reader
+from luma_async.polling.poller import Watcher
+from luma_async.polling.wait import News
+from luma_async.scheduling.hazard import Seen
+from luma_async.scheduling.pace import Every, Learned
+from luma_async.scheduling.scheduler import Change, Grace
+from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
 from luma_async.testing import VirtualTimeLoop
-from luma_async.waiting import Watcher
-from luma_async.waits import News
 from tests.callers import Call, Caller, Habit, HeardPoller, HeardWait
 from tests.properties import examples
 from tests.scripted import (

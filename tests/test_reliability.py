@@ -26,12 +26,12 @@ from luma_async import (
     RequestTimeout,
     WaitTimeout,
 )
-from luma_async.book import Grace
-from luma_async.pace import Pace
+from luma_async.polling.poller import PATIENT_TRIES, Poller
+from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.pace import Pace
+from luma_async.scheduling.scheduler import Grace
 from luma_async.structs import State
 from luma_async.testing import FAULTS, Breakage, FakeRelay, Fault, Reply
-from luma_async.waiting import PATIENT_TRIES, Poller
-from luma_async.waits import News, Wait
 from tests.answers import Told
 from tests.bench.crowd import fates
 from tests.bench.faults import against

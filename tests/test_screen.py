@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from luma_async import Generation, Learned, LumaSession, Request, State, Stats
-from luma_async.cli.board import Board
-from luma_async.cli.output import People
-from luma_async.cli.screen import Screen, Trouble, outcome
+from luma_async.cli.display.output import People
+from luma_async.cli.display.progress import Board
+from luma_async.cli.display.table import Screen, Trouble, outcome
 from luma_async.testing import FakeRelay
 from tests.bench.estimate import seen_at
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from luma_async.shadow import Shadow
+from luma_async.scheduling.request_budget import Shadow
 
 
 def shadow(seats: int = 100, *, ids: int = 1, spacing: float = 0.105) -> Shadow:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
-from luma_async.cli.running import guarded, kept_signal_handlers, run
+from luma_async.cli.runtime import guarded, kept_signal_handlers, run
 
 # The command, as the console script starts it; the signal comes when a module is about to be
 # imported.
@@ -51,7 +51,7 @@ def stopped(sign: signal.Signals, module: str, *command: str) -> tuple[int, str]
         ("luma_async.cli", signal.SIGINT, 0, WORKER),
         ("luma_async.cli", signal.SIGTERM, 0, RELAY),
         ("aiohttp", signal.SIGINT, 130, WAIT),
-        ("luma_async.cli.worker", signal.SIGTERM, 143, WAIT),
+        ("luma_async.cli.commands.worker", signal.SIGTERM, 143, WAIT),
     ],
 )
 def test_a_signal_among_the_imports_ends_the_command_with_its_own_code(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async import State, Stats
-from luma_async.stats import span
+from luma_async.polling.stats import span
 
 seconds = st.floats(min_value=0.0, max_value=1e5)
 ends = st.sampled_from([State.COMPLETED, State.FAILED, None])

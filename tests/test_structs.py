@@ -15,7 +15,7 @@ from msgspec import Struct
 
 import luma_async
 from luma_async import Generation, GenerationFailed, State
-from luma_async.wire import decipher
+from luma_async.protocol.responses import decipher
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = ["get-completed.json", "tasks-completed.json"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from luma_async.durations import CELLS, Hazard
-from luma_async.pace import Every, Learned
-from luma_async.timetable import Steered, Timetable, timetable
+from luma_async.scheduling.hazard import CELLS, Hazard
+from luma_async.scheduling.pace import Every, Learned
+from luma_async.scheduling.schedule import Steered, Timetable, timetable
 
 
 def steered(open_ids: int = 1, *, spacing: float = 0.105) -> Steered:

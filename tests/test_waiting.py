@@ -22,12 +22,12 @@ from luma_async import (
     RelayError,
     WaitAborted,
 )
-from luma_async.asking import Asker
-from luma_async.book import Grace
-from luma_async.pace import Pace
+from luma_async.polling.direct import Asker
+from luma_async.polling.poller import PATIENT_TRIES, Poller
+from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.pace import Pace
+from luma_async.scheduling.scheduler import Grace
 from luma_async.structs import State
-from luma_async.waiting import PATIENT_TRIES, Poller
-from luma_async.waits import News, Wait
 from tests.answers import Told
 from tests.scripted import ScriptedRelay
 

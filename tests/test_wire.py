@@ -29,10 +29,10 @@ from luma_async import (
     RelayError,
     Request,
     State,
-    rows,
 )
-from luma_async.rows import reread, warn_once
-from luma_async.wire import Answer, batch, decipher, single
+from luma_async.protocol import rows
+from luma_async.protocol.responses import Answer, batch, decipher, single
+from luma_async.protocol.rows import reread, warn_once
 from tests.deciphered import check
 from tests.properties import examples
 

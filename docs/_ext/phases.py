@@ -7,7 +7,7 @@ from typing import Any
 
 from docutils import nodes
 
-from luma_async.entries import TRANSITIONS, Phase
+from luma_async.scheduling.items import TRANSITIONS, Phase
 
 WIDTH, HEIGHT = 96, 34
 PLACES = {

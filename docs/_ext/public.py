@@ -1,4 +1,4 @@
-"""A name of ours leads to where it is documented: `luma_async.pace.Every` to `luma_async.Every`."""
+"""Links a name to its documentation: `luma_async.scheduling.pace.Every` to `luma_async.Every`."""
 
 from typing import Any
 

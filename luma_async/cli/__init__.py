@@ -4,14 +4,14 @@ import argparse
 from collections.abc import Sequence
 
 from luma_async._version import __version__
-from luma_async.cli.demo import add_demo
-from luma_async.cli.get import add_get
-from luma_async.cli.relay import add_relay
-from luma_async.cli.running import INTERRUPTED, complain, kept_signal_handlers
-from luma_async.cli.submitting import add_results, add_submit
-from luma_async.cli.version import add_version
-from luma_async.cli.wait import add_wait
-from luma_async.cli.worker import add_worker
+from luma_async.cli.commands.demo import add_demo
+from luma_async.cli.commands.get import add_get
+from luma_async.cli.commands.queue import add_results, add_submit
+from luma_async.cli.commands.relay import add_relay
+from luma_async.cli.commands.version import add_version
+from luma_async.cli.commands.wait import add_wait
+from luma_async.cli.commands.worker import add_worker
+from luma_async.cli.runtime import INTERRUPTED, complain, kept_signal_handlers
 
 _STOPPED = "stopped by ctrl-C before all had ended"
 

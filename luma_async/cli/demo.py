@@ -1,162 +1,253 @@
-"""`luma-async demo`: many waits on a relay in this process, drawn on the terminal.
+"""The demo: many tasks on a relay of our own, one wait for all of them, and what it cost.
 
-rich draws, and is imported only when there is something to draw: help and version work without.
+The relay is a `FakeRelay` in the same event loop, asked over real HTTP on loopback: no key, no
+network. All that can be computed is computed here, by pure functions; how it looks is the command
+line's business.
 """
 
-import argparse
-from typing import TYPE_CHECKING
+import asyncio
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from luma_async.cli.running import UNUSABLE, complain, guarded, run
-from luma_async.cli.values import Commands, add_command, count, seconds, whole
-from luma_async.cli.words import duration, shares
-from luma_async.demo import FAILING, Progress, Report, Settings, demo
+from luma_async.scheduling.pace import Every
+from luma_async.scheduling.throttle import Limits
+from luma_async.session import LumaSession
+from luma_async.structs import Generation, State
+from luma_async.testing import FakeRelay
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from collections.abc import AsyncGenerator
 
-MOST_TASKS = 100_000
+FAILING = 0.08
+TICK = 0.1
 
-_NO_RICH = "the demo needs rich, which is missing; pip install 'luma-async[cli]'"
-_WIDEST = 76
-_COLOURS = {"completed": "green", "failed": "red", "processing": "yellow", "pending": "dim"}
-_MARKS = "━━━─"
-_PLAIN_MARKS = "#x=-"
+_ROOM = 1.2
 
 
-class Row(Struct, frozen=True):
-    """One line of the report: what, how much, and what to know about it; no value: a heading."""
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the demo plays: `tasks` that end at random over about `seconds`.
 
-    label: str
-    value: str = ""
-    note: str = ""
+    `interval` is seconds from one look at a task to the next. The same `seed` plays the same tasks.
+    """
 
-
-def add_demo(commands: Commands) -> None:
-    """Add the command."""
-    about = "wait for many tasks on a relay in this process: no key, no network"
-    odds = f"About {FAILING:.0%} of the tasks fail, on purpose."
-    parser = add_command(commands, "demo", about, run_demo, more=f" {odds}")
-    usual = Settings()
-    for name, kind, default, what in (
-        ("tasks", count(MOST_TASKS), usual.tasks, "how many tasks to submit and wait for"),
-        ("seconds", seconds, usual.seconds, "the tasks end at random over this many seconds"),
-        ("interval", seconds, usual.interval, "seconds from one look at a task to the next"),
-        ("seed", whole, usual.seed, "the same number plays the same tasks"),
-    ):
-        told = f"{what} (default {default:g})"
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=told)
+    tasks: int = 1000
+    seconds: float = 20.0
+    interval: float = 1.0
+    seed: int = 0
 
 
-def run_demo(arguments: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
-    settings = Settings(
-        tasks=arguments.tasks,
-        seconds=arguments.seconds,
-        interval=arguments.interval,
-        seed=arguments.seed,
+class Fate(Struct, frozen=True, kw_only=True):
+    """What becomes of one task: pending for `queued` seconds, and ended `duration` seconds on.
+
+    Both are seconds since its submission.
+    """
+
+    queued: float
+    duration: float
+    ends: Literal["completed", "failed"]
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What the session knows and has spent, `elapsed` seconds after the submission.
+
+    The four states count tasks. What they lack of `tasks` has not been answered for yet.
+    """
+
+    tasks: int
+    elapsed: float
+    pending: int
+    processing: int
+    completed: int
+    failed: int
+    requests: int
+    in_flight: int
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """How the demo ended.
+
+    `requests` arrived at the relay; `requests_singly` would have, had each task been asked about
+    alone, every `interval` seconds. The lags are seconds from the true end of a task to its news;
+    `seconds` is from the submission to the last news.
+    """
+
+    completed: int
+    failed: int
+    interval: float
+    requests: int
+    requests_singly: int
+    lag_mean: float
+    lag_p95: float
+    seconds: float
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks ended."""
+        return self.completed + self.failed
+
+    @property
+    def ratio(self) -> float:
+        """How many times the requests spent asking singly would have taken."""
+        return self.requests_singly / self.requests
+
+
+Show = Callable[[Progress], None]
+
+
+def fates(settings: Settings) -> list[Fate]:
+    """Draw what becomes of each task, FAILING of them failing; equal settings draw the same."""
+    dice = random.Random(settings.seed)  # noqa: S311 - a plan that repeats is the point
+    failing = set(dice.sample(range(settings.tasks), round(settings.tasks * FAILING)))
+    return [_fate(dice, settings.seconds, number in failing) for number in range(settings.tasks)]
+
+
+def _fate(dice: random.Random, seconds: float, fails: bool) -> Fate:
+    duration = dice.uniform(0.0, seconds)
+    queued = duration * dice.uniform(0.1, 0.5)
+    return Fate(queued=queued, duration=duration, ends="failed" if fails else "completed")
+
+
+def looks_singly(duration: float, interval: float) -> int:
+    """Count the GETs for one task: at once, then every `interval`, until one finds it ended."""
+    return math.ceil(duration / interval) + 1
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """Return the least value that at least `percent` of 100 values do not exceed; 0 for none."""
+    ranked = sorted(values)
+    rank = math.ceil(len(ranked) * percent / 100)
+    return ranked[max(rank, 1) - 1] if ranked else 0.0
+
+
+def limits_for(settings: Settings) -> Limits:
+    """Return the default limits, unless one look at every task does not fit into an interval.
+
+    Then, and only then, `max_rate` is raised to what a full round needs, and a fifth above that:
+    the demo is to show the pace it was given, and its relay minds no crowd.
+    """
+    usual = Limits()
+    needed = math.ceil(settings.tasks / usual.max_batch) / settings.interval
+    return usual if needed <= usual.max_rate else Limits(max_rate=needed * _ROOM)
+
+
+def report(
+    settings: Settings,
+    plan: Sequence[Fate],
+    *,
+    ends: Counter[State],
+    lags: Sequence[float],
+    requests: int,
+    seconds: float,
+) -> Report:
+    """Sum up a run: its plan, the ends and lags told, and what arrived at the relay."""
+    return Report(
+        completed=ends[State.COMPLETED],
+        failed=ends[State.FAILED],
+        interval=settings.interval,
+        requests=requests,
+        requests_singly=sum(looks_singly(fate.duration, settings.interval) for fate in plan),
+        lag_mean=math.fsum(lags) / len(lags),
+        lag_p95=percentile(lags, 95),
+        seconds=seconds,
     )
-    try:
-        from rich.console import Console
-    except ModuleNotFoundError:
-        complain(_NO_RICH)
-        return UNUSABLE
-    console = Console(highlight=False)
-
-    def act() -> int:
-        _print(console, _demo(console, settings))
-        return 0
-
-    return guarded(act)
 
 
-def _demo(console: "Console", settings: Settings) -> Report:
-    """Run the demo; live on a terminal that can take it, silent anywhere else."""
-    if not (console.is_interactive and console.file.isatty()):
-        return run(demo(settings))
-    from rich.live import Live
+class Tally:
+    """Counts the tasks in each state, by the news of each change."""
 
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    def __init__(self) -> None:
+        self.counts: Counter[State] = Counter()
+        self._known: dict[str, State] = {}
 
-        def show(progress: Progress) -> None:
-            live.update(_screen(console, settings, progress), refresh=True)
+    def learn(self, generation: Generation) -> None:
+        """Move one task to the state it is in now."""
+        before = self._known.get(generation.id)
+        if before is not None:
+            self.counts[before] -= 1
+        self._known[generation.id] = generation.state
+        self.counts[generation.state] += 1
 
-        return run(demo(settings, show))
+
+async def demo(settings: Settings, show: Show | None = None) -> Report:
+    """Submit the tasks, wait for all of them, and report; `show` is told ten times a second."""
+    loop = asyncio.get_running_loop()
+    plan = fates(settings)
+    async with FakeRelay(seed=settings.seed) as relay, _session(relay, settings) as luma:
+        begun = loop.time()
+        due = _submit(relay, plan)
+        ends: Counter[State] = Counter()
+        lags: list[float] = []
+        async with _shown(luma, list(due), show):
+            async for generation in luma.as_completed(due, timeout=None):
+                lags.append(loop.time() - due[generation.id])
+                ends[generation.state] += 1
+        seconds = loop.time() - begun
+        return report(
+            settings, plan, ends=ends, lags=lags, requests=relay.requests, seconds=seconds
+        )
 
 
-def _print(console: "Console", report: Report) -> None:
-    if console.is_terminal:
-        console.print(_table(report))
+def _session(relay: FakeRelay, settings: Settings) -> LumaSession:
+    return LumaSession(
+        relay.url,
+        api_key=relay.api_key,
+        pace=Every(settings.interval),
+        limits=limits_for(settings),
+    )
+
+
+def _submit(relay: FakeRelay, plan: Sequence[Fate]) -> dict[str, float]:
+    """Submit the tasks, and tell when each is going to end, by the clock of the loop."""
+    ids = [relay.add(duration=f.duration, ends=f.ends, queued=f.queued) for f in plan]
+    tasks = relay.tasks
+    return {i: tasks[i].submitted_at + f.duration for i, f in zip(ids, plan, strict=True)}
+
+
+@asynccontextmanager
+async def _shown(
+    luma: LumaSession, ids: list[str], show: Show | None
+) -> "AsyncGenerator[None, None]":
+    """Follow the tasks by a second wait, which costs no request, and show them meanwhile."""
+    if show is None:
+        yield
         return
-    for line in plain_lines(report):
-        console.print(line, markup=False, soft_wrap=True)
+    tally = Tally()
+    async with asyncio.TaskGroup() as group:
+        follower = group.create_task(_follow(luma, ids, tally))
+        ticker = group.create_task(_tick(luma, len(ids), tally, show))
+        yield
+        follower.cancel()
+        ticker.cancel()
 
 
-def report_rows(report: Report) -> list[Row]:
-    """Say what a report says, in words, row by row."""
-    times = f"{report.ratio:.1f}" if report.ratio < 10 else f"{report.ratio:,.0f}"
-    return [
-        Row("Tasks", f"{report.tasks:,}", f"all ended, in {duration(report.seconds)}"),
-        Row("  completed", f"{report.completed:,}"),
-        Row("  failed", f"{report.failed:,}", "on purpose" if report.failed else ""),
-        Row("Requests", "", f"each task looked at every {duration(report.interval)}"),
-        Row("  one shared poller", f"{report.requests:,}"),
-        Row("  one GET per task", f"{report.requests_singly:,}", f"{times} times as many"),
-        Row("Delay", "", "from the true end of a task to its news"),
-        Row("  on average", duration(report.lag_mean)),
-        Row("  95 of 100 within", duration(report.lag_p95)),
-    ]
+async def _follow(luma: LumaSession, ids: list[str], tally: Tally) -> None:
+    async for generation in luma.watch(ids, timeout=None):
+        tally.learn(generation)
 
 
-def plain_lines(report: Report) -> list[str]:
-    """Write the report as aligned lines of plain ASCII."""
-    rows = report_rows(report)
-    first = max(len(row.label) for row in rows)
-    second = max(len(row.value) for row in rows)
-    return [f"{row.label:<{first}}  {row.value:>{second}}  {row.note}".rstrip() for row in rows]
+async def _tick(luma: LumaSession, tasks: int, tally: Tally, show: Show) -> None:
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    while True:
+        show(_progress(luma, tasks, tally, loop.time() - begun))
+        await asyncio.sleep(TICK)
 
 
-def _table(report: Report) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim")
-    for row in report_rows(report):
-        heading = "" if row.label.startswith(" ") else "bold"
-        colour = _COLOURS.get(row.label.strip(), heading)
-        table.add_row(Text(row.label, heading), Text(row.value, colour), row.note)
-    return table
-
-
-def _screen(console: "Console", settings: Settings, progress: Progress) -> "Text":
-    """Draw the live display: a bar of all tasks by their state, the counts, the cost so far."""
-    from rich.text import Text
-
-    marks = _PLAIN_MARKS if console.no_color or console.options.ascii_only else _MARKS
-    states = {state: getattr(progress, state) for state in _COLOURS}
-    cells = shares(list(states.values()), progress.tasks, min(console.width - 1, _WIDEST))
-    text = Text(no_wrap=True, overflow="crop", end="")
-    text.append(f"Waiting for {progress.tasks:,} tasks", style="bold")
-    text.append(f", each looked at every {duration(settings.interval)}\n\n", style="dim")
-    for mark, state, width in zip(marks, states, cells, strict=True):
-        text.append(mark * width, style=_COLOURS[state])
-    text.append("\n\n")
-    for mark, state, cost in zip(marks, states, _costs(progress), strict=True):
-        text.append(f"{mark} ", style=_COLOURS[state])
-        text.append(f"{state:<11}{states[state]:>9,}      {cost}\n")
-    return text
-
-
-def _costs(progress: Progress) -> list[str]:
-    return [
-        f"requests   {progress.requests:>9,}",
-        f"in flight  {progress.in_flight:>9,}",
-        f"time       {progress.elapsed:>9.1f} s",
-        "",
-    ]
+def _progress(luma: LumaSession, tasks: int, tally: Tally, elapsed: float) -> Progress:
+    stats = luma.stats
+    return Progress(
+        tasks=tasks,
+        elapsed=elapsed,
+        pending=tally.counts[State.PENDING],
+        processing=tally.counts[State.PROCESSING],
+        completed=tally.counts[State.COMPLETED],
+        failed=tally.counts[State.FAILED],
+        requests=stats.requests,
+        in_flight=stats.in_flight,
+    )

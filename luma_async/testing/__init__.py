@@ -1,9 +1,9 @@
 """For your tests: a relay that plays tasks from a script, and a clock that does not sleep."""
 
-from luma_async.testing.clock import VirtualTimeLoop, loop_factories, run_virtual
 from luma_async.testing.faults import FAULTS
 from luma_async.testing.relay import FakeRelay
-from luma_async.testing.script import Asked, Breakage, Fault, Reply, Task
+from luma_async.testing.types import Asked, Breakage, Fault, Reply, Task
+from luma_async.testing.virtual_time import VirtualTimeLoop, loop_factories, run_virtual
 
 __all__ = [
     "FAULTS",

@@ -15,8 +15,8 @@ from typing import cast
 
 import msgspec
 
-from luma_async.testing.script import BREAKAGES, Breakage, Reply
-from luma_async.testing.script import Fault as Fault
+from luma_async.testing.types import BREAKAGES, Breakage, Reply
+from luma_async.testing.types import Fault as Fault
 
 FAULTS: tuple[Fault, ...] = (
     *BREAKAGES,

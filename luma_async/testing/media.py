@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
-from luma_async.testing.script import Reply
+from luma_async.testing.types import Reply
 
 Kind = Literal["mp4", "svg"]
 

@@ -10,7 +10,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from luma_async.testing import media, shapes, submission
+from luma_async.testing import bodies as shapes
+from luma_async.testing import media
+from luma_async.testing import submissions as submission
 from luma_async.testing.faults import (
     broken,
     check_faults,
@@ -19,8 +21,8 @@ from luma_async.testing.faults import (
     spoiled,
     status_sent,
 )
-from luma_async.testing.play import Envelope, Play
-from luma_async.testing.script import (
+from luma_async.testing.simulation import Envelope, Play
+from luma_async.testing.types import (
     Asked,
     Ends,
     Fault,

@@ -9,7 +9,7 @@ from typing import cast
 
 from aiohttp import hdrs, web
 
-from luma_async.testing.script import Incoming, Reply
+from luma_async.testing.types import Incoming, Reply
 
 Answer = Callable[[Incoming], Awaitable[Reply]]
 

@@ -23,9 +23,9 @@ if find_spec("nats") is None:
 
 from luma_async.structs import Generation
 from luma_async.worker.connection import Nats
-from luma_async.worker.ends import End, EndState
-from luma_async.worker.polling import Work, Worker
 from luma_async.worker.queue import Queue
+from luma_async.worker.results import End, EndState
+from luma_async.worker.worker import Work, Worker
 
 __all__ = ["End", "EndState", "Queue", "Work", "Worker", "results", "submit", "wait_submitted"]
 

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from luma_async.errors import LumaError, QueueError
-from luma_async.worker.embedded import Embedded
+from luma_async.worker.embedded_server import Embedded
 from luma_async.worker.streams import TROUBLE, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")

@@ -8,9 +8,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from luma_async.stats import Stats
-from luma_async.worker.ends import EndState
-from luma_async.worker.polling import Work, Worker
+from luma_async.polling.stats import Stats
+from luma_async.worker.results import EndState
+from luma_async.worker.worker import Work, Worker
 
 LAGS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 

@@ -18,16 +18,16 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from luma_async import checks
+from luma_async import validation as checks
 from luma_async.errors import GaveUp, GenerationsMissing, QueueError, WaitTimeout
 from luma_async.structs import Generation
 from luma_async.worker import streams
 from luma_async.worker.connection import Connection, Nats
-from luma_async.worker.ends import End, EndState, decoded, end_of, storable, token
-from luma_async.worker.listening import Listener, Switchboard
-from luma_async.worker.pull import Pull
+from luma_async.worker.consumer import Pull
+from luma_async.worker.result_hub import Listener, Switchboard
+from luma_async.worker.result_reader import Tail, is_before, since_of
+from luma_async.worker.results import End, EndState, decoded, end_of, storable, token
 from luma_async.worker.streams import TROUBLE, Names, reason
-from luma_async.worker.tail import Tail, is_before, since_of
 
 T = TypeVar("T")
 

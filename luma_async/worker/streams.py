@@ -12,7 +12,7 @@ import nats.js.errors
 from msgspec import Struct
 from nats.js import JetStreamContext, api
 
-from luma_async import checks
+from luma_async import validation as checks
 from luma_async.errors import QueueError
 
 KEPT_FOR = 7 * 86_400.0

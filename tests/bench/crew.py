@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from luma_async.worker import End, Queue
-from luma_async.worker.embedded import server_binary
+from luma_async.worker.embedded_server import server_binary
 from tests.bench import heat
 from tests.bench.stage import Play
 from tests.bench.stage import line as line_of

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from luma_async import Every, Learned, Limits, Pace, State
-from luma_async.book import Book, Grace
+from luma_async.scheduling.scheduler import Book, Grace
 from tests.answers import Told
 
 PACES: dict[str, Callable[[], Pace]] = {"Every": Every, "Learned": Learned}

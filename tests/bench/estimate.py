@@ -10,8 +10,8 @@ import math
 import random
 from collections.abc import Callable
 
-from luma_async.cli.estimate import remaining
-from luma_async.durations import Seen, Tally
+from luma_async.cli.display.eta import remaining
+from luma_async.scheduling.hazard import Seen, Tally
 
 LOOK = 2.5
 DRAWS, TASKS = 100, 200

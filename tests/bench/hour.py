@@ -10,11 +10,11 @@ import asyncio
 import time
 
 from luma_async import Every, Limits, LumaSession, WaitTimeout
-from luma_async.book import Grace
+from luma_async.polling.poller import Poller
+from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.scheduler import Grace
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
-from luma_async.waiting import Poller
-from luma_async.waits import News, Wait
 from tests.scripted import ScriptedRelay
 
 

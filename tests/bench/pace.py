@@ -33,12 +33,12 @@ from statistics import fmean
 from msgspec import Struct
 
 from luma_async import Backoff, Every, Learned, Pace
-from luma_async.book import Book, Grace
-from luma_async.durations import EDGES, Hazard
-from luma_async.entries import Call
-from luma_async.gate import Gate, Limits
+from luma_async.scheduling.hazard import EDGES, Hazard
+from luma_async.scheduling.items import Call
+from luma_async.scheduling.schedule import Steered
+from luma_async.scheduling.scheduler import Book, Grace
+from luma_async.scheduling.throttle import Gate, Limits
 from luma_async.structs import State
-from luma_async.timetable import Steered
 from tests.answers import Told
 from tests.bench.pages import write_table
 

@@ -20,11 +20,11 @@ from PIL import Image
 from rich.console import Console
 
 from luma_async import Learned, LumaSession
-from luma_async.cli import report
-from luma_async.cli.board import Board
-from luma_async.cli.relay import PROMPTS
-from luma_async.cli.screen import Screen
-from luma_async.events import ChangeEvent
+from luma_async.cli.commands.relay import PROMPTS
+from luma_async.cli.display import html_report as report
+from luma_async.cli.display.progress import Board
+from luma_async.cli.display.table import Screen
+from luma_async.polling.hooks import ChangeEvent
 from luma_async.testing import FakeRelay
 
 DOCS = Path(__file__).parent.parent.parent / "docs"

@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
+from luma_async.protocol.responses import decipher
 from luma_async.structs import Body
-from luma_async.wire import decipher
 
 DATA = Path(__file__).parents[1] / "data"
 HEADERS = {"Content-Type": "application/json; charset=utf-8"}

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from luma_async.testing import VirtualTimeLoop, clock, loop_factories, run_virtual
+from luma_async.testing import VirtualTimeLoop, loop_factories, run_virtual
+from luma_async.testing import virtual_time as clock
 
 
 async def _now() -> float:

@@ -15,8 +15,8 @@ import pytest
 from luma_async import DecodeError, LumaSession, State
 from luma_async.testing import FAULTS, Asked, Breakage, FakeRelay, Fault, Reply
 from luma_async.testing.faults import choose
-from luma_async.testing.play import ENVELOPES, Envelope
-from luma_async.testing.script import BREAKAGES
+from luma_async.testing.simulation import ENVELOPES, Envelope
+from luma_async.testing.types import BREAKAGES
 from tests.blocks import blocks
 
 _BODY = json.dumps([{"id": str(number), "state": "pending"} for number in range(20)]).encode()

@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 from luma_async import LumaSession
 from luma_async.testing import FakeRelay, Reply
 from luma_async.testing.media import link, named, part, picture, video
-from luma_async.testing.play import ENVELOPES, Envelope
+from luma_async.testing.simulation import ENVELOPES, Envelope
 
 HOSTILE = ["a/b c%é", "..", "x.svg", "<script>", "任务", "a\r\nb", "?#"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from luma_async import LumaSession
 from luma_async.testing import FakeRelay, Reply
-from luma_async.testing.play import ENVELOPES, Envelope
+from luma_async.testing.simulation import ENVELOPES, Envelope
 
 pytestmark = pytest.mark.virtual_time
 

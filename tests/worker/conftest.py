@@ -9,8 +9,12 @@ import pytest
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, answers, polling, pull, tail
-from luma_async.worker.embedded import Embedded
+from luma_async.worker import Queue
+from luma_async.worker import consumer as pull
+from luma_async.worker import publisher as answers
+from luma_async.worker import result_reader as tail
+from luma_async.worker import worker as polling
+from luma_async.worker.embedded_server import Embedded
 from tests.worker.crew import Crew
 
 

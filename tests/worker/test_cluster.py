@@ -12,7 +12,7 @@ import pytest
 
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue
-from luma_async.worker.embedded import server_binary
+from luma_async.worker.embedded_server import server_binary
 from tests import optional
 from tests.blocks import blocks
 from tests.processes import held_port

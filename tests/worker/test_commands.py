@@ -19,7 +19,7 @@ import anyio.from_thread
 import pytest
 
 from luma_async.cli import main
-from luma_async.cli.submitting import since
+from luma_async.cli.commands.queue import since
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue, submit, wait_submitted
 from tests.worker.crew import Hand
@@ -208,7 +208,7 @@ def test_a_worker_in_this_process_ends_at_sigterm_too(
     caplog: pytest.LogCaptureFixture,
     port: str,
 ) -> None:
-    monkeypatch.setattr("luma_async.cli.worker.REPORT_EVERY", 0.3)
+    monkeypatch.setattr("luma_async.cli.commands.worker.REPORT_EVERY", 0.3)
     (tmp_path / "key").write_text(f"{relay_elsewhere.api_key}\n")
     caplog.set_level(logging.INFO, "luma_async")
     assert (
@@ -355,7 +355,7 @@ def test_an_option_that_cannot_be_says_what_to_give(
     [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), ("24h", 86_400.0), ("7D", 604_800.0)],
 )
 def test_a_length_of_time_has_a_unit_or_is_seconds(text: str, seconds: float) -> None:
-    from luma_async.cli.values import period
+    from luma_async.cli.options.types import period
 
     assert period(text) == seconds
 
@@ -367,7 +367,7 @@ def test_a_length_of_time_has_a_unit_or_is_seconds(text: str, seconds: float) ->
 def test_an_address_is_a_port_on_loopback_unless_it_names_a_host(
     text: str, address: tuple[str, int]
 ) -> None:
-    from luma_async.cli.values import address as read
+    from luma_async.cli.options.types import address as read
 
     assert read(text) == address
 

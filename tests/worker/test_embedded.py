@@ -16,8 +16,9 @@ import pytest
 
 from luma_async import Every, LumaSession, QueueError
 from luma_async.testing import FakeRelay
-from luma_async.worker import EndState, Queue, Worker, embedded, submit, wait_submitted
-from luma_async.worker.embedded import Embedded
+from luma_async.worker import EndState, Queue, Worker, submit, wait_submitted
+from luma_async.worker import embedded_server as embedded
+from luma_async.worker.embedded_server import Embedded
 from tests.worker.crew import until
 from tests.worker.test_queue import servers_in
 
@@ -201,8 +202,8 @@ async def test_ends_are_kept_while_the_server_is_away_and_told_when_it_is_back(
     """It is stopped, and killed, and found again by whoever uses it."""
     caplog.set_level(logging.WARNING, "luma_async")
     monkeypatch.setattr("luma_async.worker.connection.REQUEST_TIMEOUT", 1.0)
-    monkeypatch.setattr("luma_async.worker.answers.ACK_PATIENCE", 1.0)
-    monkeypatch.setattr("luma_async.worker.tail.QUIET", 1)
+    monkeypatch.setattr("luma_async.worker.publisher.ACK_PATIENCE", 1.0)
+    monkeypatch.setattr("luma_async.worker.result_reader.QUIET", 1)
     async with working(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
         await queue.submit(ids := [relay.add(duration=0.5) for _ in range(20)])
         waiting = asyncio.create_task(queue.wait_submitted(ids, timeout=20))

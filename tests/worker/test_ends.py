@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_async.rows import reread
+from luma_async.protocol.rows import reread
 from luma_async.structs import Generation, State
-from luma_async.worker.ends import (
+from luma_async.worker.results import (
     LONGEST_TOKEN,
     EndState,
     decoded,

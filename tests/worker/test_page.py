@@ -54,10 +54,10 @@ def test_the_table_of_settings_has_each_option_of_the_command() -> None:
 def test_each_figure_that_is_served_is_on_the_page() -> None:
     names = set(re.findall(r"`(luma_[a-z_]+)[`{]", TEXT)) - {"luma_async"}
     assert "luma_lag_seconds" in names
-    from luma_async.stats import Stats
+    from luma_async.polling.stats import Stats
     from luma_async.worker import metrics
-    from luma_async.worker.ends import EndState
-    from luma_async.worker.polling import Work
+    from luma_async.worker.results import EndState
+    from luma_async.worker.worker import Work
 
     work = Work(
         ends=dict.fromkeys(EndState, 0), taken=0, redelivered=0, handed_back=0, held=0,

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from nats.js import errors
 
-from luma_async.worker import Queue, pull
-from luma_async.worker.pull import Pull
+from luma_async.worker import Queue
+from luma_async.worker import consumer as pull
+from luma_async.worker.consumer import Pull
 
 
 @pytest.fixture

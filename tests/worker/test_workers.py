@@ -19,18 +19,11 @@ from luma_async import (
     WaitTimeout,
 )
 from luma_async.testing import FakeRelay
-from luma_async.worker import (
-    EndState,
-    Queue,
-    answers,
-    peers,
-    polling,
-    results,
-    submit,
-    wait_submitted,
-)
-from luma_async.worker.ends import token
-from luma_async.worker.pull import Pull
+from luma_async.worker import EndState, Queue, peers, results, submit, wait_submitted
+from luma_async.worker import publisher as answers
+from luma_async.worker import worker as polling
+from luma_async.worker.consumer import Pull
+from luma_async.worker.results import token
 from tests.worker.crew import Crew, until
 
 LEASE = 2.0  # seconds; a third of it must suffice for a turn of the loop, on any machine
@@ -340,7 +333,7 @@ async def test_a_message_that_a_reader_never_got_is_read_again(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch, losing: int
 ) -> None:
     """The first, or the last of three, is lost on its way; nothing tells so but numbers."""
-    monkeypatch.setattr("luma_async.worker.tail.QUIET", 1)
+    monkeypatch.setattr("luma_async.worker.result_reader.QUIET", 1)
     lost: list[int] = []
     take = Pull._take  # pyright: ignore[reportPrivateUsage]
 
@@ -425,7 +418,7 @@ async def test_all_who_wait_on_a_queue_share_one_reader_that_leaves_with_the_las
 async def test_a_reader_whose_consumer_is_gone_misses_nothing(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.tail.QUIET", 1)
+    monkeypatch.setattr("luma_async.worker.result_reader.QUIET", 1)
     await crew.hire()
     ends = queue.results()
     await queue.submit(first := relay.add(duration=0.0))

@@ -1,0 +1,63 @@
+"""`luma-async get`: one look at tasks, now."""
+
+import argparse
+import time
+from datetime import UTC, datetime
+
+from luma_async.cli.display.output import output
+from luma_async.cli.display.progress import Board
+from luma_async.cli.options.ids import add_ids, check_ids, parts
+from luma_async.cli.options.session import REFUSED, add_session, session_of
+from luma_async.cli.options.types import Commands, add_command
+from luma_async.cli.runtime import complain, guarded, run
+from luma_async.errors import LumaError, TransportError
+from luma_async.structs import Generation
+
+CODES = (
+    "Exit codes: 0 none failed or is missing, 1 some are, 2 cannot be run as asked, 3 the relay "
+    "refuses the key or does not answer."
+)
+
+
+def add_get(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(commands, "get", "ask about tasks once, now", run_get, epilog=CODES)
+    add_ids(parser)
+    add_session(parser)
+
+
+def run_get(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    return guarded(lambda: _got(arguments))
+
+
+def _got(arguments: argparse.Namespace) -> int:
+    check_ids(arguments)
+    board, luma, shown = Board(), session_of(arguments), output(as_json=arguments.json)
+
+    async def ask() -> None:
+        async with luma:
+            async for part in parts(arguments.ids, arguments.file):
+                found = await luma.get_many(ids := board.add(part, time.monotonic()))
+                for task_id in ids:
+                    _note(board, task_id, found.get(task_id))
+
+    try:
+        run(ask())
+    except TransportError as error:
+        complain(f"{arguments.base_url or 'the relay'} does not answer ({error}); check --base-url")
+        return REFUSED
+    except LumaError as error:
+        complain(f"{error}; check the key and --base-url")
+        return REFUSED
+    finally:
+        shown.over(board)
+    return int(any(row.ended and not row.is_good for row in board.rows.values()))
+
+
+def _note(board: Board, task_id: str, generation: Generation | None) -> None:
+    now, date = time.monotonic(), datetime.now(UTC)
+    if generation is None or generation.is_done:
+        board.end(task_id, generation, now, date)
+    else:
+        board.learn(generation, now, date)

@@ -1,0 +1,91 @@
+"""`luma-async submit` and `luma-async results`: the queue of the workers, from a shell."""
+
+import argparse
+from collections.abc import Coroutine
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from luma_async.cli.options.ids import parts
+from luma_async.cli.options.queue import add_queue, queue_of
+from luma_async.cli.options.types import Commands, add_command
+from luma_async.cli.runtime import guarded, run
+from luma_async.errors import QueueError
+
+
+def add_submit(commands: Commands) -> None:
+    """Add the command."""
+    about = "leave ids to the workers; they are on disk when it returns"
+    parser = add_command(commands, "submit", about, run_submit)
+    parser.add_argument(
+        "ids", nargs="+", metavar="ID", help="a task id; - reads them from standard input, by line"
+    )
+    add_queue(parser)
+
+
+def add_results(commands: Commands) -> None:
+    """Add the command."""
+    about = "print the ends that the workers told, one JSON object in a line"
+    parser = add_command(commands, "results", about, run_results)
+    parser.add_argument(
+        "ids", nargs="*", metavar="ID", help="wait for these, then stop (default all, without end)"
+    )
+    parser.add_argument(
+        "--since",
+        type=since,
+        metavar="WHEN",
+        help="a time such as 2026-11-21T12:00:00Z, or the sequence of the last end that was read "
+        "(default all that is kept)",
+    )
+    add_queue(parser)
+
+
+def run_submit(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code: 0, or 2 where not all could be stored."""
+    return _run(_submit(arguments))
+
+
+def run_results(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code: 0, or 2 where no server answers."""
+    return _run(_results(arguments))
+
+
+def since(text: str) -> datetime | int:
+    """Read a time, in UTC where it names no zone, or a sequence."""
+    if text.isdecimal() and int(text) < 2**63:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        remedy = "give one such as 2026-11-21T12:00:00Z, or a whole number"
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; {remedy}") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _run(command: Coroutine[Any, Any, None]) -> int:
+    def act() -> int:
+        run(command)
+        return 0
+
+    return guarded(act, QueueError)
+
+
+async def _submit(arguments: argparse.Namespace) -> None:
+    new = waiting = 0
+    async with queue_of(arguments) as queue:
+        async for part in parts(arguments.ids):
+            stored = await queue.submit(part)
+            new += len(stored)
+            waiting += len(part) - len(stored)
+    print(f"{new} new, {waiting} waiting already")
+
+
+async def _results(arguments: argparse.Namespace) -> None:
+    async with (
+        queue_of(arguments) as queue,
+        aclosing(queue.results(arguments.ids or None, since=arguments.since)) as ends,
+    ):
+        async for end in ends:
+            print(msgspec.json.encode(end).decode(), flush=True)

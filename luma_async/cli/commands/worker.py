@@ -1,0 +1,135 @@
+"""`luma-async worker`: polls for what is submitted, until it is told to stop."""
+
+import argparse
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from luma_async.cli.options.queue import add_queue, queue_of
+from luma_async.cli.options.session import MOST, REFUSED, add_session, session_of
+from luma_async.cli.options.types import Commands, add_command, address, count, period, whole
+from luma_async.cli.runtime import UNUSABLE, complain, run
+from luma_async.errors import QueueError, WaitAborted
+
+if TYPE_CHECKING:
+    from luma_async.session import LumaSession
+    from luma_async.worker import Worker
+    from luma_async.worker.metrics import Metrics
+
+logger: logging.Logger = logging.getLogger("luma_async")
+
+LOST_SERVER = 1
+REPORT_EVERY = 60.0
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def add_worker(commands: Commands) -> None:
+    """Add the command."""
+    about = "poll for submitted ids, and tell their ends, until SIGTERM or ctrl-C"
+    parser = add_command(
+        commands,
+        "worker",
+        about,
+        run_worker,
+        more=" The key of the relay is LUMA_API_KEY.",
+        epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection for good, 2 cannot "
+        "be run as asked, 3 the relay refuses the key (all ids were handed back).",
+    )
+    add_queue(parser)
+    add_session(parser)
+    for name, kind, default, metavar, what in (
+        ("capacity", count(MOST), 100_000, "N", "hold at most so many ids (default 100000)"),
+        ("give-up", period, 86_400.0, "TIME", "end an id so long after its submission as "
+         "gave_up: 90, 30m, 24h, 7d (default 24h)"),
+        ("ack-wait", period, None, "TIME", "lend the ids of a dead worker to others after this; "
+         "one for all workers of a pool (default: as it is, at first 60)"),
+        ("replicas", whole, None, "N", "copies that a cluster keeps (default 3 on a cluster)"),
+        ("metrics", address, None, "[HOST:]PORT", "serve /metrics and /healthz (default host "
+         "127.0.0.1)"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
+    parser.add_argument("-v", "--verbose", action="store_true", help="log each detail")
+
+
+def run_worker(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    logging.basicConfig(format=FORMAT, level=logging.INFO)
+    logger.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
+    try:
+        run(_work(arguments))
+    except WaitAborted as error:
+        logger.error(
+            "the worker stops, and all ids are handed back: %s; give a good key (LUMA_API_KEY)",
+            error.cause,
+        )
+        return REFUSED
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        logger.info("stopped before it began")
+        return 0
+    except ConnectionError as error:
+        logger.error("the worker stops: %s", error)
+        return LOST_SERVER
+    except (QueueError, ModuleNotFoundError, ValueError, OSError) as error:
+        complain(error)
+        return UNUSABLE
+    return 0
+
+
+async def _work(arguments: argparse.Namespace) -> None:
+    from luma_async.worker import Worker
+    from luma_async.worker.metrics import Metrics
+
+    luma = session_of(arguments)
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        queue = await stack.enter_async_context(queue_of(arguments, arguments.replicas))
+        await stack.enter_async_context(luma)
+        worker = Worker(
+            luma,
+            queue,
+            capacity=arguments.capacity,
+            give_up=arguments.give_up,
+            ack_wait=arguments.ack_wait,
+            on_end=metrics.told,
+        )
+        metrics.observe(worker, lambda: luma.stats)
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sign, worker.stop)
+        if arguments.metrics is not None:
+            await stack.enter_async_context(_served(metrics, *arguments.metrics))
+        reports = asyncio.create_task(_report(worker, luma))
+        stack.callback(reports.cancel)
+        logger.info("worker started: %r, relay %s", queue, luma)
+        try:
+            await worker.run()
+        except QueueError as error:
+            raise ConnectionError(str(error)) from error
+        logger.info("worker stopped: %s", _told(worker))
+
+
+async def _report(worker: "Worker", luma: "LumaSession") -> None:
+    while True:
+        await asyncio.sleep(REPORT_EVERY)
+        logger.info("%s; %r", _told(worker), luma)
+
+
+def _told(worker: "Worker") -> str:
+    work = worker.work
+    ends = ", ".join(f"{count} {state}" for state, count in work.ends.items() if count)
+    return f"{work.held} held, {work.peers} other workers, told: {ends or 'nothing yet'}"
+
+
+@asynccontextmanager
+async def _served(metrics: "Metrics", host: str, port: int) -> AsyncGenerator[None, None]:
+    from aiohttp import web
+
+    runner = web.AppRunner(metrics.application(), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,162 @@
+"""A page of all videos: one file, no script, nothing fetched but the media that it shows.
+
+Everything in it that a relay told is escaped; a link is one only where it is http or https and
+leads to no private address that was not allowed. A policy in the page forbids scripts, frames,
+forms and foreign styles, should anything slip through; no link tells where it was followed from.
+"""
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from luma_async.cli.display.progress import WORDS, Row
+from luma_async.cli.display.words import duration
+from luma_async.downloads import links
+from luma_async.errors import tame
+from luma_async.structs import Generation, Image, State
+
+MOST_TEXT = 2000
+LONGEST = 1e6
+POLICY = (
+    "default-src 'none'; img-src http: https:; media-src http: https: file: 'self'; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+STYLE = """
+:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1b1f24;--soft:#646c76;
+--edge:#dfe3e8;--completed:#12805c;--failed:#c2362b;--missing:#8b3fae;--open:#a86a00}
+@media(prefers-color-scheme:dark){:root{--page:#14171a;--card:#1e2226;--ink:#e8eaed;--soft:#9aa3ad;
+--edge:#31373d;--completed:#3cc492;--failed:#ff7a6e;--missing:#cf8df0;--open:#e5b04f}}
+*{box-sizing:border-box}
+body{margin:0;padding:2rem clamp(1rem,4vw,3rem);background:var(--page);color:var(--ink);
+font:16px/1.45 system-ui,sans-serif}
+h1{font-size:1.5rem;margin:0}
+.sums{color:var(--soft);margin:.3rem 0 1.5rem}
+.sums b{color:var(--ink)}
+main{display:grid;gap:1.25rem;grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr))}
+article{background:var(--card);border:1px solid var(--edge);border-radius:.75rem;overflow:hidden;
+display:flex;flex-direction:column;content-visibility:auto;contain-intrinsic-size:auto 22rem}
+video,.none{width:100%;aspect-ratio:16/9;background:#000;display:block;object-fit:contain}
+.none{background:color-mix(in srgb,var(--soft) 14%,var(--card));color:var(--soft);display:grid;
+place-items:center;padding:1rem;text-align:center;overflow-wrap:anywhere}
+.text{padding:.8rem 1rem 1rem;display:flex;flex-direction:column;gap:.45rem}
+.prompt{margin:0;overflow-wrap:anywhere;display:-webkit-box;-webkit-line-clamp:4;
+-webkit-box-orient:vertical;overflow:hidden}
+.facts{display:flex;flex-wrap:wrap;gap:.2rem .8rem;color:var(--soft);font-size:.85rem}
+.state{font-weight:600;color:var(--open)}
+.completed{color:var(--completed)}.failed{color:var(--failed)}.missing{color:var(--missing)}
+code{font-size:.78rem;color:var(--soft);overflow-wrap:anywhere}
+a{color:inherit}
+"""
+
+
+class Page:
+    """A page of rows as of `now`; files are linked relative to `home`, the directory it lies in."""
+
+    def __init__(
+        self, rows: Iterable[Row], now: float, date: datetime, home: Path, allowed: Collection[str]
+    ) -> None:
+        self._rows = list(rows)
+        self._now = now
+        self._date = date
+        self._home = home
+        self._allowed = frozenset(host.lower() for host in allowed)
+
+    def __str__(self) -> str:
+        title = f"{len(self._rows):,} video{'s' * (len(self._rows) != 1)}"
+        return "\n".join(
+            [
+                '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+                f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+                '<meta name="viewport" content="width=device-width,initial-scale=1">',
+                '<meta name="referrer" content="no-referrer">',
+                '<meta name="robots" content="noindex">',
+                f"<title>{title}</title><style>{STYLE}</style></head><body>",
+                f"<h1>{title}</h1>{self._sums()}<main>",
+                *map(self._card, self._rows),
+                "</main></body></html>\n",
+            ]
+        )
+
+    def _sums(self) -> str:
+        counts = Counter(row.word for row in self._rows)
+        told = ", ".join(f"<b>{counts[word]:,}</b> {word}" for word in WORDS if counts[word])
+        return f'<p class="sums">{told or "none"} · {self._date:%Y-%m-%d %H:%M} UTC</p>'
+
+    def _card(self, row: Row) -> str:
+        prompt = f'<p class="prompt">{_text(row.prompt)}</p>' if row.prompt else ""
+        facts = "".join(f"<span>{fact}</span>" for fact in self._facts(row))
+        return (
+            f'<article>{self._player(row)}<div class="text">{prompt}<div class="facts">'
+            f'<span class="state {row.word}">{row.word}</span>{facts}</div>'
+            f"<code>{_text(row.id)}</code></div></article>"
+        )
+
+    def _player(self, row: Row) -> str:
+        source = self._source(row)
+        if source is None or row.generation is None:
+            return f'<div class="none">{_text(_why(row))}</div>'
+        poster = next(filter(None, map(self._linked, _pictures(row.generation))), None)
+        shown = f' poster="{escape(poster)}"' if poster else ""
+        return f'<video controls preload="none"{shown} src="{escape(source)}"></video>'
+
+    def _source(self, row: Row) -> str | None:
+        """Return where the video is: the file that was saved, else a link that may be followed."""
+        if row.file is not None:
+            return quote(os.fsencode(os.path.relpath(row.file, self._home)))
+        link = row.generation.url if row.generation and row.word == State.COMPLETED else None
+        return self._linked(link)
+
+    def _linked(self, link: str | None) -> str | None:
+        return links.web(link, self._allowed)
+
+    def _facts(self, row: Row) -> Iterator[str]:
+        age = row.age(self._now)
+        if age is not None:
+            yield f"{'after' if row.ended else 'since'} {duration(age)}"
+        raw = row.generation.video_raw if row.generation else None
+        if raw and raw.duration is not None and 0 <= raw.duration < LONGEST:
+            yield f"{duration(raw.duration)} long"
+        if raw and raw.width and raw.height:
+            yield f"{raw.width} × {raw.height}"
+        if source := self._source(row):
+            yield f'<a href="{escape(source)}" rel="noreferrer noopener">file</a>'
+        if row.trouble is not None:
+            yield f"not saved: {_text(row.trouble)}"
+
+
+def write(path: Path, page: Page) -> None:
+    """Write a page; whoever reads the file meanwhile sees the old one or the new one, whole."""
+    path = path.resolve()
+    file, name = tempfile.mkstemp(prefix=".report-", dir=path.parent)
+    try:
+        with os.fdopen(file, "w", encoding="utf-8", errors="replace") as stream:
+            stream.write(str(page))
+            os.fchmod(stream.fileno(), 0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _pictures(task: Generation) -> list[str | None]:
+    """Return the pictures of a video, the best one first."""
+    pictures: list[Image | None] = [task.thumbnail, task.last_frame]
+    if task.artifact:
+        pictures += [task.artifact.thumbnail, task.artifact.last_frame]
+    return [*(one.url for one in pictures if one), task.video.thumbnail if task.video else None]
+
+
+def _why(row: Row) -> str:
+    """Say why there is nothing to play."""
+    open_or_linkless = "no link that may be followed" if row.ended else "not finished yet"
+    return row.why or open_or_linkless
+
+
+def _text(text: str) -> str:
+    """Return text that is nothing else, and not too much of it."""
+    return escape(tame(text[:MOST_TEXT]))

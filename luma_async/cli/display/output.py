@@ -1,0 +1,146 @@
+"""Where a command tells how the ids fare: to people on a terminal, or as lines of JSON."""
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+from luma_async.cli.display import json_lines as lines
+from luma_async.cli.display import table as screen
+from luma_async.cli.display.progress import Board, Row
+from luma_async.cli.runtime import complain, unheard
+from luma_async.errors import tame
+from luma_async.polling.stats import Stats
+from luma_async.session import LumaSession
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+logger: logging.Logger = logging.getLogger("luma_async")
+
+_NO_RICH = "the table needs rich, which is missing (pip install 'luma-async[cli]'); lines instead"
+
+
+class Output(Protocol):
+    """Where it is told."""
+
+    def living(self, board: Board, luma: LumaSession) -> AbstractAsyncContextManager[None]:
+        """Show how it goes on meanwhile."""
+        ...
+
+    def ended(self, row: Row) -> None:
+        """Tell of one that is over."""
+        ...
+
+    def over(self, board: Board, stats: Stats | None = None) -> None:
+        """Tell how it stands at the end, and, of a wait, what it cost."""
+        ...
+
+    def broken_off(self, board: Board, why: str) -> None:
+        """Tell of a wait that did not come to its end, and how to go on."""
+        ...
+
+
+def output(*, as_json: bool, alone: bool = True) -> Output:
+    """Return what standard output is good for; what is logged goes to standard error.
+
+    Where output is not all that a command is for (`alone`), it goes on when nobody reads that.
+    """
+    if sys.stderr is not None:
+        logging.basicConfig(format="luma-async: %(message)s", level=logging.WARNING)
+    if as_json or not (sys.stdout and sys.stdout.isatty()):
+        return Lines(alone=alone)
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        complain(_NO_RICH)
+        return Lines(alone=alone)
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        reconfigure(errors="replace")  # a terminal may know no bars, and no emoji
+    return People(Console(highlight=False))
+
+
+class Lines:
+    """A line of JSON for each id, in the order of ending; those that are open at the end last."""
+
+    def __init__(self, *, alone: bool) -> None:
+        self._told: set[str] = set()
+        self._alone = alone
+
+    @asynccontextmanager
+    async def living(self, board: Board, luma: LumaSession) -> AsyncGenerator[None, None]:
+        """Show nothing more."""
+        yield
+
+    def ended(self, row: Row) -> None:
+        """Print a line."""
+        self._told.add(row.id)
+        try:
+            print(lines.told(row), flush=True)
+        except BrokenPipeError:
+            if self._alone:
+                raise
+            unheard()
+
+    def over(self, board: Board, stats: Stats | None = None) -> None:
+        """Print a line for each that was not told yet."""
+        for row in board.rows.values():
+            if row.id not in self._told:
+                self.ended(row)
+
+    def broken_off(self, board: Board, why: str) -> None:
+        """Say how many are open; their lines have been printed."""
+        complain(why)
+
+
+class People:
+    """A table that lives while it goes on, and lines that stay."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+
+    @asynccontextmanager
+    async def living(self, board: Board, luma: LumaSession) -> AsyncGenerator[None, None]:
+        """Draw the table four times a second; warnings go below it."""
+        from rich.live import Live
+
+        drawn = screen.Screen(self._console, board, lambda: luma.stats)
+        trouble = screen.Trouble(drawn)
+        logger.addHandler(trouble)
+        logger.propagate = False
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+
+            async def draw() -> None:
+                while True:
+                    live.update(drawn.draw(time.monotonic()), refresh=True)
+                    await asyncio.sleep(screen.TICK)
+
+            drawing = asyncio.create_task(draw())
+            try:
+                yield
+            finally:
+                logger.removeHandler(trouble)
+                logger.propagate = True
+                drawing.cancel()
+                with suppress(asyncio.CancelledError):
+                    await drawing
+
+    def ended(self, row: Row) -> None:
+        """Leave it to the table."""
+
+    def over(self, board: Board, stats: Stats | None = None) -> None:
+        """Print what stays, and the count."""
+        now = time.monotonic()
+        for row in screen.outcome(board, now):
+            self._console.print(row, soft_wrap=True)
+        if stats is not None:
+            self._console.print(f"\n{screen.summary(board, stats, now)}", markup=False)
+
+    def broken_off(self, board: Board, why: str) -> None:
+        """Say what is open, an id in a line."""
+        complain(why)
+        for row in board.open:
+            self._console.print(tame(row.id), markup=False, soft_wrap=True)

@@ -1,0 +1,182 @@
+"""What a person sees of a wait: a table that lives while it goes on, and what is left at its end.
+
+All text of the relay's is shown as `rich.text.Text`, which knows no markup, after `errors.line`,
+which leaves no sign that a terminal would obey.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from luma_async.cli.display.eta import remaining
+from luma_async.cli.display.progress import MISSING, WAITING, WORDS, Board, Row
+from luma_async.cli.display.words import duration, roughly, shares
+from luma_async.errors import line, tame
+from luma_async.polling.stats import Stats
+from luma_async.structs import State
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+TICK = 0.25
+ESTIMATE_EVERY = 1.0
+AROUND = 8
+ALL_ROWS = 1000
+COLOURS = {
+    WAITING: "dim",
+    State.PENDING: "dim",
+    State.PROCESSING: "yellow",
+    State.COMPLETED: "green",
+    State.FAILED: "red",
+    MISSING: "magenta",
+}
+
+
+class Screen:
+    """Draws a board, as of a moment."""
+
+    def __init__(self, console: "Console", board: Board, stats: Callable[[], Stats]) -> None:
+        self._console = console
+        self._board = board
+        self._stats = stats
+        self._left: tuple[float, float] | None = None
+        self._estimated_at = 0.0
+        self.trouble = ""
+
+    def draw(self, now: float) -> "RenderableType":
+        """Draw the bar, the counts, and as many rows as there is room for."""
+        from rich.console import Group
+        from rich.text import Text
+
+        board, stats = self._board, self._stats()
+        room = max(self._console.height - AROUND, 1)
+        rows = list(board.rows.values())
+        if len(rows) > room:
+            rows = list(islice(reversed(board.changed.values()), room))
+        more = len(board.rows) - len(rows)
+        parts: list[RenderableType] = [self._bar(), self._sums(stats, now), table(rows, now)]
+        if more:
+            parts.append(Text(f"… and {more:,} more; those that changed last are shown", "dim"))
+        if self.trouble:
+            parts.append(Text(line(self.trouble), "red"))
+        return Group(*parts)
+
+    def _bar(self) -> "Text":
+        from rich.text import Text
+
+        counts = self._board.counts
+        words = (State.COMPLETED, State.FAILED, MISSING, State.PROCESSING)
+        width = self._console.width - 1
+        text = Text(no_wrap=True, overflow="crop")
+        cells = shares([counts[word] for word in words], len(self._board.rows) or 1, width)
+        for word, cell in zip(words, cells, strict=True):
+            text.append(("─" if word == State.PROCESSING else "━") * cell, COLOURS[word])
+        return text.append("─" * (width - len(text)), "dim")
+
+    def _sums(self, stats: Stats, now: float) -> "Text":
+        from rich.text import Text
+
+        board = self._board
+        text = Text()
+        text.append(f"{board.ended:,} of {len(board.rows):,} ended", "bold")
+        for word in WORDS:
+            if count := board.counts[word]:
+                text.append(f"  {count:,} {word}", COLOURS[word])
+        text.append(f"\n{stats.requests:,} requests in {duration(board.spent(now))}", "dim")
+        if stats.quiet_for:
+            text.append(f", left alone for {duration(stats.quiet_for)}", "dim")
+        text.append(f"; {self._estimate(stats, now)}\n", "dim")
+        return text
+
+    def _estimate(self, stats: Stats, now: float) -> str:
+        if now >= self._estimated_at + ESTIMATE_EVERY:
+            self._estimated_at = now
+            ages = (now - row.born for row in self._board.open)
+            self._left = remaining(stats.learned.seen, ages) if stats.learned else None
+        if self._left is None:
+            return "no estimate yet"
+        half, last = map(roughly, self._left)
+        if half == last:
+            return f"the rest in about {last}, as far as can be told"
+        return f"half of the rest in about {half}, the last in about {last}, as far as can be told"
+
+
+class Trouble(logging.Handler):
+    """Shows warnings of the library's below the table, in place of lines through it."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.WARNING)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show what is said last."""
+        self._screen.trouble = f"{time.strftime('%H:%M:%S')} {record.getMessage()}"
+
+
+def table(rows: Iterable[Row], now: float) -> "Table":
+    """Draw rows: state, id, age, and what there is to say."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", min_width=12)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(style="dim")  # no_wrap is said of its cells, so that it is the one to shrink
+    for row in rows:
+        grid.add_row(
+            Text(row.word, COLOURS[row.word]),
+            Text(line(row.id)),
+            _age(row, now),
+            Text(line(said(row)), no_wrap=True, overflow="ellipsis"),
+        )
+    return grid
+
+
+def _age(row: Row, now: float) -> str:
+    age = row.age(now)
+    return "" if age is None else duration(age)
+
+
+def said(row: Row) -> str:
+    """Return what there is to say of a row: where its video is, why there is none, its prompt."""
+    task = row.generation
+    if row.trouble is not None:
+        return f"not saved: {row.trouble}"
+    if row.file is not None:
+        return str(row.file)
+    if row.why or task is None:
+        return row.why
+    return (task.url or "no link") if row.ended else row.prompt
+
+
+def outcome(board: Board, now: float, *, most: int = ALL_ROWS) -> "list[Text]":
+    """Return the lines that stay: all rows, or of very many those that are not good.
+
+    They are to be wrapped by the terminal alone, so that a link can be copied.
+    """
+    from rich.text import Text
+
+    rows = list(board.rows.values())
+    if len(rows) > most:
+        rows = [row for row in rows if row.ended and not row.is_good][:most]
+    widest = max((len(line(row.id)) for row in rows), default=0)
+    return [
+        Text.assemble(
+            (f"{row.word:<10}  ", COLOURS[row.word]),
+            f"{line(row.id):<{widest}}  {_age(row, now):>10}  ",
+            (tame(said(row)), "dim"),
+        )
+        for row in rows
+    ]
+
+
+def summary(board: Board, stats: Stats, now: float) -> str:
+    """Return the last line: how many ended how, and at what cost."""
+    counts = ", ".join(f"{board.counts[word]:,} {word}" for word in WORDS if board.counts[word])
+    spent = duration(board.spent(now))
+    return f"{counts or 'no ids'}; {stats.requests:,} requests in {spent}"

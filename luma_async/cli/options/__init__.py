@@ -1,0 +1,1 @@
+"""What a command is given: ids, a relay, a queue, numbers and times."""

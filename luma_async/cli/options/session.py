@@ -1,0 +1,69 @@
+"""What the commands share that ask a relay: where it is, the key, the budget."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from luma_async.cli.options.types import count, number, period
+from luma_async.cli.runtime import complain
+from luma_async.polling.hooks import ChangeEvent
+from luma_async.scheduling.pace import Learned
+from luma_async.scheduling.throttle import Limits
+from luma_async.session import LumaSession
+
+MOST = 10_000_000
+REFUSED = 3
+
+_SHOWN = "a key among the arguments shows in ps; set LUMA_API_KEY, or --api-key-file"
+
+
+def add_session(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a session."""
+    group = parser.add_argument_group("the relay")
+    group.add_argument("--base-url", metavar="URL", help="the relay (default LUMA_BASE_URL)")
+    key = group.add_mutually_exclusive_group()
+    key.add_argument(
+        "--api-key-file", type=Path, metavar="FILE", help="read the key from a file, not from "
+        "LUMA_API_KEY",
+    )  # fmt: skip
+    key.add_argument("--api-key", metavar="KEY", help="the key; everybody on the machine sees it")
+    limits = Limits()
+    for name, kind, default, metavar, what in (
+        ("interval", period, 5.0, "TIME", "spend as many requests as asking about each id this "
+         "often would (default 5)"),
+        ("max-rate", number, limits.max_rate, "N", "requests in any second "
+         f"(default {limits.max_rate:g})"),
+        ("max-in-flight", count(MOST), limits.max_in_flight, "N", "requests under way "
+         f"(default {limits.max_in_flight})"),
+        ("max-batch", count(MOST), limits.max_batch, "N", "ids in a request "
+         f"(default {limits.max_batch})"),
+        ("proxy", str, None, "URL", "an HTTP proxy on the way to the relay"),
+    ):  # fmt: skip
+        group.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
+
+
+def session_of(
+    arguments: argparse.Namespace, on_change: Callable[[ChangeEvent], object] | None = None
+) -> LumaSession:
+    """Return the session that the options name; ValueError where that cannot be one."""
+    return LumaSession(
+        arguments.base_url,
+        api_key=_key(arguments),
+        pace=Learned(arguments.interval),
+        limits=Limits(
+            max_batch=arguments.max_batch,
+            max_in_flight=arguments.max_in_flight,
+            max_rate=arguments.max_rate,
+        ),
+        proxy=arguments.proxy,
+        on_change=on_change,
+    )
+
+
+def _key(arguments: argparse.Namespace) -> str | None:
+    """Return the key that is named; None leaves it to the environment."""
+    if arguments.api_key is not None:
+        complain(_SHOWN)
+        return str(arguments.api_key)
+    path: Path | None = arguments.api_key_file
+    return None if path is None else path.read_text(encoding="utf-8").strip()

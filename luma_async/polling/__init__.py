@@ -1,0 +1,1 @@
+"""The asyncio half: sends requests, receives responses, wakes those who wait."""

@@ -1,0 +1,93 @@
+"""What a session has done so far, as a value."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from luma_async.scheduling.pace import Learned
+from luma_async.structs import State
+
+
+def span(seconds: float) -> str:
+    """Write a length of time as people do: 0.4 s, 12 s, 3 min, 5 h, 2 d."""
+    for least, unit, sign in (
+        (172_800.0, 86_400.0, "d"),
+        (7200.0, 3600.0, "h"),
+        (100.0, 60.0, "min"),
+    ):
+        if seconds >= least:
+            return f"{seconds / unit:.0f} {sign}"
+    return f"{seconds:.1f} s" if 0.0 < seconds < 0.95 else f"{seconds:.0f} s"
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """A snapshot of a session: what it spent, what it learned, what is open.
+
+    Counted since the session was entered: `requests` sent, `ids_asked` in them (an id counts each
+    time), `errors` (requests that brought no answer), `throttled` (the 429 among them), and the
+    ends told: `completed`, `failed`, `missing`. `lag` and `lag_most` are seconds, mean and
+    greatest of `lags` ends, from the last answer that showed a task open to the one that showed its
+    end: the most by which the news can have been late. As of now: ids `open`, `oldest` (seconds for
+    which the oldest of them has been watched), requests `in_flight`, and `quiet_for` (seconds for
+    which the relay is still left alone after a failure). `learned` is the pace with what it has
+    learned, where it is one that learns and has seen anything.
+    """
+
+    requests: int = 0
+    ids_asked: int = 0
+    errors: int = 0
+    throttled: int = 0
+    completed: int = 0
+    failed: int = 0
+    missing: int = 0
+    lag: float = 0.0
+    lag_most: float = 0.0
+    lags: int = 0
+    open: int = 0
+    oldest: float = 0.0
+    in_flight: int = 0
+    quiet_for: float = 0.0
+    learned: Learned | None = None
+
+    def __str__(self) -> str:
+        """Tell an operator at a glance: what is open, what was spent, what is wrong, what ended."""
+        ends = f"{self.completed} completed, {self.failed} failed, {self.missing} missing"
+        lag = f", news at most {span(self.lag)} late on average" if self.lags else ""
+        return f"{self.now}; {ends}{lag}"
+
+    @property
+    def now(self) -> str:
+        """What is open and what was spent, in words; trouble only where there is any."""
+        return ", ".join(filter(None, self._words()))
+
+    def _words(self) -> Iterator[str]:
+        yield f"{self.open} open"
+        yield f"oldest {span(self.oldest)}" if self.open else ""
+        yield f"{self.in_flight} in flight"
+        yield f"{self.requests} requests"
+        yield f"{self.errors} errors" if self.errors else ""
+        yield f"{self.throttled} throttled" if self.throttled else ""
+        yield f"quiet for {span(self.quiet_for)}" if self.quiet_for else ""
+
+    def asked(self, ids: int) -> "Stats":
+        """Return the stats after one more request about `ids` ids."""
+        return replace(self, requests=self.requests + 1, ids_asked=self.ids_asked + ids)
+
+    def erred(self, *, throttled: bool) -> "Stats":
+        """Return the stats after a request that brought no answer."""
+        return replace(self, errors=self.errors + 1, throttled=self.throttled + throttled)
+
+    def ended(self, state: State | None, unseen: float | None) -> "Stats":
+        """Return the stats after an end was told; state None means missing."""
+        if state is None:
+            return replace(self, missing=self.missing + 1)
+        counted = self._lagged(unseen) if unseen is not None else self
+        if state is State.FAILED:
+            return replace(counted, failed=self.failed + 1)
+        return replace(counted, completed=self.completed + 1)
+
+    def _lagged(self, unseen: float) -> "Stats":
+        lags = self.lags + 1
+        lag = self.lag + (unseen - self.lag) / lags
+        return replace(self, lag=lag, lag_most=max(self.lag_most, unseen), lags=lags)

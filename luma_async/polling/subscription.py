@@ -1,0 +1,133 @@
+"""A wait without a list: ids join and leave while it goes on, and each end is told as it comes."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Self
+
+from msgspec import Struct
+
+from luma_async import validation as checks
+from luma_async.errors import WaitAborted
+from luma_async.polling.poller import Poller, Watcher
+from luma_async.protocol.rows import reread
+from luma_async.scheduling.scheduler import Change
+from luma_async.structs import Generation
+
+
+class Ended(Struct, frozen=True):
+    """The end of one id.
+
+    `generation` is the task, completed or failed; None where the relay does not know the id. `lag`
+    is the seconds since the answer before this one, the most by which the news can be late; None
+    where the first answer told it.
+    """
+
+    id: str
+    generation: Generation | None
+    lag: float | None
+
+
+class Following(AsyncIterator[Ended]):
+    """Ids that are polled for until each has ended; any number of tasks may iterate over the ends.
+
+    The iteration ends with `close`. Raises WaitAborted where it cannot go on, with `pending`: the
+    ids that had not ended.
+    """
+
+    def __init__(self, poller: Poller) -> None:
+        self.asked: dict[str, None] = {}
+        self._poller = poller
+        self._ends: deque[Ended] = deque()
+        self._readers: deque[asyncio.Future[None]] = deque()
+        self._cause: Exception | None = None
+        self._closed = False
+        poller.watch(self, ())
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Begin to poll for these ids; those that are polled for already stay as they are.
+
+        Raises WaitAborted after an end of all waits, ValueError or TypeError for what is no id.
+        """
+        if self._closed:
+            raise RuntimeError("this was closed; follow anew with luma.follow()")
+        new = checks.task_ids(ids)
+        if self._cause is not None:
+            raise self._aborted()
+        self._poller.watch(self, new)
+        self.asked |= dict.fromkeys(new)
+
+    def drop(self, ids: Iterable[str]) -> dict[str, Generation | None]:
+        """Poll for these ids no more; returns those that were polled for, as last seen."""
+        leaving = [task_id for task_id in checks.task_ids(ids) if task_id in self.asked]
+        if not leaving or self._cause is not None or self._closed:
+            return {}
+        told = self._poller.watch(self, leaving)
+        for task_id in leaving:
+            del self.asked[task_id]
+        for _ in self._poller.drop(self, leaving):
+            pass
+        return {task_id: reread(task_id, told.get(task_id)) for task_id in leaving}
+
+    def close(self) -> None:
+        """Poll for nothing more; whoever iterates gets the ends that are not read yet."""
+        if not self._closed:
+            self._closed = True
+            if self._cause is None:
+                self._poller.unwatch(self, tuple(self.asked))
+            self._wake()
+
+    def tell(self, change: Change[Watcher]) -> None:
+        """Take news of one id."""
+        if change.ended and change.task_id in self.asked and not self._over:
+            del self.asked[change.task_id]
+            self._ends.append(Ended(change.task_id, change.generation, change.unseen))
+            self._wake(1)
+
+    def abort(self, cause: Exception) -> None:
+        """Learn that the wait cannot go on."""
+        if not self._over:
+            self._cause = cause
+            self._wake()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Ended:
+        while not self._ends:
+            if self._cause is not None:
+                raise self._aborted()
+            if self._closed:
+                raise StopAsyncIteration
+            await self._news()
+        return self._ends.popleft()
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._cause is not None
+
+    async def _news(self) -> None:
+        news = asyncio.get_running_loop().create_future()
+        self._readers.append(news)
+        try:
+            await news
+        except asyncio.CancelledError:
+            if news.done() and not news.cancelled():
+                self._wake(1)
+            raise
+
+    def _wake(self, most: int | None = None) -> None:
+        woken = 0
+        while self._readers and woken != most:
+            reader = self._readers.popleft()
+            if not reader.done():
+                reader.set_result(None)
+                woken += 1
+
+    def _aborted(self) -> WaitAborted:
+        error = WaitAborted(str(self._cause), pending=dict.fromkeys(self.asked))
+        error.__cause__ = self._cause
+        return error

@@ -1,0 +1,284 @@
+"""One caller's wait: what it asked for, what it has been told, and how it ends."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from itertools import islice
+from math import inf
+from typing import TypeVar
+
+from luma_async import validation as checks
+from luma_async.errors import (
+    GenerationsMissing,
+    LumaError,
+    SessionClosed,
+    WaitAborted,
+    WaitIncomplete,
+    WaitTimeout,
+)
+from luma_async.polling.chunks import SLICE, Unhurried
+from luma_async.polling.direct import Asker
+from luma_async.polling.poller import Poller, Relay, Watcher
+from luma_async.protocol.failures import Verdict, judge
+from luma_async.protocol.rows import reread
+from luma_async.scheduling.scheduler import Change
+from luma_async.structs import Generation, State
+
+READER_PATIENCE = 1.0
+READ_SLICE = 500
+_NO_NEWS: deque[Generation] = deque()
+
+E = TypeVar("E", bound=WaitIncomplete)
+
+
+class News(Enum):
+    """What a reader wants to be woken for."""
+
+    NOTHING = "the end of the wait alone"
+    ENDS = "each task as it ends"
+    CHANGES = "each change of state"
+
+
+class Wait:
+    """Gathers what is told of the ids until each has ended, time is up, or it cannot go on.
+
+    All that is done for each id of many is done SLICE by SLICE, so that the loop is never held up;
+    the ids of the first slice are checked at once.
+    """
+
+    __slots__ = (
+        "_aborted", "_deadline", "_ended", "_expired", "_expiry", "_leaving", "_poller",
+        "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked", "_wants",
+        "_watching", "asked", "news",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        poller: Poller,
+        relay: Relay,
+        ids: Iterable[str],
+        timeout: float | None,
+        news: News,
+    ) -> None:
+        self.asked: dict[str, Generation | bytes | None] = {}
+        self.news: deque[Generation] = _NO_NEWS if news is News.NOTHING else deque[Generation]()
+        self._unchecked = iter(checks.ids(ids))
+        self._check(islice(self._unchecked, SLICE))
+        self._poller = poller
+        self._relay = relay
+        self._timeout = timeout
+        self._deadline = inf
+        self._wants = news
+        self._ended: dict[str, Generation | None] = {}
+        self._states: dict[str, State] = {}
+        self._trouble: LumaError | None = None
+        self._aborted: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expired = False
+        self._watching = False
+        self._stopped = False
+
+    @property
+    def done(self) -> Mapping[str, Generation]:
+        """What has ended so far, in the order in which it was told."""
+        return {task_id: done for task_id, done in self._ended.items() if done}
+
+    @property
+    def ended(self) -> bool:
+        """Whether each id has been told as done or missing."""
+        return len(self._ended) == len(self.asked)
+
+    async def begin(self) -> None:
+        """Start polling, and the timeout; a timeout of 0 is one look at each id instead.
+
+        One that was cancelled may begin again.
+        """
+        self._poller.check_open()
+        loop = asyncio.get_running_loop()
+        if self._timeout and self._expiry is None:
+            self._deadline = loop.time() + self._timeout
+            self._expiry = loop.call_at(self._deadline, self._expire)
+        async for part in Unhurried(self._unchecked):
+            self._check(part)
+        if self._stopped or self._expired:
+            return
+        if self._timeout == 0:
+            await self._look()
+        else:
+            await self._watch()
+
+    def check_home(self) -> None:
+        """Raise a RuntimeError where this is not the session's process, thread and loop."""
+        self._poller.check_home()
+
+    def pause(self) -> None:
+        """Leave soon, unless somebody asks what has been `told` before."""
+        self._stay()
+        self._leaving = asyncio.get_running_loop().call_later(READER_PATIENCE, self.leave)
+
+    def leave(self) -> None:
+        """Poll no more for this wait; what it has been told stays."""
+        self._stay()
+        if self._watching:
+            self._watching = False
+            self._poller.unwatch(self, () if self.ended else self.asked)
+
+    def stop(self) -> None:
+        """Leave for good; whoever asks what has been `told` hears that there is no more."""
+        self._stopped = True
+        if self._watching and not self.ended:
+            self._watching = False
+            self._poller.unwatch(self, _emptied(self.asked))
+        self.leave()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._wake()
+
+    def tell(self, change: Change[Watcher]) -> None:
+        """Take news of one id, while somebody waits for it."""
+        if self._stopped or self._expired or self._aborted is not None:
+            return
+        self.asked[change.task_id] = change.told
+        if self._wants is News.CHANGES:
+            self._tell_state(change)
+        if change.ended:
+            self._ended[change.task_id] = generation = change.generation
+            if generation and self._wants is not News.NOTHING:
+                self._hand_out(generation)
+            if self.ended:
+                self._wake()
+
+    def _tell_state(self, change: Change[Watcher]) -> None:
+        generation = change.generation
+        if generation and not generation.is_done:
+            if self._states.get(generation.id) is not generation.state:
+                self._hand_out(generation)
+            self._states[generation.id] = generation.state
+
+    def _hand_out(self, generation: Generation) -> None:
+        self.news.append(generation)
+        self._wake()
+
+    def abort(self, cause: Exception) -> None:
+        """Learn that the wait cannot go on."""
+        if not self.ended and self._aborted is None:
+            self._aborted = cause
+            self._watching = False
+            self._wake()
+
+    async def told(self) -> bool:
+        """Wait for news, or for the end of the wait; False once there will be no more news.
+
+        Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
+        """
+        self._stay()
+        if not self._watching and not self._settled():
+            await self._watch()
+        while not self._settled():
+            await self._read()
+        if self._stopped:
+            return False
+        if self.news:
+            return True
+        if self._aborted:
+            raise await self._incomplete(WaitAborted, str(self._aborted), self._aborted)
+        if not self.ended:
+            trouble = self._trouble or self._poller.turnstile.trouble
+            message = f"not all ended in {self._timeout:g} s"
+            raise await self._incomplete(WaitTimeout, message, trouble)
+        if not all(self._ended.values()):
+            message = "the relay does not know some ids"
+            raise await self._incomplete(GenerationsMissing, message, None)
+        return False
+
+    async def result(self) -> dict[str, Generation]:
+        """Return what has ended, in the order asked."""
+        done: dict[str, Generation] = {}
+        async for part in Unhurried(tuple(self.asked)):
+            done |= {task_id: one for task_id in part if (one := self._ended.get(task_id))}
+        return done
+
+    def _check(self, part: Iterable[object]) -> None:
+        """Check some ids, and note each once."""
+        self.asked |= dict.fromkeys(map(checks.task_id, part))
+
+    def _settled(self) -> bool:
+        return bool(
+            self._stopped or self.news or self.ended or self._aborted is not None or self._expired
+        )
+
+    async def _watch(self) -> None:
+        """Poll for all that have not ended; for all of them or, where that breaks off, for none."""
+        self._watching = True
+        try:
+            async for part in Unhurried(tuple(self.asked)):
+                if not self._watching:
+                    return
+                self._watch_some([task_id for task_id in part if task_id not in self._ended])
+        except SessionClosed as error:
+            self.abort(error)
+        except BaseException:
+            self.leave()
+            raise
+
+    def _watch_some(self, ids: Sequence[str]) -> None:
+        for task_id, told in self._poller.watch(self, ids, self._deadline).items():
+            self.asked[task_id] = told
+            if self._wants is News.CHANGES:
+                self._tell_state(Change(task_id, told, False, (), None))
+
+    def _expire(self) -> None:
+        self._expired = True
+        self.leave()
+        self._wake()
+
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    async def _look(self) -> None:
+        found: dict[str, Generation] = {}
+        try:
+            await Asker(self._poller, self._relay, tries=1).many(list(self.asked), found)
+        except LumaError as error:
+            self._trouble = error
+        finally:
+            for task_id, generation in found.items():
+                self.tell(Change(task_id, generation, generation.is_done, (), None))
+            self._expired = True
+        if self._trouble and judge(self._trouble, many=False) is Verdict.ABORT:
+            self.abort(self._trouble)
+
+    async def _read(self) -> None:
+        if self._reader is not None:
+            raise RuntimeError("two tasks read one iterator at once; give each its own")
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
+        pending: dict[str, Generation | None] = {}
+        missing: list[str] = []
+        async for part in Unhurried(tuple(self.asked), READ_SLICE):
+            pending |= {i: reread(i, self.asked[i]) for i in part if i not in self._ended}
+            missing += [i for i in part if self._ended.get(i, self) is None]
+        done = await self.result()
+        error = kind(message, done=done, pending=pending, missing=missing)
+        error.__cause__ = cause
+        return error
+
+
+def _emptied(asked: dict[str, Generation | bytes | None]) -> Iterator[str]:
+    """Yield the ids, and forget each: to free a million at once would hold up the loop."""
+    while asked:
+        yield asked.popitem()[0]

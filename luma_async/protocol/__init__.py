@@ -1,0 +1,1 @@
+"""What relays send and are sent: requests as bytes, responses as values. Pure."""

@@ -1,0 +1,1 @@
+"""Which ids are polled next, in which request, and when. Pure: `now` is an argument."""
