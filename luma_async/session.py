@@ -16,8 +16,8 @@ from luma_async.polling.poller import Poller, Relay
 from luma_async.polling.stats import Stats
 from luma_async.polling.subscription import Following
 from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
-from luma_async.scheduling.scheduler import Grace
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation
 from luma_async.transport import Transport

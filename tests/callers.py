@@ -10,7 +10,7 @@ from luma_async.polling.direct import Asker
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller, Watcher
 from luma_async.polling.wait import READER_PATIENCE, News, Wait
-from luma_async.scheduling.scheduler import Change
+from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation
 from tests.scripted import ROUNDING, Budget, Door, Stage
 

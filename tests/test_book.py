@@ -7,9 +7,10 @@ from math import inf
 import pytest
 
 from luma_async.scheduling.batch_size import Seats
+from luma_async.scheduling.changes import Change, Grace
 from luma_async.scheduling.items import TRANSITIONS, Call, Cohort, Event, Phase
 from luma_async.scheduling.pace import PATIENCE, Every
-from luma_async.scheduling.scheduler import Book, Change, Grace
+from luma_async.scheduling.scheduler import Book
 from luma_async.structs import State
 from tests.answers import Told
 

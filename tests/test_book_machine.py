@@ -6,9 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from luma_async.scheduling.changes import Change, Grace
 from luma_async.scheduling.items import Call, Phase
 from luma_async.scheduling.pace import Every
-from luma_async.scheduling.scheduler import Book, Change, Grace
+from luma_async.scheduling.scheduler import Book
 from luma_async.structs import State
 from tests.answers import Told
 from tests.properties import examples

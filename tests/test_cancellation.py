@@ -13,8 +13,8 @@ from luma_async.polling.direct import Asker
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Every
-from luma_async.scheduling.scheduler import Grace
 from luma_async.structs import State
 from luma_async.testing import FakeRelay
 from tests.scripted import ScriptedRelay

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from luma_async import AuthenticationError, Ended, Every, Following, LumaSession, WaitAborted
-from luma_async.scheduling.scheduler import Change
+from luma_async.scheduling.changes import Change
 from luma_async.structs import State
 from luma_async.testing import FakeRelay
 from tests.answers import generation

@@ -22,9 +22,10 @@ from luma_async import (
     Stats,
 )
 from luma_async.protocol.responses import decipher
+from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.hazard import EDGES, Seen
 from luma_async.scheduling.items import Call
-from luma_async.scheduling.scheduler import Book, Grace
+from luma_async.scheduling.scheduler import Book
 from luma_async.scheduling.throttle import Gate
 from luma_async.testing import FakeRelay
 from tests.answers import Told

@@ -29,8 +29,9 @@ from luma_async.polling.chunks import Unhurried, slices
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.items import Call, Cohort, Event
-from luma_async.scheduling.scheduler import Book, Grace
+from luma_async.scheduling.scheduler import Book
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
 from tests.answers import Told

@@ -38,9 +38,9 @@ from luma_async.polling.direct import Asker
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Watcher
 from luma_async.polling.wait import News
+from luma_async.scheduling.changes import Change, Grace
 from luma_async.scheduling.hazard import Seen
 from luma_async.scheduling.pace import Every, Learned
-from luma_async.scheduling.scheduler import Change, Grace
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
 from luma_async.testing import VirtualTimeLoop

@@ -28,8 +28,8 @@ from luma_async import (
 )
 from luma_async.polling.poller import PATIENT_TRIES, Poller
 from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace
-from luma_async.scheduling.scheduler import Grace
 from luma_async.structs import State
 from luma_async.testing import FAULTS, Breakage, FakeRelay, Fault, Reply
 from tests.answers import Told

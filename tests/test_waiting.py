@@ -25,8 +25,8 @@ from luma_async import (
 from luma_async.polling.direct import Asker
 from luma_async.polling.poller import PATIENT_TRIES, Poller
 from luma_async.polling.wait import News, Wait
+from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace
-from luma_async.scheduling.scheduler import Grace
 from luma_async.structs import State
 from tests.answers import Told
 from tests.scripted import ScriptedRelay

@@ -25,7 +25,7 @@ from luma_async.errors import (
 from luma_async.polling.outages import Episode
 from luma_async.polling.stats import Stats, span
 from luma_async.protocol.failures import Verdict, judge
-from luma_async.scheduling.scheduler import Told
+from luma_async.scheduling.changes import Told
 from luma_async.scheduling.throttle import Gate, Limits
 
 logger: logging.Logger = logging.getLogger("luma_async")

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 from msgspec import Struct
 
 from luma_async.errors import LumaError, line
-from luma_async.scheduling.scheduler import Change
+from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation, State
 
 logger: logging.Logger = logging.getLogger("luma_async")

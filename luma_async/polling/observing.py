@@ -8,7 +8,7 @@ from typing import Literal
 from luma_async.errors import LumaError, unforeseen
 from luma_async.polling.hooks import Hook, RequestEvent
 from luma_async.polling.poller import Relay
-from luma_async.scheduling.scheduler import Told
+from luma_async.scheduling.changes import Told
 
 Call = Literal["get", "get_many"]
 

@@ -30,10 +30,11 @@ from luma_async.polling.chunks import SLICE, slices
 from luma_async.polling.hooks import ChangeEvent, Changes, Hook
 from luma_async.polling.stats import Stats
 from luma_async.protocol.failures import Verdict, judge
+from luma_async.scheduling.changes import Change, Grace, Told
 from luma_async.scheduling.hazard import Seen
 from luma_async.scheduling.items import Call
 from luma_async.scheduling.pace import Learned, Pace
-from luma_async.scheduling.scheduler import Book, Change, Grace, Told
+from luma_async.scheduling.scheduler import Book
 from luma_async.scheduling.throttle import Limits, Retry
 from luma_async.structs import Generation, State
 

@@ -11,7 +11,7 @@ from luma_async import validation as checks
 from luma_async.errors import WaitAborted
 from luma_async.polling.poller import Poller, Watcher
 from luma_async.protocol.rows import reread
-from luma_async.scheduling.scheduler import Change
+from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation
 
 

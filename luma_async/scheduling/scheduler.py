@@ -28,17 +28,14 @@ it departs:
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
-from typing import Generic, Protocol
+from typing import Generic
 
-from msgspec import Struct
-
-from luma_async.protocol.rows import reread
-from luma_async.scheduling.anomalies import LOOKS, Odd
 from luma_async.scheduling.batch_size import Seats
+from luma_async.scheduling.changes import Change, Grace, Look, Reading, Told
 from luma_async.scheduling.items import (
     TRANSITIONS,
     Call,
@@ -52,74 +49,7 @@ from luma_async.scheduling.items import (
 )
 from luma_async.scheduling.pace import PATIENCE, Pace
 from luma_async.scheduling.schedule import Timetable, timetable
-from luma_async.structs import Generation, State
-
-_UNTOLD = "untold"
-
-
-class Told(Protocol):
-    """What an answer must offer: the state of each id that it names, the whole task on demand."""
-
-    @property
-    def states(self) -> Mapping[str, State]:
-        """The state of each id that the answer names."""
-        ...
-
-    @property
-    def retry_after(self) -> float | None:
-        """The seconds for which the relay asks to be left alone, or None."""
-        ...
-
-    def age(self, task_id: str, /) -> float:
-        """Return the seconds since a task was created; 0 where the relay says none."""
-        ...
-
-    def kept(self, task_id: str, /) -> Generation | bytes:
-        """Return what to keep of a task that somebody may want to read later."""
-        ...
-
-    def generation(self, task_id: str, /) -> Generation:
-        """Build the whole task."""
-        ...
-
-
-class Grace(Struct, frozen=True):
-    """How long to go on asking, in seconds, before an odd answer is believed."""
-
-    missing: float = 30.0
-    link: float = 60.0
-
-
-class Change(Struct, Generic[W], frozen=True):
-    """News of one id for those who want it.
-
-    `told` is what the answer said of it, None where the id ended as missing; `state` is the state
-    in that, `was` the one before. `unseen` is the seconds since the answer before this one, the
-    most by which the news can be late; None for the first answer.
-    """
-
-    task_id: str
-    told: Generation | bytes | None
-    ended: bool
-    watchers: tuple[W, ...]
-    unseen: float | None
-    state: State | None = None
-    was: State | None = None
-
-    @property
-    def generation(self) -> Generation | None:
-        """The whole task, read when it is asked for; None where the id ended as missing."""
-        return reread(self.task_id, self.told)
-
-
-class _Look(Struct, frozen=True):
-    """An answer, when its request departed, when it came, and the grace of who is not in it."""
-
-    told: Told
-    departed: float
-    now: float
-    missing: float
-
+from luma_async.structs import Generation
 
 Heap = list[tuple[float, int, Cohort[W]]]
 
@@ -240,14 +170,19 @@ class Book(Generic[W]):
         self.timetable.answered(call.departed, now)
         if call.halved and len(call.entries) > 1 and call.halved.passed():
             self._learn_size(call.halved, now)
-        look = _Look(told, call.departed, now, self.grace.missing * doubt)
-        changes: list[Change[W]] = []
+        look = Look(told, call.departed, now, self.grace.missing * doubt)
+        reading: Reading[W] = Reading(look, self.timetable, self.grace)
         for cohort in call.cohorts:
-            self._read(cohort, look, changes)
+            reading.read(cohort)
+        for change in reading.changes:
+            if change.ended:
+                del self._entries[change.task_id]
+        for cohort, due, hurry in reading.apart:
+            self._rest(cohort, due, call.departed, hurry)
         for cohort in self._alike(call.cohorts, call.departed):
             due = call.departed + self.timetable.rest(cohort.born, call.departed, cohort.alive)
             self._rest(cohort, due, call.departed)
-        return changes
+        return reading.changes
 
     def spoil(self, call: Call[W], until: float) -> None:
         """Note that a call brought no answer; its ids are due again at `until`."""
@@ -405,139 +340,12 @@ class Book(Generic[W]):
             cohort.call = None
             cohort.muster()
 
-    def _read(self, cohort: Cohort[W], look: _Look, changes: list[Change[W]]) -> None:
-        """Read what an answer says of a cohort; an id in doubt travels apart from then on."""
-        unheard = look.now - cohort.heard if cohort.tries else 0.0
-        cohort.heard = look.now
-        cohort.tries = 0
-        states = look.told.states
-        news = [
-            entry
-            for entry in cohort.entries
-            if states.get(entry.task_id, _UNTOLD) is not entry.state or entry.odd
-        ]
-        for entry in news:
-            if entry.odd:
-                entry.odd.unheard(unheard)
-            state = states.get(entry.task_id)
-            if state is None:
-                change = self._missed(entry, cohort, look)
-            else:
-                change = self._found(entry, cohort, state, look)
-            if change:
-                changes.append(change)
-            if entry.odd and entry.place:
-                self._heed(entry, entry.odd, cohort, look)
-        cohort.muster()
-        if cohort.asked is None and self.timetable.heeds_age:
-            cohort.measure()
-        self._learn(cohort, look)
-        self._note(cohort, look)
-
-    def _learn(self, cohort: Cohort[W], look: _Look) -> None:
-        """Learn how long tasks take from those that are open still."""
-        if cohort.asked is not None and cohort.alive:
-            self.timetable.passed(cohort.born, cohort.asked, look.departed, cohort.alive)
-
-    def _note(self, cohort: Cohort[W], look: _Look) -> None:
-        """Note when a cohort was looked at."""
-        cohort.asked = look.departed
-        cohort.looked = look.now
-
-    def _heed(self, entry: Entry[W], odd: Odd, cohort: Cohort[W], look: _Look) -> None:
-        """Let an id travel apart that is in doubt or in exile; forget what was odd and is over."""
-        if odd.is_over:
-            entry.odd = None
-        elif odd.is_in_doubt or odd.alone:
-            apart = cohort.detach([entry])
-            apart.oldest = apart.youngest = entry.born
-            if odd.missing is None:
-                if odd.ended_at is None:
-                    self._learn(apart, look)
-                self._note(apart, look)
-            rest = self.timetable.alone if odd.alone else self.timetable.rest
-            due = look.departed + rest(entry.born, look.departed)
-            hurry = odd.hurry(look.departed, look.now, self.grace.missing, self.grace.link)
-            if hurry < inf:
-                self.timetable.hurry(hurry)
-            self._rest(apart, due, look.departed, hurry)
-
-    def _found(
-        self, entry: Entry[W], cohort: Cohort[W], state: State, look: _Look
-    ) -> Change[W] | None:
-        known, entry.state = entry.state, state
-        if entry.odd:
-            entry.odd.named()
-        if state.is_done:
-            return self._done(entry, known, cohort, look)
-        if state is known:
-            return None
-        if known is None and self.timetable.heeds_age:
-            entry.born = min(entry.born, look.departed - look.told.age(entry.task_id))
-        if entry.odd:
-            entry.odd.linkless = None
-        entry.told = look.told.kept(entry.task_id)
-        return self._change(entry, known, cohort, look)
-
-    def _done(
-        self, entry: Entry[W], known: State | None, cohort: Cohort[W], look: _Look
-    ) -> Change[W] | None:
-        """Note an end; a completed task without a link is not told while its grace runs."""
-        ended_at = entry.odd.ended_at if entry.odd else None
-        if ended_at is None:
-            last = entry.born if cohort.asked is None else cohort.asked
-            ended_at = (last + look.departed) / 2
-            if cohort.asked is not None:
-                self.timetable.ended(entry.born, cohort.asked, look.departed)
-        entry.told = generation = look.told.generation(entry.task_id)
-        if entry.state is State.COMPLETED and not generation.url:
-            odd = entry.oddity()
-            odd.ended_at = ended_at
-            odd.linkless = look.now if odd.linkless is None else odd.linkless
-            if look.now < odd.linkless + self.grace.link:
-                return None
-        change = self._change(entry, known, cohort, look, ended=True)
-        self._forget(entry, ended_at)
-        return change
-
-    def _missed(self, entry: Entry[W], cohort: Cohort[W], look: _Look) -> Change[W] | None:
-        odd = entry.oddity()
-        odd.missing = look.now if odd.missing is None else odd.missing
-        odd.absences += 1
-        if look.now < odd.missing + look.missing or (look.missing and odd.absences <= LOOKS):
-            return None
-        done = entry.state is not None and entry.state.is_done
-        change = Change(
-            entry.task_id,
-            entry.told if done else None,
-            True,
-            tuple(entry.watchers),
-            None,
-            entry.state if done else None,
-            entry.state,
-        )
-        self._forget(entry, odd.ended_at)
-        return change
-
-    def _change(
-        self,
-        entry: Entry[W],
-        was: State | None,
-        cohort: Cohort[W],
-        look: _Look,
-        *,
-        ended: bool = False,
-    ) -> Change[W]:
-        unseen = None if cohort.looked is None else look.now - cohort.looked
-        watchers = tuple(entry.watchers)
-        return Change(entry.task_id, entry.told, ended, watchers, unseen, entry.state, was)
-
-    def _forget(self, entry: Entry[W], ended_at: float | None = None) -> None:
+    def _forget(self, entry: Entry[W]) -> None:
         del self._entries[entry.task_id]
         entry.watchers = ()
         if entry.place:
             entry.place.lose(entry)
-        self.timetable.forgotten(ended_at)
+        self.timetable.forgotten(None)
 
     def _alike(self, cohorts: Iterable[Cohort[W]], departed: float) -> Iterable[Cohort[W]]:
         """Sort those who were looked at together into cohorts that rest equally long."""

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 
 from luma_async import Every, Learned, Limits, Pace, State
-from luma_async.scheduling.scheduler import Book, Grace
+from luma_async.scheduling.changes import Grace
+from luma_async.scheduling.scheduler import Book
 from tests.answers import Told
 
 PACES: dict[str, Callable[[], Pace]] = {"Every": Every, "Learned": Learned}

@@ -12,7 +12,7 @@ import time
 from luma_async import Every, Limits, LumaSession, WaitTimeout
 from luma_async.polling.poller import Poller
 from luma_async.polling.wait import News, Wait
-from luma_async.scheduling.scheduler import Grace
+from luma_async.scheduling.changes import Grace
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
 from tests.scripted import ScriptedRelay

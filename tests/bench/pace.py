@@ -33,10 +33,11 @@ from statistics import fmean
 from msgspec import Struct
 
 from luma_async import Backoff, Every, Learned, Pace
+from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.hazard import EDGES, Hazard
 from luma_async.scheduling.items import Call
 from luma_async.scheduling.schedule import Steered
-from luma_async.scheduling.scheduler import Book, Grace
+from luma_async.scheduling.scheduler import Book
 from luma_async.scheduling.throttle import Gate, Limits
 from luma_async.structs import State
 from tests.answers import Told
