@@ -3,23 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from luma_async.text import one_line
+
 if TYPE_CHECKING:
     from luma_async.structs import Generation
-
-
-LINE = 200
-
-
-def tame(text: str) -> str:
-    """Return a text as one line, however long, without a sign that a terminal or a page obeys."""
-    words = " ".join(text.split())
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in words)
-
-
-def line(text: str) -> str:
-    """Cut a text of the relay's to one line that any terminal can show."""
-    shown = tame(text[: 4 * LINE].encode("utf-8", "replace").decode())
-    return shown if len(shown) <= LINE else f"{shown[:LINE]}…"
 
 
 class LumaError(Exception):
@@ -111,7 +98,7 @@ class TransportError(LumaError):
 
 def unforeseen(error: BaseException) -> TransportError:
     """Make of what no relay and no network does an error that can be told and asked again."""
-    return TransportError(line(f"{type(error).__name__}: {error}"))
+    return TransportError(one_line(f"{type(error).__name__}: {error}"))
 
 
 class RequestTimeout(TransportError, TimeoutError):
@@ -197,8 +184,8 @@ class GenerationFailed(LumaError):
 
     def __init__(self, generation: "Generation") -> None:
         self.generation = generation
-        reason = line(generation.failure_reason or "no reason given")
-        super().__init__(f"{line(generation.id)} failed: {reason}")
+        reason = one_line(generation.failure_reason or "no reason given")
+        super().__init__(f"{one_line(generation.id)} failed: {reason}")
 
 
 class SessionClosed(LumaError, RuntimeError):
@@ -219,5 +206,5 @@ class QueueError(LumaError):
 
 
 def _few(ids: Sequence[str], most: int = 3) -> str:
-    named = ", ".join(f"{line(task_id):.80}" for task_id in ids[:most])
+    named = ", ".join(f"{one_line(task_id):.80}" for task_id in ids[:most])
     return named if len(ids) <= most else f"{named} and {len(ids) - most} more"

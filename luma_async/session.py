@@ -9,10 +9,10 @@ import anyio
 from luma_async import validation as checks
 from luma_async.polling.admission import closed
 from luma_async.polling.direct import Asker
-from luma_async.polling.hooks import ChangeEvent, Hook, RequestEvent
+from luma_async.polling.hooks import ChangeEvent, Hook, Observed, RequestEvent
+from luma_async.polling.interfaces import Relay
 from luma_async.polling.iterator import Reader
-from luma_async.polling.observing import Observed
-from luma_async.polling.poller import Poller, Relay
+from luma_async.polling.poller import Poller
 from luma_async.polling.stats import Stats
 from luma_async.polling.subscription import Following
 from luma_async.polling.wait import News, Wait

@@ -10,17 +10,12 @@ from yarl import URL
 
 from luma_async import validation as checks
 from luma_async._version import __version__
-from luma_async.errors import (
-    LumaError,
-    RequestTimeout,
-    SessionClosed,
-    TooLongError,
-    TransportError,
-    line,
-)
-from luma_async.protocol import responses as wire
+from luma_async.errors import LumaError, RequestTimeout, SessionClosed, TooLongError, TransportError
 from luma_async.protocol.decompression import ACCEPT_ENCODING, Decompressor
-from luma_async.protocol.failures import retry_after
+from luma_async.protocol.headers import lowered, retry_after
+from luma_async.protocol.requests import HTTPRequest, batch, single
+from luma_async.protocol.responses import Answer, decipher
+from luma_async.text import one_line
 
 KEEPALIVE = 70.0
 SHORTEST_SECRET = 6
@@ -69,22 +64,22 @@ class Transport:
         if self._http is not None and self._owned:
             await self._http.close()
 
-    async def get(self, task_id: str) -> wire.Answer:
+    async def get(self, task_id: str) -> Answer:
         """Ask about one task by the single GET."""
-        return (await self._ask(wire.single(task_id))).about(task_id)
+        return (await self._ask(single(task_id))).about(task_id)
 
-    async def get_many(self, ids: Sequence[str]) -> wire.Answer:
+    async def get_many(self, ids: Sequence[str]) -> Answer:
         """Ask about many tasks by the batch POST."""
-        return (await self._ask(wire.batch(ids))).about_many(ids)
+        return (await self._ask(batch(ids))).about_many(ids)
 
-    async def _ask(self, request: wire.HTTPRequest) -> wire.Answer:
+    async def _ask(self, request: HTTPRequest) -> Answer:
         """Return what the relay says; an error is read anew without the key that it may repeat."""
         status, headers, body = await self._exchange(request)
         with suppress(LumaError):
-            return wire.decipher(status, headers, body)
+            return decipher(status, headers, body)
         try:
             struck = self._redacted(body.decode("latin-1")).encode("latin-1")
-            return wire.decipher(status, headers, struck)
+            return decipher(status, headers, struck)
         except LumaError as error:
             self._strike(error)
             raise
@@ -95,7 +90,7 @@ class Transport:
             if isinstance(value, str):
                 setattr(error, name, self._redacted(value))
 
-    async def _exchange(self, request: wire.HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
+    async def _exchange(self, request: HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
         """Return the whole answer.
 
         A caller's session may raise anything (middlewares, tracing); whatever is no answer is a
@@ -123,7 +118,7 @@ class Transport:
             failure = error
         except Exception as error:
             failure = TransportError(self._told(error))
-        failure.retry_after = retry_after(wire.lowered(headers))
+        failure.retry_after = retry_after(lowered(headers))
         raise failure
 
     async def _once(
@@ -172,7 +167,7 @@ class Transport:
 
     def _told(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return line(self._redacted(text))
+        return one_line(self._redacted(text))
 
     def _redacted(self, text: str) -> str:
         """Strike the key from the text of an error; a word of a few letters is no secret."""

@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 from luma_async.errors import LumaError
 from luma_async.polling.direct import Asker
+from luma_async.polling.interfaces import Watcher
 from luma_async.polling.iterator import Reader
-from luma_async.polling.poller import Poller, Watcher
+from luma_async.polling.poller import Poller
 from luma_async.polling.wait import READER_PATIENCE, News, Wait
 from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation

@@ -12,9 +12,8 @@ from luma_async.cli.display.eta import remaining
 from luma_async.cli.display.html_report import Page, write
 from luma_async.cli.display.progress import OLDEST, Board, Row
 from luma_async.cli.display.table import said
-from luma_async.cli.display.words import roughly
-from luma_async.errors import tame
 from luma_async.scheduling.hazard import Seen
+from luma_async.text import format_roughly, printable
 from tests.bench.estimate import right, seen_at
 
 DATE = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -97,8 +96,8 @@ def test_what_is_said_of_a_row_is_what_matters_most() -> None:
 
 def test_a_long_link_is_shown_whole_and_hostile_signs_are_not() -> None:
     link = f"https://a.example/{'x' * 900}"
-    assert tame(link) == link
-    assert tame("a\n\x1b[31mb\u202e") == "a \ufffd[31mb\ufffd"
+    assert printable(link) == link
+    assert printable("a\n\x1b[31mb\u202e") == "a \ufffd[31mb\ufffd"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_a_long_link_is_shown_whole_and_hostile_signs_are_not() -> None:
     [(0.2, "1 s"), (7.6, "8 s"), (43.0, "40 s"), (94.0, "90 s"), (100, "2 min"), (8000, "2 h")],
 )
 def test_what_nobody_knows_exactly_is_told_roughly(seconds: float, told: str) -> None:
-    assert roughly(seconds) == told
+    assert format_roughly(seconds) == told
 
 
 def test_the_estimate_is_right_to_a_factor_of_two_for_tasks_as_relays_have_them() -> None:

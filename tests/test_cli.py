@@ -15,8 +15,9 @@ from luma_async import __version__
 from luma_async.cli import main
 from luma_async.cli.commands.demo import Row, plain_lines, report_rows
 from luma_async.cli.demo import Report
-from luma_async.cli.display.words import duration, shares
+from luma_async.cli.display.words import shares
 from luma_async.testing import run_virtual
+from luma_async.text import format_precisely
 
 DEMO = ["demo", "--tasks", "50", "--seconds", "5", "--interval", "0.5"]
 SPENT = Report(
@@ -245,7 +246,7 @@ def test_options_are_not_guessed_from_their_beginnings(capsys: Capture) -> None:
     ],
 )
 def test_a_length_of_time_reads_as_people_write_it(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
+    assert format_precisely(seconds) == told
 
 
 def test_the_report_says_what_it_cost_and_what_the_other_way_would_have() -> None:

@@ -21,8 +21,7 @@ from luma_async import (
     TransportError,
     WaitAborted,
 )
-from luma_async.polling.hooks import Hook
-from luma_async.polling.observing import Observed
+from luma_async.polling.hooks import Hook, Observed
 from luma_async.testing import FakeRelay, Reply
 from tests.scripted import ScriptedRelay
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from luma_async import Every, Limits, LumaSession, State
-from luma_async.protocol.responses import single
+from luma_async.protocol.requests import single
 from luma_async.testing import FakeRelay
 from tests.nginx import Nginx, Served, find_nginx
 from tests.processes import held_port

@@ -35,8 +35,8 @@ from luma_async.errors import (
     WaitTimeout,
 )
 from luma_async.polling.direct import Asker
+from luma_async.polling.interfaces import Watcher
 from luma_async.polling.iterator import Reader
-from luma_async.polling.poller import Watcher
 from luma_async.polling.wait import News
 from luma_async.scheduling.changes import Change, Grace
 from luma_async.scheduling.hazard import Seen

@@ -1,7 +1,7 @@
 """What refusals teach about the batch call."""
 
-from luma_async.protocol.failures import Verdict
 from luma_async.scheduling.batch_size import FIRST_SPELL, LONGEST_SPELL, Seats
+from luma_async.scheduling.error_policy import Verdict
 
 
 def test_a_request_that_was_too_large_halves_those_that_come() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async import State, Stats
-from luma_async.polling.stats import span
+from luma_async.text import format_duration
 
 seconds = st.floats(min_value=0.0, max_value=1e5)
 ends = st.sampled_from([State.COMPLETED, State.FAILED, None])
@@ -86,7 +86,7 @@ def test_a_missing_task_has_no_lag() -> None:
     ],
 )
 def test_a_length_of_time_is_written_as_people_do(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_a_snapshot_is_one_line_for_people() -> None:

@@ -17,7 +17,7 @@ from luma_async import (
     SessionClosed,
     TransportError,
 )
-from luma_async.protocol.failures import Verdict, judge
+from luma_async.scheduling.error_policy import Verdict, judge
 
 JUDGED: list[tuple[LumaError, Verdict, Verdict]] = [
     (AuthenticationError(401), Verdict.ABORT, Verdict.ABORT),

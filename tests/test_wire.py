@@ -31,7 +31,8 @@ from luma_async import (
     State,
 )
 from luma_async.protocol import rows
-from luma_async.protocol.responses import Answer, batch, decipher, single
+from luma_async.protocol.requests import batch, single
+from luma_async.protocol.responses import Answer, decipher
 from luma_async.protocol.rows import reread, warn_once
 from tests.deciphered import check
 from tests.properties import examples

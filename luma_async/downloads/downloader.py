@@ -16,9 +16,10 @@ from luma_async._version import __version__
 from luma_async.downloads import links
 from luma_async.downloads.partial_file import tidied
 from luma_async.downloads.transfer import CHUNK, Dead, Fetch, PublicOnly
-from luma_async.errors import DownloadError, line
+from luma_async.errors import DownloadError
 from luma_async.session import LumaSession
 from luma_async.structs import Generation
+from luma_async.text import one_line
 
 AT_ONCE = 4
 SILENCE = 60.0
@@ -103,7 +104,7 @@ class Downloader:
         if self._http is None:
             raise RuntimeError("the downloader is not entered; use `async with Downloader(…)`")
         if (link := generation.url) is None:
-            what = f"{line(generation.id)} has no link ({generation.state})"
+            what = f"{one_line(generation.id)} has no link ({generation.state})"
             raise DownloadError(f"{what}; download what is completed")
         name = links.file_name(generation.id, link)
         async with self._names.setdefault(name, anyio.Lock()):

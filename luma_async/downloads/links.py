@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from luma_async.errors import DownloadError, line
+from luma_async.errors import DownloadError
+from luma_async.text import one_line
 
 LONGEST_NAME = 180
 LOCAL = (".local", ".localdomain", ".internal", ".intranet", ".lan", ".home", ".arpa", ".corp")
@@ -75,7 +76,7 @@ def checked(link: str, allowed: Collection[str]) -> URL:
 def private(host: str) -> DownloadError:
     """Make the error of a link that leads to a private address."""
     return DownloadError(
-        f"the link leads to a private address at {line(host)}; "
+        f"the link leads to a private address at {one_line(host)}; "
         "where that is meant, name the host in allow_hosts"
     )
 
@@ -83,7 +84,7 @@ def private(host: str) -> DownloadError:
 def shown(url: URL) -> str:
     """Return a link without what may be secret in it: user, query and fragment."""
     host = f"[{url.host}]" if url.host and ":" in url.host else url.host
-    return line(f"{url.scheme}://{host or ''}{url.path}")
+    return one_line(f"{url.scheme}://{host or ''}{url.path}")
 
 
 def file_name(task_id: str, link: str | None) -> str:

@@ -22,9 +22,9 @@ from yarl import URL
 
 from luma_async.downloads import links
 from luma_async.downloads.partial_file import Part, mark_of
-from luma_async.errors import DownloadError, line
-from luma_async.protocol import responses as wire
-from luma_async.protocol.failures import retry_after
+from luma_async.errors import DownloadError
+from luma_async.protocol.headers import lowered, retry_after
+from luma_async.text import one_line
 
 TRIES = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -191,14 +191,14 @@ class Fetch:
             if status == 416 and part:
                 part.discard()
             broken = Broken(f"{self} cannot be had now (status {status})")
-            broken.retry_after = retry_after(wire.lowered(response.headers))
+            broken.retry_after = retry_after(lowered(response.headers))
             raise broken
         if status not in (200, 206):
             raise DownloadError(
                 f"{self} is answered with status {status}; ask the relay's operator"
             )
         if kind.startswith(_NO_VIDEO):
-            raise Dead(f"{self} is no video ({line(kind)})")
+            raise Dead(f"{self} is no video ({one_line(kind)})")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise DownloadError(f"{self} comes compressed; ask the relay's operator")
 

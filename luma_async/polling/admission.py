@@ -14,24 +14,20 @@ from math import inf
 import anyio
 
 from luma_async.errors import (
-    APIError,
     LumaError,
-    NoSuchRouteError,
     RateLimitedError,
     RequestTimeout,
     SessionClosed,
-    line,
 )
 from luma_async.polling.outages import Episode
-from luma_async.polling.stats import Stats, span
-from luma_async.protocol.failures import Verdict, judge
+from luma_async.polling.stats import Stats
 from luma_async.scheduling.changes import Told
+from luma_async.scheduling.error_policy import Verdict
 from luma_async.scheduling.throttle import Gate, Limits
+from luma_async.text import format_duration, one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
-TRIES = 3
-LOOK_PATIENCE = 1.0
 WELL_FOR = 30.0
 LONGEST_QUIET = 86_400.0
 
@@ -60,12 +56,12 @@ class Turnstile:
         self.trouble: LumaError | None = None
         self._failing = Episode()
         self._refused = Episode()
-        self._patience = patience
+        self.patience = patience
         self._dice = dice
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._line: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self._quiet_because: LumaError | None = None
+        self.quiet_because: LumaError | None = None
         self._under_way: set[anyio.CancelScope] = set()
         self._closed = False
         self._answered_at = -inf
@@ -130,7 +126,7 @@ class Turnstile:
 
     def _struck(self, episode: Episode, error: LumaError, verdict: Verdict) -> Episode:
         if not episode.is_on:
-            what = line(str(error)) or type(error).__name__
+            what = one_line(str(error)) or type(error).__name__
             logger.warning("a request failed: %s; %s", what, _remedy(error, verdict))
         return episode.struck(self._loop.time())
 
@@ -139,7 +135,7 @@ class Turnstile:
 
         `departed` is when the request did that met the error.
         """
-        self._quiet_because = error
+        self.quiet_because = error
         throttled = isinstance(error, RateLimitedError)
         self.gate = self.gate.failed(
             self._loop.time(), self._dice(), departed=departed, throttled=throttled
@@ -148,40 +144,6 @@ class Turnstile:
     def refused(self) -> None:
         """Keep the whole session away for a moment after a request that the relay refuses."""
         self.gate = self.gate.refused(self._loop.time(), self._dice())
-
-    async def direct(
-        self, ask: Callable[[], Awaitable[Told]], ids: int, *, many: bool, tries: int = TRIES
-    ) -> Told:
-        """Make one direct call about `ids` ids, again after a passing fault, `tries` in all.
-
-        Raises what the relay said last; where it never said a word, what went wrong instead. A try
-        after the first, and a single one, is not worth a long quiet: then it raises why, at once.
-        """
-        told: LumaError | None = None
-        patience = self._patience if tries > 1 else min(self._patience, LOOK_PATIENCE)
-        for tried in range(1, tries + 1):
-            departed = self._loop.time()
-            quiet = self.gate.not_before - departed
-            if quiet > patience and (told or tries == 1):
-                told = told or self._quiet_because or _asked_for_quiet(quiet)
-                break
-            try:
-                await self._admission(again=told is not None, patient=tries > 1)
-                departed = self._loop.time()
-                return await self._departed(ask, ids)
-            except LumaError as error:
-                self.obey(error.retry_after)
-                verdict = judge(error, many=many, tries=tried)
-                if verdict is not Verdict.ABSENT:
-                    self.note(error, verdict)
-                if verdict in (Verdict.SPLIT, Verdict.SHRINK):
-                    self.refused()
-                if verdict is not Verdict.AGAIN or isinstance(error, NoSuchRouteError):
-                    raise
-                self.keep_away(error, departed)
-                told = error if isinstance(error, APIError) or told is None else told
-        assert told is not None
-        raise told
 
     def close(self) -> None:
         """Refuse whoever stands in line or comes later, and end the direct calls under way."""
@@ -193,7 +155,7 @@ class Turnstile:
         for scope in self._under_way:
             scope.cancel()
 
-    async def _admission(self, *, again: bool, patient: bool) -> None:
+    async def admission(self, *, again: bool, patient: bool) -> None:
         """Stand in line, at its head if it is not the first time; the slot is ours on return.
 
         Who is not patient stands there for as long as one request may take, and hears why then.
@@ -201,10 +163,10 @@ class Turnstile:
         if patient:
             await self._turn(again=again)
             return
-        with anyio.move_on_after(self._patience) as scope:
+        with anyio.move_on_after(self.patience) as scope:
             await self._turn(again=again)
         if scope.cancelled_caught:
-            raise self._quiet_because or RequestTimeout("no request could depart in time")
+            raise self.quiet_because or RequestTimeout("no request could depart in time")
 
     async def _turn(self, *, again: bool) -> None:
         if self._closed:
@@ -226,7 +188,8 @@ class Turnstile:
             self.leave()
             raise closed()
 
-    async def _departed(self, ask: Callable[[], Awaitable[Told]], ids: int) -> Told:
+    async def send(self, ask: Callable[[], Awaitable[Told]], ids: int) -> Told:
+        """Make a request about `ids` ids that was admitted; `close` ends it."""
         self.stats = self.stats.asked(ids)
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)
@@ -246,7 +209,9 @@ def _answered(episode: Episode, now: float) -> Episode:
     after = episode.answered(now)
     if episode.is_on and not after.is_on:
         counts = episode.failed, episode.requests
-        logger.info("all well for %s; %d of %d requests had failed", span(episode.calm), *counts)
+        logger.info(
+            "all well for %s; %d of %d requests had failed", format_duration(episode.calm), *counts
+        )
     return after
 
 
@@ -257,9 +222,7 @@ def _remedy(error: LumaError, verdict: Verdict) -> str:
     if verdict in (Verdict.SPLIT, Verdict.SHRINK):
         return "asking again, about fewer ids at a time"
     if error.retry_after:
-        return f"left alone for {span(min(error.retry_after, LONGEST_QUIET))}, as it asks"
+        return (
+            f"left alone for {format_duration(min(error.retry_after, LONGEST_QUIET))}, as it asks"
+        )
     return "asking again, with growing distance"
-
-
-def _asked_for_quiet(seconds: float) -> RateLimitedError:
-    return RateLimitedError(200, message="the relay asks to be left alone", retry_after=seconds)

@@ -1,16 +1,21 @@
 """One look, now: the direct calls, which share the gate with the polls but not their rounds."""
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import anyio
 
-from luma_async.errors import LumaError, NotFoundError
-from luma_async.polling.admission import TRIES
-from luma_async.polling.poller import Poller, Relay
-from luma_async.protocol.failures import Verdict, judge
+from luma_async.errors import APIError, LumaError, NoSuchRouteError, NotFoundError, RateLimitedError
+from luma_async.polling.interfaces import Relay
+from luma_async.polling.poller import Poller
+from luma_async.scheduling.changes import Told
+from luma_async.scheduling.error_policy import Verdict, judge
 from luma_async.structs import Generation
+
+TRIES = 3
+LOOK_PATIENCE = 1.0
 
 
 class Asker:
@@ -24,7 +29,7 @@ class Asker:
     async def one(self, task_id: str) -> Generation:
         """Ask about one task by the single GET; NotFoundError if the relay does not know it."""
         ask = partial(self._relay.get, task_id)
-        told = await self._poller.turnstile.direct(ask, 1, many=False, tries=self._tries)
+        told = await self._request(ask, 1, many=False)
         if task_id not in told.states:
             raise NotFoundError(200, None, f"the relay does not know {task_id}")
         return told.generation(task_id)
@@ -59,7 +64,7 @@ class Asker:
             return
         ask = partial(self._relay.get_many, ids)
         try:
-            told = await self._poller.turnstile.direct(ask, len(ids), many=True, tries=self._tries)
+            told = await self._request(ask, len(ids), many=True)
         except LumaError as error:
             verdict = judge(error, many=True, tries=self._tries)
             if verdict not in (Verdict.SINGLES, Verdict.SHRINK, Verdict.SPLIT):
@@ -82,6 +87,43 @@ class Asker:
             except LumaError as error:
                 if judge(error, many=False) is not Verdict.ABSENT:
                     raise
+
+    async def _request(self, ask: Callable[[], Awaitable[Told]], ids: int, *, many: bool) -> Told:
+        """Make one request about `ids` ids, again after a passing fault, `tries` in all.
+
+        Raises what the relay said last; where it never said a word, what went wrong instead. A try
+        after the first, and a single one, is not worth a long quiet: then it raises why, at once.
+        """
+        queue, loop, tries = self._poller.turnstile, asyncio.get_running_loop(), self._tries
+        told: LumaError | None = None
+        patience = queue.patience if tries > 1 else min(queue.patience, LOOK_PATIENCE)
+        for tried in range(1, tries + 1):
+            departed = loop.time()
+            quiet = queue.gate.not_before - departed
+            if quiet > patience and (told or tries == 1):
+                told = told or queue.quiet_because or _asked_for_quiet(quiet)
+                break
+            try:
+                await queue.admission(again=told is not None, patient=tries > 1)
+                departed = loop.time()
+                return await queue.send(ask, ids)
+            except LumaError as error:
+                queue.obey(error.retry_after)
+                verdict = judge(error, many=many, tries=tried)
+                if verdict is not Verdict.ABSENT:
+                    queue.note(error, verdict)
+                if verdict in (Verdict.SPLIT, Verdict.SHRINK):
+                    queue.refused()
+                if verdict is not Verdict.AGAIN or isinstance(error, NoSuchRouteError):
+                    raise
+                queue.keep_away(error, departed)
+                told = error if isinstance(error, APIError) or told is None else told
+        assert told is not None
+        raise told
+
+
+def _asked_for_quiet(seconds: float) -> RateLimitedError:
+    return RateLimitedError(200, message="the relay asks to be left alone", retry_after=seconds)
 
 
 def _parts(ids: Sequence[str], seats: int) -> list[Sequence[str]]:

@@ -1,16 +1,19 @@
-"""What the log and the hooks of a session are told: requests that are over, changes of state."""
+"""What the hooks of a session and the log receive: requests that are over, changes of state."""
 
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from copy import copy
 from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from luma_async.errors import LumaError, line
-from luma_async.scheduling.changes import Change
+from luma_async.errors import LumaError, unforeseen
+from luma_async.polling.interfaces import Relay
+from luma_async.scheduling.changes import Change, Told
 from luma_async.structs import Generation, State
+from luma_async.text import one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -86,7 +89,7 @@ class Changes:
         """Tell of each change, in order."""
         for change in changes:
             if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("%s: %s", line(change.task_id), _moved(change))
+                logger.debug("%s: %s", one_line(change.task_id), _moved(change))
             if self._hook is not None:
                 self._hook(_event(change))
 
@@ -104,3 +107,55 @@ def _event(change: Change[Any]) -> ChangeEvent:
 def _moved(change: Change[Any]) -> str:
     now = change.state or "missing"
     return now if change.was in (None, change.state) else f"{change.was} -> {now}"
+
+
+_Call = Literal["get", "get_many"]
+
+
+class Observed(Relay):
+    """Passes the two calls on to a relay, and tells of each once it is over.
+
+    The hook is given a copy of the error: without a traceback, which would keep the frames of the
+    request alive.
+    """
+
+    def __init__(self, relay: Relay, hook: Hook[RequestEvent]) -> None:
+        self._relay = relay
+        self._hook = hook
+
+    async def get(self, task_id: str) -> Told:
+        """Ask about one task."""
+        return await self._told("get", 1, self._relay.get(task_id))
+
+    async def get_many(self, ids: Sequence[str]) -> Told:
+        """Ask about many tasks at once."""
+        return await self._told("get_many", len(ids), self._relay.get_many(ids))
+
+    async def _told(self, call: _Call, ids: int, asked: Awaitable[Told]) -> Told:
+        began = asyncio.get_running_loop().time()
+        try:
+            answer = await asked
+        except asyncio.CancelledError:
+            self._tell(call, ids, began, cancelled=True)
+            raise
+        except LumaError as error:
+            self._tell(call, ids, began, error=copy(error))
+            raise
+        except Exception as error:
+            self._tell(call, ids, began, error=unforeseen(error))
+            raise
+        self._tell(call, ids, began)
+        return answer
+
+    def _tell(
+        self,
+        call: _Call,
+        ids: int,
+        began: float,
+        *,
+        error: LumaError | None = None,
+        cancelled: bool = False,
+    ) -> None:
+        seconds = asyncio.get_running_loop().time() - began
+        event = RequestEvent(call=call, ids=ids, seconds=seconds, error=error, cancelled=cancelled)
+        self._hook(event)

@@ -15,12 +15,11 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from functools import partial
 from math import inf
 from types import MappingProxyType
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -28,9 +27,10 @@ from luma_async.errors import APIError, LumaError, NoSuchRouteError, unforeseen
 from luma_async.polling.admission import Turnstile, closed
 from luma_async.polling.chunks import SLICE, slices
 from luma_async.polling.hooks import ChangeEvent, Changes, Hook
+from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.stats import Stats
-from luma_async.protocol.failures import Verdict, judge
-from luma_async.scheduling.changes import Change, Grace, Told
+from luma_async.scheduling.changes import Grace, Told
+from luma_async.scheduling.error_policy import Verdict, judge
 from luma_async.scheduling.hazard import Seen
 from luma_async.scheduling.items import Call
 from luma_async.scheduling.pace import Learned, Pace
@@ -42,35 +42,6 @@ logger: logging.Logger = logging.getLogger("luma_async")
 
 PATIENT_TRIES = 4
 DOUBT = 10.0
-
-
-class Relay(Protocol):
-    """The two calls, whoever makes them."""
-
-    async def get(self, task_id: str, /) -> Told:
-        """Ask about one task."""
-        ...
-
-    async def get_many(self, ids: Sequence[str], /) -> Told:
-        """Ask about many tasks at once."""
-        ...
-
-
-class Watcher(Protocol):
-    """Somebody who waits."""
-
-    @property
-    def asked(self) -> Collection[str]:
-        """The ids waited for."""
-        ...
-
-    def tell(self, change: "Change[Watcher]", /) -> None:
-        """Take news of one id; never raises, never waits."""
-        ...
-
-    def abort(self, cause: Exception, /) -> None:
-        """Learn that the wait cannot go on."""
-        ...
 
 
 class _Nothing:

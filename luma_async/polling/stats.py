@@ -7,18 +7,7 @@ from msgspec.structs import replace
 
 from luma_async.scheduling.pace import Learned
 from luma_async.structs import State
-
-
-def span(seconds: float) -> str:
-    """Write a length of time as people do: 0.4 s, 12 s, 3 min, 5 h, 2 d."""
-    for least, unit, sign in (
-        (172_800.0, 86_400.0, "d"),
-        (7200.0, 3600.0, "h"),
-        (100.0, 60.0, "min"),
-    ):
-        if seconds >= least:
-            return f"{seconds / unit:.0f} {sign}"
-    return f"{seconds:.1f} s" if 0.0 < seconds < 0.95 else f"{seconds:.0f} s"
+from luma_async.text import format_duration
 
 
 class Stats(Struct, frozen=True, kw_only=True):
@@ -53,7 +42,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Tell an operator at a glance: what is open, what was spent, what is wrong, what ended."""
         ends = f"{self.completed} completed, {self.failed} failed, {self.missing} missing"
-        lag = f", news at most {span(self.lag)} late on average" if self.lags else ""
+        lag = f", news at most {format_duration(self.lag)} late on average" if self.lags else ""
         return f"{self.now}; {ends}{lag}"
 
     @property
@@ -63,12 +52,12 @@ class Stats(Struct, frozen=True, kw_only=True):
 
     def _words(self) -> Iterator[str]:
         yield f"{self.open} open"
-        yield f"oldest {span(self.oldest)}" if self.open else ""
+        yield f"oldest {format_duration(self.oldest)}" if self.open else ""
         yield f"{self.in_flight} in flight"
         yield f"{self.requests} requests"
         yield f"{self.errors} errors" if self.errors else ""
         yield f"{self.throttled} throttled" if self.throttled else ""
-        yield f"quiet for {span(self.quiet_for)}" if self.quiet_for else ""
+        yield f"quiet for {format_duration(self.quiet_for)}" if self.quiet_for else ""
 
     def asked(self, ids: int) -> "Stats":
         """Return the stats after one more request about `ids` ids."""

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from luma_async import validation as checks
 from luma_async.errors import WaitAborted
-from luma_async.polling.poller import Poller, Watcher
+from luma_async.polling.interfaces import Watcher
+from luma_async.polling.poller import Poller
 from luma_async.protocol.rows import reread
 from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation

@@ -19,10 +19,11 @@ from luma_async.errors import (
 )
 from luma_async.polling.chunks import SLICE, Unhurried
 from luma_async.polling.direct import Asker
-from luma_async.polling.poller import Poller, Relay, Watcher
-from luma_async.protocol.failures import Verdict, judge
+from luma_async.polling.interfaces import Relay, Watcher
+from luma_async.polling.poller import Poller
 from luma_async.protocol.rows import reread
 from luma_async.scheduling.changes import Change
+from luma_async.scheduling.error_policy import Verdict, judge
 from luma_async.structs import Generation, State
 
 READER_PATIENCE = 1.0

@@ -1,4 +1,4 @@
-"""What an error of a relay means: its name, and what a poll does about it.
+"""Error responses of a relay as exceptions.
 
 Relays say errors under any status, 200 included, and in a dozen shapes, so what an answer says
 comes before its status.
@@ -7,9 +7,6 @@ comes before its status.
 import json
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
-from math import inf, isfinite
 from typing import Any, cast
 
 from luma_async.errors import (
@@ -24,57 +21,9 @@ from luma_async.errors import (
     QuotaError,
     RateLimitedError,
     RelayError,
-    SessionClosed,
-    TooLongError,
-    line,
 )
+from luma_async.text import one_line
 
-LONG_TRIES = 1
-SENSELESS_TRIES = 4
-FAILING_TRIES = 8
-
-
-class Verdict(StrEnum):
-    """What a poll does about an error."""
-
-    AGAIN = "ask again, later"
-    ABSENT = "the relay does not know the id"
-    SPLIT = "ask again in halves"
-    SHRINK = "ask again in halves, and never for so many again"
-    SINGLES = "ask for one id at a time from now on"
-    ABORT = "stop asking: the key is refused, or the session closed"
-
-
-def judge(error: LumaError, *, many: bool, tries: int = 1) -> Verdict:
-    """Return what an error means for a poll; `many` tells the batch call from the single one.
-
-    `tries` is how often in a row the ids brought no answer, this time included: an answer that
-    stays senseless may be so because of one task in it.
-    """
-    if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError | SessionClosed):
-        return Verdict.ABORT
-    status = error.status if isinstance(error, APIError) else None
-    refused = isinstance(error, NotFoundError) or status in _REFUSED
-    if not many:
-        return Verdict.ABSENT if refused else Verdict.AGAIN
-    no_such_task = isinstance(error, APIError) and error.code == "task_not_exist"
-    if isinstance(error, NoSuchRouteError) or (status in (404, 405, 501) and not no_such_task):
-        return Verdict.SINGLES
-    if status == 413:
-        return Verdict.SHRINK
-    return Verdict.SPLIT if refused or tries > _enough(error) else Verdict.AGAIN
-
-
-def _enough(error: LumaError) -> float:
-    """Return how often a request may bring no answer before that is put down to the ids in it."""
-    if isinstance(error, RateLimitedError):
-        return inf
-    if isinstance(error, TooLongError):
-        return LONG_TRIES
-    return SENSELESS_TRIES if isinstance(error, DecodeError) else FAILING_TRIES
-
-
-_REFUSED = (400, 410, 413, 414, 422, 431)
 _BY_STATUS: dict[int, type[APIError]] = {
     401: AuthenticationError,
     402: QuotaError,
@@ -97,7 +46,7 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
     The names of the header `fields` are in lower case, the body is in UTF-8.
     """
     if 300 <= status < 400:
-        target = line(fields.get("location", "nowhere"))
+        target = one_line(fields.get("location", "nowhere"))
         return NoSuchRouteError(
             f"status {status}, a redirect; give the base URL that it names: {target}"
         )
@@ -107,16 +56,18 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
     message = message[:_MOST_TEXT]
     page = text.startswith("<")
     if status in (404, 405) and (page or message.startswith("Invalid URL")):
-        return NoSuchRouteError(f"status {status}: {line(message)}; check the path of the base URL")
+        return NoSuchRouteError(
+            f"status {status}: {one_line(message)}; check the path of the base URL"
+        )
     request_id = (
         found[1] if found else fields.get("x-request-id", fields.get("x-oneapi-request-id"))
     )
     kind = RelayError if page and status in _KEY_REFUSED else _kind(status, code, message)
     error = kind(
         status,
-        line(code or "") or None,
-        line(_REQUEST_ID.sub("", message)),
-        line(request_id or "") or None,
+        one_line(code or "") or None,
+        one_line(_REQUEST_ID.sub("", message)),
+        one_line(request_id or "") or None,
     )
     error.in_json = text.startswith("{")
     return error
@@ -124,7 +75,7 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
 
 def senseless(status: int, body: bytes) -> DecodeError:
     """Name the error of an answer that is neither a task nor an error."""
-    text = line(body[:4096].decode("utf-8", "replace"))
+    text = one_line(body[:4096].decode("utf-8", "replace"))
     if not text:
         return DecodeError(f"status {status} with an empty body")
     if text.startswith("<"):
@@ -163,23 +114,3 @@ def _said(text: str) -> tuple[str | None, str]:
     words = [*map(inner.get, names), told.get("message")]
     message = next((word for word in words if isinstance(word, str) and word), "")
     return (str(code) if isinstance(code, str | int) and code else None), message
-
-
-def retry_after(fields: Mapping[str, str]) -> float | None:
-    """Return the seconds that the relay asks to keep away; None where it says none, or nonsense.
-
-    A date is read against the answer's own Date header, not against our clock. The names of the
-    header `fields` are in lower case.
-    """
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = fields.get(name, "").strip()
-        if value.isascii() and value.replace(".", "", 1).isdigit():
-            return float(value) * scale if isfinite(float(value)) else None
-    if "retry-after" not in fields:
-        return None
-    try:
-        until = parsedate_to_datetime(fields["retry-after"])
-        seconds = (until - parsedate_to_datetime(fields["date"])).total_seconds()
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return None
-    return max(seconds, 0.0)

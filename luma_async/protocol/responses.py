@@ -17,37 +17,17 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import cast
-from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from luma_async.errors import DecodeError, LumaError, line
-from luma_async.protocol.failures import refusal, retry_after, senseless
+from luma_async.errors import DecodeError, LumaError
+from luma_async.protocol.failures import refusal, senseless
+from luma_async.protocol.headers import lowered, retry_after
 from luma_async.protocol.rows import Named, Published, Row, created_at, published, read, warn_once
 from luma_async.protocol.tolerant_json import cleaned, in_utf8, salvaged
 from luma_async.structs import Generation, State
-
-
-class HTTPRequest(Struct, frozen=True):
-    """One request to a relay; `path` follows the base URL and is percent-encoded."""
-
-    method: str
-    path: str
-    body: bytes | None = None
-
-
-def single(task_id: str) -> HTTPRequest:
-    """Return the request that asks about one task."""
-    segment = quote(task_id, safe="")
-    if not segment.strip("."):
-        segment = segment.replace(".", "%2E")
-    return HTTPRequest("GET", f"/luma/generations/{segment}")
-
-
-def batch(ids: Sequence[str]) -> HTTPRequest:
-    """Return the request that asks about many tasks at once."""
-    return HTTPRequest("POST", "/luma/tasks", msgspec.json.encode({"ids": ids}))
+from luma_async.text import one_line
 
 
 class _Object(Named):
@@ -173,7 +153,9 @@ class Answer:
 
     def _about_another(self, task_id: str) -> DecodeError:
         first = next(iter(self.states))
-        error = DecodeError(f"asked about {line(task_id)}, the relay tells of {line(first)}")
+        error = DecodeError(
+            f"asked about {one_line(task_id)}, the relay tells of {one_line(first)}"
+        )
         error.retry_after = self.retry_after
         return error
 
@@ -204,11 +186,6 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     answer.retry_after = retry_after(fields)
     answer.sent = fields.get("date")
     return answer
-
-
-def lowered(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return header fields by their names in lower case."""
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Answer:

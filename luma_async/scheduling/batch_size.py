@@ -5,7 +5,7 @@ from math import inf
 from msgspec import Struct
 from msgspec.structs import replace
 
-from luma_async.protocol.failures import Verdict
+from luma_async.scheduling.error_policy import Verdict
 
 REGROWTH = 600.0
 FIRST_SPELL = 60.0

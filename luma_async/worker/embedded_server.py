@@ -29,7 +29,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from luma_async.errors import QueueError, line
+from luma_async.errors import QueueError
+from luma_async.text import one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -229,7 +230,7 @@ class Embedded:
             with suppress(OSError):
                 lines = (self._home / name).read_text(errors="replace").strip().splitlines()
                 if lines:
-                    return line(lines[-1])
+                    return one_line(lines[-1])
         return "it said nothing"
 
     def _token(self) -> str:

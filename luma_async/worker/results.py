@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from luma_async.errors import line
 from luma_async.structs import Generation, State
+from luma_async.text import one_line
 
 LONGEST_TOKEN = 200
 LONGEST_ID = 4096
@@ -71,7 +71,7 @@ def storable(task_id: str) -> str:
     """Return an id that its end can be told of; ValueError for one that is longer than any is."""
     if len(task_id.encode()) > LONGEST_ID:
         raise ValueError(
-            f"task id {line(task_id):.40}… is too long; give ids of up to {LONGEST_ID} bytes"
+            f"task id {one_line(task_id):.40}… is too long; give ids of up to {LONGEST_ID} bytes"
         )
     return task_id
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from luma_async.cli.demo import FAILING, Progress, Report, Settings, demo
-from luma_async.cli.display.words import duration, shares
+from luma_async.cli.display.words import shares
 from luma_async.cli.options.types import Commands, add_command, count, seconds, whole
 from luma_async.cli.runtime import UNUSABLE, complain, guarded, run
+from luma_async.text import format_precisely
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,15 +100,15 @@ def report_rows(report: Report) -> list[Row]:
     """Say what a report says, in words, row by row."""
     times = f"{report.ratio:.1f}" if report.ratio < 10 else f"{report.ratio:,.0f}"
     return [
-        Row("Tasks", f"{report.tasks:,}", f"all ended, in {duration(report.seconds)}"),
+        Row("Tasks", f"{report.tasks:,}", f"all ended, in {format_precisely(report.seconds)}"),
         Row("  completed", f"{report.completed:,}"),
         Row("  failed", f"{report.failed:,}", "on purpose" if report.failed else ""),
-        Row("Requests", "", f"each task looked at every {duration(report.interval)}"),
+        Row("Requests", "", f"each task looked at every {format_precisely(report.interval)}"),
         Row("  one shared poller", f"{report.requests:,}"),
         Row("  one GET per task", f"{report.requests_singly:,}", f"{times} times as many"),
         Row("Delay", "", "from the true end of a task to its news"),
-        Row("  on average", duration(report.lag_mean)),
-        Row("  95 of 100 within", duration(report.lag_p95)),
+        Row("  on average", format_precisely(report.lag_mean)),
+        Row("  95 of 100 within", format_precisely(report.lag_p95)),
     ]
 
 
@@ -143,7 +144,7 @@ def _screen(console: "Console", settings: Settings, progress: Progress) -> "Text
     cells = shares(list(states.values()), progress.tasks, min(console.width - 1, _WIDEST))
     text = Text(no_wrap=True, overflow="crop", end="")
     text.append(f"Waiting for {progress.tasks:,} tasks", style="bold")
-    text.append(f", each looked at every {duration(settings.interval)}\n\n", style="dim")
+    text.append(f", each looked at every {format_precisely(settings.interval)}\n\n", style="dim")
     for mark, state, width in zip(marks, states, cells, strict=True):
         text.append(mark * width, style=_COLOURS[state])
     text.append("\n\n")

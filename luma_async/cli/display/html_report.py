@@ -15,10 +15,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from luma_async.cli.display.progress import WORDS, Row
-from luma_async.cli.display.words import duration
 from luma_async.downloads import links
-from luma_async.errors import tame
 from luma_async.structs import Generation, Image, State
+from luma_async.text import format_precisely, printable
 
 MOST_TEXT = 2000
 LONGEST = 1e6
@@ -117,10 +116,10 @@ class Page:
     def _facts(self, row: Row) -> Iterator[str]:
         age = row.age(self._now)
         if age is not None:
-            yield f"{'after' if row.ended else 'since'} {duration(age)}"
+            yield f"{'after' if row.ended else 'since'} {format_precisely(age)}"
         raw = row.generation.video_raw if row.generation else None
         if raw and raw.duration is not None and 0 <= raw.duration < LONGEST:
-            yield f"{duration(raw.duration)} long"
+            yield f"{format_precisely(raw.duration)} long"
         if raw and raw.width and raw.height:
             yield f"{raw.width} × {raw.height}"
         if source := self._source(row):
@@ -159,4 +158,4 @@ def _why(row: Row) -> str:
 
 def _text(text: str) -> str:
     """Return text that is nothing else, and not too much of it."""
-    return escape(tame(text[:MOST_TEXT]))
+    return escape(printable(text[:MOST_TEXT]))

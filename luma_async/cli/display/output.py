@@ -12,9 +12,9 @@ from luma_async.cli.display import json_lines as lines
 from luma_async.cli.display import table as screen
 from luma_async.cli.display.progress import Board, Row
 from luma_async.cli.runtime import complain, unheard
-from luma_async.errors import tame
 from luma_async.polling.stats import Stats
 from luma_async.session import LumaSession
+from luma_async.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -143,4 +143,4 @@ class People:
         """Say what is open, an id in a line."""
         complain(why)
         for row in board.open:
-            self._console.print(tame(row.id), markup=False, soft_wrap=True)
+            self._console.print(printable(row.id), markup=False, soft_wrap=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from luma_async.cli.display.eta import remaining
 from luma_async.cli.display.progress import MISSING, WAITING, WORDS, Board, Row
-from luma_async.cli.display.words import duration, roughly, shares
-from luma_async.errors import line, tame
+from luma_async.cli.display.words import shares
 from luma_async.polling.stats import Stats
 from luma_async.structs import State
+from luma_async.text import format_precisely, format_roughly, one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -62,7 +62,7 @@ class Screen:
         if more:
             parts.append(Text(f"… and {more:,} more; those that changed last are shown", "dim"))
         if self.trouble:
-            parts.append(Text(line(self.trouble), "red"))
+            parts.append(Text(one_line(self.trouble), "red"))
         return Group(*parts)
 
     def _bar(self) -> "Text":
@@ -86,9 +86,9 @@ class Screen:
         for word in WORDS:
             if count := board.counts[word]:
                 text.append(f"  {count:,} {word}", COLOURS[word])
-        text.append(f"\n{stats.requests:,} requests in {duration(board.spent(now))}", "dim")
+        text.append(f"\n{stats.requests:,} requests in {format_precisely(board.spent(now))}", "dim")
         if stats.quiet_for:
-            text.append(f", left alone for {duration(stats.quiet_for)}", "dim")
+            text.append(f", left alone for {format_precisely(stats.quiet_for)}", "dim")
         text.append(f"; {self._estimate(stats, now)}\n", "dim")
         return text
 
@@ -99,7 +99,7 @@ class Screen:
             self._left = remaining(stats.learned.seen, ages) if stats.learned else None
         if self._left is None:
             return "no estimate yet"
-        half, last = map(roughly, self._left)
+        half, last = map(format_roughly, self._left)
         if half == last:
             return f"the rest in about {last}, as far as can be told"
         return f"half of the rest in about {half}, the last in about {last}, as far as can be told"
@@ -130,16 +130,16 @@ def table(rows: Iterable[Row], now: float) -> "Table":
     for row in rows:
         grid.add_row(
             Text(row.word, COLOURS[row.word]),
-            Text(line(row.id)),
+            Text(one_line(row.id)),
             _age(row, now),
-            Text(line(said(row)), no_wrap=True, overflow="ellipsis"),
+            Text(one_line(said(row)), no_wrap=True, overflow="ellipsis"),
         )
     return grid
 
 
 def _age(row: Row, now: float) -> str:
     age = row.age(now)
-    return "" if age is None else duration(age)
+    return "" if age is None else format_precisely(age)
 
 
 def said(row: Row) -> str:
@@ -164,12 +164,12 @@ def outcome(board: Board, now: float, *, most: int = ALL_ROWS) -> "list[Text]":
     rows = list(board.rows.values())
     if len(rows) > most:
         rows = [row for row in rows if row.ended and not row.is_good][:most]
-    widest = max((len(line(row.id)) for row in rows), default=0)
+    widest = max((len(one_line(row.id)) for row in rows), default=0)
     return [
         Text.assemble(
             (f"{row.word:<10}  ", COLOURS[row.word]),
-            f"{line(row.id):<{widest}}  {_age(row, now):>10}  ",
-            (tame(said(row)), "dim"),
+            f"{one_line(row.id):<{widest}}  {_age(row, now):>10}  ",
+            (printable(said(row)), "dim"),
         )
         for row in rows
     ]
@@ -178,5 +178,5 @@ def outcome(board: Board, now: float, *, most: int = ALL_ROWS) -> "list[Text]":
 def summary(board: Board, stats: Stats, now: float) -> str:
     """Return the last line: how many ended how, and at what cost."""
     counts = ", ".join(f"{board.counts[word]:,} {word}" for word in WORDS if board.counts[word])
-    spent = duration(board.spent(now))
+    spent = format_precisely(board.spent(now))
     return f"{counts or 'no ids'}; {stats.requests:,} requests in {spent}"

@@ -1,0 +1,28 @@
+"""The two requests to a relay: the single GET and the batch POST."""
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+
+class HTTPRequest(Struct, frozen=True):
+    """One request to a relay; `path` follows the base URL and is percent-encoded."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+
+
+def single(task_id: str) -> HTTPRequest:
+    """Return the request that asks about one task."""
+    segment = quote(task_id, safe="")
+    if not segment.strip("."):
+        segment = segment.replace(".", "%2E")
+    return HTTPRequest("GET", f"/luma/generations/{segment}")
+
+
+def batch(ids: Sequence[str]) -> HTTPRequest:
+    """Return the request that asks about many tasks at once."""
+    return HTTPRequest("POST", "/luma/tasks", msgspec.json.encode({"ids": ids}))
