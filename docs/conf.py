@@ -16,7 +16,7 @@ author = "The luma_async maintainers"
 release = version = __version__
 language = "en"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "command_line", "phases", "public"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "command_line", "statuses", "public"]
 exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -33,7 +33,10 @@ toc_object_entries = False
 # need a network. They stay plain text; a name of ours that leads nowhere is still an error.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!luma_async\b).*"),
-    ("py:.*", r"luma_async\..*\.(Seen|Pull|_T)"),  # ours, named in signatures, and not public
+    (
+        "py:.*",
+        r"luma_async\..*\.(DurationCounts|PullConsumer|_T)",
+    ),  # ours, named in signatures, and not public
 ]
 
 html_theme = "furo"

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Self, overload
 import anyio
 
 from luma_async import validation as checks
-from luma_async.polling.admission import closed
-from luma_async.polling.direct import Asker
-from luma_async.polling.hooks import ChangeEvent, Hook, Observed, RequestEvent
+from luma_async.polling.admission import session_closed
+from luma_async.polling.direct import DirectClient
+from luma_async.polling.hooks import ChangeEvent, Hook, InstrumentedRelay, RequestEvent
 from luma_async.polling.interfaces import Relay
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.stats import Stats
 from luma_async.polling.subscription import Following
-from luma_async.polling.wait import News, Wait
+from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.throttle import Limits
@@ -77,7 +77,7 @@ class LumaSession:
         )
         self._relay: Relay = self._transport
         if (told := checks.hook("on_request", on_request)) is not None:
-            self._relay = Observed(self._transport, Hook("on_request", told))
+            self._relay = InstrumentedRelay(self._transport, Hook("on_request", told))
         changed = checks.hook("on_change", on_change)
         self._on_change = None if changed is None else Hook("on_change", changed)
         self._poller: Poller | None = None
@@ -85,7 +85,7 @@ class LumaSession:
 
     async def __aenter__(self) -> Self:
         if self._closed:
-            raise closed()
+            raise session_closed()
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
         await self._transport.__aenter__()
@@ -125,7 +125,7 @@ class LumaSession:
         answer.
         """
         poller = self._ready()
-        return await Asker(poller, self._relay).one(checks.task_id(task_id))
+        return await DirectClient(poller, self._relay).get(checks.task_id(task_id))
 
     async def get_many(self, ids: Iterable[str]) -> dict[str, Generation]:
         """Ask about many tasks, once, in requests of `max_batch` ids.
@@ -136,7 +136,7 @@ class LumaSession:
         poller = self._ready()
         asked = checks.task_ids(ids)
         found: dict[str, Generation] = {}
-        await Asker(poller, self._relay).many(asked, found)
+        await DirectClient(poller, self._relay).get_many(asked, found)
         return {task_id: found[task_id] for task_id in asked if task_id in found}
 
     @overload
@@ -157,10 +157,10 @@ class LumaSession:
         carries what is done, pending and missing: WaitTimeout, WaitAborted (the key was refused, or
         the session closed), GenerationsMissing (the relay does not know some ids).
         """
-        wait = self._wait(ids, timeout, News.NOTHING)
+        wait = self._wait(ids, timeout, Notify.NOTHING)
         try:
-            await wait.begin()
-            await wait.told()
+            await wait.start()
+            await wait.wait_for_news()
         finally:
             wait.stop()
         result = await wait.result()
@@ -172,14 +172,14 @@ class LumaSession:
         Ends and raises as `wait_until_done` does. Waiting begins with the first step, which also
         checks the ids beyond the first 2,000.
         """
-        return Reader(self._wait(ids, timeout, News.ENDS))
+        return Reader(self._wait(ids, timeout, Notify.ENDS))
 
     def watch(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
         """Iterate over each change of state, the first one seen included, until all have ended.
 
         Ends and raises as `wait_until_done` does. Waiting begins with the first step.
         """
-        return Reader(self._wait(ids, timeout, News.CHANGES))
+        return Reader(self._wait(ids, timeout, Notify.CHANGES))
 
     def follow(self) -> Following:
         """Return a wait without a list and without a timeout: `add` ids, and iterate over the ends.
@@ -188,7 +188,7 @@ class LumaSession:
         """
         return Following(self._ready())
 
-    def _wait(self, ids: Iterable[str], timeout: float | None, news: News) -> Wait:
+    def _wait(self, ids: Iterable[str], timeout: float | None, news: Notify) -> Wait:
         poller = self._ready()
         return Wait(poller, self._relay, ids, checks.timeout(timeout), news)
 
@@ -208,7 +208,7 @@ class LumaSession:
 
     def _ready(self) -> Poller:
         if self._closed:
-            raise closed()
+            raise session_closed()
         if self._poller is None:
             raise RuntimeError(
                 "the session is not entered; use `async with LumaSession(…) as luma`"

@@ -12,9 +12,9 @@ from luma_async import validation as checks
 from luma_async._version import __version__
 from luma_async.errors import LumaError, RequestTimeout, SessionClosed, TooLongError, TransportError
 from luma_async.protocol.decompression import ACCEPT_ENCODING, Decompressor
-from luma_async.protocol.headers import lowered, retry_after
-from luma_async.protocol.requests import HTTPRequest, batch, single
-from luma_async.protocol.responses import Answer, decipher
+from luma_async.protocol.headers import lower_case, retry_after
+from luma_async.protocol.requests import HTTPRequest, batch_request, single_request
+from luma_async.protocol.responses import Response, decode_response
 from luma_async.text import one_line
 
 KEEPALIVE = 70.0
@@ -64,22 +64,22 @@ class Transport:
         if self._http is not None and self._owned:
             await self._http.close()
 
-    async def get(self, task_id: str) -> Answer:
+    async def get(self, task_id: str) -> Response:
         """Ask about one task by the single GET."""
-        return (await self._ask(single(task_id))).about(task_id)
+        return (await self._ask(single_request(task_id))).for_task(task_id)
 
-    async def get_many(self, ids: Sequence[str]) -> Answer:
+    async def get_many(self, ids: Sequence[str]) -> Response:
         """Ask about many tasks by the batch POST."""
-        return (await self._ask(batch(ids))).about_many(ids)
+        return (await self._ask(batch_request(ids))).for_tasks(ids)
 
-    async def _ask(self, request: HTTPRequest) -> Answer:
+    async def _ask(self, request: HTTPRequest) -> Response:
         """Return what the relay says; an error is read anew without the key that it may repeat."""
         status, headers, body = await self._exchange(request)
         with suppress(LumaError):
-            return decipher(status, headers, body)
+            return decode_response(status, headers, body)
         try:
             struck = self._redacted(body.decode("latin-1")).encode("latin-1")
-            return decipher(status, headers, struck)
+            return decode_response(status, headers, struck)
         except LumaError as error:
             self._strike(error)
             raise
@@ -118,7 +118,7 @@ class Transport:
             failure = error
         except Exception as error:
             failure = TransportError(self._told(error))
-        failure.retry_after = retry_after(lowered(headers))
+        failure.retry_after = retry_after(lower_case(headers))
         raise failure
 
     async def _once(

@@ -32,7 +32,7 @@ class Told:
     def age(self, task_id: str) -> float:
         return self.ages.get(task_id, 0.0)
 
-    def kept(self, task_id: str) -> Generation:
+    def row_bytes(self, task_id: str) -> Generation:
         return self.generation(task_id)
 
     def generation(self, task_id: str) -> Generation:

@@ -6,11 +6,11 @@ from math import inf
 from typing import TypeAlias
 
 from luma_async.errors import LumaError
-from luma_async.polling.direct import Asker
+from luma_async.polling.direct import DirectClient
 from luma_async.polling.interfaces import Watcher
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
-from luma_async.polling.wait import READER_PATIENCE, News, Wait
+from luma_async.polling.wait import READER_IDLE_TIMEOUT, Notify, Wait
 from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation
 from tests.scripted import ROUNDING, Budget, Door, Stage
@@ -27,7 +27,7 @@ class HeardWait(Wait):
         door: Door,
         asked: tuple[str, ...],
         timeout: float | None,
-        news: News,
+        news: Notify,
         listener: "Callable[[HeardWait, Change[Watcher]], None]",
         clock: Callable[[], float],
     ) -> None:
@@ -44,20 +44,20 @@ class HeardWait(Wait):
         self._listener = listener
         self._clock = clock
 
-    def tell(self, change: Change[Watcher]) -> None:
+    def on_change(self, change: Change[Watcher]) -> None:
         self._listener(self, change)
         if change.ended:
             self.ends[change.task_id] = change
             self.ended_at[change.task_id] = self._clock()
-        super().tell(change)
+        super().on_change(change)
 
     def abort(self, cause: Exception) -> None:
         self.aborted = True
         super().abort(cause)
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         self.note_leaving()
-        super().leave()
+        super().detach()
 
     def now(self) -> float:
         return self._clock()
@@ -68,7 +68,7 @@ class HeardWait(Wait):
     def wanted(self, task_id: str) -> bool:
         """Whether it wants the id, or did until this very moment."""
         now = self._clock()
-        read = now <= self.paused_at + READER_PATIENCE + ROUNDING
+        read = now <= self.paused_at + READER_IDLE_TIMEOUT + ROUNDING
         watched = (self.watches and read) or now in self.left_at
         return watched and task_id in self.ids and self.open_after(now, task_id)
 
@@ -85,19 +85,19 @@ class HeardWait(Wait):
 class HeardPoller(Poller):
     """A poller that notes at each wait whether it watches."""
 
-    def watch(
+    def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
     ) -> dict[str, Generation | bytes]:
-        known = super().watch(watcher, ids, until)
+        known = super().subscribe(watcher, ids, until)
         if isinstance(watcher, HeardWait):
             watcher.watches = True
             watcher.watched_at = watcher.now()
         return known
 
-    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
+    def unsubscribe(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         if isinstance(watcher, HeardWait):
             watcher.note_leaving()
-        return super().unwatch(watcher, ids)
+        return super().unsubscribe(watcher, ids)
 
 
 class Caller:
@@ -107,7 +107,7 @@ class Caller:
     """
 
     def __init__(
-        self, wait: HeardWait, news: News, timeout: float | None, habit: Habit, session: Budget
+        self, wait: HeardWait, news: Notify, timeout: float | None, habit: Habit, session: Budget
     ) -> None:
         self.wait = wait
         self.news = news
@@ -125,7 +125,7 @@ class Caller:
         loop = asyncio.get_running_loop()
         self.begun_at = loop.time()
         try:
-            await (self._await() if self.news is News.NOTHING else self._read())
+            await (self._await() if self.news is Notify.NOTHING else self._read())
         except LumaError as error:
             self.error = error
         finally:
@@ -133,8 +133,8 @@ class Caller:
 
     async def _await(self) -> None:
         try:
-            await self.wait.begin()
-            await self.wait.told()
+            await self.wait.start()
+            await self.wait.wait_for_news()
         finally:
             self.wait.stop()
 
@@ -174,14 +174,14 @@ class Call:
         self.stages: dict[str, int] = {}
         self.begun_at = 0.0
 
-    async def run(self, asker: Asker, history: Mapping[str, list[Stage]]) -> None:
+    async def run(self, asker: DirectClient, history: Mapping[str, list[Stage]]) -> None:
         self.begun_at = asyncio.get_running_loop().time()
         self.stages = {i: len(stages) - 1 for i, stages in history.items()}
         try:
             if self.alone:
-                self.found[self.ids[0]] = await asker.one(self.ids[0])
+                self.found[self.ids[0]] = await asker.get(self.ids[0])
             else:
-                await asker.many(self.ids, self.found)
+                await asker.get_many(self.ids, self.found)
         except LumaError as error:
             self.error = error
 

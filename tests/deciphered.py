@@ -6,29 +6,29 @@ from collections.abc import Mapping
 import msgspec
 
 from luma_async.errors import APIError, DecodeError, LumaError
-from luma_async.protocol.responses import Answer, decipher
+from luma_async.protocol.responses import Response, decode_response
 from luma_async.structs import Generation
 
 ASKED = "4665a07c-7641-4809-a133-10786201bb56"
 
 
-def check(status: int, headers: Mapping[str, str], body: bytes) -> Answer | LumaError:
+def check(status: int, headers: Mapping[str, str], body: bytes) -> Response | LumaError:
     """Decipher an answer, use it in every way there is, and return it or the error it means."""
     try:
-        answer = decipher(status, headers, body)
+        answer = decode_response(status, headers, body)
     except LumaError as error:
         _check_error(status, error)
         return error
     assert 200 <= status < 300
     _check_answer(answer)
     try:
-        _check_answer(answer.about_many([ASKED]))
+        _check_answer(answer.for_tasks([ASKED]))
     except DecodeError as error:
         assert len(answer.states) == 1
         assert ASKED not in answer.states
         _check_error(status, error)
     try:
-        alone = answer.about(ASKED)
+        alone = answer.for_task(ASKED)
     except DecodeError as error:
         assert ASKED not in answer.states
         _check_error(status, error)
@@ -51,7 +51,7 @@ def _check_error(status: int, error: LumaError) -> None:
         assert error.retry_after is None or error.retry_after >= 0
 
 
-def _check_answer(answer: Answer) -> None:
+def _check_answer(answer: Response) -> None:
     for task_id, state in answer.states.items():
         generation = answer.generation(task_id)
         assert (generation.id, generation.state) == (task_id, state)

@@ -104,7 +104,7 @@ class Staged:
     def age(self, task_id: str) -> float:
         return 0.0
 
-    def kept(self, task_id: str) -> Generation:
+    def row_bytes(self, task_id: str) -> Generation:
         return self.generation(task_id)
 
     def generation(self, task_id: str) -> Generation:

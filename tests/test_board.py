@@ -10,9 +10,9 @@ import pytest
 from luma_async import Artifact, Generation, Image, Request, State, Video, VideoRaw
 from luma_async.cli.display.eta import remaining
 from luma_async.cli.display.html_report import Page, write
-from luma_async.cli.display.progress import OLDEST, Board, Row
+from luma_async.cli.display.progress import MAX_AGE, Progress, TaskRow
 from luma_async.cli.display.table import said
-from luma_async.scheduling.hazard import Seen
+from luma_async.scheduling.hazard import DurationCounts
 from luma_async.text import format_roughly, printable
 from tests.bench.estimate import right, seen_at
 
@@ -23,9 +23,9 @@ def task(task_id: str = "a", state: State = State.COMPLETED, **fields: object) -
     return Generation(id=task_id, state=state, **fields)  # type: ignore[arg-type]
 
 
-def board_of(*tasks: Generation) -> Board:
+def board_of(*tasks: Generation) -> Progress:
     """Return a board on which tasks were seen to end, or to go on, five seconds after the start."""
-    board = Board()
+    board = Progress()
     board.add([one.id for one in tasks], 0.0)
     for one in tasks:
         board.rows[one.id].was_open = True
@@ -37,7 +37,7 @@ def board_of(*tasks: Generation) -> Board:
 
 
 def test_each_id_is_counted_once_in_each_moment() -> None:
-    board = Board()
+    board = Progress()
     assert board.add(["a", "b", "a"], 0.0) == ["a", "b"]
     assert board.add(["b", "c"], 1.0) == ["c"]
     board.learn(task("a", State.PENDING), 2.0, DATE)
@@ -57,7 +57,7 @@ def test_news_after_an_end_change_nothing() -> None:
     assert board.rows["a"].word == "completed"
 
 
-@pytest.mark.parametrize(("before", "age"), [(60.0, 60.0), (-60.0, 5.0), (10 * OLDEST, OLDEST)])
+@pytest.mark.parametrize(("before", "age"), [(60.0, 60.0), (-60.0, 5.0), (10 * MAX_AGE, MAX_AGE)])
 def test_an_age_is_counted_from_when_the_relay_made_the_task(before: float, age: float) -> None:
     """One in the future, or before there were any, is not believed."""
     made = DATE - timedelta(seconds=before)
@@ -66,7 +66,7 @@ def test_an_age_is_counted_from_when_the_relay_made_the_task(before: float, age:
 
 
 def test_how_long_it_took_is_not_told_of_what_had_ended_before() -> None:
-    board = Board()
+    board = Progress()
     board.add(["a"], 0.0)
     board.end("a", task("a", created_at=DATE - timedelta(hours=5)), 1.0, DATE)
     assert board.rows["a"].age(1.0) is None
@@ -74,7 +74,7 @@ def test_how_long_it_took_is_not_told_of_what_had_ended_before() -> None:
 
 
 def test_all_is_well_only_where_each_is_completed_and_saved() -> None:
-    assert Board().is_good
+    assert Progress().is_good
     board = board_of(task("a"))
     assert board.is_good
     board.rows["a"].trouble = "no link"
@@ -85,13 +85,13 @@ def test_all_is_well_only_where_each_is_completed_and_saved() -> None:
 
 def test_what_is_said_of_a_row_is_what_matters_most() -> None:
     request = Request(prompt="a cat")
-    assert said(Row("a", 0.0)) == ""
-    assert said(Row("a", 0.0, task(state=State.PROCESSING, request=request))) == "a cat"
-    assert said(Row("a", 0.0, task(state=State.FAILED), 1.0)) == "no reason given"
-    assert said(Row("a", 0.0, None, 1.0, is_missing=True)) == "the relay does not know it"
-    assert said(Row("a", 0.0, task(result_url="https://a"), 1.0)) == "https://a"
-    assert said(Row("a", 0.0, task(), 1.0, file=Path("d/a.mp4"))) == "d/a.mp4"
-    assert said(Row("a", 0.0, task(), 1.0, trouble="dead")) == "not saved: dead"
+    assert said(TaskRow("a", 0.0)) == ""
+    assert said(TaskRow("a", 0.0, task(state=State.PROCESSING, request=request))) == "a cat"
+    assert said(TaskRow("a", 0.0, task(state=State.FAILED), 1.0)) == "no reason given"
+    assert said(TaskRow("a", 0.0, None, 1.0, is_missing=True)) == "the relay does not know it"
+    assert said(TaskRow("a", 0.0, task(result_url="https://a"), 1.0)) == "https://a"
+    assert said(TaskRow("a", 0.0, task(), 1.0, file=Path("d/a.mp4"))) == "d/a.mp4"
+    assert said(TaskRow("a", 0.0, task(), 1.0, trouble="dead")) == "not saved: dead"
 
 
 def test_a_long_link_is_shown_whole_and_hostile_signs_are_not() -> None:
@@ -116,7 +116,7 @@ def test_the_estimate_is_right_to_a_factor_of_two_for_tasks_as_relays_have_them(
 
 
 def test_nothing_is_estimated_from_next_to_nothing() -> None:
-    assert remaining(Seen(), [1.0]) is None
+    assert remaining(DurationCounts(), [1.0]) is None
     assert remaining(seen_at(20.0, [5.0] * 4 + [50.0]), [20.0]) is None
     assert remaining(seen_at(20.0, [5.0] * 40), []) is None
 

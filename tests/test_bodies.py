@@ -21,7 +21,7 @@ from luma_async import (
     RelayError,
     State,
 )
-from luma_async.protocol.responses import decipher
+from luma_async.protocol.responses import decode_response
 from luma_async.protocol.rows import reread
 from luma_async.testing import FakeRelay, Reply
 
@@ -53,10 +53,10 @@ TOLD = {
 
 @pytest.mark.parametrize("name", sorted(TOLD))
 def test_what_is_kept_of_a_body_reads_as_it_did(name: str) -> None:
-    answer = decipher(200, {}, body(name)).about(ID)
+    answer = decode_response(200, {}, body(name)).for_task(ID)
     for task_id in answer.states:
         whole = answer.generation(task_id)
-        again = reread(task_id, answer.kept(task_id))
+        again = reread(task_id, answer.row_bytes(task_id))
         assert again is not None
         assert again == whole
         assert again.raw == whole.raw
@@ -93,7 +93,7 @@ def test_every_body_has_its_row_here() -> None:
 
 @pytest.mark.parametrize("name", TOLD)
 def test_each_body_is_read_rightly(name: str) -> None:
-    answer = decipher(200, {}, body(name)).about(ID)
+    answer = decode_response(200, {}, body(name)).for_task(ID)
     told = TOLD[name]
     assert list(answer.states) == ([ID] if told else [])
     if told:
@@ -124,7 +124,7 @@ async def test_each_error_means_what_it_says(
     relay.reply(*[Reply(status=row["status"], headers=headers, body=raw)] * 3)
     kind = DecodeError if not raw and row["status"] == 200 else MEANS[row["means"]]
     with pytest.raises(kind) as read:
-        decipher(row["status"], headers, raw)
+        decode_response(row["status"], headers, raw)
     with pytest.raises(kind) as told:
         await luma.get(ID)
     assert str(told.value) == str(read.value)

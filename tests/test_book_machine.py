@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from luma_async.scheduling.changes import Change, Grace
-from luma_async.scheduling.items import Call, Phase
+from luma_async.scheduling.items import Batch, Status
 from luma_async.scheduling.pace import Every
-from luma_async.scheduling.scheduler import Book
+from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
 from tests.answers import Told
 from tests.properties import examples
@@ -29,7 +29,9 @@ class BookMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book: Book[str] = Book(Every(INTERVAL), SEATS, Grace(missing=inf, link=inf), phase=inf)
+        self.book: Scheduler[str] = Scheduler(
+            Every(INTERVAL), SEATS, Grace(missing=inf, link=inf), phase=inf
+        )
         self.now = 0.0
         self.wanted: dict[str, set[str]] = {}
         self.due: dict[str, float] = {}
@@ -38,11 +40,11 @@ class BookMachine(RuleBasedStateMachine):
         self.suspects_turn = 0
         self.alone: dict[str, int] = {}
         self.exiles: dict[str, int] = {}
-        self.under_way: dict[Call[str], list[str]] = {}
+        self.under_way: dict[Batch[str], list[str]] = {}
 
     @rule(watcher=watchers, ids=some_ids)
     def watch(self, watcher: str, ids: list[str]) -> None:
-        self.book.watch(watcher, ids, self.now)
+        self.book.subscribe(watcher, ids, self.now)
         for task_id in ids:
             self.wanted.setdefault(task_id, set()).add(watcher)
             if task_id not in self.due and not self.asked(task_id) and not self.suspected(task_id):
@@ -50,7 +52,7 @@ class BookMachine(RuleBasedStateMachine):
 
     @rule(watcher=watchers, ids=some_ids)
     def unwatch(self, watcher: str, ids: list[str]) -> None:
-        needless = self.book.unwatch(watcher, ids)
+        needless = self.book.unsubscribe(watcher, ids)
         before = {call for call in self.under_way if self.needed(call)}
         for task_id in ids:
             fans = self.wanted.get(task_id, set())
@@ -66,12 +68,12 @@ class BookMachine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         idle = not self.under_way
-        call = self.book.take(self.now)
+        call = self.book.take_batch(self.now)
         if call is None:
             assert not self.must_depart(idle)
             return
         ids = list(call.ids)
-        seats = self.book.seats.at(self.now)
+        seats = self.book.batch_size.current(self.now)
         assert 1 <= len(ids) <= seats, "bounded"
         assert len(set(ids)) == len(ids), "stingy: an id has one seat"
         assert not any(self.asked(task_id) for task_id in ids), "stingy: asked once at a time"
@@ -93,7 +95,7 @@ class BookMachine(RuleBasedStateMachine):
         call, ids = self.returned(data)
         told = {i: data.draw(states) for i in ids if data.draw(st.booleans())}
         stranger = dict.fromkeys(["stranger"], State.COMPLETED)
-        changes = self.book.settle(call, Told(told | stranger), self.now)
+        changes = self.book.complete(call, Told(told | stranger), self.now)
         self.check_told(ids, told, changes)
         for task_id in ids:
             if task_id in told:
@@ -101,13 +103,13 @@ class BookMachine(RuleBasedStateMachine):
             if told.get(task_id, State.PENDING).is_done:
                 self.end(task_id)
             elif self.wanted.get(task_id):
-                self.due[task_id] = call.departed + INTERVAL
+                self.due[task_id] = call.sent_at + INTERVAL
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data(), seconds=st.sampled_from([0.0, 0.3, 20.0]))
     def spoil(self, data: st.DataObject, seconds: float) -> None:
         call, ids = self.returned(data)
-        self.book.spoil(call, self.now + seconds)
+        self.book.back_off(call, self.now + seconds)
         for task_id in filter(self.wanted.get, ids):
             self.due[task_id] = self.now + seconds
             self.held.add(task_id)
@@ -116,7 +118,7 @@ class BookMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def split(self, data: st.DataObject) -> None:
         call, ids = self.returned(data)
-        self.book.split(call)
+        self.book.bisect(call)
         left = [i for i in ids if self.wanted.get(i)]
         middle = (len(left) + 1) // 2
         for half in (left[middle:], left[:middle]):
@@ -127,21 +129,21 @@ class BookMachine(RuleBasedStateMachine):
     def each_wanted_id_is_in_exactly_one_place(self) -> None:
         for task_id in IDS:
             places = (task_id in self.due) + self.asked(task_id) + self.suspected(task_id)
-            phase = self.book.phase_of(task_id)
+            phase = self.book.status_of(task_id)
             if self.wanted.get(task_id):
                 assert places == 1
-                assert phase not in (Phase.ABSENT, Phase.ORPHANED)
+                assert phase not in (Status.UNTRACKED, Status.ABANDONED)
             else:
-                assert phase is (Phase.ORPHANED if self.asked(task_id) else Phase.ABSENT)
+                assert phase is (Status.ABANDONED if self.asked(task_id) else Status.UNTRACKED)
 
     @invariant()
     def nothing_wanted_is_forgotten(self) -> None:
-        fresh = any(self.book.phase_of(i) == "fresh" for i in self.due)
+        fresh = any(self.book.status_of(i) is Status.NEW for i in self.due)
         soonest = -inf if self.suspects else min(self.due.values(), default=inf)
         if fresh and not self.suspects:
-            assert soonest <= self.book.next_at() < inf
+            assert soonest <= self.book.next_due() < inf
         else:
-            assert self.book.next_at() == soonest
+            assert self.book.next_due() == soonest
 
     def check_suspects(self, ids: list[str], seats: int) -> None:
         half = self.suspects.pop(0)
@@ -194,15 +196,17 @@ class BookMachine(RuleBasedStateMachine):
         assert done <= news.keys(), "every end is told"
 
     def is_due(self, task_id: str) -> bool:
-        fresh = self.book.phase_of(task_id) is Phase.FRESH
+        fresh = self.book.status_of(task_id) is Status.NEW
         return not fresh and self.due[task_id] <= self.now
 
     def must_depart(self, idle: bool) -> bool:
-        due = any(at <= self.now for i, at in self.due.items() if self.book.phase_of(i) != "fresh")
-        fresh = any(self.book.phase_of(i) == "fresh" for i in self.due)
+        due = any(
+            at <= self.now for i, at in self.due.items() if self.book.status_of(i) is not Status.NEW
+        )
+        fresh = any(self.book.status_of(i) is Status.NEW for i in self.due)
         return bool(self.suspects) or due or (idle and fresh)
 
-    def returned(self, data: st.DataObject) -> tuple[Call[str], list[str]]:
+    def returned(self, data: st.DataObject) -> tuple[Batch[str], list[str]]:
         call = data.draw(st.sampled_from(list(self.under_way)))
         ids = self.under_way.pop(call)
         for task_id in ids:
@@ -216,7 +220,7 @@ class BookMachine(RuleBasedStateMachine):
     def suspected(self, task_id: str) -> bool:
         return any(task_id in half for half in self.suspects)
 
-    def needed(self, call: Call[str]) -> bool:
+    def needed(self, call: Batch[str]) -> bool:
         return any(self.wanted.get(task_id) for task_id in self.under_way[call])
 
     def end(self, task_id: str) -> None:

@@ -9,10 +9,10 @@ import anyio
 import pytest
 
 from luma_async import Limits, LumaSession, WaitAborted, WaitTimeout
-from luma_async.polling.direct import Asker
+from luma_async.polling.direct import DirectClient
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
-from luma_async.polling.wait import News, Wait
+from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Every
 from luma_async.structs import State
@@ -35,10 +35,10 @@ def poller_of(relay: ScriptedRelay) -> Poller:
 
 
 async def wait(poller: Poller, relay: ScriptedRelay, timeout: float | None = None) -> None:
-    one = Wait(poller, relay, IDS, timeout, News.NOTHING)
+    one = Wait(poller, relay, IDS, timeout, Notify.NOTHING)
     try:
-        await one.begin()
-        await one.told()
+        await one.start()
+        await one.wait_for_news()
     finally:
         one.stop()
 
@@ -51,17 +51,17 @@ async def look(poller: Poller, relay: ScriptedRelay) -> None:
 
 
 async def read(poller: Poller, relay: ScriptedRelay) -> None:
-    reader = Reader(Wait(poller, relay, IDS, None, News.CHANGES))
+    reader = Reader(Wait(poller, relay, IDS, None, Notify.CHANGES))
     async for _ in reader:
         pass
 
 
 async def get(poller: Poller, relay: ScriptedRelay) -> None:
-    await Asker(poller, relay).one("a")
+    await DirectClient(poller, relay).get("a")
 
 
 async def get_many(poller: Poller, relay: ScriptedRelay) -> None:
-    await Asker(poller, relay).many(IDS, {})
+    await DirectClient(poller, relay).get_many(IDS, {})
 
 
 async def turns(count: int) -> None:
@@ -269,7 +269,7 @@ async def test_a_reader_that_comes_back_after_the_session_closed_has_what_it_was
         done, open_ = luma.as_completed(ids[:2]), luma.watch(ids[2])
         first, seen = await anext(done), await anext(open_)
         for reader in (done, open_):
-            vars(reader)["_wait"].pause()
+            vars(reader)["_wait"].detach_later()
         await asyncio.sleep(2.0)
     assert [first.id, (await anext(done)).id] == ids[:2]
     with pytest.raises(WaitAborted) as caught:

@@ -18,7 +18,7 @@ import pytest
 
 from luma_async import Learned, Limits, LumaSession
 from luma_async.cli import _parser, main  # pyright: ignore[reportPrivateUsage]
-from luma_async.cli.options.ids import CHUNK, LONGEST_LINE
+from luma_async.cli.options.ids import CHUNK_SIZE, MAX_LINE
 from luma_async.cli.options.session import session_of
 from luma_async.testing import Reply
 from tests.served import Served, served
@@ -262,7 +262,7 @@ def test_a_reader_that_leaves_ends_a_wait_that_has_nothing_else_to_do(relay: Ser
             process.kill()
 
 
-@pytest.mark.parametrize("rubbish", [b"\xff\xfe\n", b"a\0b\n", b"x" * (LONGEST_LINE + 1)])
+@pytest.mark.parametrize("rubbish", [b"\xff\xfe\n", b"a\0b\n", b"x" * (MAX_LINE + 1)])
 def test_binary_rubbish_in_a_file_is_refused(
     relay: Served, capsys: Capture, tmp_path: Path, rubbish: bytes
 ) -> None:
@@ -276,7 +276,7 @@ def test_rubbish_late_in_a_pipe_ends_it_at_once_and_what_is_known_is_told(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     done, still = relay.add(), relay.add(duration=100)
-    (tmp_path / "ids").write_bytes(f"{done}\n{still}\n".encode() + b"x\n" * CHUNK + b"\xff\n")
+    (tmp_path / "ids").write_bytes(f"{done}\n{still}\n".encode() + b"x\n" * CHUNK_SIZE + b"\xff\n")
     page = tmp_path / "page.html"
     waiting = ["wait", "--file", str(tmp_path / "ids"), "--report", str(page), *HASTE]
     assert main(waiting) == 2
@@ -307,7 +307,7 @@ def test_a_get_that_breaks_off_tells_what_it_has(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     task_id = relay.add()
-    (tmp_path / "ids").write_bytes(b"x\n" * CHUNK + b"\xff\n")
+    (tmp_path / "ids").write_bytes(b"x\n" * CHUNK_SIZE + b"\xff\n")
     assert main(["get", task_id, "--file", str(tmp_path / "ids")]) == 2
     assert lines(capsys)[0]["id"] == task_id
 

@@ -12,7 +12,7 @@ import pytest
 import luma_async
 from luma_async import LumaError, State, testing, worker
 from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
-from luma_async.scheduling.items import TRANSITIONS, Phase
+from luma_async.scheduling.items import TRANSITIONS, Status
 from luma_async.testing import FAULTS, FakeRelay
 from tests import optional
 from tests.bench.pace import DURATIONS
@@ -41,12 +41,12 @@ def test_the_page_on_pace_shows_no_row_that_was_bought_with_more_requests() -> N
         assert 0.98 < float(row[7]) < 1.02
 
 
-def test_the_table_of_phases_is_drawn_as_it_is() -> None:
+def test_the_table_of_statuses_is_drawn_as_it_is() -> None:
     (drawing,) = blocks("docs/design.md", "mermaid")
     edges = [
-        f"    {phase} --> {to}: {event}"
-        for phase in Phase
-        for event, to in TRANSITIONS[phase].items()
+        f"    {status} --> {to}: {event}"
+        for status in Status
+        for event, to in TRANSITIONS[status].items()
     ]
     assert drawing.splitlines()[1:] == edges
 
@@ -192,4 +192,4 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     front = (tmp_path / "site" / "index.html").read_text()
     assert "LumaSession" in front
     assert not re.findall(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)', front)
-    assert '<svg class="phases"' in (tmp_path / "site" / "design.html").read_text()
+    assert '<svg class="statuses"' in (tmp_path / "site" / "design.html").read_text()

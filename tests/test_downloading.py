@@ -19,7 +19,7 @@ from aiohttp import web
 from luma_async import Downloader, DownloadError, Generation, LumaSession, State, Video, download
 from luma_async.downloads import downloader as downloading
 from luma_async.downloads import transfer as fetching
-from luma_async.downloads.partial_file import FOLDER, Part, folder, mark_of
+from luma_async.downloads.partial_file import PARTS_FOLDER, PartialFile, folder, mark_of
 from luma_async.testing import FakeRelay, Reply
 from tests.worker.crew import until
 
@@ -170,7 +170,7 @@ async def test_a_name_is_judged_by_what_it_resolves_to(
     assert not store.seen
     path = await download(store.video(), tmp_path, allow_hosts=("Inside.Example",))
     assert path.read_bytes() == BODY
-    found = await fetching.PublicOnly(()).resolve("mixed.example")
+    found = await fetching.PublicResolver(()).resolve("mixed.example")
     assert [one["host"] for one in found] == ["8.8.8.8"]
 
 
@@ -192,7 +192,7 @@ async def test_a_server_that_falls_silent_is_left_and_asked_again(
         await asyncio.sleep(100)
         return web.Response()
 
-    monkeypatch.setattr(downloading, "SILENCE", 0.05)
+    monkeypatch.setattr(downloading, "READ_TIMEOUT", 0.05)
     store.script = [silent]
     async with asyncio.timeout(10):
         path = await download(store.video(), tmp_path, allow_hosts=HERE)
@@ -209,10 +209,10 @@ async def test_one_task_that_is_asked_for_twice_at_once_is_fetched_once(
 
 
 def test_a_pause_is_as_long_as_the_server_asks_and_never_longer_than_a_minute() -> None:
-    pause = fetching._pause  # pyright: ignore[reportPrivateUsage]
+    pause = fetching._retry_delay  # pyright: ignore[reportPrivateUsage]
     assert pause(1, 30.0) == 30.0
     assert pause(1, 86_400.0) == fetching.LONGEST_PAUSE == 60.0
-    assert pause(fetching.TRIES, None) <= fetching.FIRST_PAUSE * 2**fetching.TRIES
+    assert pause(fetching.MAX_ATTEMPTS, None) <= fetching.FIRST_PAUSE * 2**fetching.MAX_ATTEMPTS
 
 
 async def test_what_is_there_is_not_fetched_again(store: Store, tmp_path: Path) -> None:
@@ -241,14 +241,14 @@ async def test_a_part_that_claims_to_be_all_is_gone_on_with(store: Store, tmp_pa
 
 async def test_the_longest_of_the_parts_that_were_left_counts(store: Store, tmp_path: Path) -> None:
     for mark, size in ((mark_of("old"), 50), (mark_of(store.etag, None, len(BODY)), 5000)):
-        part = Part(tmp_path, "a.mp4", mark)
+        part = PartialFile(tmp_path, "a.mp4", mark)
         part.write(BODY[:size])
         part.close()
-    (tmp_path / FOLDER / "a.mp4.other").touch()
+    (tmp_path / PARTS_FOLDER / "a.mp4.other").touch()
     assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
     assert store.ranges == ["bytes=5000-"]
-    assert files(tmp_path) == [FOLDER, "a.mp4"]
-    assert files(tmp_path / FOLDER) == ["a.mp4.other"]
+    assert files(tmp_path) == [PARTS_FOLDER, "a.mp4"]
+    assert files(tmp_path / PARTS_FOLDER) == ["a.mp4.other"]
 
 
 async def test_a_cancelled_download_is_gone_on_with_by_the_next_one(
@@ -272,7 +272,7 @@ async def test_a_cancelled_download_is_gone_on_with_by_the_next_one(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    (left,) = files(tmp_path / FOLDER)
+    (left,) = files(tmp_path / PARTS_FOLDER)
     assert left.startswith("a.mp4.")
     assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
     assert store.ranges[-1] == "bytes=50000-"
@@ -292,7 +292,7 @@ async def test_a_server_that_knows_no_ranges_sends_it_whole(store: Store, tmp_pa
     path = await download(store.video(), tmp_path, allow_hosts=HERE)
     path.unlink()
     mark = mark_of('"one"', None, len(BODY))
-    part = Part(tmp_path, "a.mp4", mark)
+    part = PartialFile(tmp_path, "a.mp4", mark)
     part.write(b"x" * 1000)
     part.close()
     store.script = [answer(200, body=BODY, ETag='"one"', Content_Type="video/mp4")]
@@ -305,7 +305,7 @@ async def test_a_server_that_knows_no_ranges_overwrites_what_an_older_part_held(
     store: Store, tmp_path: Path
 ) -> None:
     for mark, size in ((mark_of("old"), 5000), (mark_of(store.etag, None, len(BODY)), 50)):
-        part = Part(tmp_path, "a.mp4", mark)
+        part = PartialFile(tmp_path, "a.mp4", mark)
         part.write(b"x" * size)
         part.close()
     store.script = [answer(200, body=BODY, ETag=store.etag, Content_Type="video/mp4")]
@@ -316,7 +316,7 @@ async def test_a_server_that_knows_no_ranges_overwrites_what_an_older_part_held(
 async def test_another_part_than_was_asked_for_is_not_put_behind_what_is_there(
     store: Store, tmp_path: Path
 ) -> None:
-    part = Part(tmp_path, "a.mp4", mark_of(store.etag, None, len(BODY)))
+    part = PartialFile(tmp_path, "a.mp4", mark_of(store.etag, None, len(BODY)))
     part.write(BODY[:1000])
     part.close()
     told = f"bytes 2000-{len(BODY) - 1}/{len(BODY)}"
@@ -328,7 +328,7 @@ async def test_another_part_than_was_asked_for_is_not_put_behind_what_is_there(
 async def test_a_part_that_the_server_does_not_know_is_begun_anew(
     store: Store, tmp_path: Path
 ) -> None:
-    part = Part(tmp_path, "a.mp4", mark_of("gone"))
+    part = PartialFile(tmp_path, "a.mp4", mark_of("gone"))
     part.write(b"x" * 1000)
     part.close()
     store.script = [answer(416, Content_Range=f"bytes */{len(BODY)}")]
@@ -380,7 +380,7 @@ async def test_a_passing_fault_is_tried_again_and_a_lasting_one_five_times(
     store.seen.clear()
     with pytest.raises(DownloadError, match="try again"):
         await download(store.video("b"), tmp_path, allow_hosts=HERE)
-    assert len(store.seen) == fetching.TRIES
+    assert len(store.seen) == fetching.MAX_ATTEMPTS
 
 
 async def test_a_host_in_a_private_range_is_refused_before_it_is_asked(
@@ -515,7 +515,7 @@ async def test_a_link_that_no_name_server_can_be_asked_about_is_a_download_error
 
 async def test_one_file_is_not_written_by_two(store: Store, tmp_path: Path) -> None:
     mark = mark_of('"one"', None, len(BODY))
-    mine = Part(tmp_path, "a.mp4", mark)
+    mine = PartialFile(tmp_path, "a.mp4", mark)
     with pytest.raises(DownloadError, match="by somebody else; wait"):
         await download(store.video(), tmp_path, allow_hosts=HERE)
     mine.close()
@@ -526,7 +526,7 @@ def test_a_part_that_was_finished_before_it_was_locked_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark, real = mark_of("one"), fcntl.flock
-    first = Part(tmp_path, "a.mp4", mark)
+    first = PartialFile(tmp_path, "a.mp4", mark)
     first.write(BODY)
 
     def late(file: int, how: int) -> None:
@@ -536,7 +536,7 @@ def test_a_part_that_was_finished_before_it_was_locked_is_not_written(
 
     monkeypatch.setattr(fcntl, "flock", late)
     with pytest.raises(DownloadError, match="by somebody else; wait"):
-        Part(tmp_path, "a.mp4", mark)
+        PartialFile(tmp_path, "a.mp4", mark)
     assert (tmp_path / "a.mp4").read_bytes() == BODY
 
 

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_async.scheduling.hazard import CELLS, EDGES, MEMORY, OLDEST, Hazard, Seen, Tally, cell_of
+from luma_async.scheduling.hazard import (
+    CELLS,
+    EDGES,
+    MEMORY,
+    OLDEST,
+    DurationCounter,
+    DurationCounts,
+    Hazard,
+    cell_of,
+)
 from tests.bench.pace import DURATIONS, true_hazard
 
 ages = st.floats(0.0, 2.0**OLDEST)
@@ -31,18 +40,18 @@ def watched(
     *,
     first_at: float = 0.0,
     interval: float = 5.0,
-) -> Seen:
+) -> DurationCounts:
     """Return what is seen of tasks that are asked about at an interval from some age on."""
-    tally, dice = Tally(Seen()), random.Random(1)
+    tally, dice = DurationCounter(DurationCounts()), random.Random(1)
     for _ in range(tasks):
         end, age = draw(dice), first_at
         while age < end:
             looked, age = age, age + interval
             if age < end:
-                tally.passed(looked, age)
+                tally.observe_open(looked, age)
             else:
-                tally.end(looked, age)
-    return tally.seen()
+                tally.observe_end(looked, age)
+    return tally.counts()
 
 
 @given(ages)
@@ -57,8 +66,8 @@ def test_a_task_older_than_the_last_edge_lies_in_the_last_cell() -> None:
 
 @given(ages, spans)
 def test_time_that_passes_is_counted_once(age: float, span: float) -> None:
-    tally = Tally(Seen())
-    tally.passed(age, age + span)
+    tally = DurationCounter(DurationCounts())
+    tally.observe_open(age, age + span)
     assert sum(tally.watched) == pytest.approx(span, rel=1e-6, abs=1e-6)
     assert all(
         seconds <= high - low + 1e-6
@@ -68,8 +77,8 @@ def test_time_that_passes_is_counted_once(age: float, span: float) -> None:
 
 @given(ages, spans)
 def test_an_end_is_one_end_halfway_between_two_looks(age: float, span: float) -> None:
-    tally = Tally(Seen())
-    tally.end(age, age + span)
+    tally = DurationCounter(DurationCounts())
+    tally.observe_end(age, age + span)
     assert sum(tally.ended) == pytest.approx(1.0)
     assert sum(tally.watched) == pytest.approx(span / 2, rel=1e-6, abs=1e-6)
     cells = [cell for cell, part in enumerate(tally.ended) if part]
@@ -104,13 +113,13 @@ def test_what_was_not_seen_is_held_to_be_like_the_rest() -> None:
 
 
 def test_what_is_old_counts_less() -> None:
-    tally = Tally(Seen())
+    tally = DurationCounter(DurationCounts())
     for _ in range(10_000):
-        tally.end(10.0, 15.0)
-    assert MEMORY / 2 <= tally.seen().ends <= MEMORY
-    assert tally.seen().ends == pytest.approx(tally.ends)
+        tally.observe_end(10.0, 15.0)
+    assert MEMORY / 2 <= tally.counts().ends <= MEMORY
+    assert tally.counts().ends == pytest.approx(tally.ends)
     for _ in range(10_000):
-        tally.end(100.0, 105.0)
+        tally.observe_end(100.0, 105.0)
     assert tally.ended[cell_of(12.0)] < 0.1 * tally.ended[cell_of(102.0)]
 
 
@@ -118,9 +127,9 @@ def test_what_is_old_counts_less() -> None:
 def test_an_id_rests_until_the_waiting_has_reached_the_price(
     hazard: Hazard, age: float, price: float, most: float
 ) -> None:
-    rest = hazard.rest(age, price, most)
+    rest = hazard.delay(age, price, most)
     assert 0.0 < rest <= most
-    waiting = hazard.waiting(age, rest)
+    waiting = hazard.expected_delay(age, rest)
     if rest < most:
         assert isclose(waiting, price, rel_tol=1e-4, abs_tol=1e-7)
     else:
@@ -139,19 +148,19 @@ def test_the_waiting_is_the_integral_of_the_risk_since_the_last_look(
         here = hazard.rates[cell_of(age + (step + 0.5) * rest / steps)] * rest / steps
         waiting += (risk + here / 2) * rest / steps
         risk += here
-    assert hazard.waiting(age, rest) == pytest.approx(waiting, rel=1e-3)
+    assert hazard.expected_delay(age, rest) == pytest.approx(waiting, rel=1e-3)
 
 
 @given(st.floats(0.01, 100.0), ages)
 def test_where_nothing_is_to_be_learned_the_rest_is_the_gap(gap: float, age: float) -> None:
-    price = (gap * constant.thrift) ** 2 / 2
-    assert constant.rest(age, price, 1e4) == pytest.approx(gap, rel=1e-3, abs=1e-3)
+    price = (gap * constant.mean_sqrt_hazard) ** 2 / 2
+    assert constant.delay(age, price, 1e4) == pytest.approx(gap, rel=1e-3, abs=1e-3)
 
 
 def test_thrift_is_what_the_theory_says() -> None:
     """(∫ √(f S))² / E[T], the least lag at equal looks, is 0.57 for this lognormal."""
     mean = DURATIONS["lognormal"].mean()
-    assert true_hazard("lognormal").thrift ** 2 * mean == pytest.approx(0.572, abs=0.005)
+    assert true_hazard("lognormal").mean_sqrt_hazard ** 2 * mean == pytest.approx(0.572, abs=0.005)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.95])
@@ -161,4 +170,4 @@ def test_a_quantile_is_the_age_by_which_a_share_has_ended(share: float) -> None:
 
 
 def test_the_thrift_of_a_constant_hazard_is_its_root() -> None:
-    assert constant.thrift == pytest.approx(sqrt(0.02))
+    assert constant.mean_sqrt_hazard == pytest.approx(sqrt(0.02))

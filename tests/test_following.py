@@ -117,7 +117,7 @@ async def test_a_reader_that_is_cancelled_as_it_is_woken_passes_the_news_on() ->
     first, second = (asyncio.ensure_future(anext(following)) for _ in range(2))
     await asyncio.sleep(0)
     following.add("a")
-    following.tell(Change("a", generation("a", State.COMPLETED), True, (following,), None))
+    following.on_change(Change("a", generation("a", State.COMPLETED), True, (following,), None))
     first.cancel()
     assert (await second).id == "a"
     await poller.close()

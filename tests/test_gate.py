@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from luma_async.scheduling.throttle import SECOND, Gate, Limits, Retry
+from luma_async.scheduling.throttle import SPACING_SECOND, ExponentialBackoff, Limits, Throttle
 from tests.properties import examples
 
 spans = st.one_of(st.sampled_from([0.0, 0.001, 0.02, 0.5, 1.0]), st.floats(0.0, 3.0))
@@ -20,7 +20,7 @@ class GateMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = Gate(Limits())
+        self.gate = Throttle(Limits())
         self.now = 0.0
         self.departures: list[float] = []
         self.quiet_until = -inf
@@ -30,7 +30,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @initialize(rate=st.integers(1, 6), slots=st.integers(1, 8), now=st.floats(0.0, 1e6))
     def start(self, rate: int, slots: int, now: float) -> None:
-        self.gate = Gate(Limits(max_in_flight=slots, max_rate=rate))
+        self.gate = Throttle(Limits(max_in_flight=slots, max_rate=rate))
         self.now = now
 
     @rule(span=spans)
@@ -40,17 +40,17 @@ class GateMachine(RuleBasedStateMachine):
     @rule(most=st.integers(1, 8), late=st.sampled_from([0.0, 0.0, 0.001, 0.015, 0.1]))
     def depart_as_soon_as_it_opens(self, most: int, late: float) -> None:
         for _ in range(most):
-            opens_at = self.gate.opens_at()
+            opens_at = self.gate.next_slot_at()
             if opens_at == inf:
                 return
             self.now = max(self.now, opens_at + late)
             self.depart()
 
-    @precondition(lambda self: self.gate.opens_at() <= self.now)
+    @precondition(lambda self: self.gate.next_slot_at() <= self.now)
     @rule()
     def depart(self) -> None:
         assert self.now >= self.quiet_until
-        self.gate = self.gate.enter(self.now)
+        self.gate = self.gate.acquire(self.now)
         self.departures.append(self.now)
         self.under_way += 1
 
@@ -58,18 +58,18 @@ class GateMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def return_some(self, data: st.DataObject) -> None:
         for _ in range(data.draw(st.integers(1, self.under_way))):
-            self.gate = self.gate.leave()
+            self.gate = self.gate.release()
             self.under_way -= 1
 
     @rule()
     def succeed(self) -> None:
-        self.gate = self.gate.succeeded()
+        self.gate = self.gate.after_success()
         self.failures = 0
 
     @rule(throw=dice, throttled=st.booleans(), data=st.data())
     def fail(self, throw: float, throttled: bool, data: st.DataObject) -> None:
         departed = data.draw(st.sampled_from([*self.departures[-9:], self.now]))
-        self.gate = self.gate.failed(self.now, throw, departed=departed, throttled=throttled)
+        self.gate = self.gate.after_failure(self.now, throw, departed=departed, throttled=throttled)
         if departed < self.failed_at:
             return
         self.failed_at = self.now
@@ -79,13 +79,15 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(span=st.floats(-3.0, 3.0))
     def rest(self, span: float) -> None:
-        self.gate = self.gate.rest_until(self.now + span)
+        self.gate = self.gate.cool_down_until(self.now + span)
         self.quiet_until = max(self.quiet_until, self.now + span)
 
     @invariant()
     def never_more_under_way_than_slots(self) -> None:
         assert self.gate.in_flight == self.under_way <= self.gate.limits.max_in_flight
-        assert (self.gate.opens_at() == inf) == (self.under_way == self.gate.limits.max_in_flight)
+        assert (self.gate.next_slot_at() == inf) == (
+            self.under_way == self.gate.limits.max_in_flight
+        )
 
     @invariant()
     def never_more_departures_in_a_second_than_the_rate(self) -> None:
@@ -95,8 +97,8 @@ class GateMachine(RuleBasedStateMachine):
 
     @invariant()
     def quiet_is_kept_and_only_grows(self) -> None:
-        assert self.gate.not_before == self.quiet_until
-        assert self.gate.opens_at() >= self.quiet_until
+        assert self.gate.cooldown_until == self.quiet_until
+        assert self.gate.next_slot_at() >= self.quiet_until
 
 
 TestGateMachine = GateMachine.TestCase
@@ -105,12 +107,12 @@ TestGateMachine.settings = settings(max_examples=examples(25), stateful_step_cou
 
 def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:
     """Return the departures of one who is always in a hurry, with timers that are late."""
-    gate, now, found = Gate(limits), 0.0, list[float]()
+    gate, now, found = Throttle(limits), 0.0, list[float]()
     while now < until:
         found.append(now)
-        gate = gate.enter(now).leave()
-        if gate.opens_at() > now:
-            now = gate.opens_at() + late
+        gate = gate.acquire(now).release()
+        if gate.next_slot_at() > now:
+            now = gate.next_slot_at() + late
     return found
 
 
@@ -118,7 +120,9 @@ def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:
 @pytest.mark.parametrize("late", [0.0, 0.01])
 def test_a_rate_is_reached_and_never_exceeded(rate: int, late: float) -> None:
     found = departures(Limits(max_rate=rate), 5.0, late)
-    assert len(found) >= 5.0 * rate / SECOND - 1, "a timer that is a little late costs nothing"
+    assert len(found) >= 5.0 * rate / SPACING_SECOND - 1, (
+        "a timer that is a little late costs nothing"
+    )
     spans = [later - earlier for earlier, later in zip(found, found[rate:], strict=False)]
     assert min(spans) >= 1.0
 
@@ -129,28 +133,28 @@ def test_a_rate_below_one_is_spaced_by_its_inverse() -> None:
 
 
 def test_an_unused_second_is_not_saved_up() -> None:
-    gate = Gate(Limits(max_rate=10.0)).enter(0.0).leave()
-    gate = gate.enter(100.0)
-    assert gate.opens_at() > 100.0
+    gate = Throttle(Limits(max_rate=10.0)).acquire(0.0).release()
+    gate = gate.acquire(100.0)
+    assert gate.next_slot_at() > 100.0
 
 
 def test_a_rate_without_end_holds_nobody_up() -> None:
-    gate = Gate(Limits(max_in_flight=1000, max_rate=inf))
+    gate = Throttle(Limits(max_in_flight=1000, max_rate=inf))
     for _ in range(999):
-        gate = gate.enter(1.0)
-        assert gate.opens_at() <= 1.0
+        gate = gate.acquire(1.0)
+        assert gate.next_slot_at() <= 1.0
 
 
 def test_a_new_gate_is_open() -> None:
-    assert Gate(Limits()).opens_at() == -inf
+    assert Throttle(Limits()).next_slot_at() == -inf
 
 
 def test_a_gate_is_a_value() -> None:
-    gate = Gate(Limits())
-    gate.enter(0.0)
-    gate.failed(0.0, 0.5)
-    gate.rest_until(9.0)
-    assert gate == Gate(Limits())
+    gate = Throttle(Limits())
+    gate.acquire(0.0)
+    gate.after_failure(0.0, 0.5)
+    gate.cool_down_until(9.0)
+    assert gate == Throttle(Limits())
     for name in ("in_flight", "not_before"):
         with pytest.raises(AttributeError):
             setattr(gate, name, 1)
@@ -166,38 +170,43 @@ def test_a_gate_is_a_value() -> None:
 def test_failures_in_a_row_keep_away_longer_up_to_a_cap(
     throttled: bool, ceilings: list[float]
 ) -> None:
-    gate = Gate(Limits())
+    gate = Throttle(Limits())
     for number, ceiling in enumerate(ceilings):
         now = 100.0 * number
-        gate = gate.failed(now, 1.0, throttled=throttled)
-        assert gate.not_before == now + ceiling
+        gate = gate.after_failure(now, 1.0, throttled=throttled)
+        assert gate.cooldown_until == now + ceiling
 
 
 @pytest.mark.parametrize(("throttled", "first"), [(False, 0.5), (True, 1.0)])
 def test_after_a_success_the_next_failure_is_the_first(throttled: bool, first: float) -> None:
-    gate = Gate(Limits())
+    gate = Throttle(Limits())
     for _ in range(9):
-        gate = gate.failed(0.0, 1.0)
-    gate = gate.succeeded().failed(100.0, 1.0, throttled=throttled)
-    assert gate.not_before == 100.0 + first
+        gate = gate.after_failure(0.0, 1.0)
+    gate = gate.after_success().after_failure(100.0, 1.0, throttled=throttled)
+    assert gate.cooldown_until == 100.0 + first
 
 
 def test_one_bad_moment_counts_once_however_many_requests_were_under_way() -> None:
-    gate = Gate(Limits()).failed(10.0, 1.0, departed=9.0)
-    assert gate.failed(10.1, 1.0, departed=9.1) == gate
-    assert gate.failed(11.0, 1.0, departed=10.6).not_before == 12.0
+    gate = Throttle(Limits()).after_failure(10.0, 1.0, departed=9.0)
+    assert gate.after_failure(10.1, 1.0, departed=9.1) == gate
+    assert gate.after_failure(11.0, 1.0, departed=10.6).cooldown_until == 12.0
 
 
 def test_a_success_does_not_cut_the_quiet_short() -> None:
-    assert Gate(Limits()).rest_until(60.0).succeeded().not_before == 60.0
+    assert Throttle(Limits()).cool_down_until(60.0).after_success().cooldown_until == 60.0
 
 
 @given(failures=st.integers(1, 10**9), throw=dice)
 def test_the_delay_is_a_share_of_the_ceiling(failures: int, throw: float) -> None:
     """Full jitter: callers that failed together do not come back together."""
-    whole = Retry().delay(failures, 1.0)
-    assert Retry().delay(failures, throw) == pytest.approx(throw * whole)
-    assert Retry().delay(failures, throw) <= whole <= Retry().delay(failures + 1, 1.0) <= 20.0
+    whole = ExponentialBackoff().delay(failures, 1.0)
+    assert ExponentialBackoff().delay(failures, throw) == pytest.approx(throw * whole)
+    assert (
+        ExponentialBackoff().delay(failures, throw)
+        <= whole
+        <= ExponentialBackoff().delay(failures + 1, 1.0)
+        <= 20.0
+    )
 
 
 def test_the_limits_are_those_of_the_contract() -> None:

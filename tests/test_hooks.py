@@ -21,7 +21,7 @@ from luma_async import (
     TransportError,
     WaitAborted,
 )
-from luma_async.polling.hooks import Hook, Observed
+from luma_async.polling.hooks import Hook, InstrumentedRelay
 from luma_async.testing import FakeRelay, Reply
 from tests.scripted import ScriptedRelay
 
@@ -164,7 +164,7 @@ class TestRequests:
         def fault(_: str) -> State:
             raise ZeroDivisionError("a fault")
 
-        relay = Observed(ScriptedRelay(fault), Hook("on_request", heard.requests.append))
+        relay = InstrumentedRelay(ScriptedRelay(fault), Hook("on_request", heard.requests.append))
         with pytest.raises(ZeroDivisionError):
             await relay.get("a")
         assert str(heard.requests[0].error) == "ZeroDivisionError: a fault"

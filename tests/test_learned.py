@@ -21,12 +21,12 @@ from luma_async import (
     State,
     Stats,
 )
-from luma_async.protocol.responses import decipher
+from luma_async.protocol.responses import decode_response
 from luma_async.scheduling.changes import Grace
-from luma_async.scheduling.hazard import EDGES, Seen
-from luma_async.scheduling.items import Call
-from luma_async.scheduling.scheduler import Book
-from luma_async.scheduling.throttle import Gate
+from luma_async.scheduling.hazard import EDGES, DurationCounts
+from luma_async.scheduling.items import Batch
+from luma_async.scheduling.scheduler import Scheduler
+from luma_async.scheduling.throttle import Throttle
 from luma_async.testing import FakeRelay
 from tests.answers import Told
 from tests.bench.pace import Case, play
@@ -34,7 +34,7 @@ from tests.bench.pace import Case, play
 OPEN, FAILED = State.PROCESSING, State.FAILED
 ENDS = [(50.0, 1.0, 4000.0), (60.0, 50.0, 2000.0), (75.0, 300.0, 3000.0), (90.0, 50.0, 500.0)]
 YOUTH = [(age, 0.0, 40.0 * age) for age in EDGES if age < 50.0]
-KNOWN = Seen.of([*YOUTH, *ENDS])
+KNOWN = DurationCounts.of([*YOUTH, *ENDS])
 MINUTE = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 
@@ -42,14 +42,14 @@ def case(durations: str, open_ids: int, *, arrivals: str = "poisson", ends: int 
     return Case(durations, open_ids, arrivals, seed=1, ends=ends, latency=0.1)
 
 
-def taken(book: Book[str], now: float) -> Call[str]:
-    call = book.take(now)
+def taken(book: Scheduler[str], now: float) -> Batch[str]:
+    call = book.take_batch(now)
     assert call is not None
     return call
 
 
-def book_of(pace: Learned, seats: int = 100) -> Book[str]:
-    return Book(pace, seats, Grace(), spacing=0.105)
+def book_of(pace: Learned, seats: int = 100) -> Scheduler[str]:
+    return Scheduler(pace, seats, Grace(), spacing=0.105)
 
 
 class TestWhatItBuys:
@@ -96,7 +96,7 @@ class TestWhatItBuys:
 
     @pytest.mark.thorough
     def test_what_was_learned_wrongly_is_unlearned(self) -> None:
-        wrong = Seen.of([(8.0, 900.0, 3000.0), (9.0, 900.0, 500.0)])
+        wrong = DurationCounts.of([(8.0, 900.0, 3000.0), (9.0, 900.0, 500.0)])
         some = case("lognormal", 24, ends=2500)
         every, learned = play(some, Every(5.0)), play(some, Learned(5.0, wrong))
         assert learned.mean < 0.95 * every.mean
@@ -125,70 +125,70 @@ class TestWhenItAsks:
         asked_at = dict.fromkeys(ids, 0.0)
         now = 0.0
         for number, task_id in enumerate(ids):
-            book.watch("ann", [task_id], 2.0 * number)
+            book.subscribe("ann", [task_id], 2.0 * number)
             asked_at[task_id] = 2.0 * number
         while now < 600.0:
-            now = max(now, book.next_at())
+            now = max(now, book.next_due())
             call = taken(book, now)
             for task_id in call.ids:
                 assert now - asked_at[task_id] <= 20.0
                 asked_at[task_id] = now
-            book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), now + 0.1)
+            book.complete(call, Told(dict.fromkeys(call.ids, OPEN)), now + 0.1)
 
     def test_the_first_look_is_at_once_where_nothing_departed_just_now(self) -> None:
         book = book_of(Learned(5.0, KNOWN))
-        book.watch("ann", ["a"], 0.0)
-        assert book.next_at() == 0.0
-        book.settle(taken(book, 0.0), Told({"a": OPEN}), 0.1)
-        book.watch("bob", ["b"], 2.6)
-        assert book.next_at() == 2.6
+        book.subscribe("ann", ["a"], 0.0)
+        assert book.next_due() == 0.0
+        book.complete(taken(book, 0.0), Told({"a": OPEN}), 0.1)
+        book.subscribe("bob", ["b"], 2.6)
+        assert book.next_due() == 2.6
         assert set(taken(book, 2.6).ids) == {"a", "b"}
 
     def test_the_first_look_waits_for_company_where_something_did(self) -> None:
         book = book_of(Learned(5.0, KNOWN))
-        book.watch("ann", ["a"], 100.0)
-        book.settle(taken(book, 100.0), Told({"a": OPEN}), 100.1)
-        book.watch("bob", ["b"], 100.3)
-        book.watch("cyd", ["c"], 100.7)
-        assert 100.7 < book.next_at() <= 102.5
-        assert set(taken(book, book.next_at()).ids) == {"a", "b", "c"}
+        book.subscribe("ann", ["a"], 100.0)
+        book.complete(taken(book, 100.0), Told({"a": OPEN}), 100.1)
+        book.subscribe("bob", ["b"], 100.3)
+        book.subscribe("cyd", ["c"], 100.7)
+        assert 100.7 < book.next_due() <= 102.5
+        assert set(taken(book, book.next_due()).ids) == {"a", "b", "c"}
 
     def test_nobody_waits_for_company_where_a_request_is_full(self) -> None:
         book = book_of(Learned(5.0, KNOWN), seats=3)
-        book.watch("ann", ["a"], 100.0)
-        book.settle(taken(book, 100.0), Told({"a": OPEN}), 100.1)
-        book.watch("bob", ["b", "c", "d"], 101.0)
+        book.subscribe("ann", ["a"], 100.0)
+        book.complete(taken(book, 100.0), Told({"a": OPEN}), 100.1)
+        book.subscribe("bob", ["b", "c", "d"], 101.0)
         assert set(taken(book, 101.0).ids) == {"b", "c", "d"}
 
     def test_who_leaves_soon_does_not_wait_for_company(self) -> None:
         book = book_of(Learned(5.0, KNOWN))
-        book.watch("ann", ["a"], 100.0)
-        book.settle(taken(book, 100.0), Told({"a": OPEN}), 100.1)
-        book.watch("bob", ["b"], 100.3)
-        assert book.next_at() > 102.0
-        book.watch("cyd", ["c"], 100.7, until=102.7)
+        book.subscribe("ann", ["a"], 100.0)
+        book.complete(taken(book, 100.0), Told({"a": OPEN}), 100.1)
+        book.subscribe("bob", ["b"], 100.3)
+        assert book.next_due() > 102.0
+        book.subscribe("cyd", ["c"], 100.7, until=102.7)
         assert set(taken(book, 100.7).ids) == {"a", "b", "c"}
 
     def test_the_first_rest_of_a_busy_period_is_cut(self) -> None:
-        book: Book[str] = Book(Learned(5.0), 100, Grace(), phase=0.5)
-        book.watch("ann", ["a"], 0.0)
-        book.settle(taken(book, 0.0), Told({"a": OPEN}), 0.1)
-        assert book.next_at() == pytest.approx(2.5, rel=0.05)
+        book: Scheduler[str] = Scheduler(Learned(5.0), 100, Grace(), phase=0.5)
+        book.subscribe("ann", ["a"], 0.0)
+        book.complete(taken(book, 0.0), Told({"a": OPEN}), 0.1)
+        assert book.next_due() == pytest.approx(2.5, rel=0.05)
 
     def test_who_is_left_goes_by_his_own_due_where_others_have_gone(self) -> None:
         book = book_of(Learned(5.0, KNOWN))
-        book.watch("ann", ["old"], 0.0)
+        book.subscribe("ann", ["old"], 0.0)
         now = 0.0
         while now < 70.0:
-            now = book.next_at()
-            book.settle(taken(book, now), Told({"old": OPEN}), now + 0.1)
+            now = book.next_due()
+            book.complete(taken(book, now), Told({"old": OPEN}), now + 0.1)
         young = [f"id {number}" for number in range(60)]
-        book.watch("bob", young, now + 0.2)
-        now = book.next_at()
-        book.settle(taken(book, now), Told(dict.fromkeys(["old", *young], OPEN)), now + 0.1)
-        amid_others = book.next_at()
-        book.unwatch("bob", young)
-        assert now < book.next_at() < now + 4.0 < amid_others
+        book.subscribe("bob", young, now + 0.2)
+        now = book.next_due()
+        book.complete(taken(book, now), Told(dict.fromkeys(["old", *young], OPEN)), now + 0.1)
+        amid_others = book.next_due()
+        book.unsubscribe("bob", young)
+        assert now < book.next_due() < now + 4.0 < amid_others
 
     @pytest.mark.virtual_time
     async def test_a_short_wait_is_never_in_vain(self, relay: FakeRelay) -> None:
@@ -308,16 +308,16 @@ class TestWhatItKnows:
     def test_the_oddest_snapshot_leads_to_rests_that_can_be_taken(
         self, ages: list[tuple[float, float, float]]
     ) -> None:
-        pace = Learned(5.0, Seen.of(ages))
+        pace = Learned(5.0, DurationCounts.of(ages))
         assert "ends, half by" in repr(pace) or "nothing" in repr(pace)
         book = book_of(pace)
-        book.watch("ann", [f"id {number}" for number in range(20)], 0.0)
+        book.subscribe("ann", [f"id {number}" for number in range(20)], 0.0)
         now = 0.0
         for _ in range(500):
-            before, now = now, max(now, book.next_at())
+            before, now = now, max(now, book.next_due())
             assert now - before <= 20.0
             call = taken(book, now)
-            book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), now + 0.1)
+            book.complete(call, Told(dict.fromkeys(call.ids, OPEN)), now + 0.1)
         assert now > 10.0
 
     def test_a_quantile_is_known_once_an_end_is(self) -> None:
@@ -326,17 +326,17 @@ class TestWhatItKnows:
             Learned().quantile(1.0)
 
 
-def seen_of_one(created_at: datetime | None, date: datetime | None) -> Seen:
+def seen_of_one(created_at: datetime | None, date: datetime | None) -> DurationCounts:
     """Return what is learned of a task that was open at 5 s and had ended at 10."""
     book = book_of(Learned(5.0))
-    book.watch("ann", ["a"], 0.0)
+    book.subscribe("ann", ["a"], 0.0)
     for state in (OPEN, OPEN, FAILED):
-        now = book.next_at()
+        now = book.next_due()
         row = {"id": "a", "state": state.value, "created_at": created_at}
         headers = {"Date": format_datetime(date)} if date else {}
-        answer = decipher(200, headers, msgspec.json.encode([row]))
-        book.settle(taken(book, now), answer, now + 0.1)
-    pace = book.timetable.pace
+        answer = decode_response(200, headers, msgspec.json.encode([row]))
+        book.complete(taken(book, now), answer, now + 0.1)
+    pace = book.schedule.pace
     assert isinstance(pace, Learned)
     return pace.seen
 
@@ -365,35 +365,35 @@ class TestTrouble:
 
     def test_a_stream_of_missing_ids_takes_nothing_from_the_others(self) -> None:
         book = book_of(Learned(15.0))
-        book.watch("ann", ["open"], 0.0)
+        book.subscribe("ann", ["open"], 0.0)
         now, comes, asked = 0.0, 0.0, 0
         while now < 20_000.0:
-            if comes <= book.next_at():
+            if comes <= book.next_due():
                 now, comes = max(now, comes), comes + 10.0
-                book.watch("bob", [f"missing {now}"], now)
+                book.subscribe("bob", [f"missing {now}"], now)
                 continue
-            now = max(now, book.next_at())
+            now = max(now, book.next_due())
             call = taken(book, now)
             asked += "open" in call.ids
-            book.settle(call, Told({"open": OPEN} if "open" in call.ids else {}), now + 0.1)
+            book.complete(call, Told({"open": OPEN} if "open" in call.ids else {}), now + 0.1)
         assert asked >= 20_000.0 / 20.0
 
     @pytest.mark.thorough
     def test_it_goes_on_learning_for_ever(self) -> None:
-        wrong = Seen.of([(8.0, 4000.0, 12_000.0), (9.0, 90.0, 500.0)])
+        wrong = DurationCounts.of([(8.0, 4000.0, 12_000.0), (9.0, 90.0, 500.0)])
         some = case("lognormal", 24, ends=4000)
         every, learned = play(some, Every(5.0)), play(some, Learned(5.0, wrong))
         assert learned.mean < 0.95 * every.mean
 
     def test_a_task_that_flaps_is_counted_once(self) -> None:
         book = book_of(Learned(5.0))
-        book.watch("ann", ["a", "b"], 0.0)
+        book.subscribe("ann", ["a", "b"], 0.0)
         for state in (OPEN, *(State.COMPLETED, OPEN) * 20):
-            now = book.next_at()
+            now = book.next_due()
             call = taken(book, now)
             told = Told({"a": state, "b": OPEN}, url=None)
-            book.settle(call, told, now + 0.1)
-        pace = book.timetable.pace
+            book.complete(call, told, now + 0.1)
+        pace = book.schedule.pace
         assert isinstance(pace, Learned)
         assert pace.ends == pytest.approx(1.0)
 
@@ -402,23 +402,23 @@ class Slow:
     """Open ids that never end, at a relay whose answers take some seconds."""
 
     def __init__(self, pace: Pace, open_ids: int, latency: float) -> None:
-        self.book: Book[str] = Book(pace, 100, Grace(), spacing=Limits().spacing)
-        self.book.watch("ann", [f"id {number}" for number in range(open_ids)], 0.0)
-        self.gate = Gate(Limits())
+        self.book: Scheduler[str] = Scheduler(pace, 100, Grace(), spacing=Limits().spacing)
+        self.book.subscribe("ann", [f"id {number}" for number in range(open_ids)], 0.0)
+        self.gate = Throttle(Limits())
         self.latency = latency
-        self.flights: deque[tuple[float, Call[str]]] = deque()
+        self.flights: deque[tuple[float, Batch[str]]] = deque()
         self.requests = 0
         self.now = 0.0
 
     def run(self, until: float) -> None:
         while self.now < until:
-            departs_at = max(self.book.next_at(), self.gate.opens_at())
+            departs_at = max(self.book.next_due(), self.gate.next_slot_at())
             returns_at = self.flights[0][0] if self.flights else inf
             self.now = max(self.now, min(departs_at, returns_at))
             if returns_at <= self.now:
                 self.land()
                 continue
-            self.gate = self.gate.enter(self.now)
+            self.gate = self.gate.acquire(self.now)
             self.requests += 1
             self.flights.append((self.now + self.latency, taken(self.book, self.now)))
 
@@ -431,5 +431,5 @@ class Slow:
     def land(self) -> None:
         at, call = self.flights.popleft()
         self.now = max(self.now, at)
-        self.gate = self.gate.leave()
-        self.book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), self.now)
+        self.gate = self.gate.release()
+        self.book.complete(call, Told(dict.fromkeys(call.ids, OPEN)), self.now)

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async import DownloadError
-from luma_async.downloads.links import LONGEST_NAME, checked, file_name, is_public, shown, web
+from luma_async.downloads.links import (
+    MAX_NAME,
+    check_link,
+    file_name,
+    is_public,
+    parse_link,
+    without_query,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +73,8 @@ def test_the_addresses_of_the_internet_are_public(address: str) -> None:
 )
 def test_what_is_not_http_is_not_followed(link: str) -> None:
     with pytest.raises(DownloadError, match="it is not followed"):
-        checked(link, ())
-    assert web(link) is None
+        check_link(link, ())
+    assert parse_link(link) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +83,7 @@ def test_what_is_not_http_is_not_followed(link: str) -> None:
 )
 def test_what_is_no_url_is_told_to_be_none(link: str) -> None:
     with pytest.raises(DownloadError, match="no URL"):
-        checked(link, ())
+        check_link(link, ())
 
 
 @pytest.mark.parametrize(
@@ -99,8 +106,8 @@ def test_what_is_no_url_is_told_to_be_none(link: str) -> None:
 )
 def test_a_private_host_is_refused_unless_it_is_allowed_by_name(link: str) -> None:
     with pytest.raises(DownloadError, match="name the host in allow_hosts"):
-        checked(link, ())
-    assert web(link) is None
+        check_link(link, ())
+    assert parse_link(link) is None
 
 
 @pytest.mark.parametrize(
@@ -116,23 +123,23 @@ def test_a_private_host_is_refused_unless_it_is_allowed_by_name(link: str) -> No
 )
 def test_a_page_shows_no_link_to_a_name_of_a_local_network(host: str) -> None:
     """A browser would look it up by itself; a download is judged by what the name resolves to."""
-    assert web(f"http://{host}/t.jpg") is None
-    assert web(f"http://{host}/t.jpg", {host.rstrip(".")}) == f"http://{host}/t.jpg"
+    assert parse_link(f"http://{host}/t.jpg") is None
+    assert parse_link(f"http://{host}/t.jpg", {host.rstrip(".")}) == f"http://{host}/t.jpg"
 
 
 def test_an_allowed_host_may_be_private() -> None:
-    assert checked("http://127.0.0.1:8000/v.mp4", {"127.0.0.1"}).port == 8000
-    assert checked("http://LocalHost/v.mp4", {"localhost"}).path == "/v.mp4"
+    assert check_link("http://127.0.0.1:8000/v.mp4", {"127.0.0.1"}).port == 8000
+    assert check_link("http://LocalHost/v.mp4", {"localhost"}).path == "/v.mp4"
 
 
 def test_a_signed_link_is_sent_as_it_was_told() -> None:
     link = "https://cdn.example/a%2fb%7E.mp4?sig=%2B%2f+a=&x=%41"
-    assert str(checked(link, ())) == web(link) == link
+    assert str(check_link(link, ())) == parse_link(link) == link
 
 
 def test_a_link_is_shown_without_what_may_be_secret() -> None:
-    url = checked("https://user:pw@cdn.example:8443/v.mp4?sig=s3cret#s3cret", ())
-    assert shown(url) == "https://cdn.example/v.mp4"
+    url = check_link("https://user:pw@cdn.example:8443/v.mp4?sig=s3cret#s3cret", ())
+    assert without_query(url) == "https://cdn.example/v.mp4"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +164,7 @@ def test_every_id_is_the_name_of_one_file(task_id: str) -> None:
     assert "/" not in name
     assert "\0" not in name
     assert not name.startswith(".")
-    assert len(name.encode()) <= LONGEST_NAME + 4
+    assert len(name.encode()) <= MAX_NAME + 4
     assert name.endswith(".mov")
     assert name.isprintable()
 

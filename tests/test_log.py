@@ -18,7 +18,7 @@ from luma_async import (
     WaitAborted,
     WaitTimeout,
 )
-from luma_async.polling.hooks import Changes, Hook
+from luma_async.polling.hooks import ChangeNotifier, Hook
 from luma_async.testing import FakeRelay, Reply
 from luma_async.testing.types import Fault
 
@@ -73,11 +73,11 @@ class TestChanges:
         assert lines(caplog, logging.DEBUG) == ["a ERROR all is lost\ufffd[2J\ufffd: completed"]
 
     def test_nobody_is_told_where_nobody_listens(self, log: pytest.LogCaptureFixture) -> None:
-        assert not Changes(None).are_heard
+        assert not ChangeNotifier(None).has_listener
         told: list[ChangeEvent] = []
-        assert Changes(Hook("on_change", told.append)).are_heard
+        assert ChangeNotifier(Hook("on_change", told.append)).has_listener
         log.set_level(logging.DEBUG, "luma_async")
-        assert Changes(None).are_heard
+        assert ChangeNotifier(None).has_listener
 
 
 class TestTrouble:

@@ -25,13 +25,13 @@ from luma_async import (
 from luma_async.polling import chunks as slicing
 from luma_async.polling import poller as waiting
 from luma_async.polling import wait as waits
-from luma_async.polling.chunks import Unhurried, slices
+from luma_async.polling.chunks import AsyncChunks, chunks
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
-from luma_async.polling.wait import News, Wait
+from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
-from luma_async.scheduling.items import Call, Cohort, Event
-from luma_async.scheduling.scheduler import Book
+from luma_async.scheduling.items import Batch, Group, Transition
+from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
 from tests.answers import Told
@@ -47,19 +47,19 @@ def names(count: int) -> list[str]:
     return [f"task {number:07}" for number in range(count)]
 
 
-def taken(book: Book[Any], now: float) -> Call[Any]:
-    call = book.take(now)
+def taken(book: Scheduler[Any], now: float) -> Batch[Any]:
+    call = book.take_batch(now)
     assert call is not None
     return call
 
 
 def calls_to_settle(ids: int, pace: Pace) -> int:
     """Count the Python calls that an answer about so many ids costs, which tells nothing new."""
-    book: Book[str] = Book(pace, ids, Grace(), phase=1.0)
-    book.watch("ann", names(ids), 0.0)
+    book: Scheduler[str] = Scheduler(pace, ids, Grace(), phase=1.0)
+    book.subscribe("ann", names(ids), 0.0)
     told = Told(dict.fromkeys(names(ids), OPEN))
-    book.settle(taken(book, 0.0), told, 0.1)
-    now = book.next_at()
+    book.complete(taken(book, 0.0), told, 0.1)
+    now = book.next_due()
     call = taken(book, now)
     calls = 0
 
@@ -69,7 +69,7 @@ def calls_to_settle(ids: int, pace: Pace) -> int:
 
     sys.setprofile(count)
     try:
-        assert book.settle(call, told, now + 0.1) == []
+        assert book.complete(call, told, now + 0.1) == []
     finally:
         sys.setprofile(None)
     return calls
@@ -83,14 +83,14 @@ class TestTheBook:
     @pytest.mark.parametrize("pace", PACES)
     def test_an_open_id_costs_little_memory_beside_its_text(self, pace: Pace) -> None:
         ids = names(20_000)
-        book: Book[str] = Book(pace, 100, Grace())
+        book: Scheduler[str] = Scheduler(pace, 100, Grace())
         tracemalloc.start()
         try:
-            for part in slices(ids):
-                book.watch("ann", part, 0.0)
+            for part in chunks(ids):
+                book.subscribe("ann", part, 0.0)
             for _ in range(len(ids) // 100):
                 call = taken(book, 0.0)
-                book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), 0.1)
+                book.complete(call, Told(dict.fromkeys(call.ids, OPEN)), 0.1)
             spent, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -98,26 +98,26 @@ class TestTheBook:
         assert spent / len(ids) - told < 300
 
     def test_open_ids_are_nothing_for_the_collector_to_look_at(self) -> None:
-        book: Book[str] = Book(Every(5.0), 100, Grace())
+        book: Scheduler[str] = Scheduler(Every(5.0), 100, Grace())
         gc.collect()
         before = len(gc.get_objects())
-        book.watch("ann", names(10_000), 0.0)
+        book.subscribe("ann", names(10_000), 0.0)
         assert len(gc.get_objects()) - before < 20
 
     def test_who_waited_is_forgotten_without_the_collector(self) -> None:
         class Watcher:
             pass
 
-        book: Book[Watcher] = Book(Every(5.0), 100, Grace())
+        book: Scheduler[Watcher] = Scheduler(Every(5.0), 100, Grace())
         watchers = [Watcher() for _ in range(4)]
         gone = [weakref.ref(watcher) for watcher in watchers]
         for place, task_id in enumerate("abcd"):
-            book.watch(watchers[place], [task_id], 0.0)
+            book.subscribe(watchers[place], [task_id], 0.0)
         call = taken(book, 0.0)
-        book.watch(watchers[3], ["e"], 0.0)
-        book.settle(call, Told({"a": State.FAILED, "b": OPEN, "c": OPEN, "d": OPEN}), 0.1)
-        book.unwatch(watchers[1], ["b"])
-        book.unwatch(watchers[3], ["d", "e"])
+        book.subscribe(watchers[3], ["e"], 0.0)
+        book.complete(call, Told({"a": State.FAILED, "b": OPEN, "c": OPEN, "d": OPEN}), 0.1)
+        book.unsubscribe(watchers[1], ["b"])
+        book.unsubscribe(watchers[3], ["d", "e"])
         book.clear()
         gc.disable()
         try:
@@ -127,82 +127,82 @@ class TestTheBook:
             gc.enable()
 
     def test_who_stays_keeps_nobody_who_left(self) -> None:
-        book: Book[str] = Book(Every(5.0), 1000, Grace())
-        book.watch("ann", names(1000), 0.0)
+        book: Scheduler[str] = Scheduler(Every(5.0), 1000, Grace())
+        book.subscribe("ann", names(1000), 0.0)
         call = taken(book, 0.0)
-        (cohort,) = call.cohorts
-        book.settle(call, Told(dict.fromkeys(names(1000), OPEN)), 0.1)
-        book.unwatch("ann", names(1000)[1:])
-        assert len(cohort.entries) <= 2
+        (cohort,) = call.groups
+        book.complete(call, Told(dict.fromkeys(names(1000), OPEN)), 0.1)
+        book.unsubscribe("ann", names(1000)[1:])
+        assert len(cohort.items) <= 2
 
     def test_what_was_odd_and_is_over_is_no_work_any_more(self) -> None:
-        book: Book[str] = Book(Every(5.0), 100, Grace())
-        book.watch("ann", ["a"], 0.0)
+        book: Scheduler[str] = Scheduler(Every(5.0), 100, Grace())
+        book.subscribe("ann", ["a"], 0.0)
         told = Told({"a": OPEN})
         for answer in (told, Told({}), told):
-            call = taken(book, book.next_at())
-            (entry,) = call.entries
-            book.settle(call, answer, call.departed + 0.1)
-        assert entry.odd is None
+            call = taken(book, book.next_due())
+            (entry,) = call.items
+            book.complete(call, answer, call.sent_at + 0.1)
+        assert entry.anomaly is None
 
     def test_those_of_one_age_travel_together_until_their_ages_differ(self) -> None:
-        book: Book[str] = Book(Learned(5.0), 100, Grace())
+        book: Scheduler[str] = Scheduler(Learned(5.0), 100, Grace())
         now, sizes = 0.0, set[int]()
         for name in ("a", "b"):
-            book.watch("ann", [name], now)
-            book.settle(taken(book, now), Told({"a": OPEN, "b": OPEN}), now)
+            book.subscribe("ann", [name], now)
+            book.complete(taken(book, now), Told({"a": OPEN, "b": OPEN}), now)
             now += 3.0
         while now < 300.0:
-            now = max(now, book.next_at())
+            now = max(now, book.next_due())
             call = taken(book, now)
-            book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), now)
-            cohorts = {id(entry.place): entry.place for entry in call.entries}.values()
+            book.complete(call, Told(dict.fromkeys(call.ids, OPEN)), now)
+            cohorts = {id(entry.group): entry.group for entry in call.items}.values()
             sizes.add(len(cohorts))
             for cohort in cohorts:
                 assert cohort is not None
-                born = [entry.born for entry in cohort.entries]
+                born = [entry.created_at for entry in cohort.items]
                 assert (cohort.oldest, cohort.youngest) == (min(born), max(born))
         assert sizes == {1, 2}
 
     def test_an_end_without_a_link_teaches_once(self) -> None:
-        book: Book[str] = Book(Learned(5.0), 100, Grace(link=60.0))
-        book.watch("ann", ["a"], 0.0)
+        book: Scheduler[str] = Scheduler(Learned(5.0), 100, Grace(link=60.0))
+        book.subscribe("ann", ["a"], 0.0)
         now = 0.0
         while now < 50.0 and len(book):
-            now = book.next_at()
+            now = book.next_due()
             state = OPEN if now < 12.0 else State.COMPLETED
-            book.settle(taken(book, now), Told({"a": state}, url=None), now)
-        pace = book.timetable.pace
+            book.complete(taken(book, now), Told({"a": state}, url=None), now)
+        pace = book.schedule.pace
         assert isinstance(pace, Learned)
         assert pace.ends == pytest.approx(1.0)
-        assert sum(pace.seen.watched) < 15.0
+        assert sum(pace.seen.exposure) < 15.0
 
     def test_a_pace_of_ones_own_that_is_a_kind_of_every_is_asked_for_each_age(self) -> None:
         class Lull(Every, frozen=True):
             def rest(self, age: float) -> float:
                 return 60.0 if 10.0 <= age < 30.0 else 5.0
 
-        book: Book[str] = Book(Lull(5.0), 100, Grace(), phase=0.0)
+        book: Scheduler[str] = Scheduler(Lull(5.0), 100, Grace(), phase=0.0)
         for since, name in ((0.0, "old"), (20.0, "middle"), (38.0, "young")):
-            book.watch("ann", [name], since)
+            book.subscribe("ann", [name], since)
         call = taken(book, 40.0)
-        book.settle(call, Told(dict.fromkeys(call.ids, OPEN)), 40.0)
-        assert {e.task_id: e.place.due for e in call.entries if e.place} == {
+        book.complete(call, Told(dict.fromkeys(call.ids, OPEN)), 40.0)
+        assert {e.task_id: e.group.due_at for e in call.items if e.group} == {
             "old": 45.0,
             "middle": 100.0,
             "young": 45.0,
         }
 
     def test_a_cohort_goes_only_where_the_table_leads(self) -> None:
-        cohort: Cohort[str] = Cohort([], 0.0)
+        cohort: Group[str] = Group([], 0.0)
         with pytest.raises(KeyError):
-            cohort.move(Event.REST)
+            cohort.apply(Transition.RESCHEDULE)
 
     def test_what_was_told_before_is_told_to_who_comes_later(self) -> None:
-        book: Book[str] = Book(Every(5.0), 100, Grace())
-        assert book.watch("ann", ["a", "b"], 0.0) == {}
-        book.settle(taken(book, 0.0), Told({"a": OPEN}), 0.1)
-        known = book.watch("bob", ["a", "b", "c"], 0.2)
+        book: Scheduler[str] = Scheduler(Every(5.0), 100, Grace())
+        assert book.subscribe("ann", ["a", "b"], 0.0) == {}
+        book.complete(taken(book, 0.0), Told({"a": OPEN}), 0.1)
+        known = book.subscribe("bob", ["a", "b", "c"], 0.2)
         assert list(known) == ["a"]
 
 
@@ -212,7 +212,7 @@ class TestTheLoop:
     def short_slices(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let few ids be many: what happens between slices is the same with slices of 100."""
         for module in (slicing, waiting, waits):
-            monkeypatch.setattr(module, "SLICE", SLICE)
+            monkeypatch.setattr(module, "CHUNK_SIZE", SLICE)
 
     async def test_parts_leave_the_loop_a_turn_between_them(self) -> None:
         turns = 0
@@ -224,7 +224,7 @@ class TestTheLoop:
                 await asyncio.sleep(0)
 
         task = asyncio.ensure_future(turning())
-        parts = [(len(part), turns) async for part in Unhurried(range(25), 10)]
+        parts = [(len(part), turns) async for part in AsyncChunks(range(25), 10)]
         task.cancel()
         assert [size for size, _ in parts] == [10, 10, 5]
         assert parts[0][1] < parts[1][1] < parts[2][1]
@@ -232,19 +232,19 @@ class TestTheLoop:
     async def test_few_are_done_without_a_turn(self) -> None:
         turn = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(turn.set_result, None)
-        assert [part async for part in Unhurried("abc", 10)] == [["a", "b", "c"]]
+        assert [part async for part in AsyncChunks("abc", 10)] == [["a", "b", "c"]]
         assert not turn.done()
 
     @pytest.mark.parametrize("how", ["cancelled", "timed out", "aborted", "closed"])
     async def test_many_ids_are_taken_in_and_let_go_slice_by_slice(self, how: str) -> None:
         relay = ScriptedRelay(lambda _: OPEN)
         poller = Poller(relay, Every(5.0), Limits(), Grace(), patience=30.0)
-        wait = Wait(poller, relay, names(MANY), 2.0, News.NOTHING)
+        wait = Wait(poller, relay, names(MANY), 2.0, Notify.NOTHING)
 
         async def waiting() -> None:
             try:
-                await wait.begin()
-                await wait.told()
+                await wait.start()
+                await wait.wait_for_news()
             finally:
                 wait.stop()
 
@@ -389,7 +389,7 @@ class TestTheLoop:
 
         def cohorts() -> int:
             gc.collect()
-            return sum(isinstance(one, Cohort) for one in gc.get_objects())
+            return sum(isinstance(one, Group) for one in gc.get_objects())
 
         before = cohorts()
         run_virtual(leaving())
@@ -399,7 +399,7 @@ class TestTheLoop:
         relay = ScriptedRelay(lambda _: State.COMPLETED)
         poller = Poller(relay, Every(5.0), Limits(max_batch=5000), Grace(), patience=30.0)
         for turns in range(30):
-            reader = Reader(Wait(poller, relay, names(MANY), None, News.ENDS))
+            reader = Reader(Wait(poller, relay, names(MANY), None, Notify.ENDS))
             first = asyncio.ensure_future(anext(reader))
             for _ in range(turns):
                 await asyncio.sleep(0)

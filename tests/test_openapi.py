@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 
 from luma_async import Limits, LumaSession, State, WaitTimeout
-from luma_async.protocol.requests import batch, single
+from luma_async.protocol.requests import batch_request, single_request
 from luma_async.protocol.rows import STATES
 from luma_async.testing import FakeRelay, Reply
 from luma_async.testing.simulation import ENVELOPES, Envelope
@@ -83,7 +83,7 @@ def faults(document: Any) -> Check:
 
 
 def test_the_document_has_the_two_calls_that_the_client_makes_and_no_others(document: Any) -> None:
-    requests = [single("{task_id}"), batch(["a"])]
+    requests = [single_request("{task_id}"), batch_request(["a"])]
     made = {(unquote(each.path), each.method.lower(), each.body is not None) for each in requests}
     assert made == {
         (path, method, "requestBody" in call)

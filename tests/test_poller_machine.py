@@ -34,12 +34,12 @@ from luma_async.errors import (
     WaitIncomplete,
     WaitTimeout,
 )
-from luma_async.polling.direct import Asker
+from luma_async.polling.direct import DirectClient
 from luma_async.polling.interfaces import Watcher
 from luma_async.polling.iterator import Reader
-from luma_async.polling.wait import News
+from luma_async.polling.wait import Notify
 from luma_async.scheduling.changes import Change, Grace
-from luma_async.scheduling.hazard import Seen
+from luma_async.scheduling.hazard import DurationCounts
 from luma_async.scheduling.pace import Every, Learned
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
@@ -76,7 +76,7 @@ an_id = st.sampled_from(IDS)
 some_ids = st.lists(an_id, unique=True, min_size=1)
 timeouts = st.sampled_from([None, None, 0.0, 1.0, 10.0, 45.0, 100.0])
 habits = st.sampled_from([(None, 0.0), (None, 0.0), (None, 3.0), (0.7, 0.5), (2.0, 3.0)])
-newses = st.sampled_from(list(News))
+newses = st.sampled_from(list(Notify))
 moments = st.sampled_from([0.0, 0.0, 0.05, 0.1, 0.3, 1.0])
 passing = moments | st.sampled_from([2.5, 5.0, 15.0, 31.0, 60.0]) | st.floats(0.0, 60.0)
 lates = st.sampled_from([0.1, 0.0, 0.5, 2.0, 10.0]) | st.floats(0.1, 40.0)
@@ -93,7 +93,7 @@ outcomes = st.one_of(
     st.builds(Outcome, fault=faults, late=moments, after=quiets),
 )
 
-KNOWN = [Seen.of([(age, 20.0, 400.0), (2 * age, 5.0, 10.0)]) for age in (0.5, 7.0, 60.0)]
+KNOWN = [DurationCounts.of([(age, 20.0, 400.0), (2 * age, 5.0, 10.0)]) for age in (0.5, 7.0, 60.0)]
 
 
 class PollerMachine(RuleBasedStateMachine):
@@ -122,7 +122,7 @@ class PollerMachine(RuleBasedStateMachine):
         slots=st.sampled_from([4, 1, 2]),
         rate=st.sampled_from([5.0, 2.0, 10.0]),
         seconds=st.sampled_from([5.0, 1.0]),
-        known=st.sampled_from([None, Seen(), *KNOWN]),
+        known=st.sampled_from([None, DurationCounts(), *KNOWN]),
         seed=st.integers(0, 2**16),
         begun=st.fixed_dictionaries(dict.fromkeys(IDS, st.sampled_from(list(Stage)[:4]))),
         script=st.lists(outcomes, max_size=20),
@@ -134,11 +134,11 @@ class PollerMachine(RuleBasedStateMachine):
         slots: int,
         rate: float,
         seconds: float,
-        known: Seen | None,
+        known: DurationCounts | None,
         seed: int,
         begun: dict[str, Stage],
         script: list[Outcome],
-        waits: list[tuple[list[str], float | None, News, Habit]],
+        waits: list[tuple[list[str], float | None, Notify, Habit]],
     ) -> None:
         self.limits = Limits(max_batch=seats, max_in_flight=slots, max_rate=rate)
         self.pace = Every(seconds) if known is None else Learned(seconds, known)
@@ -152,7 +152,7 @@ class PollerMachine(RuleBasedStateMachine):
 
     @rule(ids=some_ids, timeout=timeouts, news=newses, habit=habits, then=passing)
     def wait(
-        self, ids: list[str], timeout: float | None, news: News, habit: Habit, then: float
+        self, ids: list[str], timeout: float | None, news: Notify, habit: Habit, then: float
     ) -> None:
         self.start(ids, timeout, news, habit)
         self.sleep(then)
@@ -160,7 +160,7 @@ class PollerMachine(RuleBasedStateMachine):
     @rule(ids=some_ids, alone=st.booleans(), then=passing)
     def get(self, ids: list[str], alone: bool, then: float) -> None:
         call = Call(ids[:1] if alone else ids, alone, self.session)
-        asker = Asker(self.poller, Door(self.relay, self.session, direct=True))
+        asker = DirectClient(self.poller, Door(self.relay, self.session, direct=True))
         self.calls[self.loop.create_task(call.run(asker, self.history))] = call
         self.sleep(then)
 
@@ -309,7 +309,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.claim(not timers, f"timers are left: {timers}")
         self.claim((stats.open, stats.in_flight) == (0, 0), f"left open: {stats}")
 
-    def start(self, ids: list[str], timeout: float | None, news: News, habit: Habit) -> None:
+    def start(self, ids: list[str], timeout: float | None, news: Notify, habit: Habit) -> None:
         door = Door(self.relay, self.session, direct=True)
         wait = HeardWait(self.poller, door, tuple(ids), timeout, news, self.listen, self.loop.time)
         caller = Caller(wait, news, timeout, habit, self.session)
@@ -421,7 +421,7 @@ class PollerMachine(RuleBasedStateMachine):
 
     def judge_reading(self, caller: Caller, done: set[str]) -> None:
         """Judge what a reader was handed: each change once, in order, the end of each id last."""
-        if caller.news is News.NOTHING:
+        if caller.news is Notify.NOTHING:
             return
         ended = [generation.id for generation in caller.read if generation.is_done]
         read = sorted(set(ended)) == sorted(ended) and (caller.left or set(ended) == done)

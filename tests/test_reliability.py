@@ -26,8 +26,8 @@ from luma_async import (
     RequestTimeout,
     WaitTimeout,
 )
-from luma_async.polling.poller import PATIENT_TRIES, Poller
-from luma_async.polling.wait import News, Wait
+from luma_async.polling.poller import FAST_RETRIES, Poller
+from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace
 from luma_async.structs import State
@@ -56,10 +56,10 @@ async def wait(
     relay: Any, ids: Sequence[str], timeout: float | None = None, pace: Pace = Every(5.0)
 ) -> dict[str, Any]:
     poller = Poller(relay, pace, Limits(), Grace(), patience=30.0, dice=lambda: 0.5)
-    one = Wait(poller, relay, tuple(ids), timeout, News.NOTHING)
+    one = Wait(poller, relay, tuple(ids), timeout, Notify.NOTHING)
     try:
-        await one.begin()
-        await one.told()
+        await one.start()
+        await one.wait_for_news()
     finally:
         one.stop()
         await asyncio.sleep(0)
@@ -150,7 +150,7 @@ class TestRefusedBatches:
         relay = Refusing(lambda _: DecodeError("no task"))
         with pytest.raises(WaitTimeout):
             await wait(relay, IDS, timeout=600.0)
-        assert len(relay.asked) <= 600 / 5 + PATIENT_TRIES
+        assert len(relay.asked) <= 600 / 5 + FAST_RETRIES
 
     async def test_answers_above_the_cap_are_asked_for_in_halves(self, relay: FakeRelay) -> None:
         ids = [relay.add(duration=60.0) for _ in range(16)]
@@ -187,12 +187,12 @@ class TestRefusedBatches:
 
         relay = Refusing(refuse, ends=100.0)
         poller = Poller(relay, Every(5.0), Limits(), Grace(), patience=30.0, dice=lambda: 0.5)
-        others = Wait(poller, relay, tuple(f"good {n}" for n in range(50)), None, News.NOTHING)
-        refused = Wait(poller, relay, tuple(IDS), None, News.NOTHING)
-        await refused.begin()
+        others = Wait(poller, relay, tuple(f"good {n}" for n in range(50)), None, Notify.NOTHING)
+        refused = Wait(poller, relay, tuple(IDS), None, Notify.NOTHING)
+        await refused.start()
         await asyncio.sleep(1.0)
-        await others.begin()
-        await asyncio.gather(others.told(), refused.told())
+        await others.start()
+        await asyncio.gather(others.wait_for_news(), refused.wait_for_news())
         asked = [at for at, ids in relay.departed if "good 7" in ids]
         assert max(later - at for at, later in pairwise(asked)) < 15.0
 

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from luma_async import Generation, Learned, LumaSession, Request, State, Stats
-from luma_async.cli.display.output import People
-from luma_async.cli.display.progress import Board
-from luma_async.cli.display.table import Screen, Trouble, outcome
+from luma_async.cli.display.output import TerminalOutput
+from luma_async.cli.display.progress import Progress
+from luma_async.cli.display.table import LastWarning, LiveTable, outcome
 from luma_async.testing import FakeRelay
 from tests.bench.estimate import seen_at
 
@@ -20,9 +20,9 @@ DATE = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EVIL = "x\x1b[31m\u202e[bold]y"
 
 
-def board_of(states: Iterable[State | None]) -> Board:
+def board_of(states: Iterable[State | None]) -> Progress:
     """Return a board of ids that were given at 0 s, and of what they were at 10 s."""
-    board = Board()
+    board = Progress()
     for number, state in enumerate(states):
         (task_id,) = board.add([f"id-{number}"], 0.0)
         if state is None:
@@ -35,9 +35,9 @@ def board_of(states: Iterable[State | None]) -> Board:
     return board
 
 
-def drawn(board: Board, stats: Stats | None = None, *, width: int = 80, height: int = 30) -> str:
+def drawn(board: Progress, stats: Stats | None = None, *, width: int = 80, height: int = 30) -> str:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
-    console.print(Screen(console, board, lambda: stats or Stats(requests=7)).draw(12.0))
+    console.print(LiveTable(console, board, lambda: stats or Stats(requests=7)).draw(12.0))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -53,7 +53,7 @@ def test_the_counts_the_cost_and_each_id_are_there() -> None:
 
 
 def test_what_does_not_fit_is_cut_at_the_end_of_its_line() -> None:
-    board = Board()
+    board = Progress()
     board.add(["4665a07c-7641-4809-a133-10786201bb56"], 0.0)
     task = Generation(id=next(iter(board.rows)), state=State.FAILED, failure_reason="long " * 99)
     board.rows[task.id].was_open = True
@@ -90,7 +90,7 @@ def test_an_estimate_is_told_roughly_once_ends_speak_for_one() -> None:
 
 
 def test_hostile_text_is_text_on_the_screen() -> None:
-    board = Board()
+    board = Progress()
     board.add([EVIL], 0.0)
     board.end(EVIL, Generation(id=EVIL, state=State.FAILED, failure_reason=EVIL), 1.0, DATE)
     shown = drawn(board)
@@ -101,9 +101,9 @@ def test_hostile_text_is_text_on_the_screen() -> None:
 
 def test_a_warning_of_the_librarys_is_shown_below() -> None:
     console = Console(file=io.StringIO(), width=80, height=30)
-    screen = Screen(console, board_of([None]), Stats)
+    screen = LiveTable(console, board_of([None]), Stats)
     logger = logging.Logger("x")
-    logger.addHandler(Trouble(screen))
+    logger.addHandler(LastWarning(screen))
     logger.info("no trouble")
     logger.warning("a request failed: %s", f"status 502 {EVIL}")
     console.print(screen.draw(1.0))
@@ -117,13 +117,13 @@ async def test_a_table_that_cannot_be_drawn_is_an_error_at_the_end(
 ) -> None:
     """A wait goes on without it; but nobody is left to believe that it was well."""
 
-    def broken(screen: Screen, now: float) -> None:
+    def broken(screen: LiveTable, now: float) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Screen, "draw", broken)
-    people = People(Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(LiveTable, "draw", broken)
+    people = TerminalOutput(Console(file=io.StringIO(), force_terminal=True))
     with pytest.raises(ZeroDivisionError):
-        async with people.living(Board(), luma):
+        async with people.living(Progress(), luma):
             await asyncio.sleep(0.05)
 
 
@@ -134,10 +134,10 @@ async def test_warnings_are_the_tables_while_it_lives_and_the_logs_again_after(
     monkeypatch.setattr(logger, "propagate", True)
     before = logger.handlers[:]
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    async with People(console).living(Board(), luma):
+    async with TerminalOutput(console).living(Progress(), luma):
         assert not logger.propagate, "a line would go through the table"
         (trouble,) = set(logger.handlers) - set(before)
-        assert isinstance(trouble, Trouble)
+        assert isinstance(trouble, LastWarning)
     assert (logger.handlers, logger.propagate) == (before, True)
 
 
@@ -149,7 +149,7 @@ def test_what_stays_is_the_count_and_of_a_wait_that_broke_off_each_open_id(
     assert bad.plain.split()[:2] == ["failed", "id-1"], "of too many, those that went wrong stay"
     board.add(["[bold]x[/bold]", "b\x1b[31m"], 0.0)
     console = Console(file=io.StringIO(), width=80)
-    people = People(console)
+    people = TerminalOutput(console)
     people.over(board, Stats(requests=7))
     people.broken_off(board, "2 of 4 are still open")
     assert isinstance(console.file, io.StringIO)

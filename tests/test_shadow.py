@@ -2,19 +2,19 @@
 
 import pytest
 
-from luma_async.scheduling.request_budget import Shadow
+from luma_async.scheduling.request_budget import FixedIntervalBudget
 
 
-def shadow(seats: int = 100, *, ids: int = 1, spacing: float = 0.105) -> Shadow:
-    some = Shadow(5.0, seats, spacing)
-    some.watch(ids, 0.0)
+def shadow(seats: int = 100, *, ids: int = 1, spacing: float = 0.105) -> FixedIntervalBudget:
+    some = FixedIntervalBudget(5.0, seats, spacing)
+    some.add(ids, 0.0)
     return some
 
 
-def run(some: Shadow, until: float) -> None:
+def run(some: FixedIntervalBudget, until: float) -> None:
     """Let time pass in steps as small as those of a session that is at work."""
     for second in range(int(until) + 1):
-        some.run(second)
+        some.advance(second)
 
 
 @pytest.mark.parametrize(("ids", "requests"), [(1, 1), (100, 1), (101, 2), (250, 3)])
@@ -36,7 +36,7 @@ def test_all_ids_are_asked_about_at_each_interval(ids: int, requests: int) -> No
 def test_an_id_that_ended_stays_aboard_until_that_would_have_been_found() -> None:
     some = shadow()
     run(some, 10.0)
-    some.forget(12.0)
+    some.remove(12.0)
     run(some, 100.0)
     assert some.requests == 4, "at 0, 5, 10 and 15"
 
@@ -44,7 +44,7 @@ def test_an_id_that_ended_stays_aboard_until_that_would_have_been_found() -> Non
 def test_an_end_that_was_found_already_costs_no_more() -> None:
     some = shadow()
     run(some, 10.0)
-    some.forget(9.0)
+    some.remove(9.0)
     run(some, 100.0)
     assert some.requests == 3
 
@@ -52,7 +52,7 @@ def test_an_end_that_was_found_already_costs_no_more() -> None:
 def test_an_id_that_nobody_wants_any_more_costs_no_more() -> None:
     some = shadow()
     run(some, 10.0)
-    some.forget()
+    some.remove()
     run(some, 100.0)
     assert some.requests == 3
 
@@ -60,21 +60,21 @@ def test_an_id_that_nobody_wants_any_more_costs_no_more() -> None:
 def test_ids_that_come_while_an_answer_is_awaited_share_a_request() -> None:
     some = shadow()
     for _ in range(500):
-        some.answered(1.0)
-    some.run(5.0)
+        some.observe_round_trip(1.0)
+    some.advance(5.0)
     for at in (5.2, 5.4, 5.9):
-        some.watch(1, at)
-    some.run(6.1)
+        some.add(1, at)
+    some.advance(6.1)
     assert some.requests == 3
 
 
 def test_nobody_waits_longer_than_a_second_for_an_answer_that_is_late() -> None:
     some = shadow()
     for _ in range(500):
-        some.answered(30.0)
-    some.run(5.0)
-    some.watch(1, 5.2)
-    some.run(6.3)
+        some.observe_round_trip(30.0)
+    some.advance(5.0)
+    some.add(1, 5.2)
+    some.advance(6.3)
     assert some.requests == 3
 
 
@@ -89,7 +89,7 @@ def test_a_clock_that_jumps_is_not_made_up_for() -> None:
     some = shadow(ids=100_000)
     run(some, 10.0)
     before = some.requests
-    some.run(86_400.0)
+    some.advance(86_400.0)
     assert some.requests - before <= 250
 
 
@@ -97,8 +97,8 @@ def test_a_clock_that_jumps_is_not_made_up_for() -> None:
 def test_more_ends_than_ids_do_no_harm(ids: int) -> None:
     some = shadow(ids=ids)
     for _ in range(10):
-        some.forget(1.0)
-        some.forget()
-    some.watch(1, 2.0)
+        some.remove(1.0)
+        some.remove()
+    some.add(1, 2.0)
     run(some, 60.0)
     assert 12 <= some.requests <= 14

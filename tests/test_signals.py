@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
-from luma_async.cli.runtime import guarded, kept_signal_handlers, run
+from luma_async.cli.runtime import kept_signal_handlers, run, run_and_report
 
 # The command, as the console script starts it; the signal comes when a module is about to be
 # imported.
@@ -127,6 +127,6 @@ def test_a_call_of_the_command_leaves_the_handlers_as_they_were() -> None:
         return 0
 
     with kept_signal_handlers():
-        assert guarded(act) == 0
+        assert run_and_report(act) == 0
         assert signal.getsignal(signal.SIGTERM) != before[1]
     assert [signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)] == before

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 import luma_async
 from luma_async import Generation, GenerationFailed, State
-from luma_async.protocol.responses import decipher
+from luma_async.protocol.responses import decode_response
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = ["get-completed.json", "tasks-completed.json"]
@@ -38,7 +38,7 @@ def sample(name: str) -> dict[str, Any]:
 
 
 def decoded(name: str) -> Generation:
-    answer = decipher(200, {}, (DATA / name).read_bytes())
+    answer = decode_response(200, {}, (DATA / name).read_bytes())
     (task_id,) = answer.states
     return answer.generation(task_id)
 
@@ -46,7 +46,7 @@ def decoded(name: str) -> Generation:
 def told(**fields: object) -> Generation:
     """Return what the library makes of a bare task with these fields."""
     body = json.dumps({"id": "a", "state": "completed", **fields}).encode()
-    return decipher(200, {}, body).generation("a")
+    return decode_response(200, {}, body).generation("a")
 
 
 def linked(links: dict[str, str | None]) -> Generation:
@@ -194,7 +194,7 @@ def test_the_relays_own_object_stays_reachable(name: str) -> None:
 
 def test_the_original_is_the_text_that_the_relay_sent() -> None:
     texts = ['{"id":"a", "state":"completed","loop":1.50}', '{"state":"failed","id":"b"}']
-    answer = decipher(200, {}, f"[{texts[0]},\n {texts[1]}]".encode())
+    answer = decode_response(200, {}, f"[{texts[0]},\n {texts[1]}]".encode())
     assert [answer.generation(task_id).original for task_id in "ab"] == texts
 
 
@@ -205,7 +205,7 @@ def test_what_has_no_name_here_is_in_the_relays_own_object() -> None:
 
 def test_bytes_that_are_no_text_do_not_hide_the_relays_own_object() -> None:
     body = b'{"id": "a", "state": "completed", "note": "\xff!"}'
-    assert decipher(200, {}, body).generation("a").raw["note"] == "\ufffd!"
+    assert decode_response(200, {}, body).generation("a").raw["note"] == "\ufffd!"
 
 
 def test_changing_the_plain_data_leaves_the_generation_as_it_was() -> None:

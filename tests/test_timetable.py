@@ -4,32 +4,32 @@ import pytest
 
 from luma_async.scheduling.hazard import CELLS, Hazard
 from luma_async.scheduling.pace import Every, Learned
-from luma_async.scheduling.schedule import Steered, Timetable, timetable
+from luma_async.scheduling.schedule import AdaptiveSchedule, Schedule, schedule_for
 
 
-def steered(open_ids: int = 1, *, spacing: float = 0.105) -> Steered:
-    some = Steered(Learned(5.0), 100, spacing, known=Hazard([0.02] * CELLS))
-    some.watched(open_ids, 0.0)
+def steered(open_ids: int = 1, *, spacing: float = 0.105) -> AdaptiveSchedule:
+    some = AdaptiveSchedule(Learned(5.0), 100, spacing, known=Hazard([0.02] * CELLS))
+    some.on_added(open_ids, 0.0)
     return some
 
 
-def depart(some: Steered, now: float, *, seats: int = 100, again: bool = False) -> None:
-    some.departed(now, open_ids=1, seats=seats, whole=True, again=again)
+def depart(some: AdaptiveSchedule, now: float, *, seats: int = 100, again: bool = False) -> None:
+    some.on_sent(now, open_ids=1, seats=seats, whole=True, again=again)
 
 
-def rest(some: Steered, now: float) -> float:
-    return some.rest(0.0, now)
+def rest(some: AdaptiveSchedule, now: float) -> float:
+    return some.delay(0.0, now)
 
 
 def test_a_pace_that_learns_is_steered_and_any_other_is_followed() -> None:
-    assert isinstance(timetable(Learned(), 100, 0.1), Steered)
-    assert type(timetable(Every(), 100, 0.1)) is Timetable
+    assert isinstance(schedule_for(Learned(), 100, 0.1), AdaptiveSchedule)
+    assert type(schedule_for(Every(), 100, 0.1)) is Schedule
 
 
 def test_one_passenger_departs_when_due() -> None:
     some = steered()
     depart(some, 0.0)
-    assert some.departs_at(rest(some, 0.0)) == pytest.approx(5.0, rel=0.05)
+    assert some.send_at(rest(some, 0.0)) == pytest.approx(5.0, rel=0.05)
 
 
 def test_requests_that_were_forced_are_paid_back_within_minutes() -> None:
@@ -48,7 +48,7 @@ def test_what_was_saved_is_spent_within_minutes() -> None:
     some = steered()
     depart(some, 0.0)
     for number in range(2000):
-        some.answered(5.0 * number, 5.0 * number + 0.1)
+        some.on_answer(5.0 * number, 5.0 * number + 0.1)
     now = 10_000.0
     depart(some, now)
     assert rest(some, now) < 2.5
@@ -71,8 +71,8 @@ def test_a_look_that_was_hurried_is_not_charged() -> None:
     depart(some, 0.0)
     for number in range(1, 100):
         rest(some, 0.5 * number)
-        some.hurry(0.5 * number)
-        assert some.departs_at(0.5 * number + 9.0) == 0.5 * number
+        some.expedite(0.5 * number)
+        assert some.send_at(0.5 * number + 9.0) == 0.5 * number
         depart(some, 0.5 * number)
     assert rest(some, 50.0) < 6.0
 
@@ -81,8 +81,8 @@ def test_those_aboard_who_are_overdue_depart_at_once() -> None:
     some = steered(3)
     depart(some, 100.0)
     for departed in (40.0, 60.0, 99.0):
-        some.rest(0.0, departed)
-    assert some.departs_at(65.0) <= 100.0
+        some.delay(0.0, departed)
+    assert some.send_at(65.0) <= 100.0
 
 
 def test_where_seats_are_few_the_budget_is_that_of_every_with_few_seats() -> None:
@@ -94,7 +94,7 @@ def test_where_seats_are_few_the_budget_is_that_of_every_with_few_seats() -> Non
 
 def test_the_first_rest_is_cut_where_a_fleet_may_have_started_together() -> None:
     some = steered()
-    some.begin(0.5)
+    some.start_busy_period(0.5)
     depart(some, 0.0)
     assert rest(some, 0.0) == pytest.approx(2.5, rel=0.05)
     depart(some, 2.5)

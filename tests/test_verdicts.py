@@ -17,45 +17,45 @@ from luma_async import (
     SessionClosed,
     TransportError,
 )
-from luma_async.scheduling.error_policy import Verdict, judge
+from luma_async.scheduling.error_policy import Action, decide
 
-JUDGED: list[tuple[LumaError, Verdict, Verdict]] = [
-    (AuthenticationError(401), Verdict.ABORT, Verdict.ABORT),
-    (QuotaError(401), Verdict.ABORT, Verdict.ABORT),
-    (PermissionDeniedError(403), Verdict.ABORT, Verdict.ABORT),
-    (SessionClosed("closed"), Verdict.ABORT, Verdict.ABORT),
-    (NotFoundError(404), Verdict.ABSENT, Verdict.SINGLES),
-    (NotFoundError(404, "task_not_exist"), Verdict.ABSENT, Verdict.SPLIT),
-    (NotFoundError(400, "task_not_exist"), Verdict.ABSENT, Verdict.SPLIT),
-    (NotFoundError(200, "task_not_exist"), Verdict.ABSENT, Verdict.SPLIT),
-    (BadRequestError(400), Verdict.ABSENT, Verdict.SPLIT),
-    (BadRequestError(422), Verdict.ABSENT, Verdict.SPLIT),
-    (BadRequestError(413), Verdict.ABSENT, Verdict.SHRINK),
-    (BadRequestError(414), Verdict.ABSENT, Verdict.SPLIT),
-    (BadRequestError(405), Verdict.AGAIN, Verdict.SINGLES),
-    (BadRequestError(409), Verdict.AGAIN, Verdict.AGAIN),
-    (BadRequestError(499), Verdict.AGAIN, Verdict.AGAIN),
-    (RelayError(501), Verdict.AGAIN, Verdict.SINGLES),
-    (NoSuchRouteError("page"), Verdict.AGAIN, Verdict.SINGLES),
-    (RateLimitedError(429), Verdict.AGAIN, Verdict.AGAIN),
-    (RelayError(408), Verdict.AGAIN, Verdict.AGAIN),
-    (RelayError(425), Verdict.AGAIN, Verdict.AGAIN),
-    (RelayError(500), Verdict.AGAIN, Verdict.AGAIN),
-    (RelayError(503), Verdict.AGAIN, Verdict.AGAIN),
-    (RelayError(200), Verdict.AGAIN, Verdict.AGAIN),
-    (DecodeError("senseless"), Verdict.AGAIN, Verdict.AGAIN),
-    (TransportError("reset"), Verdict.AGAIN, Verdict.AGAIN),
-    (RequestTimeout("slow"), Verdict.AGAIN, Verdict.AGAIN),
+JUDGED: list[tuple[LumaError, Action, Action]] = [
+    (AuthenticationError(401), Action.ABORT, Action.ABORT),
+    (QuotaError(401), Action.ABORT, Action.ABORT),
+    (PermissionDeniedError(403), Action.ABORT, Action.ABORT),
+    (SessionClosed("closed"), Action.ABORT, Action.ABORT),
+    (NotFoundError(404), Action.NOT_FOUND, Action.NO_BATCH_ENDPOINT),
+    (NotFoundError(404, "task_not_exist"), Action.NOT_FOUND, Action.BISECT),
+    (NotFoundError(400, "task_not_exist"), Action.NOT_FOUND, Action.BISECT),
+    (NotFoundError(200, "task_not_exist"), Action.NOT_FOUND, Action.BISECT),
+    (BadRequestError(400), Action.NOT_FOUND, Action.BISECT),
+    (BadRequestError(422), Action.NOT_FOUND, Action.BISECT),
+    (BadRequestError(413), Action.NOT_FOUND, Action.SHRINK_BATCH),
+    (BadRequestError(414), Action.NOT_FOUND, Action.BISECT),
+    (BadRequestError(405), Action.RETRY, Action.NO_BATCH_ENDPOINT),
+    (BadRequestError(409), Action.RETRY, Action.RETRY),
+    (BadRequestError(499), Action.RETRY, Action.RETRY),
+    (RelayError(501), Action.RETRY, Action.NO_BATCH_ENDPOINT),
+    (NoSuchRouteError("page"), Action.RETRY, Action.NO_BATCH_ENDPOINT),
+    (RateLimitedError(429), Action.RETRY, Action.RETRY),
+    (RelayError(408), Action.RETRY, Action.RETRY),
+    (RelayError(425), Action.RETRY, Action.RETRY),
+    (RelayError(500), Action.RETRY, Action.RETRY),
+    (RelayError(503), Action.RETRY, Action.RETRY),
+    (RelayError(200), Action.RETRY, Action.RETRY),
+    (DecodeError("senseless"), Action.RETRY, Action.RETRY),
+    (TransportError("reset"), Action.RETRY, Action.RETRY),
+    (RequestTimeout("slow"), Action.RETRY, Action.RETRY),
 ]
 
 
 @pytest.mark.parametrize(("error", "alone", "together"), JUDGED, ids=repr)
 def test_an_error_has_one_verdict_for_each_call(
-    error: LumaError, alone: Verdict, together: Verdict
+    error: LumaError, alone: Action, together: Action
 ) -> None:
-    assert judge(error, many=False) is alone
-    assert judge(error, many=True) is together
+    assert decide(error, many=False) is alone
+    assert decide(error, many=True) is together
 
 
 def test_every_verdict_is_reached() -> None:
-    assert {verdict for _, *verdicts in JUDGED for verdict in verdicts} == set(Verdict)
+    assert {verdict for _, *verdicts in JUDGED for verdict in verdicts} == set(Action)

@@ -22,9 +22,9 @@ from luma_async import (
     RelayError,
     WaitAborted,
 )
-from luma_async.polling.direct import Asker
-from luma_async.polling.poller import PATIENT_TRIES, Poller
-from luma_async.polling.wait import News, Wait
+from luma_async.polling.direct import DirectClient
+from luma_async.polling.poller import FAST_RETRIES, Poller
+from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace
 from luma_async.structs import State
@@ -39,10 +39,10 @@ def poller_of(relay: Any, pace: Pace = Every(5.0), dice: float = 0.5) -> Poller:
 
 
 async def wait(poller: Poller, relay: Any, *ids: str) -> list[str]:
-    one = Wait(poller, relay, ids, None, News.NOTHING)
+    one = Wait(poller, relay, ids, None, Notify.NOTHING)
     try:
-        await one.begin()
-        await one.told()
+        await one.start()
+        await one.wait_for_news()
     finally:
         one.stop()
     return list(await one.result())
@@ -145,7 +145,7 @@ async def test_with_the_worst_of_dice_a_relay_that_is_down_is_asked_once_an_inte
     poller = poller_of(relay, dice=0.0)
     with anyio.move_on_after(60.0):
         await wait(poller, relay, "a")
-    assert len(relay.asked) <= PATIENT_TRIES + 60 / 5 + 1
+    assert len(relay.asked) <= FAST_RETRIES + 60 / 5 + 1
 
 
 class Picky(ScriptedRelay):
@@ -245,9 +245,9 @@ async def test_the_last_waiter_who_leaves_takes_the_timer_along() -> None:
 async def test_the_last_direct_call_that_is_cancelled_takes_the_timer_along() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
-    poller.turnstile.obey(60.0)
+    poller.queue.honour_retry_after(60.0)
     with anyio.move_on_after(2.0):
-        await Asker(poller, relay).one("a")
+        await DirectClient(poller, relay).get("a")
     await asyncio.sleep(0)
     assert not timers()
 
@@ -261,7 +261,7 @@ async def test_direct_calls_keep_a_growing_distance_too(
 ) -> None:
     relay = Failing(error)
     with pytest.raises(type(error)):
-        await Asker(poller_of(relay), relay).one("a")
+        await DirectClient(poller_of(relay), relay).get("a")
     assert relay.times == pytest.approx(times)
 
 
@@ -274,7 +274,7 @@ async def test_an_unknown_id_is_no_error_in_the_stats_and_a_refused_key_is_one(
     relay = Failing(error)
     poller = poller_of(relay)
     with pytest.raises(type(error)):
-        await Asker(poller, relay).one("a")
+        await DirectClient(poller, relay).get("a")
     assert poller.snapshot().errors == errors
 
 
@@ -293,7 +293,7 @@ class Failing(ScriptedRelay):
 
 async def test_a_retry_after_is_obeyed_for_a_day_at_most() -> None:
     poller = poller_of(ScriptedRelay(done))
-    poller.turnstile.obey(1e9)
+    poller.queue.honour_retry_after(1e9)
     assert poller.snapshot().quiet_for == 86_400.0
 
 
@@ -326,7 +326,7 @@ async def test_nothing_is_scheduled_while_nobody_waits() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert not timers()
     assert repr(poller) == (
-        "<Poller: <Book: 0 open, 0 calls under way, 100 seats>, 0 requests in flight>"
+        "<Poller: <Scheduler: 0 open, 0 batches in flight, 100 ids a batch>, 0 requests in flight>"
     )
 
 
@@ -357,12 +357,12 @@ async def test_a_fault_while_a_request_departs_ends_the_wait_and_frees_the_slot(
 async def test_who_has_left_is_not_told_that_the_key_was_refused() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
-    one = Wait(poller, relay, ("a",), None, News.NOTHING)
-    await one.begin()
+    one = Wait(poller, relay, ("a",), None, Notify.NOTHING)
+    await one.start()
     one.stop()
     assert await wait(poller, relay, "b") == ["b"]
     poller.abort(ZeroDivisionError("a cause"))
-    assert not await one.told()
+    assert not await one.wait_for_news()
     assert await wait(poller, relay, "a") == ["a"]
 
 

@@ -31,8 +31,8 @@ from luma_async import (
     State,
 )
 from luma_async.protocol import rows
-from luma_async.protocol.requests import batch, single
-from luma_async.protocol.responses import Answer, decipher
+from luma_async.protocol.requests import batch_request, single_request
+from luma_async.protocol.responses import Response, decode_response
 from luma_async.protocol.rows import reread, warn_once
 from tests.deciphered import check
 from tests.properties import examples
@@ -50,8 +50,8 @@ STATE_WORDS = {
 WORDS = [(word, state) for state, words in STATE_WORDS.items() for word in words]
 
 
-def answer(plain: object) -> Answer:
-    return decipher(200, {}, json.dumps(plain).encode())
+def answer(plain: object) -> Response:
+    return decode_response(200, {}, json.dumps(plain).encode())
 
 
 def task(**fields: object) -> Generation:
@@ -64,7 +64,7 @@ def row(status: str = "SUCCESS", **fields: object) -> dict[str, Any]:
     return {"id": 13917, "task_id": "a", "status": status, "fail_reason": "", **fields}
 
 
-def wrapped(data: object) -> Answer:
+def wrapped(data: object) -> Response:
     return answer({"code": "success", "message": "", "data": data})
 
 
@@ -72,7 +72,7 @@ def refused(status: int, body: object = b"", headers: Mapping[str, str] | None =
     """Return the error that an answer means."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(LumaError) as caught:
-        decipher(status, headers or {}, raw)
+        decode_response(status, headers or {}, raw)
     return caught.value
 
 
@@ -88,13 +88,13 @@ def api_error(
 
 
 def test_one_task_is_asked_about_by_a_get_without_a_body() -> None:
-    asked = single(SAMPLE_ID)
+    asked = single_request(SAMPLE_ID)
     assert (asked.method, asked.body) == ("GET", None)
     assert asked.path == f"/luma/generations/{SAMPLE_ID}"
 
 
 def test_many_tasks_are_asked_about_by_a_post_of_their_ids_alone() -> None:
-    asked = batch(["b", "a"])
+    asked = batch_request(["b", "a"])
     assert (asked.method, asked.path) == ("POST", "/luma/tasks")
     assert asked.body == b'{"ids":["b","a"]}'
 
@@ -117,22 +117,22 @@ def test_many_tasks_are_asked_about_by_a_post_of_their_ids_alone() -> None:
     ],
 )
 def test_a_hostile_id_stays_one_segment_of_the_path(task_id: str, segment: str) -> None:
-    assert single(task_id).path == f"/luma/generations/{segment}"
+    assert single_request(task_id).path == f"/luma/generations/{segment}"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_any_id_arrives_as_it_was_given(task_id: str) -> None:
-    segment = single(task_id).path.removeprefix("/luma/generations/")
+    segment = single_request(task_id).path.removeprefix("/luma/generations/")
     assert unquote(segment) == task_id
     assert segment.isascii()
     assert not set(segment) & set("/?# \r\n")
     assert segment not in (".", "..")
-    assert json.loads(batch([task_id]).body or b"") == {"ids": [task_id]}
+    assert json.loads(batch_request([task_id]).body or b"") == {"ids": [task_id]}
 
 
 def test_a_request_is_a_value() -> None:
-    assert single("a") == single("a") != single("b")
-    assert hash(batch(["a"])) == hash(batch(["a"]))
+    assert single_request("a") == single_request("a") != single_request("b")
+    assert hash(batch_request(["a"])) == hash(batch_request(["a"]))
 
 
 # Answers.
@@ -140,14 +140,14 @@ def test_a_request_is_a_value() -> None:
 
 @pytest.mark.parametrize("body", SAMPLES, ids=["single", "batch"])
 def test_the_published_samples_name_one_completed_task(body: bytes) -> None:
-    told = decipher(200, {"Content-Type": "application/json"}, body)
+    told = decode_response(200, {"Content-Type": "application/json"}, body)
     assert told.states == {SAMPLE_ID: State.COMPLETED}
     assert told.generation(SAMPLE_ID).id == SAMPLE_ID
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
 def test_an_answer_may_come_under_any_success(status: int) -> None:
-    assert decipher(status, {}, SAMPLES[0]).states == {SAMPLE_ID: State.COMPLETED}
+    assert decode_response(status, {}, SAMPLES[0]).states == {SAMPLE_ID: State.COMPLETED}
 
 
 def test_a_batch_answer_is_told_by_id_and_not_by_position() -> None:
@@ -170,7 +170,7 @@ def test_what_an_answer_does_not_name_is_a_key_error() -> None:
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b" null\n", b"[ ]"])
 def test_nothing_found_is_an_answer(body: bytes) -> None:
-    assert decipher(200, {}, body).states == {}
+    assert decode_response(200, {}, body).states == {}
 
 
 def test_a_row_without_a_name_is_passed_over() -> None:
@@ -408,7 +408,7 @@ def test_a_wrong_type_in_a_row_of_the_table_costs_no_task(field: str) -> None:
 )
 def test_an_odd_row_costs_no_other_row(other: bytes) -> None:
     good = b'{"id": "a", "state": "completed", "video": {"url": "link"}}'
-    told = decipher(200, {}, b"[" + good + b"," + other + b"]")
+    told = decode_response(200, {}, b"[" + good + b"," + other + b"]")
     assert told.generation("a").url == "link"
     for task_id in told.states:
         msgspec.json.encode(told.generation(task_id))
@@ -416,9 +416,9 @@ def test_an_odd_row_costs_no_other_row(other: bytes) -> None:
 
 
 def test_the_videos_of_one_task_are_an_answer_about_it() -> None:
-    told = decipher(200, {}, (DATA / "get-data-list.json").read_bytes())
+    told = decode_response(200, {}, (DATA / "get-data-list.json").read_bytes())
     assert "the task" not in told.states
-    about = told.about("the task")
+    about = told.for_task("the task")
     assert list(about.states) == ["the task"]
     generation = about.generation("the task")
     assert (generation.id, generation.state) == ("the task", State.COMPLETED)
@@ -429,14 +429,14 @@ def test_the_videos_of_one_task_are_an_answer_about_it() -> None:
 
 def test_the_other_videos_of_a_task_stay_reachable() -> None:
     rows = [{"id": "v1", "state": "completed", "video": {"url": "1"}}, {"id": "v2", "state": "x"}]
-    one = answer({"data": rows}).about("a").generation("a")
+    one = answer({"data": rows}).for_task("a").generation("a")
     assert [video["id"] for video in one.raw] == ["v1", "v2"]
 
 
 def test_an_object_that_says_its_id_alone_is_a_task_that_runs() -> None:
-    assert answer({"id": "a"}).about("a").states == {"a": State.PROCESSING}
+    assert answer({"id": "a"}).for_task("a").states == {"a": State.PROCESSING}
     with pytest.raises(DecodeError):
-        answer({"id": "a request"}).about("a")
+        answer({"id": "a request"}).for_task("a")
 
 
 def test_an_envelope_or_an_error_may_have_an_id_of_its_own() -> None:
@@ -447,20 +447,20 @@ def test_an_envelope_or_an_error_may_have_an_id_of_its_own() -> None:
 
 def test_a_body_may_begin_with_space() -> None:
     body = b' \n[{"id": "a", "state": "failed", "failure_reason": "no"}]'
-    assert decipher(200, {}, body).generation("a").failure_reason == "no"
+    assert decode_response(200, {}, body).generation("a").failure_reason == "no"
 
 
 def test_a_task_of_several_videos_runs_until_the_last_is_done() -> None:
     rows = [{"id": "v1", "state": "completed"}, {"id": "v2", "state": "dreaming"}]
-    assert answer({"data": rows}).about("a").states == {"a": State.PROCESSING}
+    assert answer({"data": rows}).for_task("a").states == {"a": State.PROCESSING}
 
 
 def test_a_single_answer_about_another_task_is_a_decode_error() -> None:
     for told in (answer({"id": "b", "state": "completed"}), wrapped([row(task_id="b")])):
         with pytest.raises(DecodeError, match="asked about a, the relay tells of b$"):
-            told.about("a")
+            told.for_task("a")
     with pytest.raises(DecodeError, match=r"relay tells of b \ufffd\[2J b+…$"):
-        answer({"id": "b\n\x1b[2J\x1c" + "b" * 300, "state": "completed"}).about("a")
+        answer({"id": "b\n\x1b[2J\x1c" + "b" * 300, "state": "completed"}).for_task("a")
 
 
 def test_a_task_that_was_not_asked_about_is_warned_of_once(
@@ -469,13 +469,13 @@ def test_a_task_that_was_not_asked_about_is_warned_of_once(
     stranger = str(uuid4())
     told = answer([{"id": "a", "state": "pending"}, {"id": stranger, "state": "failed"}])
     for _ in range(2):
-        assert told.about_many(["a", "b"]) is told
+        assert told.for_tasks(["a", "b"]) is told
     (message,) = caplog.messages
     assert stranger in message
 
 
 def test_a_byte_order_mark_is_no_obstacle() -> None:
-    assert decipher(200, {}, b"\xef\xbb\xbf" + SAMPLES[0]).states
+    assert decode_response(200, {}, b"\xef\xbb\xbf" + SAMPLES[0]).states
     assert isinstance(refused(200, b"\xef\xbb\xbf<html>"), NoSuchRouteError)
 
 
@@ -499,7 +499,7 @@ def test_a_body_in_another_charset_is_read_whatever_it_says_it_is(
     headers = {"content-TYPE": f"application/json; charset={named}"} if named else {}
     plain = {"id": "a", "state": "failed", "failure_reason": "任務失敗"}
     text = json.dumps(plain, ensure_ascii=False).encode(charset)
-    one = decipher(200, headers, text).generation("a")
+    one = decode_response(200, headers, text).generation("a")
     assert (one.failure_reason, one.raw) == ("任務失敗", plain)
     error = json.dumps({"error": {"message": "額度"}}, ensure_ascii=False).encode(charset)
     assert api_error(403, error, headers).message == "額度"
@@ -509,7 +509,7 @@ def test_a_body_in_another_charset_is_read_whatever_it_says_it_is(
 def test_a_charset_that_is_no_charset_of_texts_costs_what_it_hides(charset: str) -> None:
     headers = {"Content-Type": f"application/json; charset={charset}"}
     text = '{"id": "a", "state": "failed", "failure_reason": "è"}'.encode("latin-1")
-    one = decipher(200, headers, text).generation("a")
+    one = decode_response(200, headers, text).generation("a")
     assert (one.id, one.state, one.failure_reason) == ("a", State.FAILED, "\ufffd")
 
 
@@ -998,16 +998,16 @@ HOUR = {"Date": "Sat, 21 Nov 2026 10:00:00 GMT"}
     ],
 )
 def test_an_age_is_told_by_the_relays_own_clocks(row: dict[str, Any], age: float) -> None:
-    told = decipher(200, HOUR, json.dumps([row]).encode())
+    told = decode_response(200, HOUR, json.dumps([row]).encode())
     assert told.age("a") == age
-    assert decipher(200, {}, json.dumps([row]).encode()).age("a") == 0.0
+    assert decode_response(200, {}, json.dumps([row]).encode()).age("a") == 0.0
 
 
 @pytest.mark.parametrize(
     "row", [{"id": "a", "state": "completed"}, {"task_id": "a", "status": "SUCCESS"}]
 )
 def test_white_space_before_an_odd_row_costs_nothing(row: dict[str, Any]) -> None:
-    told = decipher(200, {}, b"\n\t " + json.dumps({**row, "data": []}).encode())
+    told = decode_response(200, {}, b"\n\t " + json.dumps({**row, "data": []}).encode())
     assert told.generation("a").state is State.COMPLETED
-    again = reread("a", told.kept("a"))
+    again = reread("a", told.row_bytes("a"))
     assert again == told.generation("a")

@@ -11,7 +11,7 @@ from luma_async.cli.commands.relay import add_relay
 from luma_async.cli.commands.version import add_version
 from luma_async.cli.commands.wait import add_wait
 from luma_async.cli.commands.worker import add_worker
-from luma_async.cli.runtime import INTERRUPTED, complain, kept_signal_handlers
+from luma_async.cli.runtime import INTERRUPTED, kept_signal_handlers, print_error
 
 _STOPPED = "stopped by ctrl-C before all had ended"
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code: int = arguments.run(arguments)
         except KeyboardInterrupt:
-            complain(_STOPPED)
+            print_error(_STOPPED)
             return INTERRUPTED
     return code
 

@@ -73,7 +73,7 @@ def kept_signal_handlers() -> Generator[None]:
                 signal.signal(sign, handler)
 
 
-def guarded(act: Callable[[], int], *usage: type[Exception]) -> int:
+def run_and_report(act: Callable[[], int], *usage: type[Exception]) -> int:
     """Return an exit code; errors of `usage`, and what no command can use, are told as words.
 
     What SIGTERM has cancelled has a code of its own.
@@ -84,21 +84,21 @@ def guarded(act: Callable[[], int], *usage: type[Exception]) -> int:
     except asyncio.CancelledError:
         return TERMINATED
     except told as error:
-        complain(error)
+        print_error(error)
     except BrokenPipeError:
-        unheard()
+        discard_stdout()
         return 0
     except OSError as error:
-        complain(error)
+        print_error(error)
     return UNUSABLE
 
 
-def unheard() -> None:
+def discard_stdout() -> None:
     """Go on without a standard output: whoever read it has left."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def complain(error: Exception | str) -> None:
+def print_error(error: Exception | str) -> None:
     """Say what went wrong on standard error."""
     if sys.stderr is not None:  # print would take standard output instead
         print(f"luma-async: {error}", file=sys.stderr)

@@ -14,16 +14,16 @@ from yarl import URL
 from luma_async import validation as checks
 from luma_async._version import __version__
 from luma_async.downloads import links
-from luma_async.downloads.partial_file import tidied
-from luma_async.downloads.transfer import CHUNK, Dead, Fetch, PublicOnly
+from luma_async.downloads.partial_file import remove_stale
+from luma_async.downloads.transfer import CHUNK_SIZE, DeadLink, PublicResolver, Transfer
 from luma_async.errors import DownloadError
 from luma_async.session import LumaSession
 from luma_async.structs import Generation
 from luma_async.text import one_line
 
-AT_ONCE = 4
-SILENCE = 60.0
-MOST_BYTES = 2**32
+MAX_DOWNLOADS = 4
+READ_TIMEOUT = 60.0
+MAX_BYTES = 2**32
 
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"luma-async/{__version__}"}
 
@@ -43,9 +43,9 @@ class Downloader:
         directory: str | os.PathLike[str],
         *,
         luma: LumaSession | None = None,
-        at_once: int = AT_ONCE,
+        at_once: int = MAX_DOWNLOADS,
         allow_hosts: Collection[str] = (),
-        max_bytes: int = MOST_BYTES,
+        max_bytes: int = MAX_BYTES,
         proxy: str | None = None,
     ) -> None:
         self._directory = Path(directory)
@@ -63,16 +63,18 @@ class Downloader:
     async def __aenter__(self) -> Self:
         if self._http is not None:
             raise RuntimeError("the downloader is already entered; make another one")
-        await anyio.to_thread.run_sync(_made, self._directory)
+        await anyio.to_thread.run_sync(_create, self._directory)
         proxy = URL(self._proxy or "").host
-        resolver = PublicOnly({*self._allowed, *([proxy.lower()] if proxy else [])})
+        resolver = PublicResolver({*self._allowed, *([proxy.lower()] if proxy else [])})
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=READ_TIMEOUT, sock_read=READ_TIMEOUT
+            ),
             headers=_HEADERS,
-            read_bufsize=CHUNK,
+            read_bufsize=CHUNK_SIZE,
         )
         return self
 
@@ -80,7 +82,7 @@ class Downloader:
         if self._http is not None:
             with anyio.CancelScope(shield=True):
                 await self._http.close()
-            tidied(self._directory)
+            remove_stale(self._directory)
 
     async def download(self, generation: Generation) -> Path:
         """Save the video of a completed task; returns where: DIRECTORY/ID.mp4, or its own suffix.
@@ -92,15 +94,15 @@ class Downloader:
         checks.instance("generation", generation, Generation, "a Generation")
         async with self._slots:
             try:
-                return await self._saved(generation)
-            except Dead as dead:
-                fresh = await self._fresh(generation, dead)
+                return await self._save(generation)
+            except DeadLink as dead:
+                fresh = await self._ask_again(generation, dead)
             try:
-                return await self._saved(fresh)
-            except Dead as dead:
+                return await self._save(fresh)
+            except DeadLink as dead:
                 raise DownloadError(f"{dead}, as the link before; submit the task anew") from None
 
-    async def _saved(self, generation: Generation) -> Path:
+    async def _save(self, generation: Generation) -> Path:
         if self._http is None:
             raise RuntimeError("the downloader is not entered; use `async with Downloader(…)`")
         if (link := generation.url) is None:
@@ -108,13 +110,13 @@ class Downloader:
             raise DownloadError(f"{what}; download what is completed")
         name = links.file_name(generation.id, link)
         async with self._names.setdefault(name, anyio.Lock()):
-            return await self._fetched(self._http, link, name)
+            return await self._fetch(self._http, link, name)
 
-    async def _fetched(self, http: aiohttp.ClientSession, link: str, name: str) -> Path:
+    async def _fetch(self, http: aiohttp.ClientSession, link: str, name: str) -> Path:
         path = self._directory / name
         if await anyio.to_thread.run_sync(path.is_file):
             return path
-        fetch = Fetch(
+        fetch = Transfer(
             http,
             link,
             self._directory,
@@ -125,7 +127,7 @@ class Downloader:
         )
         return await fetch.run()
 
-    async def _fresh(self, generation: Generation, dead: Dead) -> Generation:
+    async def _ask_again(self, generation: Generation, dead: DeadLink) -> Generation:
         """Ask the relay for another link."""
         if self._luma is None:
             raise DownloadError(f"{dead}; give luma, which asks for a fresh link")
@@ -144,7 +146,7 @@ async def download(
     *,
     luma: LumaSession | None = None,
     allow_hosts: Collection[str] = (),
-    max_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
     proxy: str | None = None,
 ) -> Path:
     """Save the video of one completed task into a directory, and return where.
@@ -158,5 +160,5 @@ async def download(
         return await downloader.download(generation)
 
 
-def _made(directory: Path) -> None:
+def _create(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,17 @@ from yarl import URL
 from luma_async.errors import DownloadError
 from luma_async.text import one_line
 
-LONGEST_NAME = 180
-LOCAL = (".local", ".localdomain", ".internal", ".intranet", ".lan", ".home", ".arpa", ".corp")
+MAX_NAME = 180
+LOCAL_DOMAINS = (
+    ".local",
+    ".localdomain",
+    ".internal",
+    ".intranet",
+    ".lan",
+    ".home",
+    ".arpa",
+    ".corp",
+)
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif")
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -31,7 +40,7 @@ def is_public(address: str) -> bool:
         one = ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    carried = _carried(one) if isinstance(one, IPv6Address) else None
+    carried = _embedded_ipv4(one) if isinstance(one, IPv6Address) else None
     if carried is not None:
         return is_public(str(carried))
     if isinstance(one, IPv6Address) and one.is_site_local:
@@ -39,7 +48,7 @@ def is_public(address: str) -> bool:
     return one.is_global and not (one.is_multicast or one.is_reserved)
 
 
-def web(link: str | None, allowed: Collection[str] = ()) -> str | None:
+def parse_link(link: str | None, allowed: Collection[str] = ()) -> str | None:
     """Return a link as plain ASCII where a page may show it, as far as its text can tell.
 
     A browser looks names up by itself: those of local networks are refused here, unless allowed.
@@ -47,15 +56,15 @@ def web(link: str | None, allowed: Collection[str] = ()) -> str | None:
     if link is None:
         return None
     try:
-        url = checked(link, allowed)
+        url = check_link(link, allowed)
     except DownloadError:
         return None
     host = (url.host or "").lower().rstrip(".")
-    is_local = not _number(host) and (f".{host}".endswith(LOCAL) or "." not in host)
+    is_local = not _number(host) and (f".{host}".endswith(LOCAL_DOMAINS) or "." not in host)
     return None if is_local and host not in allowed else str(url)
 
 
-def checked(link: str, allowed: Collection[str]) -> URL:
+def check_link(link: str, allowed: Collection[str]) -> URL:
     """Return a link that may be followed, or raise DownloadError; `allowed` hosts may be private.
 
     What is plain ASCII is sent as it is told: a signature may stand on each sign of it.
@@ -67,13 +76,15 @@ def checked(link: str, allowed: Collection[str]) -> URL:
     except ValueError:
         raise DownloadError("the link is no URL; ask the relay's operator") from None
     if url.scheme not in ("http", "https") or not host or not port:
-        raise DownloadError(f"the link {shown(url)} is not http or https; it is not followed")
+        raise DownloadError(
+            f"the link {without_query(url)} is not http or https; it is not followed"
+        )
     if host.lower() not in allowed and _is_private(host):
-        raise private(host)
+        raise private_host_error(host)
     return url
 
 
-def private(host: str) -> DownloadError:
+def private_host_error(host: str) -> DownloadError:
     """Make the error of a link that leads to a private address."""
     return DownloadError(
         f"the link leads to a private address at {one_line(host)}; "
@@ -81,7 +92,7 @@ def private(host: str) -> DownloadError:
     )
 
 
-def shown(url: URL) -> str:
+def without_query(url: URL) -> str:
     """Return a link without what may be secret in it: user, query and fragment."""
     host = f"[{url.host}]" if url.host and ":" in url.host else url.host
     return one_line(f"{url.scheme}://{host or ''}{url.path}")
@@ -92,13 +103,13 @@ def file_name(task_id: str, link: str | None) -> str:
     name = quote(task_id, safe="", errors="replace")
     if name.startswith("."):
         name = f"%2E{name[1:]}"
-    if len(name) > LONGEST_NAME:
+    if len(name) > MAX_NAME:
         name = f"~{hashlib.sha256(task_id.encode(errors='replace')).hexdigest()}"
     path = (link or "").partition("?")[0].partition("#")[0].lower()
     return name + next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])
 
 
-def _carried(one: IPv6Address) -> IPv4Address | None:
+def _embedded_ipv4(one: IPv6Address) -> IPv4Address | None:
     if one in _NAT64:
         return IPv4Address(int(one) & 0xFFFF_FFFF)
     return one.ipv4_mapped or one.sixtofour or (one.teredo[1] if one.teredo else None)

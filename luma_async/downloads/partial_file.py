@@ -16,23 +16,23 @@ from typing import Self
 
 from luma_async.errors import DownloadError
 
-FOLDER = ".parts"
-MARK = 16
+PARTS_FOLDER = ".parts"
+MARK_LENGTH = 16
 
 
 def mark_of(*told: object) -> str:
     """Return a short text for one version of a file."""
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:MARK]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:MARK_LENGTH]
 
 
 def folder(directory: Path) -> Path:
     """Return where the parts of a directory are, made if need be."""
-    path = directory / FOLDER
+    path = directory / PARTS_FOLDER
     path.mkdir(exist_ok=True)
     return path
 
 
-class Part:
+class PartialFile:
     """The part of a file that is there, opened and locked; close it, or `finish` it."""
 
     def __init__(self, directory: Path, name: str, mark: str) -> None:
@@ -62,7 +62,7 @@ class Part:
     def left(cls, directory: Path, name: str) -> Self | None:
         """Open the part that somebody left, the longest of several; None where there is none."""
         parts = {path.stat().st_size: path for path in _parts(directory, name)}
-        return cls(directory, name, parts[max(parts)].name[-MARK:]) if parts else None
+        return cls(directory, name, parts[max(parts)].name[-MARK_LENGTH:]) if parts else None
 
     def write(self, data: bytes) -> None:
         """Put data behind what is there."""
@@ -121,13 +121,13 @@ class Part:
             os.close(file)
 
 
-def tidied(directory: Path) -> None:
+def remove_stale(directory: Path) -> None:
     """Remove the folder of parts if none is left."""
     with suppress(OSError):
-        (directory / FOLDER).rmdir()
+        (directory / PARTS_FOLDER).rmdir()
 
 
 def _parts(directory: Path, name: str) -> list[Path]:
     """Return the parts of one file, of whatever version."""
-    known = re.compile(re.escape(f"{name}.") + rf"[0-9a-f]{{{MARK}}}")
+    known = re.compile(re.escape(f"{name}.") + rf"[0-9a-f]{{{MARK_LENGTH}}}")
     return [path for path in folder(directory).iterdir() if known.fullmatch(path.name)]

@@ -21,16 +21,16 @@ from msgspec import Struct
 from yarl import URL
 
 from luma_async.downloads import links
-from luma_async.downloads.partial_file import Part, mark_of
+from luma_async.downloads.partial_file import PartialFile, mark_of
 from luma_async.errors import DownloadError
-from luma_async.protocol.headers import lowered, retry_after
+from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.text import one_line
 
-TRIES = 5
+MAX_ATTEMPTS = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-PROGRESS = 2**16
-CHUNK = 2**18
-REDIRECTS = 5
+MIN_PROGRESS = 2**16
+CHUNK_SIZE = 2**18
+MAX_REDIRECTS = 5
 
 _MOVED = (301, 302, 303, 307, 308)
 _DEAD = (401, 403, 404, 410)
@@ -39,15 +39,15 @@ _NO_VIDEO = ("text/", "application/json", "application/xml")
 _RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)")
 
 
-class Dead(DownloadError):
+class DeadLink(DownloadError):
     """The link leads to no video, or none any more."""
 
 
-class Broken(DownloadError):
+class Interrupted(DownloadError):
     """The download broke off; to go on may help."""
 
 
-class Span(Struct, frozen=True):
+class ContentRange(Struct, frozen=True):
     """Which bytes an answer has: from `start`, of `total` where that is told, of version `mark`."""
 
     start: int
@@ -55,7 +55,7 @@ class Span(Struct, frozen=True):
     mark: str
 
 
-def span_of(response: aiohttp.ClientResponse) -> Span:
+def content_range(response: aiohttp.ClientResponse) -> ContentRange:
     """Read which bytes a 200 or 206 has.
 
     A version that the server tells nothing of has a mark that no other one has.
@@ -69,10 +69,10 @@ def span_of(response: aiohttp.ClientResponse) -> Span:
         start = int(told[1])
         total = None if told[2] == "*" else int(told[2])
     version = headers.get("ETag"), headers.get("Last-Modified"), total
-    return Span(start, total, mark_of(*version if any(version) else (os.urandom(8),)))
+    return ContentRange(start, total, mark_of(*version if any(version) else (os.urandom(8),)))
 
 
-class PublicOnly(AbstractResolver):
+class PublicResolver(AbstractResolver):
     """Looks names up, and knows public addresses alone but for those of `allowed` hosts."""
 
     def __init__(self, allowed: Collection[str]) -> None:
@@ -87,7 +87,7 @@ class PublicOnly(AbstractResolver):
         if host.lower() in self._allowed:
             return found
         if not (public := [one for one in found if links.is_public(one["host"])]):
-            raise links.private(host)
+            raise links.private_host_error(host)
         return public
 
     async def close(self) -> None:
@@ -95,7 +95,7 @@ class PublicOnly(AbstractResolver):
         await self._resolver.close()
 
 
-class Fetch:
+class Transfer:
     """Fetches what is behind one link into a file of a directory."""
 
     def __init__(
@@ -110,7 +110,7 @@ class Fetch:
         proxy: str | None,
     ) -> None:
         self._http = http
-        self._url = links.checked(link, allowed)
+        self._url = links.check_link(link, allowed)
         self._directory = directory
         self._name = name
         self._allowed = allowed
@@ -124,20 +124,20 @@ class Fetch:
         while True:
             try:
                 return await self._once()
-            except Broken as broken:
-                tries = 0 if self._size >= most + PROGRESS else tries + 1
+            except Interrupted as broken:
+                tries = 0 if self._size >= most + MIN_PROGRESS else tries + 1
                 most = max(most, self._size)
-                if tries == TRIES:
+                if tries == MAX_ATTEMPTS:
                     raise DownloadError(f"{broken}; try again, it goes on from there") from None
-                await anyio.sleep(_pause(tries, broken.retry_after))
+                await anyio.sleep(_retry_delay(tries, broken.retry_after))
 
     async def _once(self) -> Path:
-        part = Part.left(self._directory, self._name)
+        part = PartialFile.left(self._directory, self._name)
         try:
             wanted = {"Range": f"bytes={part.size}-"} if part and part.size else {}
             async with self._answered(wanted) as response:
                 self._check(response, part)
-                span = span_of(response)
+                span = content_range(response)
                 part = self._fitting(part, span)
                 await self._fill(part, response, span.total)
             return await anyio.to_thread.run_sync(part.finish)
@@ -152,7 +152,7 @@ class Fetch:
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """Ask, and follow where that leads; each step is checked as the link was."""
         url = self._url
-        for _ in range(REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             response = await self._asked(url, headers)
             try:
                 if response.status not in _MOVED:
@@ -170,7 +170,7 @@ class Fetch:
             raise DownloadError(
                 f"{self} leads to what is no URL; ask the relay's operator"
             ) from None
-        return links.checked(link, self._allowed)
+        return links.check_link(link, self._allowed)
 
     async def _asked(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         try:
@@ -182,27 +182,27 @@ class Fetch:
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error) from None
 
-    def _check(self, response: aiohttp.ClientResponse, part: Part | None) -> None:
+    def _check(self, response: aiohttp.ClientResponse, part: PartialFile | None) -> None:
         """Raise what an answer means that is no video."""
         status, kind = response.status, response.content_type
         if status in _DEAD:
-            raise Dead(f"{self} is dead (status {status})")
+            raise DeadLink(f"{self} is dead (status {status})")
         if status in _PASSING or status >= 500 or (status == 416 and part):
             if status == 416 and part:
                 part.discard()
-            broken = Broken(f"{self} cannot be had now (status {status})")
-            broken.retry_after = retry_after(lowered(response.headers))
+            broken = Interrupted(f"{self} cannot be had now (status {status})")
+            broken.retry_after = retry_after(lower_case(response.headers))
             raise broken
         if status not in (200, 206):
             raise DownloadError(
                 f"{self} is answered with status {status}; ask the relay's operator"
             )
         if kind.startswith(_NO_VIDEO):
-            raise Dead(f"{self} is no video ({one_line(kind)})")
+            raise DeadLink(f"{self} is no video ({one_line(kind)})")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise DownloadError(f"{self} comes compressed; ask the relay's operator")
 
-    def _fitting(self, part: Part | None, span: Span) -> Part:
+    def _fitting(self, part: PartialFile | None, span: ContentRange) -> PartialFile:
         """Return the part that an answer goes on with: the one that is there, or a new one."""
         if span.total is not None and span.total > self._max_bytes:
             raise self._too_long()
@@ -213,40 +213,42 @@ class Fetch:
         if part is not None:
             part.discard()
         if span.start:
-            raise Broken(f"{self} has changed meanwhile")
-        new = Part(self._directory, self._name, span.mark)
+            raise Interrupted(f"{self} has changed meanwhile")
+        new = PartialFile(self._directory, self._name, span.mark)
         new.empty()
         return new
 
-    async def _fill(self, part: Part, response: aiohttp.ClientResponse, total: int | None) -> None:
+    async def _fill(
+        self, part: PartialFile, response: aiohttp.ClientResponse, total: int | None
+    ) -> None:
         while chunk := await self._read(response):
             if part.size + len(chunk) > self._max_bytes:
                 part.discard()
                 raise self._too_long()
             await anyio.to_thread.run_sync(part.write, chunk)
         if total is not None and part.size < total:
-            raise Broken(f"{self} broke off")
+            raise Interrupted(f"{self} broke off")
         if part.size == 0 or (total is not None and part.size > total):
             part.discard()
-            raise Dead(f"{self} is empty or of another length than told")
+            raise DeadLink(f"{self} is empty or of another length than told")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         try:
-            return await response.content.read(CHUNK)
+            return await response.content.read(CHUNK_SIZE)
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error) from None
 
-    def _broken(self, error: Exception) -> Broken:
-        return Broken(f"{self} broke off ({type(error).__name__})")
+    def _broken(self, error: Exception) -> Interrupted:
+        return Interrupted(f"{self} broke off ({type(error).__name__})")
 
     def _too_long(self) -> DownloadError:
         return DownloadError(f"{self} is longer than {self._max_bytes} bytes; raise max_bytes")
 
     def __str__(self) -> str:
-        return links.shown(self._url)
+        return links.without_query(self._url)
 
 
-def _pause(tries: int, asked: float | None) -> float:
+def _retry_delay(tries: int, asked: float | None) -> float:
     """Return the seconds before the next try: a random part of half a second, ever doubled."""
     own: float = random.random() * FIRST_PAUSE * 2**tries  # noqa: S311
     return min(max(own, asked or 0.0), LONGEST_PAUSE)

@@ -19,25 +19,25 @@ from luma_async.errors import (
     RequestTimeout,
     SessionClosed,
 )
-from luma_async.polling.outages import Episode
+from luma_async.polling.outages import Outage
 from luma_async.polling.stats import Stats
-from luma_async.scheduling.changes import Told
-from luma_async.scheduling.error_policy import Verdict
-from luma_async.scheduling.throttle import Gate, Limits
+from luma_async.scheduling.changes import PollAnswer
+from luma_async.scheduling.error_policy import Action
+from luma_async.scheduling.throttle import Limits, Throttle
 from luma_async.text import format_duration, one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
-WELL_FOR = 30.0
-LONGEST_QUIET = 86_400.0
+RECENT = 30.0
+MAX_RETRY_AFTER = 86_400.0
 
 
-def closed() -> SessionClosed:
+def session_closed() -> SessionClosed:
     """Make the error of whoever uses a session after its end."""
     return SessionClosed("the session was closed; open another one")
 
 
-class Turnstile:
+class AdmissionQueue:
     """Lets requests depart as the budget allows; all calls of a session share one.
 
     `patience` is the most seconds that a direct call keeps away before it tries again.
@@ -47,112 +47,112 @@ class Turnstile:
         self,
         limits: Limits,
         *,
-        patience: float,
+        max_cooldown: float,
         dice: Callable[[], float],
         wake: Callable[[], None],
     ) -> None:
-        self.gate: Gate = Gate(limits)
+        self.throttle: Throttle = Throttle(limits)
         self.stats: Stats = Stats()
-        self.trouble: LumaError | None = None
-        self._failing = Episode()
-        self._refused = Episode()
-        self.patience = patience
+        self.last_error: LumaError | None = None
+        self._outage = Outage()
+        self._key_outage = Outage()
+        self.patience = max_cooldown
         self._dice = dice
-        self._wake = wake
+        self._on_ready = wake
         self._loop = asyncio.get_running_loop()
-        self._line: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self.quiet_because: LumaError | None = None
-        self._under_way: set[anyio.CancelScope] = set()
+        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self.cooldown_cause: LumaError | None = None
+        self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
         self._answered_at = -inf
 
     @property
     def slots(self) -> int:
         """How many requests may be under way at once."""
-        return self.gate.limits.max_in_flight
+        return self.throttle.limits.max_in_flight
 
-    def has_line(self) -> bool:
+    def has_waiters(self) -> bool:
         """Whether direct calls stand in line."""
-        while self._line and (first := next(iter(self._line))).done():
-            del self._line[first]
-        return bool(self._line)
+        while self._waiters and (first := next(iter(self._waiters))).done():
+            del self._waiters[first]
+        return bool(self._waiters)
 
     def admit(self, now: float) -> None:
         """Let the head of the line depart."""
-        self.gate = self.gate.enter(now)
-        ticket, _ = self._line.popitem(last=False)
+        self.throttle = self.throttle.acquire(now)
+        ticket, _ = self._waiters.popitem(last=False)
         ticket.set_result(None)
 
-    def enter(self, now: float, ids: int) -> None:
+    def acquire(self, now: float, ids: int) -> None:
         """Count a poll about `ids` ids that departs."""
-        self.gate = self.gate.enter(now)
-        self.stats = self.stats.asked(ids)
+        self.throttle = self.throttle.acquire(now)
+        self.stats = self.stats.after_request(ids)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the slot of one request back."""
-        self.gate = self.gate.leave()
+        self.throttle = self.throttle.release()
 
-    def obey(self, seconds: float | None) -> None:
+    def honour_retry_after(self, seconds: float | None) -> None:
         """Keep the whole session away for as long as the relay asks, a day at most."""
         if seconds:
-            quiet_until = self._loop.time() + min(seconds, LONGEST_QUIET)
-            self.gate = self.gate.rest_until(quiet_until)
+            quiet_until = self._loop.time() + min(seconds, MAX_RETRY_AFTER)
+            self.throttle = self.throttle.cool_down_until(quiet_until)
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Note that the relay answered."""
-        self.gate = self.gate.succeeded()
-        self.trouble = None
+        self.throttle = self.throttle.after_success()
+        self.last_error = None
         self._answered_at = now = self._loop.time()
-        if self._failing.is_on or self._refused.is_on:
-            self._failing = _answered(self._failing, now)
-            self._refused = _answered(self._refused, now)
+        if self._outage.is_on or self._key_outage.is_on:
+            self._outage = _answered(self._outage, now)
+            self._key_outage = _answered(self._key_outage, now)
 
     @property
-    def is_well(self) -> bool:
+    def recently_answered(self) -> bool:
         """Whether the relay has answered anything of late."""
-        return self._loop.time() < self._answered_at + WELL_FOR
+        return self._loop.time() < self._answered_at + RECENT
 
-    def note(self, error: LumaError, verdict: Verdict) -> None:
+    def record_error(self, error: LumaError, action: Action) -> None:
         """Count a request that brought no answer, and remember why, without the answer's bytes.
 
         The log is told once in an episode; of a missing batch call by whoever does without.
         """
-        self.trouble = error.with_traceback(None)
-        self.stats = self.stats.erred(throttled=isinstance(error, RateLimitedError))
-        if verdict is Verdict.ABORT:
-            self._refused = self._struck(self._refused, error, verdict)
-        elif verdict is not Verdict.SINGLES:
-            self._failing = self._struck(self._failing, error, verdict)
+        self.last_error = error.with_traceback(None)
+        self.stats = self.stats.after_error(throttled=isinstance(error, RateLimitedError))
+        if action is Action.ABORT:
+            self._key_outage = self._record_failure(self._key_outage, error, action)
+        elif action is not Action.NO_BATCH_ENDPOINT:
+            self._outage = self._record_failure(self._outage, error, action)
 
-    def _struck(self, episode: Episode, error: LumaError, verdict: Verdict) -> Episode:
+    def _record_failure(self, episode: Outage, error: LumaError, action: Action) -> Outage:
         if not episode.is_on:
             what = one_line(str(error)) or type(error).__name__
-            logger.warning("a request failed: %s; %s", what, _remedy(error, verdict))
-        return episode.struck(self._loop.time())
+            logger.warning("a request failed: %s; %s", what, _remedy(error, action))
+        return episode.after_failure(self._loop.time())
 
-    def keep_away(self, error: LumaError, departed: float) -> None:
+    def back_off(self, error: LumaError, departed: float) -> None:
         """Keep the whole session away for a while, the longer the more failures in a row.
 
         `departed` is when the request did that met the error.
         """
-        self.quiet_because = error
+        self.cooldown_cause = error
         throttled = isinstance(error, RateLimitedError)
-        self.gate = self.gate.failed(
+        self.throttle = self.throttle.after_failure(
             self._loop.time(), self._dice(), departed=departed, throttled=throttled
         )
 
-    def refused(self) -> None:
+    def pause_briefly(self) -> None:
         """Keep the whole session away for a moment after a request that the relay refuses."""
-        self.gate = self.gate.refused(self._loop.time(), self._dice())
+        self.throttle = self.throttle.after_refusal(self._loop.time(), self._dice())
 
     def close(self) -> None:
         """Refuse whoever stands in line or comes later, and end the direct calls under way."""
         self._closed = True
-        for ticket in self._line:
+        for ticket in self._waiters:
             if not ticket.done():
-                ticket.set_exception(closed())
-        self._line.clear()
-        for scope in self._under_way:
+                ticket.set_exception(session_closed())
+        self._waiters.clear()
+        for scope in self._in_flight:
             scope.cancel()
 
     async def admission(self, *, again: bool, patient: bool) -> None:
@@ -161,68 +161,70 @@ class Turnstile:
         Who is not patient stands there for as long as one request may take, and hears why then.
         """
         if patient:
-            await self._turn(again=again)
+            await self._wait_in_line(again=again)
             return
         with anyio.move_on_after(self.patience) as scope:
-            await self._turn(again=again)
+            await self._wait_in_line(again=again)
         if scope.cancelled_caught:
-            raise self.quiet_because or RequestTimeout("no request could depart in time")
+            raise self.cooldown_cause or RequestTimeout("no request could depart in time")
 
-    async def _turn(self, *, again: bool) -> None:
+    async def _wait_in_line(self, *, again: bool) -> None:
         if self._closed:
-            raise closed()
+            raise session_closed()
         ticket: asyncio.Future[None] = self._loop.create_future()
-        self._line[ticket] = None
+        self._waiters[ticket] = None
         if again:
-            self._line.move_to_end(ticket, last=False)
-        self._wake()
+            self._waiters.move_to_end(ticket, last=False)
+        self._on_ready()
         try:
             await ticket
         except asyncio.CancelledError:
-            self._line.pop(ticket, None)
+            self._waiters.pop(ticket, None)
             if ticket.done() and not ticket.cancelled() and not ticket.exception():
-                self.leave()
-            self._wake()
+                self.release()
+            self._on_ready()
             raise
         if self._closed:
-            self.leave()
-            raise closed()
+            self.release()
+            raise session_closed()
 
-    async def send(self, ask: Callable[[], Awaitable[Told]], ids: int) -> Told:
+    async def send(self, ask: Callable[[], Awaitable[PollAnswer]], ids: int) -> PollAnswer:
         """Make a request about `ids` ids that was admitted; `close` ends it."""
-        self.stats = self.stats.asked(ids)
+        self.stats = self.stats.after_request(ids)
         with anyio.CancelScope() as scope:
-            self._under_way.add(scope)
+            self._in_flight.add(scope)
             try:
                 answer = await ask()
             finally:
-                self._under_way.discard(scope)
-                self.leave()
-                self._wake()
-            self.succeeded()
-            self.obey(answer.retry_after)
+                self._in_flight.discard(scope)
+                self.release()
+                self._on_ready()
+            self.record_success()
+            self.honour_retry_after(answer.retry_after)
             return answer
-        raise closed()
+        raise session_closed()
 
 
-def _answered(episode: Episode, now: float) -> Episode:
-    after = episode.answered(now)
+def _answered(episode: Outage, now: float) -> Outage:
+    after = episode.after_answer(now)
     if episode.is_on and not after.is_on:
         counts = episode.failed, episode.requests
         logger.info(
-            "all well for %s; %d of %d requests had failed", format_duration(episode.calm), *counts
+            "all well for %s; %d of %d requests had failed",
+            format_duration(episode.quiet_for),
+            *counts,
         )
     return after
 
 
-def _remedy(error: LumaError, verdict: Verdict) -> str:
+def _remedy(error: LumaError, action: Action) -> str:
     """Say what is done about an error."""
-    if verdict is Verdict.ABORT:
+    if action is Action.ABORT:
         return "whoever waits is told; mend the key or the account"
-    if verdict in (Verdict.SPLIT, Verdict.SHRINK):
+    if action in (Action.BISECT, Action.SHRINK_BATCH):
         return "asking again, about fewer ids at a time"
     if error.retry_after:
         return (
-            f"left alone for {format_duration(min(error.retry_after, LONGEST_QUIET))}, as it asks"
+            f"left alone for {format_duration(min(error.retry_after, MAX_RETRY_AFTER))}, as it asks"
         )
     return "asking again, with growing distance"

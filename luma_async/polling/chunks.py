@@ -5,21 +5,21 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
-SLICE = 2_000
+CHUNK_SIZE = 2_000
 
 T = TypeVar("T")
 
 
-def slices(items: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
+def chunks(items: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
     """Yield the items in parts of `size`, by default SLICE."""
-    rest, size = iter(items), size or SLICE
+    rest, size = iter(items), size or CHUNK_SIZE
     while part := list(islice(rest, size)):
         yield part
         if len(part) < size:
             return
 
 
-class Unhurried(AsyncIterator[Sequence[T]], Generic[T]):
+class AsyncChunks(AsyncIterator[Sequence[T]], Generic[T]):
     """The items in parts; between two of them the loop turns once.
 
     Whoever is cancelled then has not taken the next part from an iterator that is shared. A class
@@ -28,7 +28,7 @@ class Unhurried(AsyncIterator[Sequence[T]], Generic[T]):
 
     def __init__(self, items: Iterable[T], size: int | None = None) -> None:
         self._rest = iter(items)
-        self._size = size or SLICE
+        self._size = size or CHUNK_SIZE
         self._more = False
 
     async def __anext__(self) -> Sequence[T]:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from luma_async.errors import LumaError, unforeseen
 from luma_async.polling.interfaces import Relay
-from luma_async.scheduling.changes import Change, Told
+from luma_async.scheduling.changes import Change, PollAnswer
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
 
@@ -74,22 +74,22 @@ class Hook(Generic[E]):
             self._quiet = True
 
 
-class Changes:
+class ChangeNotifier:
     """Tells of changes of state: the hook, where there is one, and the log at DEBUG."""
 
     def __init__(self, hook: Hook[ChangeEvent] | None) -> None:
         self._hook = hook
 
     @property
-    def are_heard(self) -> bool:
+    def has_listener(self) -> bool:
         """Whether anybody listens."""
         return self._hook is not None or logger.isEnabledFor(logging.DEBUG)
 
-    def tell(self, changes: Iterable[Change[Any]]) -> None:
+    def notify(self, changes: Iterable[Change[Any]]) -> None:
         """Tell of each change, in order."""
         for change in changes:
             if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("%s: %s", one_line(change.task_id), _moved(change))
+                logger.debug("%s: %s", one_line(change.task_id), _describe(change))
             if self._hook is not None:
                 self._hook(_event(change))
 
@@ -100,19 +100,23 @@ def _event(change: Change[Any]) -> ChangeEvent:
         state=change.state,
         generation=change.generation,
         ended=change.ended,
-        lag=change.unseen,
+        lag=change.max_lag,
     )
 
 
-def _moved(change: Change[Any]) -> str:
+def _describe(change: Change[Any]) -> str:
     now = change.state or "missing"
-    return now if change.was in (None, change.state) else f"{change.was} -> {now}"
+    return (
+        now
+        if change.previous_state in (None, change.state)
+        else f"{change.previous_state} -> {now}"
+    )
 
 
 _Call = Literal["get", "get_many"]
 
 
-class Observed(Relay):
+class InstrumentedRelay(Relay):
     """Passes the two calls on to a relay, and tells of each once it is over.
 
     The hook is given a copy of the error: without a traceback, which would keep the frames of the
@@ -123,31 +127,31 @@ class Observed(Relay):
         self._relay = relay
         self._hook = hook
 
-    async def get(self, task_id: str) -> Told:
+    async def get(self, task_id: str) -> PollAnswer:
         """Ask about one task."""
-        return await self._told("get", 1, self._relay.get(task_id))
+        return await self._observe("get", 1, self._relay.get(task_id))
 
-    async def get_many(self, ids: Sequence[str]) -> Told:
+    async def get_many(self, ids: Sequence[str]) -> PollAnswer:
         """Ask about many tasks at once."""
-        return await self._told("get_many", len(ids), self._relay.get_many(ids))
+        return await self._observe("get_many", len(ids), self._relay.get_many(ids))
 
-    async def _told(self, call: _Call, ids: int, asked: Awaitable[Told]) -> Told:
+    async def _observe(self, call: _Call, ids: int, asked: Awaitable[PollAnswer]) -> PollAnswer:
         began = asyncio.get_running_loop().time()
         try:
             answer = await asked
         except asyncio.CancelledError:
-            self._tell(call, ids, began, cancelled=True)
+            self._notify(call, ids, began, cancelled=True)
             raise
         except LumaError as error:
-            self._tell(call, ids, began, error=copy(error))
+            self._notify(call, ids, began, error=copy(error))
             raise
         except Exception as error:
-            self._tell(call, ids, began, error=unforeseen(error))
+            self._notify(call, ids, began, error=unforeseen(error))
             raise
-        self._tell(call, ids, began)
+        self._notify(call, ids, began)
         return answer
 
-    def _tell(
+    def _notify(
         self,
         call: _Call,
         ids: int,

@@ -3,17 +3,17 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from luma_async.scheduling.changes import Change, Told
+from luma_async.scheduling.changes import Change, PollAnswer
 
 
 class Relay(Protocol):
     """The two calls, whoever makes them."""
 
-    async def get(self, task_id: str, /) -> Told:
+    async def get(self, task_id: str, /) -> PollAnswer:
         """Ask about one task."""
         ...
 
-    async def get_many(self, ids: Sequence[str], /) -> Told:
+    async def get_many(self, ids: Sequence[str], /) -> PollAnswer:
         """Ask about many tasks at once."""
         ...
 
@@ -22,11 +22,11 @@ class Watcher(Protocol):
     """Somebody who waits."""
 
     @property
-    def asked(self) -> Collection[str]:
+    def watched_ids(self) -> Collection[str]:
         """The ids waited for."""
         ...
 
-    def tell(self, change: "Change[Watcher]", /) -> None:
+    def on_change(self, change: "Change[Watcher]", /) -> None:
         """Take news of one id; never raises, never waits."""
         ...
 

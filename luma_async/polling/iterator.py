@@ -34,9 +34,9 @@ class Reader(AsyncIterator[Generation]):
         if not self._begun:
             await self._begin()
         try:
-            more = await self._wait.told()
+            more = await self._wait.wait_for_news()
         except asyncio.CancelledError:
-            self._wait.pause()
+            self._wait.detach_later()
             raise
         except LumaError:
             await self.aclose()
@@ -51,9 +51,9 @@ class Reader(AsyncIterator[Generation]):
             raise RuntimeError("two tasks read one iterator at once; give each its own")
         self._beginning = True
         try:
-            await self._wait.begin()
+            await self._wait.start()
         except asyncio.CancelledError:
-            self._wait.pause()
+            self._wait.detach_later()
             raise
         except Exception:
             await self.aclose()

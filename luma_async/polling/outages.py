@@ -4,12 +4,12 @@ from math import inf
 
 from msgspec import Struct
 
-CALM = 60.0
+QUIET_AFTER_OUTAGE = 60.0
 GROWTH = 4.0
-LONGEST_CALM = 3600.0
+MAX_QUIET_AFTER_OUTAGE = 3600.0
 
 
-class Episode(Struct, frozen=True):
+class Outage(Struct, frozen=True):
     """The trouble that is on, or the calm since the last.
 
     It begins with the first failed request, and is over at the first answer after `calm` seconds
@@ -21,28 +21,28 @@ class Episode(Struct, frozen=True):
     failed: int = 0
     requests: int = 0
     failed_at: float = -inf
-    calm: float = CALM
+    quiet_for: float = QUIET_AFTER_OUTAGE
 
     @property
     def is_on(self) -> bool:
         """Whether requests have failed of late."""
         return self.failed > 0
 
-    def struck(self, now: float) -> "Episode":
+    def after_failure(self, now: float) -> "Outage":
         """Return the episode after a request that failed."""
-        return Episode(self.failed + 1, self.requests + 1, now, self._calm(now))
+        return Outage(self.failed + 1, self.requests + 1, now, self._calm(now))
 
-    def answered(self, now: float) -> "Episode":
+    def after_answer(self, now: float) -> "Outage":
         """Return the episode after a request that was answered; none is on where it is over."""
         if not self.is_on:
             return self
-        over = now >= self.failed_at + self.calm
+        over = now >= self.failed_at + self.quiet_for
         counts = (0, 0) if over else (self.failed, self.requests + 1)
-        return Episode(*counts, self.failed_at, self.calm)
+        return Outage(*counts, self.failed_at, self.quiet_for)
 
     def _calm(self, now: float) -> float:
         if self.is_on:
-            return self.calm
-        if now >= self.failed_at + LONGEST_CALM:
-            return CALM
-        return min(LONGEST_CALM, GROWTH * self.calm)
+            return self.quiet_for
+        if now >= self.failed_at + MAX_QUIET_AFTER_OUTAGE:
+            return QUIET_AFTER_OUTAGE
+        return min(MAX_QUIET_AFTER_OUTAGE, GROWTH * self.quiet_for)

@@ -15,48 +15,33 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from functools import partial
 from math import inf
-from types import MappingProxyType
 
 from msgspec.structs import replace
 
 from luma_async.errors import APIError, LumaError, NoSuchRouteError, unforeseen
-from luma_async.polling.admission import Turnstile, closed
-from luma_async.polling.chunks import SLICE, slices
-from luma_async.polling.hooks import ChangeEvent, Changes, Hook
+from luma_async.polling.admission import AdmissionQueue, session_closed
+from luma_async.polling.chunks import CHUNK_SIZE, chunks
+from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.stats import Stats
-from luma_async.scheduling.changes import Grace, Told
-from luma_async.scheduling.error_policy import Verdict, judge
-from luma_async.scheduling.hazard import Seen
-from luma_async.scheduling.items import Call
+from luma_async.protocol.responses import Response
+from luma_async.scheduling.changes import Grace, PollAnswer
+from luma_async.scheduling.error_policy import Action, decide
+from luma_async.scheduling.hazard import DurationCounts
+from luma_async.scheduling.items import Batch
 from luma_async.scheduling.pace import Learned, Pace
-from luma_async.scheduling.scheduler import Book
-from luma_async.scheduling.throttle import Limits, Retry
-from luma_async.structs import Generation, State
+from luma_async.scheduling.scheduler import Scheduler
+from luma_async.scheduling.throttle import ExponentialBackoff, Limits
+from luma_async.structs import Generation
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
-PATIENT_TRIES = 4
-DOUBT = 10.0
-
-
-class _Nothing:
-    """The answer of a relay that does not know the id."""
-
-    states: Mapping[str, State] = MappingProxyType({})
-    retry_after: float | None = None
-
-    def age(self, task_id: str) -> float:
-        raise KeyError(task_id)
-
-    def generation(self, task_id: str) -> Generation:
-        raise KeyError(task_id)
-
-    kept = generation
+FAST_RETRIES = 4
+PROXY_GRACE_FACTOR = 10.0
 
 
 class Poller:
@@ -73,29 +58,29 @@ class Poller:
         dice: Callable[[], float] = random.random,
         on_change: Hook[ChangeEvent] | None = None,
     ) -> None:
-        self.turnstile: Turnstile = Turnstile(
-            limits, patience=patience, dice=dice, wake=self._pump_soon
+        self.queue: AdmissionQueue = AdmissionQueue(
+            limits, max_cooldown=patience, dice=dice, wake=self._run_due_soon
         )
         self._relay = relay
         self._dice = dice
         self._loop = asyncio.get_running_loop()
         self._home = os.getpid(), threading.get_ident()
         self._context = copy_context()
-        self._book: Book[Watcher] = Book(
+        self._scheduler: Scheduler[Watcher] = Scheduler(
             pace, limits.max_batch, grace, phase=0.5 + dice() / 2, spacing=limits.spacing
         )
-        self._changes = Changes(on_change)
-        self._retry = Retry()
+        self._changes = ChangeNotifier(on_change)
+        self._retry = ExponentialBackoff()
         self._watchers: dict[Watcher, None] = {}
-        self._tasks: dict[Call[Watcher], asyncio.Task[Told]] = {}
-        self._polls_turn = False
-        self._told_singles = False
+        self._tasks: dict[Batch[Watcher], asyncio.Task[PollAnswer]] = {}
+        self._poll_first = False
+        self._warned_no_batch = False
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Poller: {self._book!r}, {self.turnstile.gate.in_flight} requests in flight>"
+        return f"<Poller: {self._scheduler!r}, {self.queue.throttle.in_flight} requests in flight>"
 
     def check_home(self) -> None:
         """Raise a RuntimeError where this is not the process, thread and loop it was opened in."""
@@ -113,28 +98,28 @@ class Poller:
     def check_open(self) -> None:
         """Raise a SessionClosed after the end."""
         if self._closed:
-            raise closed()
+            raise session_closed()
 
     @property
-    def seats(self) -> int:
+    def batch_size(self) -> int:
         """How many ids a request may ask about now, as the relay has taught."""
-        return self._book.seats.at(self._loop.time())
+        return self._scheduler.batch_size.current(self._loop.time())
 
     def snapshot(self) -> Stats:
         """Return the stats, with what is open as of now."""
         now = self._loop.time()
-        oldest = self._book.oldest()
-        pace = self._book.timetable.pace
+        oldest = self._scheduler.oldest_watched_since()
+        pace = self._scheduler.schedule.pace
         return replace(
-            self.turnstile.stats,
-            open=len(self._book),
+            self.queue.stats,
+            open=len(self._scheduler),
             oldest=0.0 if oldest is None else now - oldest,
-            in_flight=self.turnstile.gate.in_flight,
-            quiet_for=max(0.0, self.turnstile.gate.not_before - now),
-            learned=pace if isinstance(pace, Learned) and pace.seen != Seen() else None,
+            in_flight=self.queue.throttle.in_flight,
+            quiet_for=max(0.0, self.queue.throttle.cooldown_until - now),
+            learned=pace if isinstance(pace, Learned) and pace.seen != DurationCounts() else None,
         )
 
-    def watch(
+    def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
     ) -> dict[str, Generation | bytes]:
         """Poll for these ids until each has ended, or `unwatch` is called, at `until` perhaps.
@@ -143,11 +128,11 @@ class Poller:
         """
         self.check_open()
         self._watchers[watcher] = None
-        known = self._book.watch(watcher, ids, self._loop.time(), until=until)
-        self._pump_soon()
+        known = self._scheduler.subscribe(watcher, ids, self._loop.time(), until=until)
+        self._run_due_soon()
         return known
 
-    def unwatch(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
+    def unsubscribe(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         """Poll for these ids no more on behalf of the watcher.
 
         Many are let go slice by slice, in their order, so that a wait which begins again is never
@@ -158,18 +143,18 @@ class Poller:
 
     def drop(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         """Poll for these ids no more, as `unwatch` does, for a watcher that stays for others."""
-        steps = self._let_go(watcher, ids)
+        steps = self._unsubscribe_steps(watcher, ids)
         self._step(steps)
         return steps
 
-    def _let_go(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
-        for part in slices(ids):
-            for call in self._book.unwatch(watcher, part):
-                self._tasks[call].cancel()
-            if len(part) == SLICE:
+    def _unsubscribe_steps(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
+        for part in chunks(ids):
+            for batch in self._scheduler.unsubscribe(watcher, part):
+                self._tasks[batch].cancel()
+            if len(part) == CHUNK_SIZE:
                 yield
-        if not self._book and not self.turnstile.has_line():
-            self._rest()
+        if not self._scheduler and not self.queue.has_waiters():
+            self._cancel_timers()
 
     def _step(self, steps: Iterator[None]) -> None:
         for _ in steps:
@@ -180,108 +165,112 @@ class Poller:
         """Tell every watcher that its wait cannot go on, and forget them all."""
         for watcher in list(self._watchers):
             watcher.abort(cause)
-            self.unwatch(watcher, watcher.asked)
+            self.unsubscribe(watcher, watcher.watched_ids)
 
-    def learn(self, verdict: Verdict | None, ids: int) -> None:
+    def record_batch_result(self, action: Action | None, ids: int) -> None:
         """Remember what became of a batch of `ids` ids; None means that it was answered."""
-        if verdict is Verdict.SINGLES and not self._told_singles:
+        if action is Action.NO_BATCH_ENDPOINT and not self._warned_no_batch:
             logger.warning("the relay has no batch call; asking for one id at a time for now")
-            self._told_singles = True
-        elif verdict is None and ids > 1:
-            self._told_singles = False
-        self._book.seats = self._book.seats.learned(verdict, ids, self._loop.time())
+            self._warned_no_batch = True
+        elif action is None and ids > 1:
+            self._warned_no_batch = False
+        self._scheduler.batch_size = self._scheduler.batch_size.after(
+            action, ids, self._loop.time()
+        )
 
     async def close(self) -> None:
         """End every wait and every request."""
         self._closed = True
         watchers = list(self._watchers)
         for watcher in watchers:
-            watcher.abort(closed())
-        self.turnstile.close()
+            watcher.abort(session_closed())
+        self.queue.close()
         for watcher in watchers:
-            for _ in self.unwatch(watcher, watcher.asked):
+            for _ in self.unsubscribe(watcher, watcher.watched_ids):
                 await asyncio.sleep(0)
-        self._rest()
+        self._cancel_timers()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
-        self._book.clear()
+        self._scheduler.clear()
 
-    def _pump_soon(self) -> None:
+    def _run_due_soon(self) -> None:
         if self._soon is None and not self._closed:
-            self._soon = self._loop.call_soon(self._pump, context=self._context)
+            self._soon = self._loop.call_soon(self._run_due, context=self._context)
 
-    def _rest(self) -> None:
+    def _cancel_timers(self) -> None:
         for handle in (self._timer, self._soon):
             if handle is not None:
                 handle.cancel()
         self._timer = self._soon = None
 
-    def _pump(self) -> None:
+    def _run_due(self) -> None:
         try:
-            self._depart()
+            self._send_due()
         except Exception as error:
-            self._crash(error)
-            self._pump_soon()
+            self._fail_all(error)
+            self._run_due_soon()
 
-    def _depart(self) -> None:
-        self._rest()
+    def _send_due(self) -> None:
+        self._cancel_timers()
         now = self._loop.time()
-        while (departs := self._departs_at()) <= now:
-            self._admit(now)
+        while (departs := self._next_send_at()) <= now:
+            self._send_next(now)
         if departs < inf:
-            self._timer = self._loop.call_at(departs, self._pump, context=self._context)
+            self._timer = self._loop.call_at(departs, self._run_due, context=self._context)
 
-    def _departs_at(self) -> float:
+    def _next_send_at(self) -> float:
         """Return when the next request departs; inf where none wants to, or all slots are taken."""
-        opens_at = self.turnstile.gate.opens_at()
-        if opens_at == inf or self.turnstile.has_line():
+        opens_at = self.queue.throttle.next_slot_at()
+        if opens_at == inf or self.queue.has_waiters():
             return opens_at
-        return max(opens_at, self._book.next_at())
+        return max(opens_at, self._scheduler.next_due())
 
-    def _admit(self, now: float) -> None:
+    def _send_next(self, now: float) -> None:
         """Let one request depart; direct calls and polls take turns."""
-        if self.turnstile.has_line() and not (self._polls_turn and self._book.next_at() <= now):
-            self._polls_turn = True
-            self.turnstile.admit(now)
+        if self.queue.has_waiters() and not (
+            self._poll_first and self._scheduler.next_due() <= now
+        ):
+            self._poll_first = True
+            self.queue.admit(now)
             return
-        self._polls_turn = False
-        call = self._book.take(now)
-        if call is not None:
-            self.turnstile.enter(now, len(call.entries))
+        self._poll_first = False
+        batch = self._scheduler.take_batch(now)
+        if batch is not None:
+            self.queue.acquire(now, len(batch.items))
             try:
-                self._poll(call)
+                self._send(batch)
             except BaseException:
-                self.turnstile.leave()
+                self.queue.release()
                 raise
 
-    def _poll(self, call: Call[Watcher]) -> None:
-        ids = call.ids
-        call.by_batch |= call.in_vain and self.seats > 1
-        ask = self._relay.get_many(ids) if call.by_batch else self._relay.get(ids[0])
+    def _send(self, batch: Batch[Watcher]) -> None:
+        ids = batch.ids
+        batch.use_batch_endpoint |= batch.try_batch_endpoint and self.batch_size > 1
+        ask = self._relay.get_many(ids) if batch.use_batch_endpoint else self._relay.get(ids[0])
         task = asyncio.ensure_future(ask, loop=self._loop)
-        task.add_done_callback(partial(self._returned, call), context=self._context)
-        self._tasks[call] = task
+        task.add_done_callback(partial(self._on_done, batch), context=self._context)
+        self._tasks[batch] = task
 
-    def _returned(self, call: Call[Watcher], task: "asyncio.Future[Told]") -> None:
-        self.turnstile.leave()
-        if self._tasks.pop(call, None) is None:
+    def _on_done(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
+        self.queue.release()
+        if self._tasks.pop(batch, None) is None:
             return
         try:
-            self._take_in(call, task)
+            self._process(batch, task)
         except Exception as error:
-            self._crash(error)
+            self._fail_all(error)
         if not self._closed:
-            self._pump()
+            self._run_due()
 
-    def _take_in(self, call: Call[Watcher], task: "asyncio.Future[Told]") -> None:
+    def _process(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
         if task.cancelled():
-            self._book.spoil(call, self._loop.time())
+            self._scheduler.back_off(batch, self._loop.time())
         elif error := task.exception():
-            self._failed(call, error)
+            self._on_error(batch, error)
         else:
-            self._answered(call, task.result())
+            self._on_answer(batch, task.result())
 
-    def _crash(self, error: Exception) -> None:
+    def _fail_all(self, error: Exception) -> None:
         """Tell everybody of a fault in this library or in a pace, and begin with an empty book."""
         logger.exception("the poller met a fault that nobody foresaw; all waits end")
         for watcher in self._watchers:
@@ -290,79 +279,83 @@ class Poller:
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
-        book = self._book
-        book.clear()
-        self._book = Book(
-            book.timetable.pace,
-            book.seats.limit,
-            book.grace,
-            phase=book.phase,
-            spacing=self.turnstile.gate.limits.spacing,
+        scheduler = self._scheduler
+        scheduler.clear()
+        self._scheduler = Scheduler(
+            scheduler.schedule.pace,
+            scheduler.batch_size.limit,
+            scheduler.grace,
+            phase=scheduler.phase,
+            spacing=self.queue.throttle.limits.spacing,
         )
-        self._book.seats = book.seats
+        self._scheduler.batch_size = scheduler.batch_size
 
-    def _answered(self, call: Call[Watcher], told: Told) -> None:
-        self.turnstile.succeeded()
-        self.turnstile.obey(told.retry_after)
-        self.learn(None, len(call.entries))
-        self._settle(call, told)
+    def _on_answer(self, batch: Batch[Watcher], answer: PollAnswer) -> None:
+        self.queue.record_success()
+        self.queue.honour_retry_after(answer.retry_after)
+        self.record_batch_result(None, len(batch.items))
+        self._apply(batch, answer)
 
-    def _settle(self, call: Call[Watcher], told: Told, *, doubt: float = 1.0) -> None:
-        changes = self._book.settle(call, told, self._loop.time(), doubt=doubt)
-        if changes and self._changes.are_heard:
-            self._loop.call_soon(self._changes.tell, changes, context=self._context)
+    def _apply(self, batch: Batch[Watcher], answer: PollAnswer, *, doubt: float = 1.0) -> None:
+        changes = self._scheduler.complete(batch, answer, self._loop.time(), doubt=doubt)
+        if changes and self._changes.has_listener:
+            self._loop.call_soon(self._changes.notify, changes, context=self._context)
         for change in changes:
             if change.ended:
-                self.turnstile.stats = self.turnstile.stats.ended(change.state, change.unseen)
+                self.queue.stats = self.queue.stats.after_end(change.state, change.max_lag)
             for watcher in change.watchers:
-                watcher.tell(change)
+                watcher.on_change(change)
 
-    def _failed(self, call: Call[Watcher], error: BaseException) -> None:
+    def _on_error(self, batch: Batch[Watcher], error: BaseException) -> None:
         if not isinstance(error, LumaError):
             logger.error("a poll failed in a way that nobody foresaw", exc_info=error)
             error = unforeseen(error)
-        self.turnstile.obey(error.retry_after)
-        verdict = judge(error, many=len(call.entries) > 1, tries=call.tries)
+        self.queue.honour_retry_after(error.retry_after)
+        action = decide(error, many=len(batch.items) > 1, tries=batch.attempt)
         in_json = isinstance(error, APIError) and error.in_json
-        if verdict is Verdict.ABSENT and in_json:
-            self._answered(call, _Nothing())
+        if action is Action.NOT_FOUND and in_json:
+            self._on_answer(batch, Response())
             return
-        self.turnstile.note(error, verdict)
-        self.learn(verdict, len(call.entries))
-        if isinstance(error, NoSuchRouteError) and len(call.entries) == 1:
-            self._no_route(call)
-        match verdict:
-            case Verdict.ABORT:
-                self._book.spoil(call, self._loop.time())
+        self.queue.record_error(error, action)
+        self.record_batch_result(action, len(batch.items))
+        if isinstance(error, NoSuchRouteError) and len(batch.items) == 1:
+            self._no_route(batch)
+        match action:
+            case Action.ABORT:
+                self._scheduler.back_off(batch, self._loop.time())
                 self.abort(error)
-            case Verdict.SINGLES:
-                self.turnstile.keep_away(error, call.departed)
-                self._book.spoil(call, self._loop.time())
-            case Verdict.ABSENT:
-                self.turnstile.keep_away(error, call.departed)
-                self._settle(call, _Nothing(), doubt=DOUBT)
-            case Verdict.SHRINK | Verdict.SPLIT:
-                refused = isinstance(error, APIError) and call.tries == 1
+            case Action.NO_BATCH_ENDPOINT:
+                self.queue.back_off(error, batch.sent_at)
+                self._scheduler.back_off(batch, self._loop.time())
+            case Action.NOT_FOUND:
+                self.queue.back_off(error, batch.sent_at)
+                self._apply(batch, Response(), doubt=PROXY_GRACE_FACTOR)
+            case Action.SHRINK_BATCH | Action.BISECT:
+                refused = isinstance(error, APIError) and batch.attempt == 1
                 if refused and in_json:
-                    self.turnstile.refused()
+                    self.queue.pause_briefly()
                 else:
-                    self.turnstile.keep_away(error, call.departed)
-                self._book.split(call, refused=refused)
+                    self.queue.back_off(error, batch.sent_at)
+                self._scheduler.bisect(batch, refused=refused)
             case _:
-                self._again(call, error)
+                self._retry_later(batch, error)
 
-    def _no_route(self, call: Call[Watcher]) -> None:
+    def _no_route(self, batch: Batch[Watcher]) -> None:
         """Learn from a single id: where its own call is not there either, a proxy stands in."""
-        now, seats = self._loop.time(), self._book.seats
-        self._book.seats = seats.singly(now) if call.by_batch else seats.doubted()
+        now, seats = self._loop.time(), self._scheduler.batch_size
+        self._scheduler.batch_size = (
+            seats.without_batch(now) if batch.use_batch_endpoint else seats.batch_restored()
+        )
 
-    def _again(self, call: Call[Watcher], error: LumaError) -> None:
+    def _retry_later(self, batch: Batch[Watcher], error: LumaError) -> None:
         """Hold a spoiled call: a few tries come early, further ones no sooner than a poll would."""
-        if call.exiled and self.turnstile.is_well:
-            self.turnstile.refused()
+        if batch.is_quarantined and self.queue.recently_answered:
+            self.queue.pause_briefly()
         else:
-            self.turnstile.keep_away(error, call.departed)
-        wait = self._retry.delay(call.tries, self._dice())
-        if call.tries > PATIENT_TRIES:
-            wait = max(wait, self._book.timetable.alone(call.since, call.departed))
-        self._book.spoil(call, self._loop.time() + wait)
+            self.queue.back_off(error, batch.sent_at)
+        wait = self._retry.delay(batch.attempt, self._dice())
+        if batch.attempt > FAST_RETRIES:
+            wait = max(
+                wait, self._scheduler.schedule.base_delay(batch.watched_since, batch.sent_at)
+            )
+        self._scheduler.back_off(batch, self._loop.time() + wait)

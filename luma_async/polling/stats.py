@@ -59,24 +59,24 @@ class Stats(Struct, frozen=True, kw_only=True):
         yield f"{self.throttled} throttled" if self.throttled else ""
         yield f"quiet for {format_duration(self.quiet_for)}" if self.quiet_for else ""
 
-    def asked(self, ids: int) -> "Stats":
+    def after_request(self, ids: int) -> "Stats":
         """Return the stats after one more request about `ids` ids."""
         return replace(self, requests=self.requests + 1, ids_asked=self.ids_asked + ids)
 
-    def erred(self, *, throttled: bool) -> "Stats":
+    def after_error(self, *, throttled: bool) -> "Stats":
         """Return the stats after a request that brought no answer."""
         return replace(self, errors=self.errors + 1, throttled=self.throttled + throttled)
 
-    def ended(self, state: State | None, unseen: float | None) -> "Stats":
+    def after_end(self, state: State | None, unseen: float | None) -> "Stats":
         """Return the stats after an end was told; state None means missing."""
         if state is None:
             return replace(self, missing=self.missing + 1)
-        counted = self._lagged(unseen) if unseen is not None else self
+        counted = self._after_lag(unseen) if unseen is not None else self
         if state is State.FAILED:
             return replace(counted, failed=self.failed + 1)
         return replace(counted, completed=self.completed + 1)
 
-    def _lagged(self, unseen: float) -> "Stats":
+    def _after_lag(self, unseen: float) -> "Stats":
         lags = self.lags + 1
         lag = self.lag + (unseen - self.lag) / lags
         return replace(self, lag=lag, lag_most=max(self.lag_most, unseen), lags=lags)

@@ -37,16 +37,16 @@ class Following(AsyncIterator[Ended]):
     """
 
     def __init__(self, poller: Poller) -> None:
-        self.asked: dict[str, None] = {}
+        self.watched_ids: dict[str, None] = {}
         self._poller = poller
         self._ends: deque[Ended] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
         self._cause: Exception | None = None
         self._closed = False
-        poller.watch(self, ())
+        poller.subscribe(self, ())
 
     def __len__(self) -> int:
-        return len(self.asked)
+        return len(self.watched_ids)
 
     def add(self, ids: Iterable[str]) -> None:
         """Begin to poll for these ids; those that are polled for already stay as they are.
@@ -58,17 +58,17 @@ class Following(AsyncIterator[Ended]):
         new = checks.task_ids(ids)
         if self._cause is not None:
             raise self._aborted()
-        self._poller.watch(self, new)
-        self.asked |= dict.fromkeys(new)
+        self._poller.subscribe(self, new)
+        self.watched_ids |= dict.fromkeys(new)
 
     def drop(self, ids: Iterable[str]) -> dict[str, Generation | None]:
         """Poll for these ids no more; returns those that were polled for, as last seen."""
-        leaving = [task_id for task_id in checks.task_ids(ids) if task_id in self.asked]
+        leaving = [task_id for task_id in checks.task_ids(ids) if task_id in self.watched_ids]
         if not leaving or self._cause is not None or self._closed:
             return {}
-        told = self._poller.watch(self, leaving)
+        told = self._poller.subscribe(self, leaving)
         for task_id in leaving:
-            del self.asked[task_id]
+            del self.watched_ids[task_id]
         for _ in self._poller.drop(self, leaving):
             pass
         return {task_id: reread(task_id, told.get(task_id)) for task_id in leaving}
@@ -78,14 +78,14 @@ class Following(AsyncIterator[Ended]):
         if not self._closed:
             self._closed = True
             if self._cause is None:
-                self._poller.unwatch(self, tuple(self.asked))
+                self._poller.unsubscribe(self, tuple(self.watched_ids))
             self._wake()
 
-    def tell(self, change: Change[Watcher]) -> None:
+    def on_change(self, change: Change[Watcher]) -> None:
         """Take news of one id."""
-        if change.ended and change.task_id in self.asked and not self._over:
-            del self.asked[change.task_id]
-            self._ends.append(Ended(change.task_id, change.generation, change.unseen))
+        if change.ended and change.task_id in self.watched_ids and not self._over:
+            del self.watched_ids[change.task_id]
+            self._ends.append(Ended(change.task_id, change.generation, change.max_lag))
             self._wake(1)
 
     def abort(self, cause: Exception) -> None:
@@ -129,6 +129,6 @@ class Following(AsyncIterator[Ended]):
                 woken += 1
 
     def _aborted(self) -> WaitAborted:
-        error = WaitAborted(str(self._cause), pending=dict.fromkeys(self.asked))
+        error = WaitAborted(str(self._cause), pending=dict.fromkeys(self.watched_ids))
         error.__cause__ = self._cause
         return error

@@ -17,23 +17,23 @@ from luma_async.errors import (
     WaitIncomplete,
     WaitTimeout,
 )
-from luma_async.polling.chunks import SLICE, Unhurried
-from luma_async.polling.direct import Asker
+from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks
+from luma_async.polling.direct import DirectClient
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.poller import Poller
 from luma_async.protocol.rows import reread
 from luma_async.scheduling.changes import Change
-from luma_async.scheduling.error_policy import Verdict, judge
+from luma_async.scheduling.error_policy import Action, decide
 from luma_async.structs import Generation, State
 
-READER_PATIENCE = 1.0
-READ_SLICE = 500
+READER_IDLE_TIMEOUT = 1.0
+READ_CHUNK_SIZE = 500
 _NO_NEWS: deque[Generation] = deque()
 
 E = TypeVar("E", bound=WaitIncomplete)
 
 
-class News(Enum):
+class Notify(Enum):
     """What a reader wants to be woken for."""
 
     NOTHING = "the end of the wait alone"
@@ -49,9 +49,24 @@ class Wait:
     """
 
     __slots__ = (
-        "_aborted", "_deadline", "_ended", "_expired", "_expiry", "_leaving", "_poller",
-        "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked", "_wants",
-        "_watching", "asked", "news",
+        "_aborted",
+        "_deadline",
+        "_ended",
+        "_expired",
+        "_expiry",
+        "_leaving",
+        "_poller",
+        "_reader",
+        "_relay",
+        "_states",
+        "_stopped",
+        "_timeout",
+        "_trouble",
+        "_unchecked",
+        "_wants",
+        "_watching",
+        "news",
+        "watched_ids",
     )  # fmt: skip
 
     def __init__(
@@ -60,12 +75,12 @@ class Wait:
         relay: Relay,
         ids: Iterable[str],
         timeout: float | None,
-        news: News,
+        news: Notify,
     ) -> None:
-        self.asked: dict[str, Generation | bytes | None] = {}
-        self.news: deque[Generation] = _NO_NEWS if news is News.NOTHING else deque[Generation]()
+        self.watched_ids: dict[str, Generation | bytes | None] = {}
+        self.news: deque[Generation] = _NO_NEWS if news is Notify.NOTHING else deque[Generation]()
         self._unchecked = iter(checks.ids(ids))
-        self._check(islice(self._unchecked, SLICE))
+        self._check(islice(self._unchecked, CHUNK_SIZE))
         self._poller = poller
         self._relay = relay
         self._timeout = timeout
@@ -90,9 +105,9 @@ class Wait:
     @property
     def ended(self) -> bool:
         """Whether each id has been told as done or missing."""
-        return len(self._ended) == len(self.asked)
+        return len(self._ended) == len(self.watched_ids)
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Start polling, and the timeout; a timeout of 0 is one look at each id instead.
 
         One that was cancelled may begin again.
@@ -102,12 +117,12 @@ class Wait:
         if self._timeout and self._expiry is None:
             self._deadline = loop.time() + self._timeout
             self._expiry = loop.call_at(self._deadline, self._expire)
-        async for part in Unhurried(self._unchecked):
+        async for part in AsyncChunks(self._unchecked):
             self._check(part)
         if self._stopped or self._expired:
             return
         if self._timeout == 0:
-            await self._look()
+            await self._poll_once()
         else:
             await self._watch()
 
@@ -115,51 +130,51 @@ class Wait:
         """Raise a RuntimeError where this is not the session's process, thread and loop."""
         self._poller.check_home()
 
-    def pause(self) -> None:
+    def detach_later(self) -> None:
         """Leave soon, unless somebody asks what has been `told` before."""
-        self._stay()
-        self._leaving = asyncio.get_running_loop().call_later(READER_PATIENCE, self.leave)
+        self._cancel_detach()
+        self._leaving = asyncio.get_running_loop().call_later(READER_IDLE_TIMEOUT, self.detach)
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """Poll no more for this wait; what it has been told stays."""
-        self._stay()
+        self._cancel_detach()
         if self._watching:
             self._watching = False
-            self._poller.unwatch(self, () if self.ended else self.asked)
+            self._poller.unsubscribe(self, () if self.ended else self.watched_ids)
 
     def stop(self) -> None:
         """Leave for good; whoever asks what has been `told` hears that there is no more."""
         self._stopped = True
         if self._watching and not self.ended:
             self._watching = False
-            self._poller.unwatch(self, _emptied(self.asked))
-        self.leave()
+            self._poller.unsubscribe(self, _emptied(self.watched_ids))
+        self.detach()
         if self._expiry is not None:
             self._expiry.cancel()
         self._wake()
 
-    def tell(self, change: Change[Watcher]) -> None:
+    def on_change(self, change: Change[Watcher]) -> None:
         """Take news of one id, while somebody waits for it."""
         if self._stopped or self._expired or self._aborted is not None:
             return
-        self.asked[change.task_id] = change.told
-        if self._wants is News.CHANGES:
-            self._tell_state(change)
+        self.watched_ids[change.task_id] = change.row
+        if self._wants is Notify.CHANGES:
+            self._on_state(change)
         if change.ended:
             self._ended[change.task_id] = generation = change.generation
-            if generation and self._wants is not News.NOTHING:
-                self._hand_out(generation)
+            if generation and self._wants is not Notify.NOTHING:
+                self._deliver(generation)
             if self.ended:
                 self._wake()
 
-    def _tell_state(self, change: Change[Watcher]) -> None:
+    def _on_state(self, change: Change[Watcher]) -> None:
         generation = change.generation
         if generation and not generation.is_done:
             if self._states.get(generation.id) is not generation.state:
-                self._hand_out(generation)
+                self._deliver(generation)
             self._states[generation.id] = generation.state
 
-    def _hand_out(self, generation: Generation) -> None:
+    def _deliver(self, generation: Generation) -> None:
         self.news.append(generation)
         self._wake()
 
@@ -170,12 +185,12 @@ class Wait:
             self._watching = False
             self._wake()
 
-    async def told(self) -> bool:
+    async def wait_for_news(self) -> bool:
         """Wait for news, or for the end of the wait; False once there will be no more news.
 
         Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
         """
-        self._stay()
+        self._cancel_detach()
         if not self._watching and not self._settled():
             await self._watch()
         while not self._settled():
@@ -187,7 +202,7 @@ class Wait:
         if self._aborted:
             raise await self._incomplete(WaitAborted, str(self._aborted), self._aborted)
         if not self.ended:
-            trouble = self._trouble or self._poller.turnstile.trouble
+            trouble = self._trouble or self._poller.queue.last_error
             message = f"not all ended in {self._timeout:g} s"
             raise await self._incomplete(WaitTimeout, message, trouble)
         if not all(self._ended.values()):
@@ -198,13 +213,13 @@ class Wait:
     async def result(self) -> dict[str, Generation]:
         """Return what has ended, in the order asked."""
         done: dict[str, Generation] = {}
-        async for part in Unhurried(tuple(self.asked)):
+        async for part in AsyncChunks(tuple(self.watched_ids)):
             done |= {task_id: one for task_id in part if (one := self._ended.get(task_id))}
         return done
 
     def _check(self, part: Iterable[object]) -> None:
         """Check some ids, and note each once."""
-        self.asked |= dict.fromkeys(map(checks.task_id, part))
+        self.watched_ids |= dict.fromkeys(map(checks.task_id, part))
 
     def _settled(self) -> bool:
         return bool(
@@ -215,43 +230,45 @@ class Wait:
         """Poll for all that have not ended; for all of them or, where that breaks off, for none."""
         self._watching = True
         try:
-            async for part in Unhurried(tuple(self.asked)):
+            async for part in AsyncChunks(tuple(self.watched_ids)):
                 if not self._watching:
                     return
                 self._watch_some([task_id for task_id in part if task_id not in self._ended])
         except SessionClosed as error:
             self.abort(error)
         except BaseException:
-            self.leave()
+            self.detach()
             raise
 
     def _watch_some(self, ids: Sequence[str]) -> None:
-        for task_id, told in self._poller.watch(self, ids, self._deadline).items():
-            self.asked[task_id] = told
-            if self._wants is News.CHANGES:
-                self._tell_state(Change(task_id, told, False, (), None))
+        for task_id, told in self._poller.subscribe(self, ids, self._deadline).items():
+            self.watched_ids[task_id] = told
+            if self._wants is Notify.CHANGES:
+                self._on_state(Change(task_id, told, False, (), None))
 
     def _expire(self) -> None:
         self._expired = True
-        self.leave()
+        self.detach()
         self._wake()
 
-    def _stay(self) -> None:
+    def _cancel_detach(self) -> None:
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
 
-    async def _look(self) -> None:
+    async def _poll_once(self) -> None:
         found: dict[str, Generation] = {}
         try:
-            await Asker(self._poller, self._relay, tries=1).many(list(self.asked), found)
+            await DirectClient(self._poller, self._relay, tries=1).get_many(
+                list(self.watched_ids), found
+            )
         except LumaError as error:
             self._trouble = error
         finally:
             for task_id, generation in found.items():
-                self.tell(Change(task_id, generation, generation.is_done, (), None))
+                self.on_change(Change(task_id, generation, generation.is_done, (), None))
             self._expired = True
-        if self._trouble and judge(self._trouble, many=False) is Verdict.ABORT:
+        if self._trouble and decide(self._trouble, many=False) is Action.ABORT:
             self.abort(self._trouble)
 
     async def _read(self) -> None:
@@ -270,8 +287,8 @@ class Wait:
     async def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
         pending: dict[str, Generation | None] = {}
         missing: list[str] = []
-        async for part in Unhurried(tuple(self.asked), READ_SLICE):
-            pending |= {i: reread(i, self.asked[i]) for i in part if i not in self._ended}
+        async for part in AsyncChunks(tuple(self.watched_ids), READ_CHUNK_SIZE):
+            pending |= {i: reread(i, self.watched_ids[i]) for i in part if i not in self._ended}
             missing += [i for i in part if self._ended.get(i, self) is None]
         done = await self.result()
         error = kind(message, done=done, pending=pending, missing=missing)

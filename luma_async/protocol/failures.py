@@ -40,7 +40,7 @@ _REQUEST_ID = re.compile(r"\(request id: ([^()]{0,200})\)")
 _MOST_TEXT = 4096
 
 
-def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
+def error_from_response(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
     """Name the error that an answer means: by what it says first, by its status second.
 
     The names of the header `fields` are in lower case, the body is in UTF-8.
@@ -51,7 +51,7 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
             f"status {status}, a redirect; give the base URL that it names: {target}"
         )
     text = body.decode("utf-8", "replace").strip()
-    code, message = _said(text)
+    code, message = _code_and_message(text)
     found = _REQUEST_ID.search(message[:_MOST_TEXT]) or _REQUEST_ID.search(message[-_MOST_TEXT:])
     message = message[:_MOST_TEXT]
     page = text.startswith("<")
@@ -62,7 +62,7 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
     request_id = (
         found[1] if found else fields.get("x-request-id", fields.get("x-oneapi-request-id"))
     )
-    kind = RelayError if page and status in _KEY_REFUSED else _kind(status, code, message)
+    kind = RelayError if page and status in _KEY_REFUSED else _error_class(status, code, message)
     error = kind(
         status,
         one_line(code or "") or None,
@@ -73,7 +73,7 @@ def refusal(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
     return error
 
 
-def senseless(status: int, body: bytes) -> DecodeError:
+def undecodable(status: int, body: bytes) -> DecodeError:
     """Name the error of an answer that is neither a task nor an error."""
     text = one_line(body[:4096].decode("utf-8", "replace"))
     if not text:
@@ -85,7 +85,7 @@ def senseless(status: int, body: bytes) -> DecodeError:
     return DecodeError(f"status {status} with a body that is no task: {text}")
 
 
-def _kind(status: int, code: str | None, message: str) -> type[APIError]:
+def _error_class(status: int, code: str | None, message: str) -> type[APIError]:
     told = f"{code or ''} {message}"
     if code == "task_not_exist":
         return NotFoundError
@@ -98,7 +98,7 @@ def _kind(status: int, code: str | None, message: str) -> type[APIError]:
     return BadRequestError if 400 <= status < 500 else RelayError
 
 
-def _said(text: str) -> tuple[str | None, str]:
+def _code_and_message(text: str) -> tuple[str | None, str]:
     """Return code and message of an error body: its first JSON document, or its text."""
     try:
         plain, _ = json.JSONDecoder().raw_decode(text)

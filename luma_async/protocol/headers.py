@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 
 
-def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
     """Return header fields by their names in lower case."""
     return {name.lower(): value for name, value in headers.items()}
 

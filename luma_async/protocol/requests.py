@@ -15,7 +15,7 @@ class HTTPRequest(Struct, frozen=True):
     body: bytes | None = None
 
 
-def single(task_id: str) -> HTTPRequest:
+def single_request(task_id: str) -> HTTPRequest:
     """Return the request that asks about one task."""
     segment = quote(task_id, safe="")
     if not segment.strip("."):
@@ -23,6 +23,6 @@ def single(task_id: str) -> HTTPRequest:
     return HTTPRequest("GET", f"/luma/generations/{segment}")
 
 
-def batch(ids: Sequence[str]) -> HTTPRequest:
+def batch_request(ids: Sequence[str]) -> HTTPRequest:
     """Return the request that asks about many tasks at once."""
     return HTTPRequest("POST", "/luma/tasks", msgspec.json.encode({"ids": ids}))

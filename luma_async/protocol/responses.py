@@ -3,7 +3,7 @@
 An answer is read twice at most. Every poll needs an id and a state of each row, and `Answer.states`
 is that, decoded without touching the rest. The whole Generation of a row is built by
 `Answer.generation` when somebody wants to read it, which is when the task has ended; of a task that
-is open `Answer.kept` gives the text, for `reread` to read if ever somebody asks.
+is open `Response.row_bytes` gives the text, for `reread` to read if ever somebody asks.
 
 Relays of this family answer with the same rows bare or in an envelope, and say errors under any
 status, 200 included, so what an answer is gets decided by what it holds. Reading is strict first,
@@ -22,10 +22,10 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from luma_async.errors import DecodeError, LumaError
-from luma_async.protocol.failures import refusal, senseless
-from luma_async.protocol.headers import lowered, retry_after
+from luma_async.protocol.failures import error_from_response, undecodable
+from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.protocol.rows import Named, Published, Row, created_at, published, read, warn_once
-from luma_async.protocol.tolerant_json import cleaned, in_utf8, salvaged
+from luma_async.protocol.tolerant_json import normalize_json, recover, to_utf8
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
 
@@ -58,7 +58,7 @@ _told = msgspec.json.Decoder(_Told)
 _published = msgspec.json.Decoder(list[Published])
 
 
-class Answer:
+class Response:
     """What one answer says: the state of each task that it names, the whole task on demand.
 
     `names` and `states` are those of each row, and `text` the JSON that they were read from: an
@@ -102,7 +102,7 @@ class Answer:
             return published(task_id, self.states[task_id], text, text)
         return read(text).generation(task_id, self.states[task_id], text, self._original or text)
 
-    def kept(self, task_id: str) -> Generation | bytes:
+    def row_bytes(self, task_id: str) -> Generation | bytes:
         """Return what `reread` makes the whole task of; KeyError if the answer does not name it."""
         if self._original:
             return self.generation(task_id)
@@ -121,7 +121,7 @@ class Answer:
             return None
         return date if date.tzinfo else date.replace(tzinfo=UTC)
 
-    def about(self, task_id: str) -> "Answer":
+    def for_task(self, task_id: str) -> "Response":
         """Return the answer as one to the single call; DecodeError if it is about another task.
 
         One host answers with the videos of the task, whose ids are their own (seen in its
@@ -139,7 +139,7 @@ class Answer:
         one._original = self._whole()
         return one
 
-    def about_many(self, ids: Collection[str]) -> "Answer":
+    def for_tasks(self, ids: Collection[str]) -> "Response":
         """Return the answer as one to the batch call; warn of tasks that were not asked about."""
         if not self.states.keys() <= set(ids):
             strangers = self.states.keys() - set(ids)
@@ -171,15 +171,15 @@ class Answer:
         return Raw(self._text)
 
 
-def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+def decode_response(status: int, headers: Mapping[str, str], body: bytes) -> Response:
     """Return what an answer says, or raise the error that it means.
 
     Raises APIError where the relay says an error, under whatever status; NoSuchRouteError where the
     host has no such call; DecodeError where the answer makes no sense.
     """
-    fields = lowered(headers)
+    fields = lower_case(headers)
     try:
-        answer = _answer(status, fields, in_utf8(body, fields.get("content-type", "")))
+        answer = _answer(status, fields, to_utf8(body, fields.get("content-type", "")))
     except LumaError as error:
         error.retry_after = retry_after(fields)
         raise
@@ -188,13 +188,13 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     return answer
 
 
-def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Answer:
+def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Response:
     if not 200 <= status < 300:
-        raise refusal(status, fields, body)
+        raise error_from_response(status, fields, body)
     with suppress(ValueError, RecursionError):
         told = _published.decode(body)
         names, states = [row.id for row in told], [row.state for row in told]
-        return Answer(names, states, body, plain=True)
+        return Response(names, states, body, plain=True)
     with suppress(ValueError, RecursionError):
         whole, text = _read(body)
         if not isinstance(whole, _Object):
@@ -203,21 +203,21 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Answer:
         if whole.name() and (whole.state or whole.status):
             return _listed([row], text)
         if whole.is_error():
-            raise refusal(status, fields, body)
+            raise error_from_response(status, fields, body)
         if whole.data is not UNSET:
             rows = [whole.data] if isinstance(whole.data, Row) else whole.data or []
             items = whole.code is None and whole.success is None
             return _listed(rows, text, enveloped=True, items=items)
         return _listed([row], text)
-    raise senseless(status, body)
+    raise undecodable(status, body)
 
 
 def _listed(
     rows: Sequence[Row], text: bytes, *, enveloped: bool = False, items: bool = False
-) -> Answer:
+) -> Response:
     told = [row.told() for row in rows]
     names, states = [name for name, _ in told], [state for _, state in told]
-    return Answer(names, states, text, enveloped=enveloped, items=items)
+    return Response(names, states, text, enveloped=enveloped, items=items)
 
 
 def _read(text: bytes) -> tuple[list[Row] | _Object, bytes]:
@@ -227,10 +227,10 @@ def _read(text: bytes) -> tuple[list[Row] | _Object, bytes]:
     """
     with suppress(ValueError, RecursionError):
         return _told.decode(text) or [], text
-    text = cleaned(text)
+    text = normalize_json(text)
     if not text.startswith((b"[", b"{")):
         raise ValueError("neither an array nor an object")
-    return salvaged(_Told, text), text
+    return recover(_Told, text), text
 
 
 def _is_array(text: Raw) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import asdict, force_setattr
 
-from luma_async.protocol.tolerant_json import decoded, salvaged
+from luma_async.protocol.tolerant_json import decode_lenient, recover
 from luma_async.structs import Body, Generation, Request, State
 
 logger: logging.Logger = logging.getLogger("luma_async")
@@ -87,7 +87,7 @@ class Row(Named):
         """Build the whole task from the `text` of this row."""
         if not self.wrapped():
             return published(task_id, state, text, original)
-        table = decoded(_TableRow, text)
+        table = decode_lenient(_TableRow, text)
         task = published(task_id, state, table.luma(text), original)
         _fill_in(task, table)
         return task
@@ -98,7 +98,7 @@ def read(text: bytes | Raw) -> Row:
     try:
         return _row.decode(text)
     except (ValueError, RecursionError):
-        return cast("Row", salvaged(Row, text))
+        return cast("Row", recover(Row, text))
 
 
 def reread(task_id: str, told: Generation | bytes | None) -> Generation | None:
@@ -115,9 +115,9 @@ _row = msgspec.json.Decoder(Row)
 def created_at(text: Raw) -> datetime | None:
     """Return when the task of a row was created, if it says so."""
     if not read(text).wrapped():
-        return _known(decoded(_Created, text).created_at)
-    table = decoded(_TableRow, text)
-    inner = decoded(_Created, table.luma(text)).created_at
+        return _known(decode_lenient(_Created, text).created_at)
+    table = decode_lenient(_TableRow, text)
+    inner = decode_lenient(_Created, table.luma(text)).created_at
     told = map(_known, (inner, table.created_at, table.submit_time))
     return next(filter(None, told), None)
 
@@ -166,7 +166,7 @@ def published(task_id: str, state: State, text: Raw, original: Raw) -> Generatio
     try:
         task = _published.decode(text)
     except (ValueError, RecursionError):
-        task = Generation(id="", state=State.PENDING, **asdict(decoded(Body, text)))
+        task = Generation(id="", state=State.PENDING, **asdict(decode_lenient(Body, text)))
     force_setattr(task, "id", task_id)
     force_setattr(task, "state", state)
     force_setattr(task, "original", str(original, "utf-8", "replace"))

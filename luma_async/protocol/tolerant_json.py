@@ -23,7 +23,7 @@ _QUADRATIC = ("idna", "punycode")
 MOST_ODD_ITEMS = 10_000
 
 
-def in_utf8(body: bytes, content_type: str) -> bytes:
+def to_utf8(body: bytes, content_type: str) -> bytes:
     """Return a text in UTF-8 without a byte order mark, whatever it came in.
 
     Its first bytes tell best; the charset of its Content-Type is asked only where it is not UTF-8,
@@ -49,7 +49,7 @@ def _is_utf8(body: bytes) -> bool:
     return False
 
 
-def cleaned(text: bytes) -> bytes:
+def normalize_json(text: bytes) -> bytes:
     """Write JSON anew, without what strict readers refuse; ValueError where it is no JSON.
 
     That is bytes that are not UTF-8, half a surrogate pair, infinity, a number too large.
@@ -64,7 +64,7 @@ def _finite(digits: str) -> float | None:
     return float(digits) if isfinite(float(digits)) else None
 
 
-def decoded(kind: type[S], text: bytes | Raw) -> S:
+def decode_lenient(kind: type[S], text: bytes | Raw) -> S:
     """Build a struct of the fields that make sense; one of the wrong type costs itself alone."""
     decoder: msgspec.json.Decoder[S] = _decoder(kind)
     try:
@@ -72,7 +72,7 @@ def decoded(kind: type[S], text: bytes | Raw) -> S:
     except (ValueError, RecursionError):
         pass
     with suppress(ValueError, RecursionError):
-        text = cleaned(bytes(text))
+        text = normalize_json(bytes(text))
         return decoder.decode(text)
     return _kept(kind, text)
 
@@ -89,11 +89,11 @@ def _kept(kind: type[S], text: bytes | Raw) -> S:
         for field in fields(kind):
             if field.encode_name in parts:
                 with suppress(ValueError, RecursionError):
-                    kept[field.name] = salvaged(field.type, parts[field.encode_name])
+                    kept[field.name] = recover(field.type, parts[field.encode_name])
     return kind(**kept)
 
 
-def salvaged(kind: Any, part: bytes | Raw) -> Any:
+def recover(kind: Any, part: bytes | Raw) -> Any:
     """Return what makes sense of one value; ValueError or RecursionError where nothing does.
 
     A bare link that stands where an object with a `url` belongs is that.
@@ -107,10 +107,10 @@ def salvaged(kind: Any, part: bytes | Raw) -> Any:
             items = msgspec.json.decode(part, type=list[Raw])
             if len(items) > MOST_ODD_ITEMS:
                 raise ValueError("too many items to look at one by one")
-            return [decoded(kind, item) for item in items]
+            return [decode_lenient(kind, item) for item in items]
         if isinstance(option, type) and issubclass(option, Struct):
             if opening == b"{":
-                return decoded(option, part)
+                return decode_lenient(option, part)
             if opening == b'"' and "url" in option.__struct_fields__:
                 link = msgspec.json.decode(part, type=str)
                 if "://" in link:

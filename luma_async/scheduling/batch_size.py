@@ -5,14 +5,14 @@ from math import inf
 from msgspec import Struct
 from msgspec.structs import replace
 
-from luma_async.scheduling.error_policy import Verdict
+from luma_async.scheduling.error_policy import Action
 
-REGROWTH = 600.0
-FIRST_SPELL = 60.0
-LONGEST_SPELL = 3600.0
+REGROW_EVERY = 600.0
+FIRST_PROBE_DELAY = 60.0
+MAX_PROBE_DELAY = 3600.0
 
 
-class Seats(Struct, frozen=True):
+class BatchSize(Struct, frozen=True):
     """How many ids one request may ask about: `most`, or one at a time until `singly_until`.
 
     A relay that finds a request too large is asked for half as much from then on; every ten minutes
@@ -26,50 +26,54 @@ class Seats(Struct, frozen=True):
     limit: int
     shrunk_to: float = inf
     shrunk_at: float = -inf
-    singly_until: float = -inf
-    spell: float = FIRST_SPELL
+    no_batch_until: float = -inf
+    probe_delay: float = FIRST_PROBE_DELAY
 
-    def at(self, now: float) -> int:
+    def current(self, now: float) -> int:
         """Return how many ids a request that departs at `now` may ask about."""
-        return 1 if now < self.singly_until else self.most_at(now)
+        return 1 if now < self.no_batch_until else self.batch_limit(now)
 
-    def most_at(self, now: float) -> int:
+    def batch_limit(self, now: float) -> int:
         """Return how many ids a batch that departs at `now` may have."""
         if self.shrunk_to >= self.limit:
             return self.limit
-        regrown = self.shrunk_to * 2.0 ** min((now - self.shrunk_at) // REGROWTH, 32)
+        regrown = self.shrunk_to * 2.0 ** min((now - self.shrunk_at) // REGROW_EVERY, 32)
         return int(min(self.limit, regrown))
 
-    def learned(self, verdict: Verdict | None, ids: int, now: float) -> "Seats":
+    def after(self, verdict: Action | None, ids: int, now: float) -> "BatchSize":
         """Return the seats after a request about `ids` ids; None means that it was answered."""
         if ids == 1:
             return self
         match verdict:
-            case Verdict.SHRINK:
-                return self.shrunk(ids, now)
-            case Verdict.SINGLES:
-                return self.singly(now)
+            case Action.SHRINK_BATCH:
+                return self.halved(ids, now)
+            case Action.NO_BATCH_ENDPOINT:
+                return self.without_batch(now)
             case None:
-                return self.proven()
+                return self.confirmed()
             case _:
                 return self
 
-    def shrunk(self, ids: int, now: float) -> "Seats":
+    def halved(self, ids: int, now: float) -> "BatchSize":
         """Return the seats after a request about `ids` ids was too large."""
-        half = min(self.most_at(now), (ids + 1) // 2)
+        half = min(self.batch_limit(now), (ids + 1) // 2)
         return replace(self, shrunk_to=half, shrunk_at=now)
 
-    def singly(self, now: float) -> "Seats":
+    def without_batch(self, now: float) -> "BatchSize":
         """Return the seats after the relay had no batch call at `now`."""
-        if now < self.singly_until:
+        if now < self.no_batch_until:
             return self
-        longer = min(2.0 * self.spell, LONGEST_SPELL)
-        return replace(self, singly_until=now + self.spell, spell=longer)
+        longer = min(2.0 * self.probe_delay, MAX_PROBE_DELAY)
+        return replace(self, no_batch_until=now + self.probe_delay, probe_delay=longer)
 
-    def doubted(self) -> "Seats":
+    def batch_restored(self) -> "BatchSize":
         """Return the seats after the single call was not there either: a proxy spoke."""
-        return replace(self, singly_until=-inf, spell=FIRST_SPELL)
+        return replace(self, no_batch_until=-inf, probe_delay=FIRST_PROBE_DELAY)
 
-    def proven(self) -> "Seats":
+    def confirmed(self) -> "BatchSize":
         """Return the seats after a batch was answered."""
-        return replace(self, spell=FIRST_SPELL) if self.spell > FIRST_SPELL else self
+        return (
+            replace(self, probe_delay=FIRST_PROBE_DELAY)
+            if self.probe_delay > FIRST_PROBE_DELAY
+            else self
+        )

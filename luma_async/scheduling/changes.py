@@ -7,15 +7,15 @@ from typing import Generic, Protocol
 from msgspec import Struct
 
 from luma_async.protocol.rows import reread
-from luma_async.scheduling.anomalies import LOOKS, Odd
-from luma_async.scheduling.items import Cohort, Entry, W
-from luma_async.scheduling.schedule import Timetable
+from luma_async.scheduling.anomalies import MIN_NOT_FOUND_ANSWERS, Anomaly
+from luma_async.scheduling.items import Group, Item, W
+from luma_async.scheduling.schedule import Schedule
 from luma_async.structs import Generation, State
 
 _UNTOLD = "untold"
 
 
-class Told(Protocol):
+class PollAnswer(Protocol):
     """What an answer must offer: the state of each id that it names, the whole task on demand."""
 
     @property
@@ -32,7 +32,7 @@ class Told(Protocol):
         """Return the seconds since a task was created; 0 where the relay says none."""
         ...
 
-    def kept(self, task_id: str, /) -> Generation | bytes:
+    def row_bytes(self, task_id: str, /) -> Generation | bytes:
         """Return what to keep of a task that somebody may want to read later."""
         ...
 
@@ -57,171 +57,179 @@ class Change(Struct, Generic[W], frozen=True):
     """
 
     task_id: str
-    told: Generation | bytes | None
+    row: Generation | bytes | None
     ended: bool
     watchers: tuple[W, ...]
-    unseen: float | None
+    max_lag: float | None
     state: State | None = None
-    was: State | None = None
+    previous_state: State | None = None
 
     @property
     def generation(self) -> Generation | None:
         """The whole task, read when it is asked for; None where the id ended as missing."""
-        return reread(self.task_id, self.told)
+        return reread(self.task_id, self.row)
 
 
-class Look(Struct, frozen=True):
+class Answered(Struct, frozen=True):
     """An answer, when its request departed, when it came, and the grace of who is not in it."""
 
-    told: Told
-    departed: float
+    answer: PollAnswer
+    sent_at: float
     now: float
-    missing: float
+    missing_grace: float
 
 
-class Reading(Generic[W]):
+class ChangeDetector(Generic[W]):
     """Applies one response to the groups of its batch.
 
     `changes` is the news. `apart` are groups of one id that are polled by themselves from now on,
     each with its due and the time by which it has to be polled.
     """
 
-    def __init__(self, look: Look, timetable: Timetable, grace: Grace) -> None:
-        self.look = look
-        self.timetable = timetable
+    def __init__(self, answered: Answered, schedule: Schedule, grace: Grace) -> None:
+        self.look = answered
+        self.timetable = schedule
         self.grace = grace
         self.changes: list[Change[W]] = []
-        self.apart: list[tuple[Cohort[W], float, float]] = []
+        self.solo_groups: list[tuple[Group[W], float, float]] = []
 
-    def read(self, cohort: Cohort[W]) -> None:
+    def apply(self, group: Group[W]) -> None:
         """Read what an answer says of a cohort; an id in doubt travels apart from then on."""
-        unheard = self.look.now - cohort.heard if cohort.tries else 0.0
-        cohort.heard = self.look.now
-        cohort.tries = 0
-        states = self.look.told.states
+        unheard = self.look.now - group.last_heard_at if group.failed_attempts else 0.0
+        group.last_heard_at = self.look.now
+        group.failed_attempts = 0
+        states = self.look.answer.states
         news = [
-            entry
-            for entry in cohort.entries
-            if states.get(entry.task_id, _UNTOLD) is not entry.state or entry.odd
+            item
+            for item in group.items
+            if states.get(item.task_id, _UNTOLD) is not item.state or item.anomaly
         ]
-        for entry in news:
-            if entry.odd:
-                entry.odd.unheard(unheard)
-            state = states.get(entry.task_id)
+        for item in news:
+            if item.anomaly:
+                item.anomaly.extend_grace(unheard)
+            state = states.get(item.task_id)
             if state is None:
-                change = self._missed(entry, cohort)
+                change = self._on_not_found(item, group)
             else:
-                change = self._found(entry, cohort, state)
+                change = self._on_state(item, group, state)
             if change:
                 self.changes.append(change)
-            if entry.odd and entry.place:
-                self._heed(entry, entry.odd, cohort)
-        cohort.muster()
-        if cohort.asked is None and self.timetable.heeds_age:
-            cohort.measure()
-        self._learn(cohort)
-        self._note(cohort)
+            if item.anomaly and item.group:
+                self._handle_anomaly(item, item.anomaly, group)
+        group.compact()
+        if group.sent_at is None and self.timetable.uses_task_age:
+            group.update_age_range()
+        self._observe_open(group)
+        self._mark_polled(group)
 
-    def _learn(self, cohort: Cohort[W]) -> None:
+    def _observe_open(self, group: Group[W]) -> None:
         """Learn how long tasks take from those that are open still."""
-        if cohort.asked is not None and cohort.alive:
-            self.timetable.passed(cohort.born, cohort.asked, self.look.departed, cohort.alive)
-
-    def _note(self, cohort: Cohort[W]) -> None:
-        """Note when a cohort was looked at."""
-        cohort.asked = self.look.departed
-        cohort.looked = self.look.now
-
-    def _heed(self, entry: Entry[W], odd: Odd, cohort: Cohort[W]) -> None:
-        """Let an id travel apart that is in doubt or in exile; forget what was odd and is over."""
-        if odd.is_over:
-            entry.odd = None
-        elif odd.is_in_doubt or odd.alone:
-            apart = cohort.detach([entry])
-            apart.oldest = apart.youngest = entry.born
-            if odd.missing is None:
-                if odd.ended_at is None:
-                    self._learn(apart)
-                self._note(apart)
-            rest = self.timetable.alone if odd.alone else self.timetable.rest
-            due = self.look.departed + rest(entry.born, self.look.departed)
-            hurry = odd.hurry(
-                self.look.departed, self.look.now, self.grace.missing, self.grace.link
+        if group.sent_at is not None and group.size:
+            self.timetable.observe_open(
+                group.mean_created_at, group.sent_at, self.look.sent_at, group.size
             )
-            if hurry < inf:
-                self.timetable.hurry(hurry)
-            self.apart.append((apart, due, hurry))
 
-    def _found(self, entry: Entry[W], cohort: Cohort[W], state: State) -> Change[W] | None:
-        known, entry.state = entry.state, state
-        if entry.odd:
-            entry.odd.named()
+    def _mark_polled(self, group: Group[W]) -> None:
+        """Note when a cohort was looked at."""
+        group.sent_at = self.look.sent_at
+        group.answered_at = self.look.now
+
+    def _handle_anomaly(self, item: Item[W], anomaly: Anomaly, group: Group[W]) -> None:
+        """Let an id travel apart that is in doubt or in exile; forget what was odd and is over."""
+        if anomaly.is_clear:
+            item.anomaly = None
+        elif anomaly.is_undecided or anomaly.solo_polls_left:
+            solo = group.split_off([item])
+            solo.oldest = solo.youngest = item.created_at
+            if anomaly.not_found_since is None:
+                if anomaly.ended_at is None:
+                    self._observe_open(solo)
+                self._mark_polled(solo)
+            rest = self.timetable.base_delay if anomaly.solo_polls_left else self.timetable.delay
+            due = self.look.sent_at + rest(item.created_at, self.look.sent_at)
+            deadline = anomaly.next_deadline(
+                self.look.sent_at, self.look.now, self.grace.missing, self.grace.link
+            )
+            if deadline < inf:
+                self.timetable.expedite(deadline)
+            self.solo_groups.append((solo, due, deadline))
+
+    def _on_state(self, item: Item[W], group: Group[W], state: State) -> Change[W] | None:
+        known, item.state = item.state, state
+        if item.anomaly:
+            item.anomaly.reset_on_answer()
         if state.is_done:
-            return self._done(entry, known, cohort)
+            return self._on_end(item, known, group)
         if state is known:
             return None
-        if known is None and self.timetable.heeds_age:
-            entry.born = min(entry.born, self.look.departed - self.look.told.age(entry.task_id))
-        if entry.odd:
-            entry.odd.linkless = None
-        entry.told = self.look.told.kept(entry.task_id)
-        return self._change(entry, known, cohort)
+        if known is None and self.timetable.uses_task_age:
+            item.created_at = min(
+                item.created_at, self.look.sent_at - self.look.answer.age(item.task_id)
+            )
+        if item.anomaly:
+            item.anomaly.no_link_since = None
+        item.last_row = self.look.answer.row_bytes(item.task_id)
+        return self._change(item, known, group)
 
-    def _done(self, entry: Entry[W], known: State | None, cohort: Cohort[W]) -> Change[W] | None:
+    def _on_end(self, item: Item[W], known: State | None, group: Group[W]) -> Change[W] | None:
         """Note an end; a completed task without a link is not told while its grace runs."""
-        ended_at = entry.odd.ended_at if entry.odd else None
+        ended_at = item.anomaly.ended_at if item.anomaly else None
         if ended_at is None:
-            last = entry.born if cohort.asked is None else cohort.asked
-            ended_at = (last + self.look.departed) / 2
-            if cohort.asked is not None:
-                self.timetable.ended(entry.born, cohort.asked, self.look.departed)
-        entry.told = generation = self.look.told.generation(entry.task_id)
-        if entry.state is State.COMPLETED and not generation.url:
-            odd = entry.oddity()
-            odd.ended_at = ended_at
-            odd.linkless = self.look.now if odd.linkless is None else odd.linkless
-            if self.look.now < odd.linkless + self.grace.link:
+            last = item.created_at if group.sent_at is None else group.sent_at
+            ended_at = (last + self.look.sent_at) / 2
+            if group.sent_at is not None:
+                self.timetable.observe_end(item.created_at, group.sent_at, self.look.sent_at)
+        item.last_row = generation = self.look.answer.generation(item.task_id)
+        if item.state is State.COMPLETED and not generation.url:
+            anomaly = item.anomaly_or_new()
+            anomaly.ended_at = ended_at
+            anomaly.no_link_since = (
+                self.look.now if anomaly.no_link_since is None else anomaly.no_link_since
+            )
+            if self.look.now < anomaly.no_link_since + self.grace.link:
                 return None
-        change = self._change(entry, known, cohort, ended=True)
-        self._end(entry, ended_at)
+        change = self._change(item, known, group, ended=True)
+        self._finish(item, ended_at)
         return change
 
-    def _missed(self, entry: Entry[W], cohort: Cohort[W]) -> Change[W] | None:
-        odd = entry.oddity()
-        odd.missing = self.look.now if odd.missing is None else odd.missing
-        odd.absences += 1
-        if self.look.now < odd.missing + self.look.missing or (
-            self.look.missing and odd.absences <= LOOKS
+    def _on_not_found(self, item: Item[W], group: Group[W]) -> Change[W] | None:
+        anomaly = item.anomaly_or_new()
+        anomaly.not_found_since = (
+            self.look.now if anomaly.not_found_since is None else anomaly.not_found_since
+        )
+        anomaly.not_found_count += 1
+        if self.look.now < anomaly.not_found_since + self.look.missing_grace or (
+            self.look.missing_grace and anomaly.not_found_count <= MIN_NOT_FOUND_ANSWERS
         ):
             return None
-        done = entry.state is not None and entry.state.is_done
+        done = item.state is not None and item.state.is_done
         change = Change(
-            entry.task_id,
-            entry.told if done else None,
+            item.task_id,
+            item.last_row if done else None,
             True,
-            tuple(entry.watchers),
+            tuple(item.watchers),
             None,
-            entry.state if done else None,
-            entry.state,
+            item.state if done else None,
+            item.state,
         )
-        self._end(entry, odd.ended_at)
+        self._finish(item, anomaly.ended_at)
         return change
 
     def _change(
         self,
-        entry: Entry[W],
+        item: Item[W],
         was: State | None,
-        cohort: Cohort[W],
+        group: Group[W],
         *,
         ended: bool = False,
     ) -> Change[W]:
-        unseen = None if cohort.looked is None else self.look.now - cohort.looked
-        watchers = tuple(entry.watchers)
-        return Change(entry.task_id, entry.told, ended, watchers, unseen, entry.state, was)
+        unseen = None if group.answered_at is None else self.look.now - group.answered_at
+        watchers = tuple(item.watchers)
+        return Change(item.task_id, item.last_row, ended, watchers, unseen, item.state, was)
 
-    def _end(self, entry: Entry[W], ended_at: float | None) -> None:
+    def _finish(self, item: Item[W], ended_at: float | None) -> None:
         """Take an id that has ended out of its group."""
-        entry.watchers = ()
-        if entry.place:
-            entry.place.lose(entry)
-        self.timetable.forgotten(ended_at)
+        item.watchers = ()
+        if item.group:
+            item.group.remove(item)
+        self.timetable.on_removed(ended_at)

@@ -52,31 +52,31 @@ def cell_of(age: float) -> int:
     return min(cell, CELLS - 1)
 
 
-class Seen(Struct, frozen=True):
+class DurationCounts(Struct, frozen=True):
     """What was seen of how long tasks take.
 
     For each cell of age, how many tasks `ended` in it, and for how many seconds open ones were
     `watched` there.
     """
 
-    ended: tuple[float, ...] = (0.0,) * CELLS
-    watched: tuple[float, ...] = (0.0,) * CELLS
+    end_counts: tuple[float, ...] = (0.0,) * CELLS
+    exposure: tuple[float, ...] = (0.0,) * CELLS
 
     def __post_init__(self) -> None:
-        for counts in (self.ended, self.watched):
+        for counts in (self.end_counts, self.exposure):
             if len(counts) != CELLS or not all(0.0 <= count <= MOST for count in counts):
                 raise ValueError(f"counts are not {CELLS} numbers from 0 to {MOST:g}")
 
     @property
     def ends(self) -> float:
         """How many ends this is worth; what is old counts less."""
-        return sum(self.ended)
+        return sum(self.end_counts)
 
     def __repr__(self) -> str:
         return f"<Seen: {self.ends:.0f} ends>"
 
     @classmethod
-    def of(cls, ages: Iterable[tuple[float, float, float]]) -> "Seen":
+    def of(cls, ages: Iterable[tuple[float, float, float]]) -> "DurationCounts":
         """Return what rows of age, ends and seconds say; ValueError for what cannot have been."""
         ended, watched = [0.0] * CELLS, [0.0] * CELLS
         for age, ends, seconds in ages:
@@ -88,18 +88,18 @@ class Seen(Struct, frozen=True):
 
     def ages(self) -> list[tuple[float, float, float]]:
         """Return the cells in which anything was seen: the age they begin at, ends, seconds."""
-        cells = zip(EDGES, self.ended, self.watched, strict=False)
+        cells = zip(EDGES, self.end_counts, self.exposure, strict=False)
         return [(age, ends, seconds) for age, ends, seconds in cells if ends or seconds]
 
     def hazard(self) -> "Hazard":
         """Return the hazard at each age."""
-        return hazard(self.ended, self.watched)
+        return hazard(self.end_counts, self.exposure)
 
 
 def hazard(ended: Sequence[float], watched: Sequence[float]) -> "Hazard":
     """Return the hazard at each age that the counts of each cell speak for."""
     common = (sum(ended) + 1.0) / (sum(watched) + 60.0)
-    cells = zip(WIDTHS, _blurred(ended), _blurred(watched), strict=True)
+    cells = zip(WIDTHS, _smooth(ended), _smooth(watched), strict=True)
     return Hazard(
         [
             (ends + PRIOR * width * common) / (seconds + PRIOR * width)
@@ -108,33 +108,33 @@ def hazard(ended: Sequence[float], watched: Sequence[float]) -> "Hazard":
     )
 
 
-def _blurred(counts: Sequence[float]) -> list[float]:
+def _smooth(counts: Sequence[float]) -> list[float]:
     """Average each count with its neighbours, two on each side, weighed 1 2 3 2 1."""
     padded = (0.0, 0.0, *counts, 0.0, 0.0)
     neighbours = zip(padded, padded[1:], padded[2:], padded[3:], padded[4:], strict=False)
     return [(a + e + 2.0 * (b + d) + 3.0 * c) / 9.0 for a, b, c, d, e in neighbours]
 
 
-class Tally:
+class DurationCounter:
     """What has been seen so far, as it grows."""
 
     __slots__ = ("ended", "ends", "news", "watched")
 
-    def __init__(self, seen: Seen) -> None:
-        self.ended: list[float] = list(seen.ended)
-        self.watched: list[float] = list(seen.watched)
+    def __init__(self, seen: DurationCounts) -> None:
+        self.ended: list[float] = list(seen.end_counts)
+        self.watched: list[float] = list(seen.exposure)
         self.ends: float = seen.ends
         self.news: float = 0.0
 
-    def seen(self) -> Seen:
+    def counts(self) -> DurationCounts:
         """Return it as a value."""
-        return Seen(tuple(self.ended), tuple(self.watched))
+        return DurationCounts(tuple(self.ended), tuple(self.watched))
 
     def hazard(self) -> "Hazard":
         """Return the hazard that it speaks for."""
         return hazard(self.ended, self.watched)
 
-    def passed(self, young: float, old: float, tasks: int = 1) -> None:
+    def observe_open(self, young: float, old: float, tasks: int = 1) -> None:
         """Note that so many tasks were open at both of two ages."""
         cell = cell_of(young)
         while old > EDGES[cell + 1]:
@@ -143,7 +143,7 @@ class Tally:
             young = EDGES[cell]
         self.watched[cell] += tasks * (old - young)
 
-    def end(self, young: float, old: float) -> None:
+    def observe_end(self, young: float, old: float) -> None:
         """Note that a task was open at one age and found to have ended at another."""
         share = 1.0 / (old - young)
         open_still = 1.0
@@ -175,24 +175,24 @@ class Hazard:
     at W = (gap * thrift)² / 2.
     """
 
-    __slots__ = ("rates", "risk", "risks", "thrift")
+    __slots__ = ("cumulative", "integral", "mean_sqrt_hazard", "rates")
 
     def __init__(self, rates: Sequence[float]) -> None:
         self.rates: Sequence[float] = rates
-        self.risk: list[float] = list(
+        self.cumulative: list[float] = list(
             accumulate(map(float.__mul__, rates, WIDTHS[:-1]), initial=0.0)
         )
         steps = (
             width * (risk + rate * width / 2)
-            for rate, risk, width in zip(rates, self.risk, WIDTHS[:-1], strict=False)
+            for rate, risk, width in zip(rates, self.cumulative, WIDTHS[:-1], strict=False)
         )
-        self.risks: list[float] = list(accumulate(steps, initial=0.0))
-        self.thrift: float = self._thrift()
+        self.integral: list[float] = list(accumulate(steps, initial=0.0))
+        self.mean_sqrt_hazard: float = self._mean_sqrt_hazard()
 
-    def _thrift(self) -> float:
+    def _mean_sqrt_hazard(self) -> float:
         spent = [
             exp(-risk) * -expm1(-rate * span) / rate
-            for risk, rate, span in zip(self.risk, self.rates, SPANS, strict=True)
+            for risk, rate, span in zip(self.cumulative, self.rates, SPANS, strict=True)
         ]
         roots = sum(sqrt(rate) * seconds for rate, seconds in zip(self.rates, spent, strict=True))
         return roots / sum(spent)
@@ -203,40 +203,44 @@ class Hazard:
         low, high = 0.0, 2.0 ** (OLDEST + 1)
         for _ in range(60):
             middle = (low + high) / 2
-            low, high = (middle, high) if self._risk_at(middle) < wanted else (low, middle)
+            low, high = (middle, high) if self._cumulative_at(middle) < wanted else (low, middle)
         return high
 
-    def waiting(self, age: float, rest: float) -> float:
+    def expected_delay(self, age: float, rest: float) -> float:
         """Return by how many seconds news is late on average where nobody asks for so long."""
-        return self._risks_at(age + rest) - self._risks_at(age) - rest * self._risk_at(age)
+        return (
+            self._integral_at(age + rest) - self._integral_at(age) - rest * self._cumulative_at(age)
+        )
 
-    def rest(self, age: float, price: float, most: float) -> float:
+    def delay(self, age: float, price: float, most: float) -> float:
         """Return the seconds after which the waiting has reached the price; `most` at most."""
         first = cell_of(age)
         past = age - EDGES[first]
-        risk = self.risk[first] + self.rates[first] * past
-        line = self.risks[first] + past * (self.risk[first] + risk) / 2 - age * risk + price
-        if self._risks_at(age + most) - (age + most) * risk <= line:
+        risk = self.cumulative[first] + self.rates[first] * past
+        line = (
+            self.integral[first] + past * (self.cumulative[first] + risk) / 2 - age * risk + price
+        )
+        if self._integral_at(age + most) - (age + most) * risk <= line:
             return most
         last = cell_of(age + most)
         while first < last:
             middle = (first + last) // 2
-            if self.risks[middle + 1] - EDGES[middle + 1] * risk < line:
+            if self.integral[middle + 1] - EDGES[middle + 1] * risk < line:
                 first = middle + 1
             else:
                 last = middle
         start = max(age, EDGES[first])
-        lacking = line - (self._risks_at(start) - start * risk)
-        slope = self._risk_at(start) - risk
+        lacking = line - (self._integral_at(start) - start * risk)
+        slope = self._cumulative_at(start) - risk
         rate = self.rates[first]
         root = sqrt(max(0.0, slope * slope + 2.0 * rate * lacking))
         return min(most, start - age + max(0.0, root - slope) / rate)
 
-    def _risk_at(self, age: float) -> float:
+    def _cumulative_at(self, age: float) -> float:
         cell = cell_of(age)
-        return self.risk[cell] + self.rates[cell] * (age - EDGES[cell])
+        return self.cumulative[cell] + self.rates[cell] * (age - EDGES[cell])
 
-    def _risks_at(self, age: float) -> float:
+    def _integral_at(self, age: float) -> float:
         cell = cell_of(age)
         past = age - EDGES[cell]
-        return self.risks[cell] + past * (self.risk[cell] + self.rates[cell] * past / 2)
+        return self.integral[cell] + past * (self.cumulative[cell] + self.rates[cell] * past / 2)

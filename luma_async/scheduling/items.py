@@ -19,79 +19,85 @@ from typing import Generic, Optional, TypeVar
 
 from msgspec import Struct
 
-from luma_async.scheduling.anomalies import LOOKS, Odd
+from luma_async.scheduling.anomalies import MIN_NOT_FOUND_ANSWERS, Anomaly
 from luma_async.structs import Generation, State
 
 
-class Phase(StrEnum):
+class Status(StrEnum):
     """Where an id stands with the book."""
 
-    ABSENT = "absent"
-    FRESH = "fresh"
-    ASKED = "asked"
-    ORPHANED = "orphaned"
-    RESTING = "resting"
-    HELD = "held"
-    SUSPECT = "suspect"
-    EXILED = "exiled"
+    UNTRACKED = "untracked"
+    NEW = "new"
+    IN_FLIGHT = "in_flight"
+    ABANDONED = "abandoned"
+    SCHEDULED = "scheduled"
+    BACKING_OFF = "backing_off"
+    BISECTING = "bisecting"
+    QUARANTINED = "quarantined"
 
 
-class Event(StrEnum):
+class Transition(StrEnum):
     """What can happen to an id."""
 
-    WATCH = "watch"
-    UNWATCH = "unwatch"
-    TAKE = "take"
-    REST = "rest"
-    HOLD = "hold"
-    SUSPECT = "suspect"
-    EXILE = "exile"
-    END = "end"
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    SEND = "send"
+    RESCHEDULE = "reschedule"
+    BACK_OFF = "back_off"
+    BISECT = "bisect"
+    QUARANTINE = "quarantine"
+    FINISH = "finish"
 
 
-TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
-    Phase.ABSENT: {Event.WATCH: Phase.FRESH},
-    Phase.FRESH: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-    Phase.ASKED: {
-        Event.REST: Phase.RESTING,
-        Event.HOLD: Phase.HELD,
-        Event.SUSPECT: Phase.SUSPECT,
-        Event.EXILE: Phase.EXILED,
-        Event.END: Phase.ABSENT,
-        Event.UNWATCH: Phase.ORPHANED,
+TRANSITIONS: dict[Status, dict[Transition, Status]] = {
+    Status.UNTRACKED: {Transition.SUBSCRIBE: Status.NEW},
+    Status.NEW: {Transition.SEND: Status.IN_FLIGHT, Transition.UNSUBSCRIBE: Status.UNTRACKED},
+    Status.IN_FLIGHT: {
+        Transition.RESCHEDULE: Status.SCHEDULED,
+        Transition.BACK_OFF: Status.BACKING_OFF,
+        Transition.BISECT: Status.BISECTING,
+        Transition.QUARANTINE: Status.QUARANTINED,
+        Transition.FINISH: Status.UNTRACKED,
+        Transition.UNSUBSCRIBE: Status.ABANDONED,
     },
-    Phase.ORPHANED: {Event.WATCH: Phase.ASKED, Event.END: Phase.ABSENT},
-    Phase.RESTING: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-    Phase.HELD: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-    Phase.SUSPECT: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
-    Phase.EXILED: {Event.TAKE: Phase.ASKED, Event.UNWATCH: Phase.ABSENT},
+    Status.ABANDONED: {Transition.SUBSCRIBE: Status.IN_FLIGHT, Transition.FINISH: Status.UNTRACKED},
+    Status.SCHEDULED: {Transition.SEND: Status.IN_FLIGHT, Transition.UNSUBSCRIBE: Status.UNTRACKED},
+    Status.BACKING_OFF: {
+        Transition.SEND: Status.IN_FLIGHT,
+        Transition.UNSUBSCRIBE: Status.UNTRACKED,
+    },
+    Status.BISECTING: {Transition.SEND: Status.IN_FLIGHT, Transition.UNSUBSCRIBE: Status.UNTRACKED},
+    Status.QUARANTINED: {
+        Transition.SEND: Status.IN_FLIGHT,
+        Transition.UNSUBSCRIBE: Status.UNTRACKED,
+    },
 }
 
 W = TypeVar("W")
 
 
-class Entry(Struct, Generic[W], gc=False, eq=False):
+class Item(Struct, Generic[W], gc=False, eq=False):
     """One open id; `told` is what the last news said, read on demand."""
 
     task_id: str
-    since: float
-    born: float
+    watched_since: float
+    created_at: float
     watchers: tuple[W, ...] | dict[W, None] = ()
-    told: Generation | bytes | None = None
+    last_row: Generation | bytes | None = None
     state: State | None = None
-    odd: Odd | None = None
-    place: Optional["Cohort[W]"] = None
+    anomaly: Anomaly | None = None
+    group: Optional["Group[W]"] = None
 
     @property
-    def phase(self) -> Phase:
+    def status(self) -> Status:
         """Where it stands."""
-        if self.place is None:
-            return Phase.ABSENT
-        if not self.watchers and self.place.phase is Phase.ASKED:
-            return Phase.ORPHANED
-        return self.place.phase
+        if self.group is None:
+            return Status.UNTRACKED
+        if not self.watchers and self.group.status is Status.IN_FLIGHT:
+            return Status.ABANDONED
+        return self.group.status
 
-    def join(self, watcher: tuple[W]) -> None:
+    def add_watcher(self, watcher: tuple[W]) -> None:
         """Note one more who wants it."""
         if not self.watchers:
             self.watchers = watcher
@@ -100,7 +106,7 @@ class Entry(Struct, Generic[W], gc=False, eq=False):
                 self.watchers = dict.fromkeys(self.watchers)
             self.watchers[watcher[0]] = None
 
-    def part(self, watcher: W) -> bool:
+    def remove_watcher(self, watcher: W) -> bool:
         """Note that one wants it no more; False for one who did not."""
         if watcher not in self.watchers:
             return False
@@ -110,14 +116,14 @@ class Entry(Struct, Generic[W], gc=False, eq=False):
             del self.watchers[watcher]
         return True
 
-    def oddity(self) -> Odd:
+    def anomaly_or_new(self) -> Anomaly:
         """Return what is odd about it, to be written to."""
-        if self.odd is None:
-            self.odd = Odd()
-        return self.odd
+        if self.anomaly is None:
+            self.anomaly = Anomaly()
+        return self.anomaly
 
 
-class Cohort(Generic[W]):
+class Group(Generic[W]):
     """Ids that travel together.
 
     They were `asked` about and `looked` at (when the answer came) at the same times last, if ever,
@@ -128,153 +134,159 @@ class Cohort(Generic[W]):
     """
 
     __slots__ = (
-        "alive", "asked", "call", "due", "entries", "heard", "looked", "oldest", "phase", "tries",
-        "youngest",
+        "answered_at", "batch", "due_at", "failed_attempts", "items", "last_heard_at", "oldest",
+        "sent_at", "size", "status", "youngest",
     )  # fmt: skip
 
-    def __init__(self, entries: Iterable[Entry[W]], now: float) -> None:
-        self.entries: tuple[Entry[W], ...] = tuple(entries)
-        self.alive: int = len(self.entries)
-        for entry in self.entries:
-            entry.place = self
-        self.phase: Phase = Phase.ABSENT
-        self.asked: float | None = None
-        self.looked: float | None = None
-        self.due: float = now
-        self.heard: float = now
+    def __init__(self, items: Iterable[Item[W]], now: float) -> None:
+        self.items: tuple[Item[W], ...] = tuple(items)
+        self.size: int = len(self.items)
+        for item in self.items:
+            item.group = self
+        self.status: Status = Status.UNTRACKED
+        self.sent_at: float | None = None
+        self.answered_at: float | None = None
+        self.due_at: float = now
+        self.last_heard_at: float = now
         self.oldest: float = now
         self.youngest: float = now
-        self.tries: int = 0
-        self.call: Call[W] | None = None
+        self.failed_attempts: int = 0
+        self.batch: Batch[W] | None = None
 
-    def move(self, event: Event) -> None:
+    def apply(self, event: Transition) -> None:
         """Go to the phase that the event leads to."""
-        self.phase = TRANSITIONS[self.phase][event]
+        self.status = TRANSITIONS[self.status][event]
 
-    def muster(self) -> None:
+    def compact(self) -> None:
         """Drop those who have left."""
-        if self.alive < len(self.entries):
-            self.entries = tuple([entry for entry in self.entries if entry.place is self])
+        if self.size < len(self.items):
+            self.items = tuple([item for item in self.items if item.group is self])
 
-    def lose(self, entry: Entry[W]) -> None:
+    def remove(self, item: Item[W]) -> None:
         """Let one id go."""
-        entry.place = None
-        self.alive -= 1
-        if 2 * self.alive < len(self.entries) and self.call is None:
-            self.muster()
+        item.group = None
+        self.size -= 1
+        if 2 * self.size < len(self.items) and self.batch is None:
+            self.compact()
 
-    def detach(self, entries: Iterable[Entry[W]]) -> "Cohort[W]":
+    def split_off(self, items: Iterable[Item[W]]) -> "Group[W]":
         """Make a cohort of its own of some of those here; the others have to be mustered."""
-        apart = Cohort(entries, self.heard)
-        apart.phase, apart.due, apart.tries = self.phase, self.due, self.tries
-        apart.asked, apart.looked = self.asked, self.looked
-        apart.oldest, apart.youngest = self.oldest, self.youngest
-        self.alive -= apart.alive
-        return apart
+        solo = Group(items, self.last_heard_at)
+        solo.status, solo.due_at, solo.failed_attempts = (
+            self.status,
+            self.due_at,
+            self.failed_attempts,
+        )
+        solo.sent_at, solo.answered_at = self.sent_at, self.answered_at
+        solo.oldest, solo.youngest = self.oldest, self.youngest
+        self.size -= solo.size
+        return solo
 
     @property
-    def born(self) -> float:
+    def mean_created_at(self) -> float:
         """When those here were born, about."""
         return (self.oldest + self.youngest) / 2
 
-    def take_first(self, most: int) -> "Cohort[W]":
+    def take(self, most: int) -> "Group[W]":
         """Detach the first so many here; return this one if it has no more than that."""
-        self.muster()
-        if self.alive <= most:
+        self.compact()
+        if self.size <= most:
             return self
-        first = self.detach(self.entries[:most])
-        self.entries = self.entries[most:]
+        first = self.split_off(self.items[:most])
+        self.items = self.items[most:]
         return first
 
-    def absorb(self, others: Sequence["Cohort[W]"]) -> None:
+    def merge(self, others: Sequence["Group[W]"]) -> None:
         """Take in all of others, of which the same is known."""
-        joining = [entry for other in others for entry in other.entries]
-        for entry in joining:
-            entry.place = self
-        self.entries = (*self.entries, *joining)
-        self.alive += len(joining)
+        joining = [item for other in others for item in other.items]
+        for item in joining:
+            item.group = self
+        self.items = (*self.items, *joining)
+        self.size += len(joining)
         self.oldest = min([self.oldest, *(other.oldest for other in others)])
         self.youngest = max([self.youngest, *(other.youngest for other in others)])
 
-    def measure(self) -> None:
+    def update_age_range(self) -> None:
         """Note anew when the oldest and the youngest were born."""
-        born = [entry.born for entry in self.entries]
+        born = [item.created_at for item in self.items]
         self.oldest = min(born, default=self.oldest)
         self.youngest = max(born, default=self.youngest)
 
 
-class Call(Generic[W]):
+class Batch(Generic[W]):
     """One request to make: whom it asks about, and how many of them are still wanted."""
 
-    __slots__ = ("by_batch", "cohorts", "departed", "entries", "halved", "wanted")
+    __slots__ = (
+        "bisection", "groups", "items", "sent_at", "use_batch_endpoint", "watched_count",
+    )  # fmt: skip
 
     def __init__(
-        self, cohorts: Sequence[Cohort[W]], now: float, halved: "Halved | None" = None
+        self, groups: Sequence[Group[W]], now: float, bisection: "Bisection | None" = None
     ) -> None:
-        self.cohorts: Sequence[Cohort[W]] = cohorts
-        self.entries: list[Entry[W]] = [entry for cohort in cohorts for entry in cohort.entries]
-        self.halved: Halved | None = halved
-        self.wanted: int = len(self.entries)
-        self.by_batch: bool = self.wanted > 1
-        self.departed: float = now
-        for cohort in cohorts:
-            cohort.move(Event.TAKE)
-            cohort.call = self
+        self.groups: Sequence[Group[W]] = groups
+        self.items: list[Item[W]] = [item for group in groups for item in group.items]
+        self.bisection: Bisection | None = bisection
+        self.watched_count: int = len(self.items)
+        self.use_batch_endpoint: bool = self.watched_count > 1
+        self.sent_at: float = now
+        for group in groups:
+            group.apply(Transition.SEND)
+            group.batch = self
 
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids asked about, each once."""
-        return tuple([entry.task_id for entry in self.entries])
+        return tuple([item.task_id for item in self.items])
 
     @property
-    def tries(self) -> int:
+    def attempt(self) -> int:
         """How many times in a row the ids have been taken, this time included."""
-        return 1 + max(cohort.tries for cohort in self.cohorts)
+        return 1 + max(group.failed_attempts for group in self.groups)
 
     @property
-    def exiled(self) -> bool:
+    def is_quarantined(self) -> bool:
         """Whether it asks about one id that has to travel alone."""
-        odd = self.entries[0].odd
-        return len(self.entries) == 1 and odd is not None and odd.alone > 0
+        anomaly = self.items[0].anomaly
+        return len(self.items) == 1 and anomaly is not None and anomaly.solo_polls_left > 0
 
     @property
-    def in_vain(self) -> bool:
+    def try_batch_endpoint(self) -> bool:
         """Whether the single call has told so little of the id that the batch call is worth a try.
 
         That is once where it is unknown, and every other time where it brings no answer at all.
         """
-        tries = self.cohorts[0].tries
+        tries = self.groups[0].failed_attempts
         if tries:
-            return tries > LOOKS and tries % 2 == 0
-        odd = self.entries[0].odd
-        return odd is not None and odd.absences == LOOKS // 2
+            return tries > MIN_NOT_FOUND_ANSWERS and tries % 2 == 0
+        anomaly = self.items[0].anomaly
+        return anomaly is not None and anomaly.not_found_count == MIN_NOT_FOUND_ANSWERS // 2
 
     @property
-    def since(self) -> float:
+    def watched_since(self) -> float:
         """Since when the youngest of the ids has been watched."""
-        return max(entry.since for entry in self.entries)
+        return max(item.watched_since for item in self.items)
 
     def __repr__(self) -> str:
-        return f"<Call of {len(self.entries)} ids, {self.wanted} wanted>"
+        return f"<Batch of {len(self.items)} ids, {self.watched_count} watched>"
 
 
-def halves(cohorts: Iterable[Cohort[W]], size: int) -> tuple[list[Cohort[W]], list[Cohort[W]]]:
+def split_at(groups: Iterable[Group[W]], size: int) -> tuple[list[Group[W]], list[Group[W]]]:
     """Part cohorts into the first `size` ids and the others."""
-    first: list[Cohort[W]] = []
-    rest: list[Cohort[W]] = []
-    for cohort in cohorts:
-        if size and cohort.alive:
-            aboard = cohort.take_first(size)
-            size -= aboard.alive
-            first.append(aboard)
-            if aboard is cohort:
+    first: list[Group[W]] = []
+    rest: list[Group[W]] = []
+    for group in groups:
+        if size and group.size:
+            taken = group.take(size)
+            size -= taken.size
+            first.append(taken)
+            if taken is group:
                 continue
-        if cohort.alive:
-            rest.append(cohort)
+        if group.size:
+            rest.append(group)
     return first, rest
 
 
-class Halved:
+class Bisection:
     """A refused call that travels in parts; it was too large if all of them pass.
 
     A part of one id says nothing: it goes by the single call.
@@ -282,12 +294,12 @@ class Halved:
 
     __slots__ = ("parts", "root", "size")
 
-    def __init__(self, size: int, parent: "Halved | None") -> None:
+    def __init__(self, size: int, parent: "Bisection | None") -> None:
         self.size: int = size
         self.parts: int = 2
-        self.root: Halved = parent.root if parent else self
+        self.root: Bisection = parent.root if parent else self
 
-    def passed(self) -> bool:
+    def part_passed(self) -> bool:
         """Note that a part passed; return whether all have."""
         self.parts -= 1
         return self.parts == 0

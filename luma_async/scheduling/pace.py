@@ -5,11 +5,11 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from msgspec import Struct, convert, to_builtins
 
-from luma_async.scheduling.hazard import Hazard, Seen
+from luma_async.scheduling.hazard import DurationCounts, Hazard
 from luma_async.validation import instance, positive
 
-LONGEST = 4.0
-PATIENCE = 1.0
+MAX_INTERVALS_SILENT = 4.0
+MAX_LINGER = 1.0
 SHORTEST, LONGEST_INTERVAL = 1e-3, 1e6
 
 
@@ -84,19 +84,19 @@ class Learned(Struct, frozen=True):
     """
 
     interval: float = 5.0
-    seen: Seen = Seen()
+    seen: DurationCounts = DurationCounts()
 
     def __post_init__(self) -> None:
         if not SHORTEST <= positive("interval", self.interval) <= LONGEST_INTERVAL:
             raise ValueError(f"interval={self.interval!r}; give seconds from 0.001 to a million")
-        instance("seen", self.seen, Seen, "what luma.stats.learned has there")
+        instance("seen", self.seen, DurationCounts, "what luma.stats.learned has there")
 
     @classmethod
     def restore(cls, snapshot: object) -> "Learned":
         """Return the pace that a snapshot was taken of; ValueError if it is none."""
         try:
             saved = convert(snapshot, _Snapshot)
-            return cls(saved.interval, Seen.of(saved.ages))
+            return cls(saved.interval, DurationCounts.of(saved.ages))
         except (ValueError, TypeError) as error:
             raise ValueError(f"no snapshot: {error}; give what Learned.snapshot returned") from None
 
@@ -118,7 +118,11 @@ class Learned(Struct, frozen=True):
     def rest(self, age: float) -> float:
         """Return the rest of a task of such an age that has a request for itself."""
         hazard = self.hazard()
-        return hazard.rest(age, (self.interval * hazard.thrift) ** 2 / 2, LONGEST * self.interval)
+        return hazard.delay(
+            age,
+            (self.interval * hazard.mean_sqrt_hazard) ** 2 / 2,
+            MAX_INTERVALS_SILENT * self.interval,
+        )
 
     def hazard(self) -> Hazard:
         """Return the chance per second that a task ends, by its age."""

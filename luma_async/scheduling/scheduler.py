@@ -34,360 +34,368 @@ from itertools import count
 from math import inf
 from typing import Generic
 
-from luma_async.scheduling.batch_size import Seats
-from luma_async.scheduling.changes import Change, Grace, Look, Reading, Told
+from luma_async.scheduling.batch_size import BatchSize
+from luma_async.scheduling.changes import Answered, Change, ChangeDetector, Grace, PollAnswer
 from luma_async.scheduling.items import (
     TRANSITIONS,
-    Call,
-    Cohort,
-    Entry,
-    Event,
-    Halved,
-    Phase,
+    Batch,
+    Bisection,
+    Group,
+    Item,
+    Status,
+    Transition,
     W,
-    halves,
+    split_at,
 )
-from luma_async.scheduling.pace import PATIENCE, Pace
-from luma_async.scheduling.schedule import Timetable, timetable
+from luma_async.scheduling.pace import MAX_LINGER, Pace
+from luma_async.scheduling.schedule import Schedule, schedule_for
 from luma_async.structs import Generation
 
-Heap = list[tuple[float, int, Cohort[W]]]
+Heap = list[tuple[float, int, Group[W]]]
 
 
-class Book(Generic[W]):
+class Scheduler(Generic[W]):
     """The open ids of a session."""
 
     def __init__(
-        self, pace: Pace, seats: int, grace: Grace, *, phase: float = 1.0, spacing: float = 0.0
+        self, pace: Pace, max_batch: int, grace: Grace, *, phase: float = 1.0, spacing: float = 0.0
     ) -> None:
-        self.timetable: Timetable = timetable(pace, seats, spacing)
-        self.seats: Seats = Seats(seats)
+        self.schedule: Schedule = schedule_for(pace, max_batch, spacing)
+        self.batch_size: BatchSize = BatchSize(max_batch)
         self.grace = grace
         self.phase = phase
-        self._entries: dict[str, Entry[W]] = {}
-        self._calls: set[Call[W]] = set()
-        self._fresh: deque[Cohort[W]] = deque()
-        self._fresh_ids = 0
-        self._suspects: deque[tuple[list[Cohort[W]], Halved | None]] = deque()
-        self._suspects_turn = True
-        self._too_large: Halved | None = None
-        self._resting: Heap[W] = []
-        self._held: Heap[W] = []
-        self._exiled: Heap[W] = []
+        self._items: dict[str, Item[W]] = {}
+        self._in_flight: set[Batch[W]] = set()
+        self._new: deque[Group[W]] = deque()
+        self._new_count = 0
+        self._bisecting: deque[tuple[list[Group[W]], Bisection | None]] = deque()
+        self._bisecting_first = True
+        self._too_large: Bisection | None = None
+        self._scheduled: Heap[W] = []
+        self._backing_off: Heap[W] = []
+        self._quarantined: Heap[W] = []
         self._order = count()
-        self._dead = 0
-        self._returned = False
-        self._first_tick = -inf
+        self._empty_count = 0
+        self._new_after_return = False
+        self._first_tick_at = -inf
         self._urgent = False
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._items)
 
     def __repr__(self) -> str:
-        calls = f"{len(self._calls)} calls under way"
-        return f"<Book: {len(self)} open, {calls}, {self.seats.limit} seats>"
+        return (
+            f"<Scheduler: {len(self)} open, {len(self._in_flight)} batches in flight, "
+            f"{self.batch_size.limit} ids a batch>"
+        )
 
-    def phase_of(self, task_id: str) -> Phase:
+    def status_of(self, task_id: str) -> Status:
         """Return where an id stands."""
-        entry = self._entries.get(task_id)
-        return entry.phase if entry else Phase.ABSENT
+        item = self._items.get(task_id)
+        return item.status if item else Status.UNTRACKED
 
-    def oldest(self) -> float | None:
+    def oldest_watched_since(self) -> float | None:
         """Return since when the oldest open id has been watched; None where nothing is open."""
-        return next((entry.since for entry in self._entries.values()), None)
+        return next((item.watched_since for item in self._items.values()), None)
 
     def clear(self) -> None:
         """Forget all ids."""
-        for entry in self._entries.values():
-            entry.place = None
-            entry.watchers = ()
-        self._entries.clear()
+        for item in self._items.values():
+            item.group = None
+            item.watchers = ()
+        self._items.clear()
 
-    def watch(
+    def subscribe(
         self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf
     ) -> dict[str, Generation | bytes]:
         """Note that somebody wants these ids; whoever leaves soon, at `until`, does not wait.
 
         Returns what was told already of those that were open before.
         """
-        if not self._entries:
-            self._first_tick = now + self.phase * self.timetable.alone(now, now)
-            self.timetable.begin(self.phase)
-        fresh: list[Entry[W]] = []
+        if not self._items:
+            self._first_tick_at = now + self.phase * self.schedule.base_delay(now, now)
+            self.schedule.start_busy_period(self.phase)
+        new: list[Item[W]] = []
         known: dict[str, Generation | bytes] = {}
         only = (watcher,)
         for task_id in ids:
-            entry = self._entries.get(task_id)
-            if entry is None:
-                entry = self._entries[task_id] = Entry(task_id, now, now, only)
-                fresh.append(entry)
+            item = self._items.get(task_id)
+            if item is None:
+                item = self._items[task_id] = Item(task_id, now, now, only)
+                new.append(item)
                 continue
-            if entry.phase is Phase.ORPHANED and entry.place and entry.place.call:
-                entry.place.call.wanted += 1
-            entry.join(only)
-            if entry.told is not None:
-                known[task_id] = entry.told
-        if fresh:
-            self._line_up(Cohort(fresh, now), now)
-            self._urgent |= until < self.timetable.shared_until + PATIENCE
-        self.timetable.watched(len(fresh), now)
+            if item.status is Status.ABANDONED and item.group and item.group.batch:
+                item.group.batch.watched_count += 1
+            item.add_watcher(only)
+            if item.last_row is not None:
+                known[task_id] = item.last_row
+        if new:
+            self._enqueue_new(Group(new, now), now)
+            self._urgent |= until < self.schedule.linger_until + MAX_LINGER
+        self.schedule.on_added(len(new), now)
         return known
 
-    def unwatch(self, watcher: W, ids: Iterable[str]) -> list[Call[W]]:
+    def unsubscribe(self, watcher: W, ids: Iterable[str]) -> list[Batch[W]]:
         """Note that somebody wants these ids no more; return the calls that nobody needs now."""
-        idle: list[Call[W]] = []
+        idle: list[Batch[W]] = []
         for task_id in ids:
-            entry = self._entries.get(task_id)
-            if entry is not None and entry.part(watcher) and not entry.watchers:
-                idle += self._abandon(entry)
+            item = self._items.get(task_id)
+            if item is not None and item.remove_watcher(watcher) and not item.watchers:
+                idle += self._abandon(item)
         return idle
 
-    def next_at(self) -> float:
+    def next_due(self) -> float:
         """Return when the next call departs; inf where none will."""
         return min(
-            self._suspected_at(),
-            _due_at(self._exiled),
-            self._boarding_at(),
+            self._bisected_due(),
+            _due_at(self._quarantined),
+            self._shared_batch_due(),
         )
 
-    def take(self, now: float) -> Call[W] | None:
+    def take_batch(self, now: float) -> Batch[W] | None:
         """Return the next call to make, or None where nothing is due; settle or spoil it later."""
-        if self.next_at() > now:
+        if self.next_due() > now:
             return None
-        call = self._next(now, self.seats.at(now))
-        self._returned = False
-        self._calls.add(call)
-        return call
+        batch = self._take_next(now, self.batch_size.current(now))
+        self._new_after_return = False
+        self._in_flight.add(batch)
+        return batch
 
-    def settle(
-        self, call: Call[W], told: Told, now: float, *, doubt: float = 1.0
+    def complete(
+        self, batch: Batch[W], answer: PollAnswer, now: float, *, doubt: float = 1.0
     ) -> list[Change[W]]:
         """Note the answer to a call; return what it changes.
 
         An id that it does not name is missing after `doubt` times the grace.
         """
-        self._return(call)
-        self.timetable.answered(call.departed, now)
-        if call.halved and len(call.entries) > 1 and call.halved.passed():
-            self._learn_size(call.halved, now)
-        look = Look(told, call.departed, now, self.grace.missing * doubt)
-        reading: Reading[W] = Reading(look, self.timetable, self.grace)
-        for cohort in call.cohorts:
-            reading.read(cohort)
-        for change in reading.changes:
+        self._on_returned(batch)
+        self.schedule.on_answer(batch.sent_at, now)
+        if batch.bisection and len(batch.items) > 1 and batch.bisection.part_passed():
+            self._learn_batch_size(batch.bisection, now)
+        answered = Answered(answer, batch.sent_at, now, self.grace.missing * doubt)
+        detector: ChangeDetector[W] = ChangeDetector(answered, self.schedule, self.grace)
+        for group in batch.groups:
+            detector.apply(group)
+        for change in detector.changes:
             if change.ended:
-                del self._entries[change.task_id]
-        for cohort, due, hurry in reading.apart:
-            self._rest(cohort, due, call.departed, hurry)
-        for cohort in self._alike(call.cohorts, call.departed):
-            due = call.departed + self.timetable.rest(cohort.born, call.departed, cohort.alive)
-            self._rest(cohort, due, call.departed)
-        return reading.changes
+                del self._items[change.task_id]
+        for group, due, deadline in detector.solo_groups:
+            self._reschedule(group, due, batch.sent_at, deadline)
+        for group in self._regroup(batch.groups, batch.sent_at):
+            due = batch.sent_at + self.schedule.delay(
+                group.mean_created_at, batch.sent_at, group.size
+            )
+            self._reschedule(group, due, batch.sent_at)
+        return detector.changes
 
-    def spoil(self, call: Call[W], until: float) -> None:
+    def back_off(self, batch: Batch[W], until: float) -> None:
         """Note that a call brought no answer; its ids are due again at `until`."""
-        self._return(call)
-        for cohort in call.cohorts:
-            if cohort.alive:
-                cohort.tries += 1
-                self._put(cohort, Event.HOLD, until, self._held)
+        self._on_returned(batch)
+        for group in batch.groups:
+            if group.size:
+                group.failed_attempts += 1
+                self._enqueue(group, Transition.BACK_OFF, until, self._backing_off)
 
-    def split(self, call: Call[W], *, refused: bool = True) -> None:
-        """Note that a call is no good as it stands; its ids travel in halves from now on.
+    def bisect(self, batch: Batch[W], *, refused: bool = True) -> None:
+        """Note that a call is no good as it stands; its ids travel in split_at from now on.
 
         Only of one that the relay `refused` can it be learned that it was too large.
         """
-        self._return(call)
-        halved = Halved(len(call.entries), call.halved) if refused else None
-        left = sum(cohort.alive for cohort in call.cohorts)
-        first, second = halves(call.cohorts, (left + 1) // 2)
+        self._on_returned(batch)
+        bisection = Bisection(len(batch.items), batch.bisection) if refused else None
+        left = sum(group.size for group in batch.groups)
+        first, second = split_at(batch.groups, (left + 1) // 2)
         for half in (second, first):
-            for cohort in half:
-                cohort.move(Event.SUSPECT)
-            self._suspects.appendleft((half, halved))
+            for group in half:
+                group.apply(Transition.BISECT)
+            self._bisecting.appendleft((half, bisection))
 
-    def _learn_size(self, halved: Halved, now: float) -> None:
+    def _learn_batch_size(self, bisection: Bisection, now: float) -> None:
         """Ask for less at a time once it has happened twice that all parts of a call passed."""
-        if self._too_large and self._too_large is not halved.root:
-            self.seats = self.seats.shrunk(halved.size, now)
-        self._too_large = halved.root
+        if self._too_large and self._too_large is not bisection.root:
+            self.batch_size = self.batch_size.halved(bisection.size, now)
+        self._too_large = bisection.root
 
-    def _abandon(self, entry: Entry[W]) -> Iterable[Call[W]]:
-        cohort = entry.place
-        assert cohort
-        if TRANSITIONS[cohort.phase][Event.UNWATCH] is Phase.ABSENT:
-            self._fresh_ids -= cohort.phase is Phase.FRESH
-            self._forget(entry)
-            if not cohort.alive:
-                self._bury()
-        elif cohort.call:
-            cohort.call.wanted -= 1
-            if not cohort.call.wanted:
-                yield cohort.call
+    def _abandon(self, item: Item[W]) -> Iterable[Batch[W]]:
+        group = item.group
+        assert group
+        if TRANSITIONS[group.status][Transition.UNSUBSCRIBE] is Status.UNTRACKED:
+            self._new_count -= group.status is Status.NEW
+            self._forget(item)
+            if not group.size:
+                self._drop_empty_groups()
+        elif group.batch:
+            group.batch.watched_count -= 1
+            if not group.batch.watched_count:
+                yield group.batch
 
-    def _bury(self) -> None:
+    def _drop_empty_groups(self) -> None:
         """Drop the cohorts of which nobody is left once they outnumber the others."""
-        self._dead += 1
-        rooms = len(self._fresh) + len(self._resting) + len(self._held) + len(self._exiled)
-        if self._dead > 100 + rooms // 2:
-            self._fresh = deque(cohort for cohort in self._fresh if cohort.alive)
-            for heap in (self._resting, self._held, self._exiled):
-                heap[:] = [one for one in heap if one[2].alive]
+        self._empty_count += 1
+        rooms = (
+            len(self._new) + len(self._scheduled) + len(self._backing_off) + len(self._quarantined)
+        )
+        if self._empty_count > 100 + rooms // 2:
+            self._new = deque(group for group in self._new if group.size)
+            for heap in (self._scheduled, self._backing_off, self._quarantined):
+                heap[:] = [one for one in heap if one[2].size]
                 heapify(heap)
-            self._dead = 0
+            self._empty_count = 0
 
-    def _line_up(self, cohort: Cohort[W], now: float) -> None:
-        cohort.move(Event.WATCH)
-        cohort.due = now + (PATIENCE if self._calls else 0.0)
-        self._fresh.append(cohort)
-        self._fresh_ids += cohort.alive
+    def _enqueue_new(self, group: Group[W], now: float) -> None:
+        group.apply(Transition.SUBSCRIBE)
+        group.due_at = now + (MAX_LINGER if self._in_flight else 0.0)
+        self._new.append(group)
+        self._new_count += group.size
 
-    def _put(self, cohort: Cohort[W], event: Event, due: float, heap: "Heap[W]") -> None:
+    def _enqueue(self, group: Group[W], event: Transition, due: float, heap: "Heap[W]") -> None:
         """Lay a cohort aside until it is due; an id that travels alone apart from the others."""
-        odd = cohort.entries[0].odd
-        alone = odd is not None and odd.alone > 0
-        cohort.move(Event.EXILE if alone else event)
-        cohort.due = due
-        heappush(self._exiled if alone else heap, (due, next(self._order), cohort))
+        anomaly = group.items[0].anomaly
+        alone = anomaly is not None and anomaly.solo_polls_left > 0
+        group.apply(Transition.QUARANTINE if alone else event)
+        group.due_at = due
+        heappush(self._quarantined if alone else heap, (due, next(self._order), group))
 
-    def _boarding_at(self) -> float:
+    def _shared_batch_due(self) -> float:
         return min(
-            self._fresh_at(),
-            _due_at(self._held),
-            self.timetable.departs_at(_due_at(self._resting)),
+            self._new_due(),
+            _due_at(self._backing_off),
+            self.schedule.send_at(_due_at(self._scheduled)),
         )
 
-    def _next(self, now: float, seats: int) -> Call[W]:
-        others_at = min(_due_at(self._exiled), self._boarding_at())
-        if self._suspects and (self._suspects_turn or others_at > now):
-            self._suspects_turn = False
-            return self._suspected(now, seats)
-        self._suspects_turn = True
-        if _due_at(self._exiled) <= min(now, self._boarding_at()):
-            return Call([heappop(self._exiled)[2]], now)
-        call = Call(self._aboard(now, seats), now)
-        self._urgent &= self._fresh_ids > 0
-        self.timetable.departed(
+    def _take_next(self, now: float, seats: int) -> Batch[W]:
+        others_at = min(_due_at(self._quarantined), self._shared_batch_due())
+        if self._bisecting and (self._bisecting_first or others_at > now):
+            self._bisecting_first = False
+            return self._take_bisected(now, seats)
+        self._bisecting_first = True
+        if _due_at(self._quarantined) <= min(now, self._shared_batch_due()):
+            return Batch([heappop(self._quarantined)[2]], now)
+        batch = Batch(self._fill(now, seats), now)
+        self._urgent &= self._new_count > 0
+        self.schedule.on_sent(
             now,
-            open_ids=len(self._entries),
+            open_ids=len(self._items),
             seats=seats,
-            whole=not self._fresh_ids and _due_at(self._resting) == inf,
-            again=call.tries > 1,
+            whole=not self._new_count and _due_at(self._scheduled) == inf,
+            again=batch.attempt > 1,
         )
-        return call
+        return batch
 
-    def _fresh_at(self) -> float:
-        first = self._first_fresh()
+    def _new_due(self) -> float:
+        first = self._first_new()
         if first is None:
             return inf
-        if self._fresh_ids >= self.seats.limit:
-            return first.heard
-        at_once = not self._calls or self._returned
-        leaves_at = first.heard if at_once else first.due
-        return leaves_at if self._urgent else max(leaves_at, self.timetable.shared_until)
+        if self._new_count >= self.batch_size.limit:
+            return first.last_heard_at
+        at_once = not self._in_flight or self._new_after_return
+        leaves_at = first.last_heard_at if at_once else first.due_at
+        return leaves_at if self._urgent else max(leaves_at, self.schedule.linger_until)
 
-    def _first_fresh(self) -> Cohort[W] | None:
-        while self._fresh and not self._fresh[0].alive:
-            self._fresh.popleft()
-        return self._fresh[0] if self._fresh else None
+    def _first_new(self) -> Group[W] | None:
+        while self._new and not self._new[0].size:
+            self._new.popleft()
+        return self._new[0] if self._new else None
 
-    def _suspected_at(self) -> float:
-        while self._suspects and not any(cohort.alive for cohort in self._suspects[0][0]):
-            self._suspects.popleft()
-        return -inf if self._suspects else inf
+    def _bisected_due(self) -> float:
+        while self._bisecting and not any(group.size for group in self._bisecting[0][0]):
+            self._bisecting.popleft()
+        return -inf if self._bisecting else inf
 
-    def _suspected(self, now: float, seats: int) -> Call[W]:
-        half, halved = self._suspects.popleft()
-        aboard, rest = halves(half, seats)
+    def _take_bisected(self, now: float, seats: int) -> Batch[W]:
+        half, bisection = self._bisecting.popleft()
+        taken, rest = split_at(half, seats)
         if rest:
-            if halved:
-                halved.parts += 1
-            self._suspects.appendleft((rest, halved))
-        elif sum(cohort.alive for cohort in aboard) == 1:
-            aboard[0].entries[0].oddity().exile()
-        return Call(aboard, now, halved)
+            if bisection:
+                bisection.parts += 1
+            self._bisecting.appendleft((rest, bisection))
+        elif sum(group.size for group in taken) == 1:
+            taken[0].items[0].anomaly_or_new().quarantine()
+        return Batch(taken, now, bisection)
 
-    def _aboard(self, now: float, seats: int) -> list[Cohort[W]]:
-        aboard: list[Cohort[W]] = []
-        while seats and (cohort := self._most_overdue(now, seats)):
-            aboard.append(cohort)
-            seats -= cohort.alive
-        return aboard
+    def _fill(self, now: float, seats: int) -> list[Group[W]]:
+        taken: list[Group[W]] = []
+        while seats and (group := self._pop_most_overdue(now, seats)):
+            taken.append(group)
+            seats -= group.size
+        return taken
 
-    def _most_overdue(self, now: float, seats: int) -> Cohort[W] | None:
+    def _pop_most_overdue(self, now: float, seats: int) -> Group[W] | None:
         """Take the ids with the earliest due; those that are held only once they are due."""
-        first = self._first_fresh()
-        fresh = first.heard if first else inf
-        resting, held = _due_at(self._resting), _due_at(self._held)
-        if held <= now and held <= min(fresh, resting):
-            return _popped(self._held, seats)
-        if first and fresh <= resting:
-            aboard = first.take_first(seats)
-            if aboard is first:
-                self._fresh.popleft()
-            self._fresh_ids -= aboard.alive
-            return aboard
-        return _popped(self._resting, seats) if self._resting else None
+        first = self._first_new()
+        new = first.last_heard_at if first else inf
+        resting, held = _due_at(self._scheduled), _due_at(self._backing_off)
+        if held <= now and held <= min(new, resting):
+            return _pop_group(self._backing_off, seats)
+        if first and new <= resting:
+            taken = first.take(seats)
+            if taken is first:
+                self._new.popleft()
+            self._new_count -= taken.size
+            return taken
+        return _pop_group(self._scheduled, seats) if self._scheduled else None
 
-    def _return(self, call: Call[W]) -> None:
-        self._calls.remove(call)
-        self._returned = self._fresh_ids > 0
-        if call.wanted < len(call.entries):
-            for entry in call.entries:
-                if not entry.watchers:
-                    self._forget(entry)
-        for cohort in call.cohorts:
-            cohort.call = None
-            cohort.muster()
+    def _on_returned(self, batch: Batch[W]) -> None:
+        self._in_flight.remove(batch)
+        self._new_after_return = self._new_count > 0
+        if batch.watched_count < len(batch.items):
+            for item in batch.items:
+                if not item.watchers:
+                    self._forget(item)
+        for group in batch.groups:
+            group.batch = None
+            group.compact()
 
-    def _forget(self, entry: Entry[W]) -> None:
-        del self._entries[entry.task_id]
-        entry.watchers = ()
-        if entry.place:
-            entry.place.lose(entry)
-        self.timetable.forgotten(None)
+    def _forget(self, item: Item[W]) -> None:
+        del self._items[item.task_id]
+        item.watchers = ()
+        if item.group:
+            item.group.remove(item)
+        self.schedule.on_removed(None)
 
-    def _alike(self, cohorts: Iterable[Cohort[W]], departed: float) -> Iterable[Cohort[W]]:
+    def _regroup(self, groups: Iterable[Group[W]], departed: float) -> Iterable[Group[W]]:
         """Sort those who were looked at together into cohorts that rest equally long."""
-        kinds: dict[float, list[Cohort[W]]] = {}
-        for cohort in cohorts:
-            for kind, part in self._parts(cohort, departed):
+        kinds: dict[float, list[Group[W]]] = {}
+        for group in groups:
+            for kind, part in self._split_by_key(group, departed):
                 kinds.setdefault(kind, []).append(part)
         for first, *others in kinds.values():
             if others:
-                first.absorb(others)
+                first.merge(others)
             yield first
 
-    def _parts(self, cohort: Cohort[W], departed: float) -> Iterable[tuple[float, Cohort[W]]]:
-        if not cohort.alive:
+    def _split_by_key(self, group: Group[W], departed: float) -> Iterable[tuple[float, Group[W]]]:
+        if not group.size:
             return ()
-        kind = self.timetable.kind(cohort.oldest, departed)
-        if self.timetable.kind(cohort.youngest, departed) == kind:
-            return ((kind, cohort),)
-        kinds: dict[float, list[Entry[W]]] = {}
-        for entry in cohort.entries:
-            kinds.setdefault(self.timetable.kind(entry.born, departed), []).append(entry)
-        parts = {kind: cohort.detach(entries) for kind, entries in kinds.items()}
+        kind = self.schedule.group_key(group.oldest, departed)
+        if self.schedule.group_key(group.youngest, departed) == kind:
+            return ((kind, group),)
+        kinds: dict[float, list[Item[W]]] = {}
+        for item in group.items:
+            kinds.setdefault(self.schedule.group_key(item.created_at, departed), []).append(item)
+        parts = {kind: group.split_off(items) for kind, items in kinds.items()}
         for part in parts.values():
-            part.measure()
+            part.update_age_range()
         return parts.items()
 
-    def _rest(self, cohort: Cohort[W], due: float, departed: float, hurry: float = inf) -> None:
-        if departed < self._first_tick:
-            due = min(due, self._first_tick)
-        self._put(cohort, Event.REST, min(due, hurry), self._resting)
+    def _reschedule(
+        self, group: Group[W], due: float, departed: float, deadline: float = inf
+    ) -> None:
+        if departed < self._first_tick_at:
+            due = min(due, self._first_tick_at)
+        self._enqueue(group, Transition.RESCHEDULE, min(due, deadline), self._scheduled)
 
 
 def _due_at(heap: "Heap[W]") -> float:
-    while heap and not heap[0][2].alive:
+    while heap and not heap[0][2].size:
         heappop(heap)
     return heap[0][0] if heap else inf
 
 
-def _popped(heap: "Heap[W]", seats: int) -> Cohort[W]:
+def _pop_group(heap: "Heap[W]", seats: int) -> Group[W]:
     """Take the cohort that is due first off a heap; of a large one as many as have seats."""
-    cohort = heap[0][2]
-    aboard = cohort.take_first(seats)
-    if aboard is cohort:
+    group = heap[0][2]
+    taken = group.take(seats)
+    if taken is group:
         heappop(heap)
-    return aboard
+    return taken

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from luma_async.validation import positive, whole
 
-SECOND = 1.05
-SLIP = 0.02
+SPACING_SECOND = 1.05
+TIMER_TOLERANCE = 0.02
 
 
 class Limits(Struct, frozen=True):
@@ -43,10 +43,10 @@ class Limits(Struct, frozen=True):
     @property
     def spacing(self) -> float:
         """The seconds from one departure to the next, at least."""
-        return SECOND / self.max_rate
+        return SPACING_SECOND / self.max_rate
 
 
-class Retry(Struct, frozen=True):
+class ExponentialBackoff(Struct, frozen=True):
     """How long to keep away after failures in a row: growing, with full jitter.
 
     `base` seconds at most after the first, doubled by each further one, never above `cap`. Full
@@ -61,40 +61,40 @@ class Retry(Struct, frozen=True):
         return dice * min(self.cap, self.base * 2.0 ** min(failures - 1, 32))
 
 
-class Gate(Struct, frozen=True):
+class Throttle(Struct, frozen=True):
     """Who may depart now, and when the next one may."""
 
     limits: Limits
-    retry: Retry = Retry()
-    throttled: Retry = Retry(base=1.0)
+    retry: ExponentialBackoff = ExponentialBackoff()
+    throttled: ExponentialBackoff = ExponentialBackoff(base=1.0)
     in_flight: int = 0
-    spaced: float = -inf
-    not_before: float = -inf
+    next_send_at: float = -inf
+    cooldown_until: float = -inf
     failures: int = 0
     failed_at: float = -inf
 
-    def opens_at(self) -> float:
+    def next_slot_at(self) -> float:
         """Return the time from which one request may depart; inf while all slots are taken."""
         if self.in_flight >= self.limits.max_in_flight:
             return inf
-        return max(self.not_before, self.spaced - SLIP)
+        return max(self.cooldown_until, self.next_send_at - TIMER_TOLERANCE)
 
-    def enter(self, now: float) -> "Gate":
+    def acquire(self, now: float) -> "Throttle":
         """Return the gate after one request departed at `now`."""
-        spaced = max(now, self.spaced) + self.limits.spacing
-        return replace(self, in_flight=self.in_flight + 1, spaced=spaced)
+        spaced = max(now, self.next_send_at) + self.limits.spacing
+        return replace(self, in_flight=self.in_flight + 1, next_send_at=spaced)
 
-    def leave(self) -> "Gate":
+    def release(self) -> "Throttle":
         """Return the gate after one request ended, however it ended."""
         return replace(self, in_flight=self.in_flight - 1)
 
-    def succeeded(self) -> "Gate":
+    def after_success(self) -> "Throttle":
         """Return the gate after an answer: the next failure counts as the first."""
         return replace(self, failures=0) if self.failures else self
 
-    def failed(
+    def after_failure(
         self, now: float, dice: float, *, departed: float = inf, throttled: bool = False
-    ) -> "Gate":
+    ) -> "Throttle":
         """Return the gate after a failure: the whole session keeps away for a growing while.
 
         A request that had `departed` before the last failure was known tells nothing new: one bad
@@ -105,12 +105,12 @@ class Gate(Struct, frozen=True):
         failures = self.failures + 1
         policy = self.throttled if throttled else self.retry
         counted = replace(self, failures=failures, failed_at=now)
-        return counted.rest_until(now + policy.delay(failures, dice))
+        return counted.cool_down_until(now + policy.delay(failures, dice))
 
-    def refused(self, now: float, dice: float) -> "Gate":
+    def after_refusal(self, now: float, dice: float) -> "Throttle":
         """Return the gate after a refusal: the relay is well, and is not asked again at once."""
-        return self.rest_until(now + self.retry.delay(1, dice))
+        return self.cool_down_until(now + self.retry.delay(1, dice))
 
-    def rest_until(self, when: float) -> "Gate":
+    def cool_down_until(self, when: float) -> "Throttle":
         """Return the gate that opens no earlier than `when`, nor than it would have before."""
-        return replace(self, not_before=max(self.not_before, when))
+        return replace(self, cooldown_until=max(self.cooldown_until, when))

@@ -21,12 +21,12 @@ from luma_async.testing.faults import (
     spoiled,
     status_sent,
 )
-from luma_async.testing.simulation import Envelope, Play
+from luma_async.testing.simulation import Envelope, Simulation
 from luma_async.testing.types import (
     Asked,
     Ends,
     Fault,
-    Incoming,
+    IncomingRequest,
     Reply,
     Task,
     check_key,
@@ -85,7 +85,7 @@ class FakeRelay:
         fails: float = 0.0,
     ) -> None:
         self.api_key: str = check_key(api_key)
-        self._play = Play(envelope, seed, submission.Fates(durations, fails))
+        self._play = Simulation(envelope, seed, submission.Outcomes(durations, fails))
         self._latency = seconds("latency", latency)
         self._prefix = check_prefix(path_prefix)
         self._host = host
@@ -236,7 +236,7 @@ class FakeRelay:
                 raise TypeError(f"a reply is a {type(reply).__name__}: wrap it in Reply")
             self._scripted.append((on, reply))
 
-    async def _answer(self, incoming: Incoming) -> Reply:
+    async def _answer(self, incoming: IncomingRequest) -> Reply:
         call, ids = self._read(incoming)
         known = self._play.same(ids or ())
         asked = Asked(self._now(), incoming.method, incoming.path, known)
@@ -249,7 +249,7 @@ class FakeRelay:
         log[place] = replace(asked, status=status_sent(reply))
         return reply
 
-    def _read(self, incoming: Incoming) -> tuple[Call | None, tuple[str, ...] | None]:
+    def _read(self, incoming: IncomingRequest) -> tuple[Call | None, tuple[str, ...] | None]:
         """Tell which call a request is, and the ids it asks about; None where it cannot be told."""
         method, path, _, body = incoming
         route = path.removeprefix(self._prefix) if path.startswith(self._prefix) else ""
@@ -265,7 +265,11 @@ class FakeRelay:
         return None, None
 
     def _decide(
-        self, call: Call | None, ids: tuple[str, ...] | None, asked: Asked, incoming: Incoming
+        self,
+        call: Call | None,
+        ids: tuple[str, ...] | None,
+        asked: Asked,
+        incoming: IncomingRequest,
     ) -> tuple[Reply, Asked]:
         """Choose what answers a request: the scripted reply that is due, or else the play."""
         for place, (on, reply) in enumerate(self._scripted):
@@ -283,14 +287,14 @@ class FakeRelay:
             case "get" | "tasks":
                 return self._tell(call, ids, asked, incoming)
 
-    def _file(self, asked: Asked, incoming: Incoming) -> Reply:
+    def _file(self, asked: Asked, incoming: IncomingRequest) -> Reply:
         (task_id,) = asked.ids
         if not self._play.shows(task_id, asked.at):
             return Reply(404, b"no such file\n", {"Content-Type": "text/plain"})
         kind: media.Kind = "mp4" if asked.path.endswith(".mp4") else "svg"
         return media.reply(task_id, kind, asked.method, incoming.headers)
 
-    def _submit(self, asked: Asked, incoming: Incoming) -> tuple[Reply, Asked]:
+    def _submit(self, asked: Asked, incoming: IncomingRequest) -> tuple[Reply, Asked]:
         if not self._admits(incoming):
             return Reply(401, shapes.BAD_KEY, delay=self._latency), asked
         try:
@@ -306,7 +310,7 @@ class FakeRelay:
         call: Literal["get", "tasks"],
         ids: tuple[str, ...] | None,
         asked: Asked,
-        incoming: Incoming,
+        incoming: IncomingRequest,
     ) -> tuple[Reply, Asked]:
         """Answer a question about tasks, soundly or as the dice want it.
 
@@ -328,7 +332,7 @@ class FakeRelay:
         call: Literal["get", "tasks"],
         ids: tuple[str, ...] | None,
         asked: Asked,
-        incoming: Incoming,
+        incoming: IncomingRequest,
     ) -> tuple[int, bytes]:
         if not self._admits(incoming):
             return 401, shapes.BAD_KEY
@@ -340,7 +344,7 @@ class FakeRelay:
         found = self._play.get(ids[0], asked.at) if ids else None
         return (400, shapes.UNKNOWN) if found is None else (200, found)
 
-    def _admits(self, incoming: Incoming) -> bool:
+    def _admits(self, incoming: IncomingRequest) -> bool:
         return incoming.headers.get("Authorization", "") == f"Bearer {self.api_key}"
 
     def _now(self) -> float:
@@ -352,7 +356,7 @@ class FakeRelay:
     def __repr__(self) -> str:
         where = self._url or "not started"
         tasks = len(self._play.tasks)
-        ended = self._play.ended(self._now()) if self._loop else 0
+        ended = self._play.has_ended(self._now()) if self._loop else 0
         return f"<FakeRelay {where}: {tasks - ended} open, {ended} ended, {self.requests} requests>"
 
 

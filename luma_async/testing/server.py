@@ -9,9 +9,9 @@ from typing import cast
 
 from aiohttp import hdrs, web
 
-from luma_async.testing.types import Incoming, Reply
+from luma_async.testing.types import IncomingRequest, Reply
 
-Answer = Callable[[Incoming], Awaitable[Reply]]
+Answer = Callable[[IncomingRequest], Awaitable[Reply]]
 
 _A_LONG_TIME = 1e8
 _AT_ONCE = 0.01
@@ -65,7 +65,7 @@ class Server:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         body = await request.read()
-        reply = await self._answer(Incoming(request.method, path, request.headers, body))
+        reply = await self._answer(IncomingRequest(request.method, path, request.headers, body))
         if reply.breakage in (None, "gzip_bomb"):
             return _Whole(body=reply.body, status=reply.status, headers=reply.headers)
         with suppress(ConnectionError):

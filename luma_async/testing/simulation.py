@@ -12,7 +12,7 @@ import msgspec
 
 from luma_async.testing import bodies as shapes
 from luma_async.testing.faults import among_strangers
-from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Fates
+from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes
 from luma_async.testing.types import Ends, Stage, Task, seconds, text
 
 Envelope = Literal["bare", "wrapped"]
@@ -22,10 +22,10 @@ _ENDS: tuple[Ends, ...] = ("completed", "failed", "never")
 _STRANGER = "5742a9e2-7c1d-4f0b-9a53-9f2f6d0c8e11"
 
 
-class Play:
+class Simulation:
     """The tasks of one relay; `now` is an argument everywhere, in seconds of the relay's loop."""
 
-    def __init__(self, envelope: Envelope, seed: int, fates: Fates) -> None:
+    def __init__(self, envelope: Envelope, seed: int, fates: Outcomes) -> None:
         if envelope not in ENVELOPES:
             raise ValueError(f"envelope is {envelope!r}: say bare or wrapped")
         self.tasks: dict[str, Task] = {}
@@ -134,7 +134,7 @@ class Play:
             raise ValueError(f"no task {task_id!r} here: add it first")
         return self.tasks[task_id]
 
-    def ended(self, now: float) -> int:
+    def has_ended(self, now: float) -> int:
         """Count the tasks that have ended at `now`."""
         ends = (task.ends_at for task in self.tasks.values())
         return sum(end is not None and end <= now for end in ends)

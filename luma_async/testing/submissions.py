@@ -33,7 +33,7 @@ _decode = msgspec.json.Decoder(Submission).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class Outcome:
     """What becomes of a task: queued, then running, ended after `duration`; all in seconds."""
 
     duration: float
@@ -43,7 +43,7 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True)
-class Fates:
+class Outcomes:
     """What may become of submitted tasks: how long they take at least and at most, how many fail.
 
     ValueError or TypeError for what makes no sense.
@@ -63,11 +63,11 @@ class Fates:
         if not 0 <= self.fails <= 1:
             raise ValueError(f"fails is {self.fails!r}: give a share from 0 to 1")
 
-    def draw(self, dice: random.Random) -> Fate:
+    def draw(self, dice: random.Random) -> Outcome:
         """Draw what becomes of one; each draw rolls equally often."""
         duration = dice.uniform(*self.durations)
         queued, fails, reason = duration * _QUEUED * dice.random(), dice.random(), dice.random()
-        return Fate(
+        return Outcome(
             duration=duration,
             queued=queued,
             ends="failed" if fails < self.fails else "completed",

@@ -97,7 +97,7 @@ class Reply:
             raise ValueError(f"breakage is {self.breakage!r}: say None or one of {known}")
 
 
-class Incoming(NamedTuple):
+class IncomingRequest(NamedTuple):
     """One request as it comes from the server; the path is as sent, without the query."""
 
     method: str

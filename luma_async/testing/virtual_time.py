@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-_LAST_LOOK = 0.001
+_LONG_JUMP_WAIT = 0.001
 _LONG_JUMP = 1.0
-_GLANCES = 5
-_PATIENCE = 2.0
+_SHORT_JUMP_LOOKS = 5
+_STUCK_AFTER = 2.0
 _TEN_YEARS = 3.2e8
 
 _STUCK = (
-    f"nothing is scheduled in this VirtualTimeLoop and nothing came for {_PATIENCE:g} real seconds:"
-    " all of its tasks wait for each other or for something outside of it; bring what they wait"
-    " for into this loop, hand it to run_in_executor, or use a loop with real time"
+    f"nothing is scheduled in this VirtualTimeLoop and nothing came for {_STUCK_AFTER:g} real "
+    "seconds: all of its tasks wait for each other or for something outside of it; bring what they "
+    "wait for into this loop, hand it to run_in_executor, or use a loop with real time"
 )
 
 
@@ -53,7 +53,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
     def _wait_for_outside(self) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(None if self.jobs else _PATIENCE)
+        ready = super().select(None if self.jobs else _STUCK_AFTER)
         if not ready:
             raise RuntimeError(_STUCK)
         return ready
@@ -67,8 +67,8 @@ class _JumpingSelector(selectors.DefaultSelector):
         if len(self.get_map()) == 1:
             return []
         if jump >= _LONG_JUMP:
-            return super().select(_LAST_LOOK)
-        for _ in range(_GLANCES):
+            return super().select(_LONG_JUMP_WAIT)
+        for _ in range(_SHORT_JUMP_LOOKS):
             if ready := super().select(0):
                 return ready
         return []

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-WIDE = 1.25
-FEW = 256
+TOLERANCE = 1.25
+MIN_SURPLUS = 256
 
 
 class Load(Struct, frozen=True):
@@ -22,14 +22,14 @@ class Load(Struct, frozen=True):
     capacity: int
 
 
-class Turn(Struct, frozen=True):
+class Rebalance(Struct, frozen=True):
     """What a worker does next: take so many ids at most, or hand so many back."""
 
     take: int = 0
     hand_back: int = 0
 
 
-def turn(mine: Load, others: Iterable[Load], *, waiting: int, most: int) -> Turn:
+def plan(mine: Load, others: Iterable[Load], *, waiting: int, most: int) -> Rebalance:
     """Decide what comes next.
 
     `waiting` is how many ids nobody holds, `most` how many one request may take.
@@ -37,10 +37,10 @@ def turn(mine: Load, others: Iterable[Load], *, waiting: int, most: int) -> Turn
     loads = [mine, *others]
     everything = waiting + sum(load.held for load in loads)
     fair = mine.capacity * everything / sum(load.capacity for load in loads)
-    clearly_more = WIDE * fair + FEW
+    clearly_more = TOLERANCE * fair + MIN_SURPLUS
     if mine.held > clearly_more:
-        return Turn(hand_back=mine.held - int(fair))
+        return Rebalance(hand_back=mine.held - int(fair))
     room = mine.capacity - mine.held
     if len(loads) > 1:
         room = min(room, int((fair + clearly_more) / 2) - mine.held)
-    return Turn(take=max(0, min(most, room)))
+    return Rebalance(take=max(0, min(most, room)))

@@ -14,16 +14,16 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from luma_async.errors import LumaError, QueueError
-from luma_async.worker.embedded_server import Embedded
-from luma_async.worker.streams import TROUBLE, reason
+from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker.streams import NATS_ERRORS, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
 Nats: TypeAlias = str | Sequence[str] | Client
 T = TypeVar("T")
 
-CONNECT_PATIENCE = 10.0
-RECONNECT_WAIT = 0.25
+CONNECT_TIMEOUT = 10.0
+RECONNECT_DELAY = 0.25
 REQUEST_TIMEOUT = 5.0
 REVIVE_EVERY = 1.0
 
@@ -47,8 +47,8 @@ class Connection:
             raise ValueError("data is empty; give a directory")
         if nats is None and data is None:
             nats = os.environ.get("LUMA_NATS") or None
-        self.embedded: Embedded | None = (
-            None if nats is not None else Embedded(data or _state_directory())
+        self.embedded: EmbeddedServer | None = (
+            None if nats is not None else EmbeddedServer(data or _state_directory())
         )
         self._given = nats if isinstance(nats, Client) else None
         self._urls = [] if nats is None or isinstance(nats, Client) else _urls(nats)
@@ -64,7 +64,7 @@ class Connection:
     def __repr__(self) -> str:
         if self.embedded is not None:
             return f"{self.embedded!r}"
-        return shown(self._urls) or "a client of yours"
+        return without_credentials(self._urls) or "a client of yours"
 
     @property
     def client(self) -> Client:
@@ -111,24 +111,24 @@ class Connection:
         if self.embedded is not None:
             self._stack.push_async_callback(anyio.to_thread.run_sync, self.embedded.leave)
             self._urls = [await anyio.to_thread.run_sync(self.embedded.join)]
-        self._stack.push_async_callback(self._revive_no_more)
+        self._stack.push_async_callback(self._stop_reviving)
         client = self._client = Client()
         self._stack.push_async_callback(_close, client)
         try:
-            with anyio.fail_after(CONNECT_PATIENCE):
-                await _whole(
+            with anyio.fail_after(CONNECT_TIMEOUT):
+                await _uncancelled(
                     client.connect(
                         self._urls,
                         name=self._name,
                         user_credentials=self._credentials,
                         max_reconnect_attempts=-1,
-                        reconnect_time_wait=cast("int", RECONNECT_WAIT),
-                        error_cb=self._noted,
-                        disconnected_cb=self._disconnected,
-                        reconnected_cb=self._reconnected,
+                        reconnect_time_wait=cast("int", RECONNECT_DELAY),
+                        error_cb=self._on_error,
+                        disconnected_cb=self._on_disconnect,
+                        reconnected_cb=self._on_reconnect,
                     )
                 )
-        except (*TROUBLE, ValueError, ImportError) as error:
+        except (*NATS_ERRORS, ValueError, ImportError) as error:
             why = reason(client.last_error or error)
             known = "authorization" in why.lower()
             remedy = (
@@ -136,42 +136,44 @@ class Connection:
             )
             if isinstance(error, ImportError):
                 remedy = "pip install 'luma-async[worker]'"
-            raise QueueError(f"no NATS server at {shown(self._urls)} ({why}); {remedy}") from None
+            raise QueueError(
+                f"no NATS server at {without_credentials(self._urls)} ({why}); {remedy}"
+            ) from None
         return client
 
-    async def _noted(self, error: Exception) -> None:
+    async def _on_error(self, error: Exception) -> None:
         """Log each kind of trouble once, until the server is back."""
         if (said := f"NATS: {reason(error)}") not in self._said:
             self._said.add(said)
             logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", said)
 
-    async def _disconnected(self) -> None:
+    async def _on_disconnect(self) -> None:
         if self._closed or self.client.is_closed:
             return
         logger.warning("the NATS server is away; what is held is polled for, ends are kept")
         if self.embedded is not None and (self._reviving is None or self._reviving.done()):
             self._reviving = asyncio.create_task(self._revive(self.embedded))
 
-    async def _reconnected(self) -> None:
+    async def _on_reconnect(self) -> None:
         logger.warning("the NATS server is back")
         self._said.clear()
 
-    async def _revive(self, embedded: Embedded) -> None:
+    async def _revive(self, embedded: EmbeddedServer) -> None:
         """Start the private server again where whoever had started it is gone."""
         while not (self._closed or self.client.is_connected or self.client.is_closed):
             try:
                 self.client.set_server_pool([await anyio.to_thread.run_sync(embedded.join)])
-            except (LumaError, *TROUBLE) as error:
+            except (LumaError, *NATS_ERRORS) as error:
                 logger.warning("the private NATS server cannot be started: %s", reason(error))
             await asyncio.sleep(REVIVE_EVERY)
 
-    async def _revive_no_more(self) -> None:
+    async def _stop_reviving(self) -> None:
         if self._reviving is not None:
             self._reviving.cancel()
             await asyncio.wait([self._reviving])
 
 
-def shown(urls: Iterable[str]) -> str:
+def without_credentials(urls: Iterable[str]) -> str:
     """Return URLs without the users and passwords in them."""
     return ", ".join(url.rpartition("@")[2].removeprefix("nats://") for url in urls)
 
@@ -195,7 +197,7 @@ def _state_directory() -> Path:
     return Path(state) / "luma-async"
 
 
-async def _whole(connecting: Coroutine[Any, Any, None]) -> None:
+async def _uncancelled(connecting: Coroutine[Any, Any, None]) -> None:
     """Await what may lose a cancellation, as Python 3.11's `wait_for` does, and lose none."""
     task = asyncio.create_task(connecting)
     try:
@@ -211,5 +213,5 @@ async def _whole(connecting: Coroutine[Any, Any, None]) -> None:
 
 
 async def _close(client: Client) -> None:
-    with suppress(*TROUBLE, AssertionError):  # it asserts that it was connected once
+    with suppress(*NATS_ERRORS, AssertionError):  # it asserts that it was connected once
         await client.close()

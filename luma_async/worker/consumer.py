@@ -22,15 +22,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-EXPIRES = 1.0
-LATE = 0.25
-LOST = 10.0
-MORE = 0.01
+FETCH_EXPIRES = 1.0
+MAX_LATE = 0.25
+MAX_SILENCE = 10.0
+GATHER_TIME = 0.01
 HEARTBEAT = "100"
-OVER = ("404", "408")
+FETCH_OVER = ("404", "408")
 
 
-class Pull:
+class PullConsumer:
     """A subscription to one consumer of a stream."""
 
     def __init__(self, client: Client, stream: str, consumer: str) -> None:
@@ -46,7 +46,7 @@ class Pull:
         self._owed = 0
         self._until = 0.0
 
-    async def some(self, most: int) -> list[Msg]:
+    async def fetch(self, most: int) -> list[Msg]:
         """Wait a second at most for messages; return what came, and what had come late before.
 
         Asks for `most`, once nothing is owed from before; at 0 it neither asks nor waits. Raises
@@ -61,19 +61,19 @@ class Pull:
         if most > 0 and not self._owes():
             await self._ask(most)
         if most > 0 and not self._came:
-            await self._wait(EXPIRES + LATE, until_one=True)
+            await self._wait(FETCH_EXPIRES + MAX_LATE, until_one=True)
         if self._came:
-            await self._wait(MORE, until_one=False)
+            await self._wait(GATHER_TIME, until_one=False)
         messages = self._handed_over()
         if self._refused is not None and not messages:
             refused, self._refused = self._refused, None
             raise nats.js.errors.NotFoundError(description=refused)
         return messages
 
-    async def rest(self) -> list[Msg]:
+    async def drain(self) -> list[Msg]:
         """Ask for nothing more; return what the server still sends until the request is over."""
         if self._client.is_connected:
-            await self._wait(EXPIRES + LATE, until_one=False)
+            await self._wait(FETCH_EXPIRES + MAX_LATE, until_one=False)
         return self._handed_over()
 
     async def close(self) -> None:
@@ -93,11 +93,11 @@ class Pull:
         return asyncio.get_running_loop().time() < self._until
 
     async def _ask(self, most: int) -> None:
-        request = msgspec.json.encode({"batch": most, "expires": int(EXPIRES * 1e9)})
+        request = msgspec.json.encode({"batch": most, "expires": int(FETCH_EXPIRES * 1e9)})
         self._number += 1
         self._owed = most
         self._connects = self._client.stats["reconnects"]
-        self._until = asyncio.get_running_loop().time() + EXPIRES + LOST
+        self._until = asyncio.get_running_loop().time() + FETCH_EXPIRES + MAX_SILENCE
         await self._client.publish(self._subject, request, reply=f"{self._inbox}.{self._number}")
 
     async def _wait(self, seconds: float, *, until_one: bool) -> None:
@@ -114,6 +114,6 @@ class Pull:
             self._came.append(message)
         elif status != HEARTBEAT and message.subject.endswith(f".{self._number}"):
             self._owed = 0
-            if status not in OVER:
+            if status not in FETCH_OVER:
                 self._refused = status
         self._news.set()

@@ -39,21 +39,21 @@ PORTS = "*.ports"
 _children: set[int] = set()
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 ANY_PORT = -1
-PATIENCE = 30.0
-STOP_PATIENCE = 1.5
-STEP = 0.01
-MOST_PAYLOAD = 8 * 2**20
-MOST_LOG = 10 * 2**20
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 1.5
+POLL_EVERY = 0.01
+MAX_PAYLOAD = 8 * 2**20
+MAX_LOG = 10 * 2**20
 
 
-class Running(Struct, frozen=True):
+class RunningServer(Struct, frozen=True):
     """A server that runs: its process and its port."""
 
     pid: int
     port: int
 
 
-class Embedded:
+class EmbeddedServer:
     """The server of one directory, for one process; every call may take a while.
 
     Raises QueueError where there is no server and none can be started.
@@ -108,11 +108,11 @@ class Embedded:
 
     @contextmanager
     def _turn(self) -> Generator[None, None, None]:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + START_TIMEOUT
         while (turn := self._locked("turn", fcntl.LOCK_EX)) is None:
             if time.monotonic() > deadline:
                 raise QueueError(f"{self._home}/turn stays locked; stop whoever holds it")
-            time.sleep(STEP)
+            time.sleep(POLL_EVERY)
         try:
             yield
         finally:
@@ -130,13 +130,13 @@ class Embedded:
 
     def _url(self) -> str:
         """Return the URL of the server, which is started if it does not run."""
-        running: Running | None = None
+        running: RunningServer | None = None
         while running is None:  # one that ends at this very moment is not listening, nor gone
             lock = self._locked("server", fcntl.LOCK_EX)
             running = self._listening() if lock is None else self._started(lock)
         return f"nats://{self._token()}@127.0.0.1:{running.port}"
 
-    def _started(self, lock: int) -> Running:
+    def _started(self, lock: int) -> RunningServer:
         """Start the server: on the port that it had, else on a free one; an old one as it can."""
         before = self._found()
         ports = [before.port, ANY_PORT] if before else [ANY_PORT]
@@ -165,7 +165,9 @@ class Embedded:
             raise QueueError(f"{self._home}/server is locked by another process; stop that")
         return lock
 
-    def _start(self, lock: int, port: int, sync: str = "sync_interval: always") -> Running | None:
+    def _start(
+        self, lock: int, port: int, sync: str = "sync_interval: always"
+    ) -> RunningServer | None:
         """Start the server, to which the lock goes over; None where it ends at once."""
         for ports in self._home.glob(PORTS):
             ports.unlink()
@@ -194,35 +196,36 @@ class Embedded:
         return "\n".join(
             (
                 f'listen: "127.0.0.1:{port}"',
-                f"ports_file_dir: {_quoted(self._home)}",
-                f"log_file: {_quoted(self._home / 'nats.log')}",
-                f"logfile_size_limit: {MOST_LOG}",
-                f"max_payload: {MOST_PAYLOAD}",
-                f"authorization {{ token: {_quoted(self._token())} }}",
-                f"jetstream {{ store_dir: {_quoted(self._home)}, {sync} }}",
+                f"ports_file_dir: {_quote(self._home)}",
+                f"log_file: {_quote(self._home / 'nats.log')}",
+                f"logfile_size_limit: {MAX_LOG}",
+                f"max_payload: {MAX_PAYLOAD}",
+                f"authorization {{ token: {_quote(self._token())} }}",
+                f"jetstream {{ store_dir: {_quote(self._home)}, {sync} }}",
                 "",
             )
         )
 
-    def _listening(self) -> Running | None:
+    def _listening(self) -> RunningServer | None:
         """Wait until the server listens; None where it ends instead."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + START_TIMEOUT
         while not self._gone():
             if running := self._found():
                 return running
             if time.monotonic() > deadline:
-                raise QueueError(
-                    f"nats-server is not ready after {PATIENCE:g} s; see {self._home / 'nats.log'}"
-                )
-            time.sleep(STEP)
+                log = self._home / "nats.log"
+                raise QueueError(f"nats-server is not ready after {START_TIMEOUT:g} s; see {log}")
+            time.sleep(POLL_EVERY)
         return None
 
-    def _found(self) -> Running | None:
+    def _found(self) -> RunningServer | None:
         """Read what the server wrote of itself: its process is in the file's name."""
         for ports in self._home.glob(PORTS):
             with suppress(OSError, ValueError, KeyError, IndexError):
                 url: str = json.loads(ports.read_text())["nats"][0]
-                return Running(int(ports.stem.rpartition("_")[2]), int(url.rpartition(":")[2]))
+                return RunningServer(
+                    int(ports.stem.rpartition("_")[2]), int(url.rpartition(":")[2])
+                )
         return None
 
     def _last_words(self) -> str:
@@ -257,11 +260,11 @@ class Embedded:
             if running is not None and not self._gone():
                 with suppress(ProcessLookupError):
                     os.kill(running.pid, sign)
-            deadline = time.monotonic() + STOP_PATIENCE
+            deadline = time.monotonic() + STOP_TIMEOUT
             while not self._gone():
                 if time.monotonic() > deadline:
                     break
-                time.sleep(STEP)
+                time.sleep(POLL_EVERY)
             else:
                 return
 
@@ -288,7 +291,7 @@ def _reap() -> None:
         _children.discard(child)
 
 
-def _quoted(text: object) -> str:
+def _quote(text: object) -> str:
     """Write a text as the server's configuration has them: no escapes but for the usual few."""
     return json.dumps(str(text), ensure_ascii=False)
 

@@ -12,7 +12,7 @@ from luma_async.polling.stats import Stats
 from luma_async.worker.results import EndState
 from luma_async.worker.worker import Work, Worker
 
-LAGS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+LAG_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class Metrics(Collector):
@@ -27,7 +27,7 @@ class Metrics(Collector):
             "luma_lag_seconds",
             "From the last answer that showed a task open to the one that showed its end.",
             registry=self._registry,
-            buckets=LAGS,
+            buckets=LAG_BUCKETS,
         )
         self._worker: Worker | None = None
         self._stats: Callable[[], Stats] = Stats

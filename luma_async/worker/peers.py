@@ -12,10 +12,10 @@ from nats.aio.subscription import Subscription
 from luma_async.errors import QueueError
 from luma_async.worker.balance import Load
 from luma_async.worker.queue import Queue
-from luma_async.worker.streams import TROUBLE
+from luma_async.worker.streams import NATS_ERRORS
 
-GREETING = 1.0
-SILENT = 3.5
+ANNOUNCE_EVERY = 1.0
+PEER_TIMEOUT = 3.5
 
 
 class _Greeting(Struct, frozen=True):
@@ -42,15 +42,15 @@ class Peers:
 
     async def leave(self) -> None:
         """Say that this worker is gone, and hear no more."""
-        await self.greet(Load(0, 0), 0.0)
-        with suppress(*TROUBLE):
+        await self.announce(Load(0, 0), 0.0)
+        with suppress(*NATS_ERRORS):
             if self._subscription is not None:
                 await self._subscription.unsubscribe()
 
-    async def greet(self, load: Load, lease: float) -> None:
+    async def announce(self, load: Load, lease: float) -> None:
         """Tell the others how much is held here."""
         greeting = _Greeting(self._name, load.held, load.capacity, lease)
-        with suppress(*TROUBLE, QueueError):
+        with suppress(*NATS_ERRORS, QueueError):
             if self._queue.is_connected:
                 text = msgspec.json.encode(greeting)
                 await self._queue.client.publish(self._queue.names.peers, text)
@@ -65,7 +65,7 @@ class Peers:
         return min([mine, *(one.lease for one in self._present())])
 
     def _present(self) -> list[_Greeting]:
-        since = asyncio.get_running_loop().time() - SILENT
+        since = asyncio.get_running_loop().time() - PEER_TIMEOUT
         self._heard = {name: one for name, one in self._heard.items() if one[0] >= since}
         return [greeting for _, greeting in self._heard.values()]
 

@@ -23,17 +23,24 @@ from luma_async.errors import GaveUp, GenerationsMissing, QueueError, WaitTimeou
 from luma_async.structs import Generation
 from luma_async.worker import streams
 from luma_async.worker.connection import Connection, Nats
-from luma_async.worker.consumer import Pull
-from luma_async.worker.result_hub import Listener, Switchboard
-from luma_async.worker.result_reader import Tail, is_before, since_of
-from luma_async.worker.results import End, EndState, decoded, end_of, storable, token
-from luma_async.worker.streams import TROUBLE, Names, reason
+from luma_async.worker.consumer import PullConsumer
+from luma_async.worker.result_hub import ResultHub, ResultWaiter
+from luma_async.worker.result_reader import ResultReader, is_before, since_of
+from luma_async.worker.results import (
+    End,
+    EndState,
+    check_storable,
+    decode_result,
+    end_of,
+    subject_token,
+)
+from luma_async.worker.streams import NATS_ERRORS, Names, reason
 
 T = TypeVar("T")
 
-AT_ONCE = 256
-PATIENCE = 30.0
-PAUSE = 0.25
+SUBMIT_BATCH = 256
+RETRY_FOR = 30.0
+RETRY_DELAY = 0.25
 
 
 class Queue:
@@ -59,7 +66,7 @@ class Queue:
         self.names: Names = Names(pool)
         self._replicas = None if replicas is None else checks.whole("replicas", replicas)
         self._connection = Connection(nats, data, credentials, f"luma-async {pool}")
-        self._switchboard: Switchboard | None = None
+        self._switchboard: ResultHub | None = None
         self._lease = streams.ACK_WAIT
 
     async def __aenter__(self) -> Self:
@@ -107,8 +114,8 @@ class Queue:
         try:
             await streams.ensure(self.js, self.names, self._replicas)
         except nats.js.errors.APIError as error:
-            raise streams.refused(error) from None
-        except TROUBLE as error:
+            raise streams.queue_error(error) from None
+        except NATS_ERRORS as error:
             raise QueueError(
                 f"no answer from JetStream ({reason(error)}); "
                 "switch it on (nats-server --jetstream), or wait for its leader"
@@ -122,8 +129,8 @@ class Queue:
         meanwhile, for half a minute at most.
         """
         try:
-            self._lease = await _patiently(lambda: self._enlisted(ack_wait), lambda _: True)
-        except TROUBLE as error:
+            self._lease = await _retry(lambda: self._enlisted(ack_wait), lambda _: True)
+        except NATS_ERRORS as error:
             raise QueueError(
                 f"the server takes no worker ({reason(error)}); see the log of the server"
             ) from None
@@ -137,12 +144,12 @@ class Queue:
                 await self.js.delete_consumer(self.names.wait, self.names.consumer)
         return await streams.ensure_consumer(self.js, self.names, ack_wait)
 
-    async def pull(self) -> Pull:
+    async def pull(self) -> PullConsumer:
         """Return what takes the ids that wait."""
         with suppress(QueueError):
             await self.ensure()
         await streams.ensure_consumer(self.js, self.names, None, new=self._lease)
-        return Pull(self.client, self.names.wait, self.names.consumer)
+        return PullConsumer(self.client, self.names.wait, self.names.consumer)
 
     async def submit(self, ids: str | Iterable[str]) -> list[str]:
         """Store ids for the workers; durable when it returns.
@@ -155,23 +162,23 @@ class Queue:
         """
         asked = checks.task_ids(ids)
         for task_id in asked:
-            storable(task_id)
+            check_storable(task_id)
         new: dict[str, bool] = {}
         js = self.js
 
         async def store(task_id: str) -> None:
             try:
-                await js.publish(self.names.waiting(token(task_id)), task_id.encode())
+                await js.publish(self.names.waiting(subject_token(task_id)), task_id.encode())
             except nats.js.errors.APIError as error:
-                if not streams.is_twin(error):
+                if not streams.is_duplicate(error):
                     raise
                 new[task_id] = False
             else:
                 new[task_id] = True
 
         try:
-            await _each(asked, lambda task_id: _patiently(lambda: store(task_id)))
-        except TROUBLE as error:
+            await _each(asked, lambda task_id: _retry(lambda: store(task_id)))
+        except NATS_ERRORS as error:
             raise _unstored(error, tuple(i for i in asked if i not in new)) from None
         return [task_id for task_id in asked if new[task_id]]
 
@@ -190,7 +197,7 @@ class Queue:
         return self._some(dict.fromkeys(checks.task_ids(ids)), start)
 
     async def _all(self, since: datetime | int | None) -> AsyncGenerator[End, None]:
-        async with aclosing(Tail(self.client, self.js, self.names, since)) as tail:
+        async with aclosing(ResultReader(self.client, self.js, self.names, since)) as tail:
             while True:
                 for end in await tail.read():
                     yield end
@@ -198,7 +205,7 @@ class Queue:
     async def _some(
         self, ids: dict[str, None], since: datetime | int | None
     ) -> AsyncGenerator[End, None]:
-        listener = Listener(ids)
+        listener = ResultWaiter(ids)
         async with self._listening(listener, since):
             while listener.missing or listener.ends:
                 yield await listener.next()
@@ -224,11 +231,11 @@ class Queue:
         """
         seconds = checks.timeout(timeout)
         asked = dict.fromkeys(checks.task_ids(ids))
-        listener = Listener(asked)
+        listener = ResultWaiter(asked)
         if seconds == 0:
             try:
                 await _each(asked, self._look_up(listener, None))
-            except TROUBLE as error:
+            except NATS_ERRORS as error:
                 raise _unread(error) from None
         with anyio.move_on_after(seconds):
             async with self._listening(listener, None):
@@ -238,35 +245,35 @@ class Queue:
 
     @asynccontextmanager
     async def _listening(
-        self, listener: Listener, since: datetime | int | None
+        self, listener: ResultWaiter, since: datetime | int | None
     ) -> AsyncGenerator[None, None]:
         """Let somebody hear of the ends of its ids, those that were told before included."""
         if self._switchboard is None:
-            self._switchboard = Switchboard(self.client, self.js, self.names)
+            self._switchboard = ResultHub(self.client, self.js, self.names)
         switchboard = self._switchboard
 
         try:
             try:
-                await _patiently(lambda: switchboard.add(listener))
+                await _retry(lambda: switchboard.add(listener))
                 look_up = self._look_up(listener, since)
-                await _each(listener.ids, lambda task_id: _patiently(lambda: look_up(task_id)))
-            except TROUBLE as error:
+                await _each(listener.ids, lambda task_id: _retry(lambda: look_up(task_id)))
+            except NATS_ERRORS as error:
                 raise _unread(error) from None
             yield
         finally:
             switchboard.remove(listener)
 
     def _look_up(
-        self, listener: Listener, since: datetime | int | None
+        self, listener: ResultWaiter, since: datetime | int | None
     ) -> Callable[[str], Awaitable[None]]:
         """Return what tells an end that is stored, but for one of an id submitted again since."""
         js, names = self.js, self.names
 
         async def look_up(task_id: str) -> None:
-            name = token(task_id)
+            name = subject_token(task_id)
             with suppress(nats.js.errors.NotFoundError, ValueError):
                 message = await js.get_last_msg(names.done, names.ended(name))
-                stored = decoded(message.data or b"")
+                stored = decode_result(message.data or b"")
                 sequence, told_at = message.seq or 0, message.time or datetime.now(UTC)
                 if is_before(told_at, sequence, since):
                     return
@@ -279,18 +286,18 @@ class Queue:
         return look_up
 
 
-async def _patiently(
-    act: Callable[[], Awaitable[T]], passes: Callable[[Exception], bool] = streams.is_passing
+async def _retry(
+    act: Callable[[], Awaitable[T]], passes: Callable[[Exception], bool] = streams.is_transient
 ) -> T:
     """Act; do it again for half a minute while its trouble is such that it passes."""
-    patience = anyio.current_time() + PATIENCE
+    patience = anyio.current_time() + RETRY_FOR
     while True:
         try:
             return await act()
-        except TROUBLE as error:
+        except NATS_ERRORS as error:
             if not passes(error) or anyio.current_time() > patience:
                 raise
-        await anyio.sleep(PAUSE)
+        await anyio.sleep(RETRY_DELAY)
 
 
 async def _each(ids: Collection[str], act: Callable[[str], Awaitable[None]]) -> None:
@@ -302,13 +309,13 @@ async def _each(ids: Collection[str], act: Callable[[str], Awaitable[None]]) -> 
         for task_id in left:
             try:
                 await act(task_id)
-            except TROUBLE as error:
+            except NATS_ERRORS as error:
                 troubles.append(error)
             if troubles:
                 return
 
     async with anyio.create_task_group() as group:
-        for _ in range(min(AT_ONCE, len(ids))):
+        for _ in range(min(SUBMIT_BATCH, len(ids))):
             group.start_soon(some)
     if troubles:
         raise troubles[0]

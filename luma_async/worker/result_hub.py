@@ -9,14 +9,14 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from luma_async.errors import QueueError
-from luma_async.worker.result_reader import Tail
+from luma_async.worker.result_reader import ResultReader
 from luma_async.worker.results import End
 from luma_async.worker.streams import Names
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
 
-class Listener:
+class ResultWaiter:
     """Somebody who waits for the ends of `ids`, of which some are still `missing`.
 
     What was stored up to the sequence `after` is looked up, and not heard.
@@ -60,19 +60,19 @@ class Listener:
         await self._news.wait()
 
 
-class Switchboard:
+class ResultHub:
     """Reads the ends as they are stored, while anybody listens, and tells each to who waits."""
 
     def __init__(self, client: Client, js: JetStreamContext, names: Names) -> None:
         self._client = client
         self._js = js
         self._names = names
-        self._listeners: dict[str, dict[Listener, None]] = {}
+        self._listeners: dict[str, dict[ResultWaiter, None]] = {}
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._beginning = asyncio.Lock()
 
-    async def add(self, listener: Listener) -> None:
+    async def add(self, listener: ResultWaiter) -> None:
         """Tell somebody of each end that is stored from now on."""
         for task_id in listener.ids:
             self._listeners.setdefault(task_id, {})[listener] = None
@@ -80,12 +80,12 @@ class Switchboard:
             last = (await self._js.stream_info(self._names.done)).state.last_seq
             listener.after = last
             if self._task is None or self._task.done() or self._task.cancelling():
-                tail = Tail(self._client, self._js, self._names, last)
+                tail = ResultReader(self._client, self._js, self._names, last)
                 self._task = asyncio.create_task(self._read(tail))
                 self._tasks.add(self._task)
                 self._task.add_done_callback(self._tasks.discard)
 
-    def remove(self, listener: Listener) -> None:
+    def remove(self, listener: ResultWaiter) -> None:
         """Tell somebody no more; where nobody is left, nothing is read."""
         for task_id in listener.ids:
             waiting = self._listeners.get(task_id, {})
@@ -105,7 +105,7 @@ class Switchboard:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _read(self, tail: Tail) -> None:
+    async def _read(self, tail: ResultReader) -> None:
         try:
             async with aclosing(tail):
                 while True:

@@ -15,16 +15,16 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
 from luma_async.errors import QueueError
-from luma_async.worker.consumer import Pull
-from luma_async.worker.results import End, decoded, end_of
-from luma_async.worker.streams import TROUBLE, Names, reason
+from luma_async.worker.consumer import PullConsumer
+from luma_async.worker.results import End, decode_result, end_of
+from luma_async.worker.streams import NATS_ERRORS, Names, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
-QUIET = 5
-AT_ONCE = 256
-IDLE = 60.0
-PAUSE = 0.5
+HEARTBEAT = 5
+FETCH_BATCH = 256
+MAX_IDLE = 60.0
+RETRY_DELAY = 0.5
 FIRST_YEAR, LAST_YEAR = 1970, 2200
 ROUNDING = timedelta(microseconds=1)  # nats-py rounds a message's nanoseconds up or down
 
@@ -53,7 +53,7 @@ def is_before(told_at: datetime, sequence: int, since: datetime | int | None) ->
     return sequence <= since if isinstance(since, int) else told_at < since
 
 
-class Tail:
+class ResultReader:
     """Reads the done stream; `since` is a moment, the sequence behind which to begin, or None.
 
     Reading raises QueueError where the connection is closed for good.
@@ -71,7 +71,7 @@ class Tail:
         self._names = names
         self._since = since
         self._consumer: str | None = None
-        self._pull: Pull | None = None
+        self._pull: PullConsumer | None = None
         self._quiet = 0
         self._delivered = 0
         self._begun = False
@@ -82,12 +82,12 @@ class Tail:
             try:
                 if ends := await self._taken(await self._fetched()):
                     return ends
-            except TROUBLE as error:
+            except NATS_ERRORS as error:
                 if self._client.is_closed:
                     raise QueueError("the connection is closed; enter another queue") from None
                 logger.debug("reading the ends begins anew: %s", reason(error))
                 await self._forget()
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(RETRY_DELAY)
 
     async def aclose(self) -> None:
         """Read no more."""
@@ -95,9 +95,9 @@ class Tail:
 
     async def _fetched(self) -> list[Msg]:
         pull = self._pull or await self._begin()
-        messages = await pull.some(AT_ONCE)
+        messages = await pull.fetch(FETCH_BATCH)
         self._quiet = 0 if messages else self._quiet + 1
-        if self._quiet == QUIET:
+        if self._quiet == HEARTBEAT:
             self._quiet = 0
             await self._check()
         return messages
@@ -112,14 +112,14 @@ class Tail:
             self._delivered += 1
             self._since = metadata.sequence.stream
             try:
-                stored = decoded(message.data)
+                stored = decode_result(message.data)
             except ValueError as error:
                 logger.warning("%s holds what is no end: %s", message.subject, error)
                 continue
             ends.append(end_of(stored, metadata.sequence.stream, metadata.timestamp))
         return ends
 
-    async def _begin(self) -> Pull:
+    async def _begin(self) -> PullConsumer:
         await self._forget()
         if self._begun and isinstance(self._since, int):
             last = (await self._js.stream_info(self._names.done)).state.last_seq
@@ -130,7 +130,7 @@ class Tail:
             api.ConsumerConfig(
                 ack_policy=api.AckPolicy.NONE,
                 mem_storage=True,
-                inactive_threshold=IDLE,
+                inactive_threshold=MAX_IDLE,
                 num_replicas=1,
                 deliver_policy=_policy(self._since),
                 opt_start_seq=self._since + 1 if isinstance(self._since, int) else None,
@@ -138,7 +138,7 @@ class Tail:
             ),
         )
         self._consumer, self._delivered = made.name, 0
-        self._pull = Pull(self._client, self._names.done, made.name)
+        self._pull = PullConsumer(self._client, self._names.done, made.name)
         return self._pull
 
     async def _check(self) -> None:
@@ -151,10 +151,10 @@ class Tail:
     async def _forget(self) -> None:
         pull, self._pull = self._pull, None
         consumer, self._consumer = self._consumer, None
-        with suppress(*TROUBLE):
+        with suppress(*NATS_ERRORS):
             if pull is not None:
                 await pull.close()
-        with suppress(*TROUBLE):
+        with suppress(*NATS_ERRORS):
             if consumer is not None:
                 await self._js.delete_consumer(self._names.done, consumer)
 

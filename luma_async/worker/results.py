@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
 
-LONGEST_TOKEN = 200
-LONGEST_ID = 4096
+MAX_TOKEN = 200
+MAX_ID = 4096
 
 
 class EndState(StrEnum):
@@ -41,7 +41,7 @@ class End(Struct, frozen=True, kw_only=True):
     told_at: datetime
 
 
-class Stored(Struct):
+class StoredResult(Struct):
     """The JSON of an end.
 
     `url` is the best link, for readers in other languages; `submission` the place of the id among
@@ -55,28 +55,28 @@ class Stored(Struct):
     generation: Generation | None
 
 
-_TOLD_IN_PART = (EndState.COMPLETED, EndState.FAILED)
-_stored = msgspec.json.Decoder(Stored)
+_TRIMMED_STATES = (EndState.COMPLETED, EndState.FAILED)
+_stored = msgspec.json.Decoder(StoredResult)
 
 
-def token(task_id: str) -> str:
+def subject_token(task_id: str) -> str:
     """Return the id as one token of a subject; of a very long one, a digest."""
     quoted = quote(task_id, safe="").replace(".", "%2E").replace("~", "%7E")
-    if len(quoted) <= LONGEST_TOKEN:
+    if len(quoted) <= MAX_TOKEN:
         return quoted
     return f"~{hashlib.sha256(task_id.encode()).hexdigest()}"
 
 
-def storable(task_id: str) -> str:
+def check_storable(task_id: str) -> str:
     """Return an id that its end can be told of; ValueError for one that is longer than any is."""
-    if len(task_id.encode()) > LONGEST_ID:
+    if len(task_id.encode()) > MAX_ID:
         raise ValueError(
-            f"task id {one_line(task_id):.40}… is too long; give ids of up to {LONGEST_ID} bytes"
+            f"task id {one_line(task_id):.40}… is too long; give ids of up to {MAX_ID} bytes"
         )
     return task_id
 
 
-def submitted(subject: str, payload: bytes) -> str:
+def submitted_id(subject: str, payload: bytes) -> str:
     """Return the id that a message submits: its payload or, where that is empty, its subject.
 
     Raises ValueError where it is neither.
@@ -94,19 +94,19 @@ def state_of(generation: Generation | None) -> EndState:
     return EndState.FAILED if generation.state is State.FAILED else EndState.COMPLETED
 
 
-def encoded(
+def encode_result(
     task_id: str, state: EndState, generation: Generation | None, submission: int, *, most: int
 ) -> tuple[bytes, bool]:
     """Return an end as JSON of at most so many bytes, and whether nothing was left out for it."""
     url = generation.url if generation else None
     for whole, part in _parts(generation):
         try:
-            text = msgspec.json.encode(Stored(task_id, state, url, submission, part))
+            text = msgspec.json.encode(StoredResult(task_id, state, url, submission, part))
         except UnicodeEncodeError:
             continue
         if len(text) <= most:
             return text, whole
-    return msgspec.json.encode(Stored(task_id, state, None, submission, None)), False
+    return msgspec.json.encode(StoredResult(task_id, state, None, submission, None)), False
 
 
 def _parts(generation: Generation | None) -> Iterator[tuple[bool, Generation | None]]:
@@ -117,15 +117,15 @@ def _parts(generation: Generation | None) -> Iterator[tuple[bool, Generation | N
         yield False, Generation(id=generation.id, state=generation.state)
 
 
-def decoded(payload: bytes) -> Stored:
+def decode_result(payload: bytes) -> StoredResult:
     """Read a stored end; ValueError for what is none."""
     stored = _stored.decode(payload)
-    if stored.generation is None and stored.state in _TOLD_IN_PART:
+    if stored.generation is None and stored.state in _TRIMMED_STATES:
         stored.generation = Generation(id=stored.id, state=State(stored.state))
     return stored
 
 
-def end_of(stored: Stored, sequence: int, told_at: datetime) -> End:
+def end_of(stored: StoredResult, sequence: int, told_at: datetime) -> End:
     """Return an end as readers meet it."""
     return End(
         id=stored.id,

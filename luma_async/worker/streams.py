@@ -15,21 +15,21 @@ from nats.js import JetStreamContext, api
 from luma_async import validation as checks
 from luma_async.errors import QueueError
 
-KEPT_FOR = 7 * 86_400.0
-TWIN_WINDOW = 600.0
+RESULT_MAX_AGE = 7 * 86_400.0
+DUPLICATE_WINDOW = 600.0
 ACK_WAIT = 60.0
-MOST_PULLS = 4096
+MAX_WAITING_PULLS = 4096
 REPLICAS = 3
 
 _NOT_STORED = 10077
-_TWIN = "per subject exceeded"
+_DUPLICATE = "per subject exceeded"
 _NO_CLUSTER = 10074
 _NO_PEERS = 10005
 _NAME_TAKEN = 10058
 _NO_JETSTREAM = (10039, 10076)
 _NO_LEADER = (None, 10008, 10009)
 
-TROUBLE = (nats.errors.Error, TimeoutError, OSError)
+NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
 
 
 class Names(Struct, frozen=True):
@@ -96,8 +96,8 @@ async def ensure(js: JetStreamContext, names: Names, replicas: int | None) -> No
         retention=api.RetentionPolicy.LIMITS,
         storage=api.StorageType.FILE,
         max_msgs_per_subject=1,
-        max_age=KEPT_FOR,
-        duplicate_window=TWIN_WINDOW,
+        max_age=RESULT_MAX_AGE,
+        duplicate_window=DUPLICATE_WINDOW,
         allow_direct=True,
     )
     for config in (ended, waiting):
@@ -125,7 +125,7 @@ async def ensure_consumer(
             ack_wait=new if ack_wait is None else ack_wait,
             max_deliver=-1,
             max_ack_pending=-1,
-            max_waiting=MOST_PULLS,
+            max_waiting=MAX_WAITING_PULLS,
         ),
     )
     return made.config.ack_wait or ACK_WAIT
@@ -135,7 +135,7 @@ async def _ensure(js: JetStreamContext, config: api.StreamConfig, replicas: int 
     try:
         found = (await js.stream_info(str(config.name))).config
     except nats.js.errors.NotFoundError:
-        found = await _made(js, config, replicas)
+        found = await _create(js, config, replicas)
     for what in ("subjects", "retention", "max_msgs_per_subject", "discard_new_per_subject"):
         if getattr(found, what) != getattr(config, what):
             raise QueueError(
@@ -144,7 +144,7 @@ async def _ensure(js: JetStreamContext, config: api.StreamConfig, replicas: int 
             )
 
 
-async def _made(
+async def _create(
     js: JetStreamContext, config: api.StreamConfig, replicas: int | None
 ) -> api.StreamConfig:
     try:
@@ -153,10 +153,10 @@ async def _made(
         )
     except nats.js.errors.APIError as error:
         if error.err_code == _NO_CLUSTER and replicas is None:
-            return await _made(js, config, 1)
+            return await _create(js, config, 1)
         if error.err_code == _NAME_TAKEN:
             return (await js.stream_info(str(config.name))).config
-        raise refused(error) from None
+        raise queue_error(error) from None
     return made.config
 
 
@@ -165,22 +165,22 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def is_twin(error: nats.js.errors.APIError) -> bool:
+def is_duplicate(error: nats.js.errors.APIError) -> bool:
     """Whether a message was refused because its id waits already.
 
     A stream or a disk that is full has the same code; what differs is the words.
     """
-    return error.err_code == _NOT_STORED and _TWIN in (error.description or "")
+    return error.err_code == _NOT_STORED and _DUPLICATE in (error.description or "")
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether nobody answered, or nobody who may: so it is while a cluster elects a leader."""
     if isinstance(error, nats.js.errors.ServiceUnavailableError):
         return error.err_code in _NO_LEADER
     return isinstance(error, (nats.js.errors.NoStreamResponseError, TimeoutError))
 
 
-def refused(error: nats.js.errors.APIError) -> QueueError:
+def queue_error(error: nats.js.errors.APIError) -> QueueError:
     """Say what a server refuses, and what to do about it."""
     remedies = {
         _NO_CLUSTER: "give replicas=1, or start a cluster",

@@ -34,26 +34,26 @@ from luma_async import validation as checks
 from luma_async.errors import QueueError, WaitAborted
 from luma_async.session import LumaSession
 from luma_async.worker import peers
-from luma_async.worker.balance import Load, Turn, turn
-from luma_async.worker.consumer import Pull
+from luma_async.worker.balance import Load, Rebalance, plan
+from luma_async.worker.consumer import PullConsumer
 from luma_async.worker.peers import Peers
-from luma_async.worker.publisher import Answers, Ending, Held
+from luma_async.worker.publisher import Lease, PendingResult, ResultPublisher
 from luma_async.worker.queue import Queue
-from luma_async.worker.results import EndState, state_of, storable, submitted
-from luma_async.worker.streams import ACK_WAIT, TROUBLE
+from luma_async.worker.results import EndState, check_storable, state_of, submitted_id
+from luma_async.worker.streams import ACK_WAIT, NATS_ERRORS
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
 CAPACITY = 100_000
 GIVE_UP = 86_400.0
-LEAST_LOOK = 60.0
-AT_ONCE = 256
-TELLERS = 64
-PAUSE = 0.25
-LEAST_LEASE = 0.5
-LONGEST_LEASE = 86_400.0
-LAST_WORDS = 1.5
-LET_GO = 3.0
+MIN_WATCH = 60.0
+FETCH_BATCH = 256
+MAX_PUBLISHERS = 64
+RETRY_DELAY = 0.25
+MIN_LEASE = 0.5
+MAX_LEASE = 86_400.0
+DRAIN_TIMEOUT = 1.5
+RELEASE_TIMEOUT = 3.0
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -102,13 +102,13 @@ class Worker:
         self._capacity = checks.whole("capacity", capacity)
         self._give_up_after = checks.positive("give_up", give_up)
         self._ack_wait = None if ack_wait is None else checks.positive("ack_wait", ack_wait)
-        if ack_wait is not None and not LEAST_LEASE <= ack_wait <= LONGEST_LEASE:
-            remedy = f"give seconds from {LEAST_LEASE:g} to {LONGEST_LEASE:g}"
+        if ack_wait is not None and not MIN_LEASE <= ack_wait <= MAX_LEASE:
+            remedy = f"give seconds from {MIN_LEASE:g} to {MAX_LEASE:g}"
             raise ValueError(f"ack_wait={ack_wait}; {remedy}")
         self._on_end = on_end
-        self._held: dict[str, Held] = {}
+        self._leases: dict[str, Lease] = {}
         self._peers = Peers(queue)
-        self._answers = Answers(queue)
+        self._publisher = ResultPublisher(queue)
         self._ends: Counter[EndState] = Counter()
         self._taken = self._redelivered = self._handed_back = self._untold = 0
         self._stopping = asyncio.Event()
@@ -118,24 +118,24 @@ class Worker:
         self._begun = self._running = False
 
     def __repr__(self) -> str:
-        return f"<Worker: {len(self._held)} of {self._capacity} held, {self._queue!r}>"
+        return f"<Worker: {len(self._leases)} of {self._capacity} held, {self._queue!r}>"
 
     @property
     def is_well(self) -> bool:
         """Whether it works, and the server is there and stores what it is told."""
-        return self._running and self._queue.is_connected and not self._answers.away
+        return self._running and self._queue.is_connected and not self._publisher.is_unavailable
 
     @property
     def work(self) -> Work:
         """What was done so far, and what is held."""
         now = time.time()
-        oldest = min((held.submitted_at for held in self._held.values()), default=now)
+        oldest = min((held.submitted_at for held in self._leases.values()), default=now)
         return Work(
             ends={state: self._ends[state] for state in EndState},
             taken=self._taken,
             redelivered=self._redelivered,
             handed_back=self._handed_back,
-            held=len(self._held),
+            held=len(self._leases),
             capacity=self._capacity,
             oldest=max(0.0, now - oldest),
             untold=self._untold,
@@ -157,50 +157,50 @@ class Worker:
             raise RuntimeError("the worker has run already; make another one")
         self._begun = True
         self._following = self._luma.follow()
-        self._send, self._endings = anyio.create_memory_object_stream[Ending](inf)
+        self._send, self._pending_results = anyio.create_memory_object_stream[PendingResult](inf)
         self._running = True
         try:
             await self._peers.listen()
             lease = await self._lease()
             async with anyio.create_task_group() as group:
-                group.start_soon(self._follow)
-                group.start_soon(self._beat, lease)
-                group.start_soon(self._give_up)
-                for _ in range(TELLERS):
-                    group.start_soon(self._tell)
-                group.start_soon(self._hold, group.cancel_scope)
+                group.start_soon(self._collect_loop)
+                group.start_soon(self._heartbeat_loop, lease)
+                group.start_soon(self._expire_loop)
+                for _ in range(MAX_PUBLISHERS):
+                    group.start_soon(self._publish_loop)
+                group.start_soon(self._lease_loop, group.cancel_scope)
         except* QueueError as errors:
             self._cause = errors.exceptions[0]
         finally:
             self._running = False
             self._following.close()
             self._send.close()
-            self._endings.close()
-            with anyio.move_on_after(PAUSE, shield=True):
+            self._pending_results.close()
+            with anyio.move_on_after(RETRY_DELAY, shield=True):
                 await self._peers.leave()
         if self._cause is not None:
             raise self._cause
 
     async def _lease(self) -> float:
         """Return the seconds of a lease, after the others have heard how short it will be."""
-        await self._greet(self._ack_wait or ACK_WAIT)
+        await self._announce(self._ack_wait or ACK_WAIT)
         return await self._queue.enlist(self._ack_wait)
 
-    async def _greet(self, lease: float) -> None:
-        await self._peers.greet(self._load(), lease)
+    async def _announce(self, lease: float) -> None:
+        await self._peers.announce(self._load(), lease)
 
     def _load(self) -> Load:
-        return Load(len(self._held), self._capacity)
+        return Load(len(self._leases), self._capacity)
 
-    async def _hold(self, everything: anyio.CancelScope) -> None:
+    async def _lease_loop(self, everything: anyio.CancelScope) -> None:
         """Take ids until it is time to stop, then let go of all, then of everything."""
         last_words = 0.0
         try:
             await self._take()
-            last_words = LAST_WORDS
+            last_words = DRAIN_TIMEOUT
         finally:
-            with anyio.move_on_after(LET_GO, shield=True):
-                await self._let_go(last_words)
+            with anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
+                await self._release_all(last_words)
             everything.cancel()
 
     async def _take(self) -> None:
@@ -209,33 +209,33 @@ class Worker:
         A request for ids is never broken off: the server would go on with it, and lend ids to
         nobody.
         """
-        pull: Pull | None = None
+        pull: PullConsumer | None = None
         try:
             while not self._stopping.is_set():
                 if self._queue.client.is_closed:
                     self._cause = _closed_for_good(self._queue.client.last_error)
                     return
-                next_turn = self._next_turn()
+                next_turn = self._next_plan()
                 if not self._queue.is_connected:
                     await self._pause()
                 elif next_turn.hand_back and self._too_much():
                     await self._hand_back(next_turn.hand_back)
-                    await self._pause(2 * peers.GREETING)
+                    await self._pause(2 * peers.ANNOUNCE_EVERY)
                 else:
                     with anyio.CancelScope(shield=True):
-                        pull = await self._take_some(pull, next_turn.take)
+                        pull = await self._take_batch(pull, next_turn.take)
                     if not next_turn.take:
                         await self._pause()
                 await anyio.lowlevel.checkpoint()
         finally:
             with anyio.CancelScope(shield=True):
                 if pull is not None:
-                    with suppress(*TROUBLE, QueueError):
-                        await self._accept(await pull.rest())
+                    with suppress(*NATS_ERRORS, QueueError):
+                        await self._accept(await pull.drain())
                     await _closed(pull)
 
-    def _next_turn(self) -> Turn:
-        decided = turn(self._load(), self._peers.loads, waiting=self._waiting, most=AT_ONCE)
+    def _next_plan(self) -> Rebalance:
+        decided = plan(self._load(), self._peers.loads, waiting=self._waiting, most=FETCH_BATCH)
         if not decided.hand_back:
             self._too_much_since = inf
         if not decided.take:
@@ -246,13 +246,13 @@ class Worker:
         """Whether this worker has held too much for a while: what is known of others is old."""
         now = asyncio.get_running_loop().time()
         self._too_much_since = min(self._too_much_since, now)
-        return now - self._too_much_since >= 2 * peers.GREETING
+        return now - self._too_much_since >= 2 * peers.ANNOUNCE_EVERY
 
-    async def _take_some(self, pull: Pull | None, most: int) -> Pull | None:
+    async def _take_batch(self, pull: PullConsumer | None, most: int) -> PullConsumer | None:
         try:
             pull = pull or await self._queue.pull()
-            await self._accept(await pull.some(most))
-        except TROUBLE as error:
+            await self._accept(await pull.fetch(most))
+        except NATS_ERRORS as error:
             logger.debug("taking ids begins anew: %r", error)
             await _closed(pull)
             await self._pause()
@@ -268,22 +268,24 @@ class Worker:
         for message in messages:
             metadata = message.metadata
             try:
-                task_id = storable(checks.task_id(submitted(message.subject, message.data)))
+                task_id = check_storable(
+                    checks.task_id(submitted_id(message.subject, message.data))
+                )
             except ValueError as error:
                 logger.error("%.80s is no id, and is dropped: %s", message.subject, error)
-                with suppress(*TROUBLE):
+                with suppress(*NATS_ERRORS):
                     await message.term()
                 continue
             self._redelivered += metadata.num_delivered > 1
-            held = self._held.get(task_id)
+            held = self._leases.get(task_id)
             if held is not None and held.submission == metadata.sequence.stream:
                 held.reply = message.reply
                 continue
             submitted_at = metadata.timestamp.timestamp()
             left = max(
-                submitted_at + self._give_up_after - now, min(self._give_up_after, LEAST_LOOK)
+                submitted_at + self._give_up_after - now, min(self._give_up_after, MIN_WATCH)
             )
-            self._held[task_id] = Held(
+            self._leases[task_id] = Lease(
                 task_id, message.reply, metadata.sequence.stream, submitted_at, loop_now + left
             )
             new.append(task_id)
@@ -291,36 +293,36 @@ class Worker:
         with suppress(WaitAborted):
             self._following.add(new)
 
-    async def _follow(self) -> None:
+    async def _collect_loop(self) -> None:
         """Pass on each end that the poller finds."""
         try:
             async for ended in self._following:
                 state = state_of(ended.generation)
-                self._pass_on(Ending(ended.id, state, ended.generation, ended.lag))
+                self._pass_on(PendingResult(ended.id, state, ended.generation, ended.lag))
         except WaitAborted as error:
             self._cause = error
             self.stop()
 
-    def _pass_on(self, ending: Ending) -> None:
-        held = self._held.get(ending.id)
+    def _pass_on(self, ending: PendingResult) -> None:
+        held = self._leases.get(ending.id)
         if held is not None:
             held.ended = True
             self._untold += 1
             self._send.send_nowait(ending)
 
-    async def _tell(self) -> None:
+    async def _publish_loop(self) -> None:
         """Store ends, and acknowledge their ids."""
-        async for ending in self._endings:
-            held = self._held.get(ending.id)
+        async for ending in self._pending_results:
+            held = self._leases.get(ending.id)
             if held is not None:
-                await self._answers.store(held, ending)
-                await self._answers.acknowledge(held)
-                if self._held.get(held.id) is held:
-                    del self._held[held.id]
+                await self._publisher.publish(held, ending)
+                await self._publisher.ack(held)
+                if self._leases.get(held.id) is held:
+                    del self._leases[held.id]
                 self._count(ending)
             self._untold -= 1
 
-    def _count(self, ending: Ending) -> None:
+    def _count(self, ending: PendingResult) -> None:
         self._ends[ending.state] += 1
         if self._on_end is not None:
             try:
@@ -328,68 +330,70 @@ class Worker:
             except Exception:
                 logger.exception("on_end failed; the end was told all the same")
 
-    async def _beat(self, lease: float) -> None:
+    async def _heartbeat_loop(self, lease: float) -> None:
         """Greet the others; thrice in a lease, and after a silence, say what is in progress."""
         loop = asyncio.get_running_loop()
         greeted = said = loop.time()
         was_connected = True
         while True:
             period = self._peers.lease(lease) / 3
-            await asyncio.sleep(min(PAUSE, period / 4))
+            await asyncio.sleep(min(RETRY_DELAY, period / 4))
             now, connected = loop.time(), self._queue.client.is_connected
             if connected and (now - said >= period or not was_connected):
                 said = now
-                await self._answers.in_progress(tuple(self._held.values()), self._is_held)
-            if now - greeted >= peers.GREETING:
+                await self._publisher.in_progress(tuple(self._leases.values()), self._is_held)
+            if now - greeted >= peers.ANNOUNCE_EVERY:
                 greeted = now
-                await self._greet(lease)
+                await self._announce(lease)
             was_connected = connected
 
-    def _is_held(self, held: Held) -> bool:
-        return self._held.get(held.id) is held
+    def _is_held(self, held: Lease) -> bool:
+        return self._leases.get(held.id) is held
 
-    async def _give_up(self) -> None:
+    async def _expire_loop(self) -> None:
         """End what nobody will find out any more."""
         loop = asyncio.get_running_loop()
         period = max(0.01, min(10.0, self._give_up_after / 20))
         while True:
             await asyncio.sleep(period)
             now = loop.time()
-            late = [held.id for held in self._held.values() if held.until <= now and not held.ended]
+            late = [
+                held.id for held in self._leases.values() if held.until <= now and not held.ended
+            ]
             for task_id, seen in self._following.drop(late).items():
-                self._pass_on(Ending(task_id, EndState.GAVE_UP, seen))
+                self._pass_on(PendingResult(task_id, EndState.GAVE_UP, seen))
 
     async def _hand_back(self, count: int) -> None:
         """Let others have the ids that were taken last."""
-        open_ids = (held.id for held in reversed(self._held.values()) if not held.ended)
+        open_ids = (held.id for held in reversed(self._leases.values()) if not held.ended)
         newest = list(islice(open_ids, count))
         self._following.drop(newest)
-        await self._release([self._held.pop(task_id) for task_id in newest])
+        await self._release([self._leases.pop(task_id) for task_id in newest])
         logger.info("%d ids handed back for other workers", len(newest))
 
-    async def _let_go(self, last_words: float) -> None:
+    async def _release_all(self, last_words: float) -> None:
         """Hand back all that is open, and use what time is left to tell what has ended."""
-        open_ids = [held.id for held in self._held.values() if not held.ended]
+        open_ids = [held.id for held in self._leases.values() if not held.ended]
         self._following.drop(open_ids)
-        await self._release([self._held.pop(task_id) for task_id in open_ids])
+        await self._release([self._leases.pop(task_id) for task_id in open_ids])
         with anyio.move_on_after(last_words):
             while self._untold and self.is_well:  # noqa: ASYNC110 - till the last
-                await asyncio.sleep(PAUSE / 10)
-        await self._release(list(self._held.values()))
-        self._held.clear()
+                await asyncio.sleep(RETRY_DELAY / 10)
+        await self._release(list(self._leases.values()))
+        self._leases.clear()
 
-    async def _release(self, helds: list[Held]) -> None:
+    async def _release(self, helds: list[Lease]) -> None:
         self._handed_back += len(helds)
-        await self._answers.hand_back(helds)
+        await self._publisher.nak(helds)
 
-    async def _pause(self, seconds: float = PAUSE) -> None:
+    async def _pause(self, seconds: float = RETRY_DELAY) -> None:
         with anyio.move_on_after(seconds):
             await self._stopping.wait()
 
 
-async def _closed(pull: Pull | None) -> None:
+async def _closed(pull: PullConsumer | None) -> None:
     if pull is not None:
-        with suppress(*TROUBLE):
+        with suppress(*NATS_ERRORS):
             await pull.close()
 
 

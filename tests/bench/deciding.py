@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from luma_async import Every, Learned, Limits, Pace, State
 from luma_async.scheduling.changes import Grace
-from luma_async.scheduling.scheduler import Book
+from luma_async.scheduling.scheduler import Scheduler
 from tests.answers import Told
 
 PACES: dict[str, Callable[[], Pace]] = {"Every": Every, "Learned": Learned}
@@ -22,22 +22,22 @@ PACES: dict[str, Callable[[], Pace]] = {"Every": Every, "Learned": Learned}
 def deciding(pace: Pace, open_ids: int, calls: int) -> float:
     """Return the microseconds that one look at an id costs the book."""
     limits = Limits()
-    book: Book[str] = Book(pace, limits.max_batch, Grace(), spacing=limits.spacing)
-    book.watch("somebody", map(str, range(open_ids)), 0.0)
+    book: Scheduler[str] = Scheduler(pace, limits.max_batch, Grace(), spacing=limits.spacing)
+    book.subscribe("somebody", map(str, range(open_ids)), 0.0)
     now = spent = 0.0
     asked = 0
     for turn in range(calls + open_ids // limits.max_batch):
-        now = max(now + limits.spacing, book.next_at())
+        now = max(now + limits.spacing, book.next_due())
         begun = time.process_time()
-        call = book.take(now)
+        call = book.take_batch(now)
         spent_now = time.process_time() - begun
         assert call
         told = Told(dict.fromkeys(call.ids, State.PROCESSING) | {call.ids[0]: State.FAILED})
         begun = time.process_time()
-        book.settle(call, told, now + 0.1)
-        book.next_at()
+        book.complete(call, told, now + 0.1)
+        book.next_due()
         spent_now += time.process_time() - begun
-        book.watch("somebody", [f"new {turn}"], now + 0.1)
+        book.subscribe("somebody", [f"new {turn}"], now + 0.1)
         if turn >= open_ids // limits.max_batch:
             spent += spent_now
             asked += len(call.ids)

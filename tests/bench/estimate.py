@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from luma_async.cli.display.eta import remaining
-from luma_async.scheduling.hazard import Seen, Tally
+from luma_async.scheduling.hazard import DurationCounter, DurationCounts
 
 LOOK = 2.5
 DRAWS, TASKS = 100, 200
@@ -24,18 +24,18 @@ DURATIONS: dict[str, Draw] = {
 }
 
 
-def seen_at(now: float, durations: list[float]) -> Seen:
+def seen_at(now: float, durations: list[float]) -> DurationCounts:
     """Return what looks at all tasks have shown by some moment."""
-    tally = Tally(Seen())
+    tally = DurationCounter(DurationCounts())
     for duration in durations:
         age = 0.0
         while age + LOOK <= now and age < duration:
             if age + LOOK < duration:
-                tally.passed(age, age + LOOK)
+                tally.observe_open(age, age + LOOK)
             else:
-                tally.end(age, age + LOOK)
+                tally.observe_end(age, age + LOOK)
             age += LOOK
-    return tally.seen()
+    return tally.counts()
 
 
 def right(durations: list[float], share: float) -> tuple[bool, bool]:

@@ -11,7 +11,7 @@ import time
 
 from luma_async import Every, Limits, LumaSession, WaitTimeout
 from luma_async.polling.poller import Poller
-from luma_async.polling.wait import News, Wait
+from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
@@ -32,10 +32,10 @@ async def over_http(ids: int, seconds: float) -> int:
 async def over_a_function(ids: int, seconds: float) -> int:
     relay = ScriptedRelay(lambda _: State.PROCESSING)
     poller = Poller(relay, Every(5.0), Limits(), Grace(), patience=30.0)
-    wait = Wait(poller, relay, tuple(map(str, range(ids))), seconds, News.NOTHING)
+    wait = Wait(poller, relay, tuple(map(str, range(ids))), seconds, Notify.NOTHING)
     try:
-        await wait.begin()
-        await wait.told()
+        await wait.start()
+        await wait.wait_for_news()
     except WaitTimeout:
         return poller.snapshot().requests
     finally:

@@ -35,10 +35,10 @@ from msgspec import Struct
 from luma_async import Backoff, Every, Learned, Pace
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.hazard import EDGES, Hazard
-from luma_async.scheduling.items import Call
-from luma_async.scheduling.schedule import Steered
-from luma_async.scheduling.scheduler import Book
-from luma_async.scheduling.throttle import Gate, Limits
+from luma_async.scheduling.items import Batch
+from luma_async.scheduling.schedule import AdaptiveSchedule
+from luma_async.scheduling.scheduler import Scheduler
+from luma_async.scheduling.throttle import Limits, Throttle
 from luma_async.structs import State
 from tests.answers import Told
 from tests.bench.pages import write_table
@@ -200,28 +200,28 @@ class Relay:
 def play(case: Case, pace: Pace, *, known: bool = False) -> Run:
     """Let one pace poll until so many ends are told; `known` gives it the true hazard."""
     relay = Relay(case)
-    gate = Gate(LIMITS)
-    book: Book[str] = Book(pace, LIMITS.max_batch, Grace(), spacing=LIMITS.spacing)
+    gate = Throttle(LIMITS)
+    book: Scheduler[str] = Scheduler(pace, LIMITS.max_batch, Grace(), spacing=LIMITS.spacing)
     if known and isinstance(pace, Learned):
         hazard = true_hazard(case.durations)
-        book.timetable = Steered(pace, LIMITS.max_batch, LIMITS.spacing, known=hazard)
-    flights: list[tuple[float, int, Call[str]]] = []
+        book.schedule = AdaptiveSchedule(pace, LIMITS.max_batch, LIMITS.spacing, known=hazard)
+    flights: list[tuple[float, int, Batch[str]]] = []
     now = 0.0
     requests = 0
     while len(relay.lags) < case.ends:
-        departs_at = max(book.next_at(), gate.opens_at())
+        departs_at = max(book.next_due(), gate.next_slot_at())
         returns_at = flights[0][0] if flights else inf
         now = max(now, min(departs_at, returns_at, relay.next_at))
         if relay.next_at <= now:
-            book.watch("somebody", relay.submitted(now), now)
+            book.subscribe("somebody", relay.submitted(now), now)
         elif returns_at <= now:
             _, _, call = heappop(flights)
-            gate = gate.leave()
-            for change in book.settle(call, relay.answer(call.ids, now - case.latency / 2), now):
+            gate = gate.release()
+            for change in book.complete(call, relay.answer(call.ids, now - case.latency / 2), now):
                 if change.ended:
                     relay.told(change.task_id, now)
-        elif departing := book.take(now):
-            gate = gate.enter(now)
+        elif departing := book.take_batch(now):
+            gate = gate.acquire(now)
             requests += 1
             heappush(flights, (now + case.latency, requests, departing))
     return Run(relay.lags, requests, now, relay.came[: case.ends])
@@ -260,11 +260,11 @@ def _worth(
     """Return when the waiting will have reached the fare; `until` where it will not by then."""
     aboard = [(at - came[one][0], at) for one, at in looked.items()]
     soon, late = now, min(until, now + 600.0)
-    if sum(hazard.waiting(age, late - at) for age, at in aboard) < fare:
+    if sum(hazard.expected_delay(age, late - at) for age, at in aboard) < fare:
         return late
     for _ in range(12):
         middle = (soon + late) / 2
-        reached = sum(hazard.waiting(age, middle - at) for age, at in aboard) >= fare
+        reached = sum(hazard.expected_delay(age, middle - at) for age, at in aboard) >= fare
         soon, late = (soon, middle) if reached else (middle, late)
     return late
 
@@ -276,7 +276,7 @@ def optimum(case: Case, every: Run) -> float:
         return math.nan
     if case.open_ids > LIMITS.max_batch:
         looks = LIMITS.max_batch * every.requests / len(every.lags)
-        return hazard.thrift**2 * mean**2 / looks / 2 + case.latency / 2
+        return hazard.mean_sqrt_hazard**2 * mean**2 / looks / 2 + case.latency / 2
     low, high = 1e-3, 30.0
     run = every
     while high > 1.02 * low:

@@ -22,8 +22,8 @@ from rich.console import Console
 from luma_async import Learned, LumaSession
 from luma_async.cli.commands.relay import PROMPTS
 from luma_async.cli.display import html_report as report
-from luma_async.cli.display.progress import Board
-from luma_async.cli.display.table import Screen
+from luma_async.cli.display.progress import Progress
+from luma_async.cli.display.table import LiveTable
 from luma_async.polling.hooks import ChangeEvent
 from luma_async.testing import FakeRelay
 
@@ -39,7 +39,7 @@ QUIET = (
 
 async def main() -> None:
     """Draw both."""
-    board = Board()
+    board = Progress()
 
     def learn(event: ChangeEvent) -> None:
         if event.generation is not None:
@@ -56,7 +56,7 @@ async def main() -> None:
                 queued=0.2 + 0.3 * number,
                 ends="failed" if number % 7 == 4 else "completed",
             )
-        drawn = Screen(_console(), board, lambda: luma.stats)
+        drawn = LiveTable(_console(), board, lambda: luma.stats)
         await _wait(luma, board, list(relay.tasks), most=9)
         console = _console()
         console.print(drawn.draw(time.monotonic()))
@@ -72,7 +72,7 @@ async def main() -> None:
             Image.open(page.with_suffix(".png")).save(DOCS / "report.webp", quality=85)
 
 
-async def _wait(luma: LumaSession, board: Board, ids: list[str], *, most: int) -> None:
+async def _wait(luma: LumaSession, board: Progress, ids: list[str], *, most: int) -> None:
     board.add(ids, time.monotonic())
     following = luma.follow()
     following.add(ids)

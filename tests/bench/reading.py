@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from luma_async.protocol.responses import decipher
+from luma_async.protocol.responses import decode_response
 from luma_async.structs import Body
 
 DATA = Path(__file__).parents[1] / "data"
@@ -103,11 +103,11 @@ def repeated(sample: str, rows: int) -> tuple[bytes, bool]:
 
 
 def states(body: bytes) -> Any:
-    return decipher(200, HEADERS, body).states
+    return decode_response(200, HEADERS, body).states
 
 
 def whole(body: bytes) -> Any:
-    answer = decipher(200, HEADERS, body)
+    answer = decode_response(200, HEADERS, body)
     return [answer.generation(task_id) for task_id in answer.states]
 
 

@@ -85,7 +85,7 @@ def test_a_job_that_was_cancelled_no_longer_holds_the_clock() -> None:
 
 
 def test_a_hang_is_an_error_that_ends_in_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_PATIENCE", 0.01)
+    monkeypatch.setattr(clock, "_STUCK_AFTER", 0.01)
     with pytest.raises(RuntimeError, match=r"use a loop with real time$"):
         run_virtual(asyncio.Event().wait())
 

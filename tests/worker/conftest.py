@@ -14,23 +14,23 @@ from luma_async.worker import consumer as pull
 from luma_async.worker import publisher as answers
 from luma_async.worker import result_reader as tail
 from luma_async.worker import worker as polling
-from luma_async.worker.embedded_server import Embedded
+from luma_async.worker.embedded_server import EmbeddedServer
 from tests.worker.crew import Crew
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no worker linger over a request for ids: each test stops some."""
-    monkeypatch.setattr(pull, "EXPIRES", 0.1)
-    monkeypatch.setattr(answers, "PAUSE", 0.02)
-    monkeypatch.setattr(polling, "PAUSE", 0.02)
-    monkeypatch.setattr(tail, "PAUSE", 0.05)
+    monkeypatch.setattr(pull, "FETCH_EXPIRES", 0.1)
+    monkeypatch.setattr(answers, "FIRST_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(polling, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(tail, "RETRY_DELAY", 0.05)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the URL of a server."""
-    embedded = Embedded(tmp_path_factory.mktemp("nats"))
+    embedded = EmbeddedServer(tmp_path_factory.mktemp("nats"))
     yield embedded.join()
     embedded.leave()
 

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luma_async.worker.balance import Load, Turn, turn
+from luma_async.worker.balance import Load, Rebalance, plan
 from tests.properties import examples
 
 MOST = 256
@@ -17,8 +17,8 @@ def loads(most: int = 8) -> st.SearchStrategy[list[Load]]:
     return st.lists(capacities.flatmap(load), min_size=1, max_size=most)
 
 
-def decide(crew: list[Load], one: int, waiting: int = 0) -> Turn:
-    return turn(crew[one], crew[:one] + crew[one + 1 :], waiting=waiting, most=MOST)
+def decide(crew: list[Load], one: int, waiting: int = 0) -> Rebalance:
+    return plan(crew[one], crew[:one] + crew[one + 1 :], waiting=waiting, most=MOST)
 
 
 @given(loads(), st.integers(0, 100_000))
@@ -80,19 +80,19 @@ def test_a_second_worker_gets_half_and_nothing_moves_after_that() -> None:
     assert decide(crew, 0).hand_back == 5_000
     assert decide(crew, 1).take == MOST
     even = [Load(5_000, 100_000), Load(5_000, 100_000)]
-    assert decide(even, 0) == Turn(take=MOST)
+    assert decide(even, 0) == Rebalance(take=MOST)
 
 
 def test_workers_that_start_together_take_their_parts_without_hearing_of_each_other() -> None:
     crew = [Load(9_000, 100_000), Load(0, 100_000)]
     assert decide(crew, 0, waiting=11_000).take == MOST
-    assert decide([Load(12_000, 100_000), Load(0, 100_000)], 0, waiting=8_000) == Turn()
+    assert decide([Load(12_000, 100_000), Load(0, 100_000)], 0, waiting=8_000) == Rebalance()
 
 
 def test_one_that_is_alone_takes_until_it_is_full() -> None:
-    assert decide([Load(99_900, 100_000)], 0) == Turn(take=100)
-    assert decide([Load(100_000, 100_000)], 0) == Turn()
-    assert decide([Load(0, 100_000)], 0) == Turn(take=MOST)
+    assert decide([Load(99_900, 100_000)], 0) == Rebalance(take=100)
+    assert decide([Load(100_000, 100_000)], 0) == Rebalance()
+    assert decide([Load(0, 100_000)], 0) == Rebalance(take=MOST)
 
 
 def test_a_small_worker_does_a_small_part() -> None:

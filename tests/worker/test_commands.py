@@ -319,7 +319,7 @@ def test_what_cannot_be_run_is_exit_code_2_and_its_last_words_are_the_remedy(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.connection.CONNECT_PATIENCE", 0.3)
+    monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
     monkeypatch.setenv("LUMA_API_KEY", "sk-s3cret")
     monkeypatch.delenv("LUMA_BASE_URL", raising=False)
     assert main(arguments) == 2

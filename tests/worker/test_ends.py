@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from luma_async.protocol.rows import reread
 from luma_async.structs import Generation, State
 from luma_async.worker.results import (
-    LONGEST_TOKEN,
+    MAX_TOKEN,
     EndState,
-    decoded,
-    encoded,
+    decode_result,
+    encode_result,
     end_of,
     state_of,
-    submitted,
-    token,
+    subject_token,
+    submitted_id,
 )
 from tests.answers import generation
 
@@ -27,37 +27,37 @@ utf8 = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)
 
 @given(utf8)
 def test_any_id_is_one_token_of_a_subject(task_id: str) -> None:
-    name = token(task_id)
+    name = subject_token(task_id)
     assert name
-    assert len(name) <= LONGEST_TOKEN
+    assert len(name) <= MAX_TOKEN
     assert name.isascii()
     assert not set(name) & set(" .*>\t\r\n")
 
 
 @given(utf8, utf8)
 def test_two_ids_have_two_tokens(one: str, other: str) -> None:
-    assert (token(one) == token(other)) == (one == other)
+    assert (subject_token(one) == subject_token(other)) == (one == other)
 
 
 @given(utf8)
 def test_an_id_comes_back_from_its_payload_and_a_short_one_from_its_subject(task_id: str) -> None:
-    subject = f"luma.wait.{token(task_id)}"
-    assert submitted(subject, task_id.encode()) == task_id
-    if not token(task_id).startswith("~"):
-        assert submitted(subject, b"") == task_id
+    subject = f"luma.wait.{subject_token(task_id)}"
+    assert submitted_id(subject, task_id.encode()) == task_id
+    if not subject_token(task_id).startswith("~"):
+        assert submitted_id(subject, b"") == task_id
 
 
 def test_a_digest_that_looks_like_an_id_is_not_one() -> None:
-    name = token("x" * 300)
-    assert name != token(name)
+    name = subject_token("x" * 300)
+    assert name != subject_token(name)
     with pytest.raises(ValueError, match="as the payload"):
-        submitted(f"luma.wait.{name}", b"")
+        submitted_id(f"luma.wait.{name}", b"")
 
 
 @pytest.mark.parametrize(("subject", "payload"), [("luma.wait.a", b"\xff"), ("luma.wait.%FF", b"")])
 def test_what_is_not_text_is_no_id(subject: str, payload: bytes) -> None:
     with pytest.raises(ValueError, match="utf-8"):
-        submitted(subject, payload)
+        submitted_id(subject, payload)
 
 
 def test_a_whole_task_comes_back_with_the_relays_own_object() -> None:
@@ -67,10 +67,10 @@ def test_a_whole_task_comes_back_with_the_relays_own_object() -> None:
     )
     task = reread("a", row)
     assert task is not None
-    text, whole = encoded("a", EndState.COMPLETED, task, 3, most=10_000)
+    text, whole = encode_result("a", EndState.COMPLETED, task, 3, most=10_000)
     assert whole
-    assert decoded(text).submission == 3
-    end = end_of(decoded(text), 7, NOW)
+    assert decode_result(text).submission == 3
+    end = end_of(decode_result(text), 7, NOW)
     assert (end.id, end.state, end.sequence, end.told_at) == ("a", EndState.COMPLETED, 7, NOW)
     assert end.generation is not None
     assert end.generation == task
@@ -81,18 +81,18 @@ def test_a_whole_task_comes_back_with_the_relays_own_object() -> None:
 
 
 def test_an_end_without_a_task_is_told_too() -> None:
-    text, whole = encoded("a", EndState.MISSING, None, 3, most=10_000)
+    text, whole = encode_result("a", EndState.MISSING, None, 3, most=10_000)
     assert whole
-    assert decoded(text).generation is None
+    assert decode_result(text).generation is None
 
 
 @pytest.mark.parametrize("most", [900, 300, 10])
 def test_what_is_too_long_is_told_in_part_and_never_without_its_id_and_state(most: int) -> None:
     task = Generation(id="a", state=State.FAILED, failure_reason="r" * 500, original="x" * 5000)
-    text, whole = encoded("a", EndState.FAILED, task, 3, most=most)
+    text, whole = encode_result("a", EndState.FAILED, task, 3, most=most)
     assert not whole
     assert len(text) <= max(most, 100)
-    end = decoded(text)
+    end = decode_result(text)
     assert (end.id, end.state) == ("a", EndState.FAILED)
     if most == 900:
         assert end.generation is not None
@@ -101,15 +101,15 @@ def test_what_is_too_long_is_told_in_part_and_never_without_its_id_and_state(mos
 
 def test_a_text_that_no_json_can_carry_costs_itself_alone() -> None:
     task = Generation(id="a", state=State.FAILED, failure_reason="\ud800")
-    text, whole = encoded("a", EndState.FAILED, task, 3, most=10_000)
+    text, whole = encode_result("a", EndState.FAILED, task, 3, most=10_000)
     assert not whole
-    assert decoded(text).state is EndState.FAILED
+    assert decode_result(text).state is EndState.FAILED
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'{"id": "a", "state": "odd"}', b"\xff"])
 def test_what_is_no_end_says_so(payload: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - msgspec's words
-        decoded(payload)
+        decode_result(payload)
 
 
 def test_each_end_of_a_task_has_its_state() -> None:

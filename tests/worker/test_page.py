@@ -85,9 +85,9 @@ def test_the_cluster_of_the_page_has_three_workers_and_three_servers_that_know_e
 
 def test_the_times_of_the_page_are_those_of_the_code() -> None:
     assert "ten minutes" in TEXT
-    assert streams.TWIN_WINDOW == 600
+    assert streams.DUPLICATE_WINDOW == 600
     assert "kept for a week" in TEXT
-    assert streams.KEPT_FOR == 7 * 86_400
+    assert streams.RESULT_MAX_AGE == 7 * 86_400
 
 
 async def test_the_first_lines_of_the_page_wait_for_what_was_submitted(

@@ -18,7 +18,7 @@ NOBODY = "nats://user:s3cret@127.0.0.1:1"
 async def test_a_server_that_is_not_there_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.connection.CONNECT_PATIENCE", 0.3)
+    monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
     with pytest.raises(QueueError, match="start it or name another") as caught:
         await submit("a", NOBODY)
     assert "127.0.0.1:1" in str(caught.value)
@@ -26,7 +26,7 @@ async def test_a_server_that_is_not_there_is_named_without_its_password(
 
 
 async def test_a_url_that_is_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luma_async.worker.connection.CONNECT_PATIENCE", 0.3)
+    monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
     with pytest.raises(QueueError, match="name another"):
         await submit("a", "nats://[::1")
 

@@ -22,8 +22,8 @@ from luma_async.testing import FakeRelay
 from luma_async.worker import EndState, Queue, peers, results, submit, wait_submitted
 from luma_async.worker import publisher as answers
 from luma_async.worker import worker as polling
-from luma_async.worker.consumer import Pull
-from luma_async.worker.results import token
+from luma_async.worker.consumer import PullConsumer
+from luma_async.worker.results import subject_token
 from tests.worker.crew import Crew, until
 
 LEASE = 2.0  # seconds; a third of it must suffice for a turn of the loop, on any machine
@@ -182,7 +182,7 @@ async def test_an_end_that_is_told_again_soon_is_stored_once(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the two, a worker has told and not acknowledged."""
-    monkeypatch.setattr(answers, "ACK_TRIES", 0)
+    monkeypatch.setattr(answers, "MAX_ACK_ATTEMPTS", 0)
     hand = await crew.hire(ack_wait=0.5)
     await queue.submit(relay.add(duration=0.0))
     await until(lambda: hand.worker.work.redelivered >= 2)
@@ -216,7 +216,7 @@ async def test_a_worker_holds_no_more_than_its_capacity(
 async def test_a_second_worker_takes_its_part_of_what_the_first_one_holds(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "GREETING", 0.1)
+    monkeypatch.setattr(peers, "ANNOUNCE_EVERY", 0.1)
     first = await crew.hire()
     await queue.submit([relay.add(duration=100) for _ in range(1200)])
     await first.holds(1200)
@@ -245,7 +245,7 @@ async def test_an_id_may_be_submitted_in_any_language_and_what_is_no_id_is_dropp
     with_payload, without = relay.add(duration=0.0), relay.add("a.b", duration=0.0)
     await queue.js.publish(queue.names.waiting("odd"), b"\xff\xfe")
     await queue.js.publish(queue.names.waiting("anything"), with_payload.encode())
-    await queue.js.publish(queue.names.waiting(token(without)))
+    await queue.js.publish(queue.names.waiting(subject_token(without)))
     await crew.hire()
     assert len(await queue.wait_submitted([with_payload, without], timeout=20)) == 2
     assert [r.levelname for r in caplog.records if "is no id" in r.message] == ["ERROR"]
@@ -304,7 +304,7 @@ async def test_what_was_submitted_long_ago_is_looked_at_before_it_is_given_up(
 async def test_an_end_that_is_told_and_not_yet_acknowledged_counts(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "ACK_TRIES", 0)
+    monkeypatch.setattr(answers, "MAX_ACK_ATTEMPTS", 0)
     await crew.hire()
     await queue.submit(task_id := relay.add(duration=0.0))
     await queue.wait_submitted(task_id, timeout=20)
@@ -333,11 +333,11 @@ async def test_a_message_that_a_reader_never_got_is_read_again(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch, losing: int
 ) -> None:
     """The first, or the last of three, is lost on its way; nothing tells so but numbers."""
-    monkeypatch.setattr("luma_async.worker.result_reader.QUIET", 1)
+    monkeypatch.setattr("luma_async.worker.result_reader.HEARTBEAT", 1)
     lost: list[int] = []
-    take = Pull._take  # pyright: ignore[reportPrivateUsage]
+    take = PullConsumer._take  # pyright: ignore[reportPrivateUsage]
 
-    async def losing_one(self: Pull, message: Any) -> None:
+    async def losing_one(self: PullConsumer, message: Any) -> None:
         if ".done." in message.subject and message.metadata.sequence.stream == losing and not lost:
             lost.append(losing)
             pulling: Any = self
@@ -349,7 +349,7 @@ async def test_a_message_that_a_reader_never_got_is_read_again(
     ids = [relay.add(duration=0.0) for _ in range(3)]
     await queue.submit(ids)
     await queue.wait_submitted(ids, timeout=20)
-    monkeypatch.setattr(Pull, "_take", losing_one)
+    monkeypatch.setattr(PullConsumer, "_take", losing_one)
     ends = await told(queue, 3)
     assert sorted(end.id for end in ends) == sorted(ids)
     assert lost == [losing]
@@ -376,7 +376,7 @@ async def test_a_task_too_long_to_store_is_told_in_part(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(answers, "ROOM_FOR_HEADERS", queue.client.max_payload - 300)
+    monkeypatch.setattr(answers, "MAX_HEADERS", queue.client.max_payload - 300)
     await crew.hire()
     await queue.submit(task_id := relay.add(duration=0.0))
     generation = await queue.wait_submitted(task_id, timeout=20)
@@ -418,7 +418,7 @@ async def test_all_who_wait_on_a_queue_share_one_reader_that_leaves_with_the_las
 async def test_a_reader_whose_consumer_is_gone_misses_nothing(
     queue: Queue, crew: Crew, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.result_reader.QUIET", 1)
+    monkeypatch.setattr("luma_async.worker.result_reader.HEARTBEAT", 1)
     await crew.hire()
     ends = queue.results()
     await queue.submit(first := relay.add(duration=0.0))

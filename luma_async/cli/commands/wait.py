@@ -17,17 +17,24 @@ import anyio
 
 from luma_async.cli.display import html_report as report
 from luma_async.cli.display.output import output
-from luma_async.cli.display.progress import Board, Row
+from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.options.ids import add_ids, check_ids, parts
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
-from luma_async.cli.runtime import INTERRUPTED, TERMINATED, UNUSABLE, complain, guarded, run
+from luma_async.cli.runtime import (
+    INTERRUPTED,
+    TERMINATED,
+    UNUSABLE,
+    print_error,
+    run,
+    run_and_report,
+)
 from luma_async.downloads.downloader import Downloader
 from luma_async.errors import LumaError, WaitAborted
 from luma_async.polling.subscription import Following
 from luma_async.structs import Generation, State
 
-NOT_ALL_GOOD = 1
+SOME_FAILED = 1
 TIMED_OUT = 124
 CODES = (
     "Exit codes: 0 all completed, 1 some failed, are missing or could not be saved, 2 cannot be "
@@ -60,17 +67,17 @@ def add_wait(commands: Commands) -> None:
 
 def run_wait(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    return guarded(lambda: Waiting(arguments).run())
+    return run_and_report(lambda: WaitCommand(arguments).run())
 
 
-class Waiting:
+class WaitCommand:
     """One run of the command."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         check_ids(arguments)
         _check_report(arguments.report)
         self._arguments = arguments
-        self._board = Board()
+        self._board = Progress()
         self._luma = session_of(arguments, lambda event: self._learn(event.generation))
         alone = arguments.download is None and arguments.report is None
         self._output = output(as_json=arguments.json, alone=alone)
@@ -82,7 +89,7 @@ class Waiting:
         try:
             code = self._code()
             self._output.over(self._board, self._luma.stats)
-            if code > NOT_ALL_GOOD and (self._board.rows or code != UNUSABLE):
+            if code > SOME_FAILED and (self._board.rows or code != UNUSABLE):
                 self._output.broken_off(self._board, self._how_to_go_on())
         finally:
             self._report()
@@ -96,16 +103,16 @@ class Waiting:
         except asyncio.CancelledError:
             return TERMINATED
         except WaitAborted as error:
-            complain(f"the wait cannot go on: {error.cause}; mend that, and run it again")
+            print_error(f"the wait cannot go on: {error.cause}; mend that, and run it again")
             return REFUSED
         except BrokenPipeError:
             raise
         except (ValueError, OSError) as error:
-            complain(error)
+            print_error(error)
             return UNUSABLE
         if self._timed_out:
             return TIMED_OUT
-        return 0 if self._board.is_good else NOT_ALL_GOOD
+        return 0 if self._board.is_good else SOME_FAILED
 
     async def _wait(self) -> None:
         arguments = self._arguments
@@ -156,7 +163,7 @@ class Waiting:
             if not (following and self._all_read):
                 following.close()
 
-    def _begin_to_save(self, row: Row, downloader: Downloader) -> None:
+    def _begin_to_save(self, row: TaskRow, downloader: Downloader) -> None:
         task = asyncio.create_task(self._save(row, downloader))
         self._saves.add(task)
         task.add_done_callback(self._saved)
@@ -166,7 +173,7 @@ class Waiting:
         if not task.cancelled() and task.exception() is None:
             self._saves.discard(task)
 
-    async def _save(self, row: Row, downloader: Downloader) -> None:
+    async def _save(self, row: TaskRow, downloader: Downloader) -> None:
         assert row.generation is not None
         try:
             row.file = await downloader.download(row.generation)

@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from luma_async.cli.options.queue import add_queue, queue_of
-from luma_async.cli.options.session import MOST, REFUSED, add_session, session_of
+from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, address, count, period, whole
-from luma_async.cli.runtime import UNUSABLE, complain, run
+from luma_async.cli.runtime import UNUSABLE, print_error, run
 from luma_async.errors import QueueError, WaitAborted
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
-LOST_SERVER = 1
+CONNECTION_LOST = 1
 REPORT_EVERY = 60.0
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -41,7 +41,7 @@ def add_worker(commands: Commands) -> None:
     add_queue(parser)
     add_session(parser)
     for name, kind, default, metavar, what in (
-        ("capacity", count(MOST), 100_000, "N", "hold at most so many ids (default 100000)"),
+        ("capacity", count(MAX_COUNT), 100_000, "N", "hold at most so many ids (default 100000)"),
         ("give-up", period, 86_400.0, "TIME", "end an id so long after its submission as "
          "gave_up: 90, 30m, 24h, 7d (default 24h)"),
         ("ack-wait", period, None, "TIME", "lend the ids of a dead worker to others after this; "
@@ -71,9 +71,9 @@ def run_worker(arguments: argparse.Namespace) -> int:
         return 0
     except ConnectionError as error:
         logger.error("the worker stops: %s", error)
-        return LOST_SERVER
+        return CONNECTION_LOST
     except (QueueError, ModuleNotFoundError, ValueError, OSError) as error:
-        complain(error)
+        print_error(error)
         return UNUSABLE
     return 0
 

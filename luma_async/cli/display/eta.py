@@ -13,10 +13,10 @@ from math import erfc, exp, log, pi, sqrt
 
 from msgspec import Struct
 
-from luma_async.scheduling.hazard import EDGES, Seen, cell_of
+from luma_async.scheduling.hazard import EDGES, DurationCounts, cell_of
 
-ENOUGH = 5.0
-LONGEST = 3 * 86_400.0
+MIN_ENDS = 5.0
+MAX_ESTIMATE = 3 * 86_400.0
 STEPS = 40
 USUAL_SPREAD, SURENESS = 0.5, 2.0
 _FLOOR = 1e-300
@@ -41,13 +41,13 @@ class Curve(Struct, frozen=True):
         return max(min((log(age) - self.middle) / self.spread, 37.0), -37.0)
 
 
-def remaining(seen: Seen, ages: Iterable[float]) -> tuple[float, float] | None:
+def remaining(seen: DurationCounts, ages: Iterable[float]) -> tuple[float, float] | None:
     """Return the seconds until half of the open tasks have ended, and until all have.
 
     None where too few ends were seen to say so. Tasks in one cell of age count as equally old.
     """
     cells = Counter(cell_of(max(age, 0.0)) for age in ages)
-    if seen.ends < ENOUGH or not cells:
+    if seen.ends < MIN_ENDS or not cells:
         return None
     curve = fitted(seen)
     at = [(_middle(cell), count) for cell, count in cells.items()]
@@ -61,11 +61,11 @@ def remaining(seen: Seen, ages: Iterable[float]) -> tuple[float, float] | None:
     )
 
 
-def fitted(seen: Seen) -> Curve:
+def fitted(seen: DurationCounts) -> Curve:
     """Lay a curve through what was seen: the likeliest one, found by halving steps."""
     rows = [
         (_middle(cell), ends, seconds)
-        for cell, (ends, seconds) in enumerate(zip(seen.ended, seen.watched, strict=True))
+        for cell, (ends, seconds) in enumerate(zip(seen.end_counts, seen.exposure, strict=True))
         if seconds
     ]
     middle = sum(log(age) * ends for age, ends, _ in rows) / seen.ends
@@ -99,7 +99,7 @@ def _middle(cell: int) -> float:
 
 def _first(true: Callable[[float], bool]) -> float:
     """Return the seconds from which on something is true."""
-    low, high = 0.0, LONGEST
+    low, high = 0.0, MAX_ESTIMATE
     for _ in range(STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if true(middle) else (middle, high)

@@ -14,12 +14,12 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from luma_async.cli.display.progress import WORDS, Row
+from luma_async.cli.display.progress import WORDS, TaskRow
 from luma_async.downloads import links
 from luma_async.structs import Generation, Image, State
 from luma_async.text import format_precisely, printable
 
-MOST_TEXT = 2000
+MAX_TEXT = 2000
 LONGEST = 1e6
 POLICY = (
     "default-src 'none'; img-src http: https:; media-src http: https: file: 'self'; "
@@ -57,7 +57,12 @@ class Page:
     """A page of rows as of `now`; files are linked relative to `home`, the directory it lies in."""
 
     def __init__(
-        self, rows: Iterable[Row], now: float, date: datetime, home: Path, allowed: Collection[str]
+        self,
+        rows: Iterable[TaskRow],
+        now: float,
+        date: datetime,
+        home: Path,
+        allowed: Collection[str],
     ) -> None:
         self._rows = list(rows)
         self._now = now
@@ -86,7 +91,7 @@ class Page:
         told = ", ".join(f"<b>{counts[word]:,}</b> {word}" for word in WORDS if counts[word])
         return f'<p class="sums">{told or "none"} · {self._date:%Y-%m-%d %H:%M} UTC</p>'
 
-    def _card(self, row: Row) -> str:
+    def _card(self, row: TaskRow) -> str:
         prompt = f'<p class="prompt">{_text(row.prompt)}</p>' if row.prompt else ""
         facts = "".join(f"<span>{fact}</span>" for fact in self._facts(row))
         return (
@@ -95,7 +100,7 @@ class Page:
             f"<code>{_text(row.id)}</code></div></article>"
         )
 
-    def _player(self, row: Row) -> str:
+    def _player(self, row: TaskRow) -> str:
         source = self._source(row)
         if source is None or row.generation is None:
             return f'<div class="none">{_text(_why(row))}</div>'
@@ -103,7 +108,7 @@ class Page:
         shown = f' poster="{escape(poster)}"' if poster else ""
         return f'<video controls preload="none"{shown} src="{escape(source)}"></video>'
 
-    def _source(self, row: Row) -> str | None:
+    def _source(self, row: TaskRow) -> str | None:
         """Return where the video is: the file that was saved, else a link that may be followed."""
         if row.file is not None:
             return quote(os.fsencode(os.path.relpath(row.file, self._home)))
@@ -111,9 +116,9 @@ class Page:
         return self._linked(link)
 
     def _linked(self, link: str | None) -> str | None:
-        return links.web(link, self._allowed)
+        return links.parse_link(link, self._allowed)
 
-    def _facts(self, row: Row) -> Iterator[str]:
+    def _facts(self, row: TaskRow) -> Iterator[str]:
         age = row.age(self._now)
         if age is not None:
             yield f"{'after' if row.ended else 'since'} {format_precisely(age)}"
@@ -150,7 +155,7 @@ def _pictures(task: Generation) -> list[str | None]:
     return [*(one.url for one in pictures if one), task.video.thumbnail if task.video else None]
 
 
-def _why(row: Row) -> str:
+def _why(row: TaskRow) -> str:
     """Say why there is nothing to play."""
     open_or_linkless = "no link that may be followed" if row.ended else "not finished yet"
     return row.why or open_or_linkless
@@ -158,4 +163,4 @@ def _why(row: Row) -> str:
 
 def _text(text: str) -> str:
     """Return text that is nothing else, and not too much of it."""
-    return escape(printable(text[:MOST_TEXT]))
+    return escape(printable(text[:MAX_TEXT]))

@@ -4,17 +4,17 @@ import json
 import sys
 from typing import Any
 
-from luma_async.cli.display.progress import MISSING, WAITING, Row
+from luma_async.cli.display.progress import MISSING, WAITING, TaskRow
 from luma_async.structs import Generation
 
 
-def told(row: Row) -> str:
+def json_line(row: TaskRow) -> str:
     """Return a row as one line."""
     text = json.dumps(_object(row), ensure_ascii=not _is_utf8(), default=str)
     return "".join(sign if sign.isprintable() else _escape(sign) for sign in text)
 
 
-def _object(row: Row) -> dict[str, Any]:
+def _object(row: TaskRow) -> dict[str, Any]:
     task = row.generation
     return {
         "id": row.id,

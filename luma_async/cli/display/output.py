@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from luma_async.cli.display import json_lines as lines
 from luma_async.cli.display import table as screen
-from luma_async.cli.display.progress import Board, Row
-from luma_async.cli.runtime import complain, unheard
+from luma_async.cli.display.progress import Progress, TaskRow
+from luma_async.cli.runtime import discard_stdout, print_error
 from luma_async.polling.stats import Stats
 from luma_async.session import LumaSession
 from luma_async.text import printable
@@ -27,19 +27,19 @@ _NO_RICH = "the table needs rich, which is missing (pip install 'luma-async[cli]
 class Output(Protocol):
     """Where it is told."""
 
-    def living(self, board: Board, luma: LumaSession) -> AbstractAsyncContextManager[None]:
+    def living(self, board: Progress, luma: LumaSession) -> AbstractAsyncContextManager[None]:
         """Show how it goes on meanwhile."""
         ...
 
-    def ended(self, row: Row) -> None:
+    def ended(self, row: TaskRow) -> None:
         """Tell of one that is over."""
         ...
 
-    def over(self, board: Board, stats: Stats | None = None) -> None:
+    def over(self, board: Progress, stats: Stats | None = None) -> None:
         """Tell how it stands at the end, and, of a wait, what it cost."""
         ...
 
-    def broken_off(self, board: Board, why: str) -> None:
+    def broken_off(self, board: Progress, why: str) -> None:
         """Tell of a wait that did not come to its end, and how to go on."""
         ...
 
@@ -52,18 +52,18 @@ def output(*, as_json: bool, alone: bool = True) -> Output:
     if sys.stderr is not None:
         logging.basicConfig(format="luma-async: %(message)s", level=logging.WARNING)
     if as_json or not (sys.stdout and sys.stdout.isatty()):
-        return Lines(alone=alone)
+        return JsonOutput(alone=alone)
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        complain(_NO_RICH)
-        return Lines(alone=alone)
+        print_error(_NO_RICH)
+        return JsonOutput(alone=alone)
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         reconfigure(errors="replace")  # a terminal may know no bars, and no emoji
-    return People(Console(highlight=False))
+    return TerminalOutput(Console(highlight=False))
 
 
-class Lines:
+class JsonOutput:
     """A line of JSON for each id, in the order of ending; those that are open at the end last."""
 
     def __init__(self, *, alone: bool) -> None:
@@ -71,44 +71,44 @@ class Lines:
         self._alone = alone
 
     @asynccontextmanager
-    async def living(self, board: Board, luma: LumaSession) -> AsyncGenerator[None, None]:
+    async def living(self, board: Progress, luma: LumaSession) -> AsyncGenerator[None, None]:
         """Show nothing more."""
         yield
 
-    def ended(self, row: Row) -> None:
+    def ended(self, row: TaskRow) -> None:
         """Print a line."""
         self._told.add(row.id)
         try:
-            print(lines.told(row), flush=True)
+            print(lines.json_line(row), flush=True)
         except BrokenPipeError:
             if self._alone:
                 raise
-            unheard()
+            discard_stdout()
 
-    def over(self, board: Board, stats: Stats | None = None) -> None:
+    def over(self, board: Progress, stats: Stats | None = None) -> None:
         """Print a line for each that was not told yet."""
         for row in board.rows.values():
             if row.id not in self._told:
                 self.ended(row)
 
-    def broken_off(self, board: Board, why: str) -> None:
+    def broken_off(self, board: Progress, why: str) -> None:
         """Say how many are open; their lines have been printed."""
-        complain(why)
+        print_error(why)
 
 
-class People:
+class TerminalOutput:
     """A table that lives while it goes on, and lines that stay."""
 
     def __init__(self, console: "Console") -> None:
         self._console = console
 
     @asynccontextmanager
-    async def living(self, board: Board, luma: LumaSession) -> AsyncGenerator[None, None]:
+    async def living(self, board: Progress, luma: LumaSession) -> AsyncGenerator[None, None]:
         """Draw the table four times a second; warnings go below it."""
         from rich.live import Live
 
-        drawn = screen.Screen(self._console, board, lambda: luma.stats)
-        trouble = screen.Trouble(drawn)
+        drawn = screen.LiveTable(self._console, board, lambda: luma.stats)
+        trouble = screen.LastWarning(drawn)
         logger.addHandler(trouble)
         logger.propagate = False
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
@@ -116,7 +116,7 @@ class People:
             async def draw() -> None:
                 while True:
                     live.update(drawn.draw(time.monotonic()), refresh=True)
-                    await asyncio.sleep(screen.TICK)
+                    await asyncio.sleep(screen.REFRESH_EVERY)
 
             drawing = asyncio.create_task(draw())
             try:
@@ -128,10 +128,10 @@ class People:
                 with suppress(asyncio.CancelledError):
                     await drawing
 
-    def ended(self, row: Row) -> None:
+    def ended(self, row: TaskRow) -> None:
         """Leave it to the table."""
 
-    def over(self, board: Board, stats: Stats | None = None) -> None:
+    def over(self, board: Progress, stats: Stats | None = None) -> None:
         """Print what stays, and the count."""
         now = time.monotonic()
         for row in screen.outcome(board, now):
@@ -139,8 +139,8 @@ class People:
         if stats is not None:
             self._console.print(f"\n{screen.summary(board, stats, now)}", markup=False)
 
-    def broken_off(self, board: Board, why: str) -> None:
+    def broken_off(self, board: Progress, why: str) -> None:
         """Say what is open, an id in a line."""
-        complain(why)
+        print_error(why)
         for row in board.open:
             self._console.print(printable(row.id), markup=False, soft_wrap=True)

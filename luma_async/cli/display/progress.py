@@ -15,11 +15,11 @@ from luma_async.structs import Generation, State
 
 WAITING = "waiting"
 MISSING = "missing"
-OLDEST = 30 * 86_400.0
+MAX_AGE = 30 * 86_400.0
 WORDS = (WAITING, *State, MISSING)
 
 
-class Row(Struct):
+class TaskRow(Struct):
     """One id: where it stands, since when, and what became of its video."""
 
     id: str
@@ -70,12 +70,12 @@ class Row(Struct):
         return self.ended_at - self.born if self.was_open else None
 
 
-class Board:
+class Progress:
     """The rows in the order given; `changed` has them with the latest change last."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, Row] = {}
-        self.changed: dict[str, Row] = {}
+        self.rows: dict[str, TaskRow] = {}
+        self.changed: dict[str, TaskRow] = {}
         self.counts: Counter[str] = Counter()
         self._begun: float | None = None
 
@@ -84,7 +84,7 @@ class Board:
         self._begun = now if self._begun is None else self._begun
         new = [task_id for task_id in dict.fromkeys(ids) if task_id not in self.rows]
         for task_id in new:
-            self.rows[task_id] = self.changed[task_id] = Row(task_id, now)
+            self.rows[task_id] = self.changed[task_id] = TaskRow(task_id, now)
         self.counts[WAITING] += len(new)
         return new
 
@@ -95,14 +95,16 @@ class Board:
             return
         if row.generation is None and generation.created_at is not None:
             told = now - (date - generation.created_at).total_seconds()
-            row.born = max(min(row.born, told), now - OLDEST)
+            row.born = max(min(row.born, told), now - MAX_AGE)
         self.counts[row.word] -= 1
         row.generation = generation
         row.was_open |= not generation.is_done
         self.counts[row.word] += 1
         self.changed[row.id] = self.changed.pop(row.id)
 
-    def end(self, task_id: str, generation: Generation | None, now: float, date: datetime) -> Row:
+    def end(
+        self, task_id: str, generation: Generation | None, now: float, date: datetime
+    ) -> TaskRow:
         """Note an end; a generation of None means that the relay does not know the id."""
         row = self.rows[task_id]
         if generation is not None:
@@ -120,7 +122,7 @@ class Board:
         return 0.0 if self._begun is None else now - self._begun
 
     @property
-    def open(self) -> list[Row]:
+    def open(self) -> list[TaskRow]:
         """The rows that have not ended."""
         return [row for row in self.rows.values() if not row.ended]
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from luma_async.cli.display.eta import remaining
-from luma_async.cli.display.progress import MISSING, WAITING, WORDS, Board, Row
+from luma_async.cli.display.progress import MISSING, WAITING, WORDS, Progress, TaskRow
 from luma_async.cli.display.words import shares
 from luma_async.polling.stats import Stats
 from luma_async.structs import State
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-TICK = 0.25
+REFRESH_EVERY = 0.25
 ESTIMATE_EVERY = 1.0
-AROUND = 8
-ALL_ROWS = 1000
+MAX_FINISHED_ROWS = 8
+MAX_ROWS = 1000
 COLOURS = {
     WAITING: "dim",
     State.PENDING: "dim",
@@ -36,10 +36,10 @@ COLOURS = {
 }
 
 
-class Screen:
+class LiveTable:
     """Draws a board, as of a moment."""
 
-    def __init__(self, console: "Console", board: Board, stats: Callable[[], Stats]) -> None:
+    def __init__(self, console: "Console", board: Progress, stats: Callable[[], Stats]) -> None:
         self._console = console
         self._board = board
         self._stats = stats
@@ -53,7 +53,7 @@ class Screen:
         from rich.text import Text
 
         board, stats = self._board, self._stats()
-        room = max(self._console.height - AROUND, 1)
+        room = max(self._console.height - MAX_FINISHED_ROWS, 1)
         rows = list(board.rows.values())
         if len(rows) > room:
             rows = list(islice(reversed(board.changed.values()), room))
@@ -105,10 +105,10 @@ class Screen:
         return f"half of the rest in about {half}, the last in about {last}, as far as can be told"
 
 
-class Trouble(logging.Handler):
+class LastWarning(logging.Handler):
     """Shows warnings of the library's below the table, in place of lines through it."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: LiveTable) -> None:
         super().__init__(logging.WARNING)
         self._screen = screen
 
@@ -117,7 +117,7 @@ class Trouble(logging.Handler):
         self._screen.trouble = f"{time.strftime('%H:%M:%S')} {record.getMessage()}"
 
 
-def table(rows: Iterable[Row], now: float) -> "Table":
+def table(rows: Iterable[TaskRow], now: float) -> "Table":
     """Draw rows: state, id, age, and what there is to say."""
     from rich.table import Table
     from rich.text import Text
@@ -137,12 +137,12 @@ def table(rows: Iterable[Row], now: float) -> "Table":
     return grid
 
 
-def _age(row: Row, now: float) -> str:
+def _age(row: TaskRow, now: float) -> str:
     age = row.age(now)
     return "" if age is None else format_precisely(age)
 
 
-def said(row: Row) -> str:
+def said(row: TaskRow) -> str:
     """Return what there is to say of a row: where its video is, why there is none, its prompt."""
     task = row.generation
     if row.trouble is not None:
@@ -154,7 +154,7 @@ def said(row: Row) -> str:
     return (task.url or "no link") if row.ended else row.prompt
 
 
-def outcome(board: Board, now: float, *, most: int = ALL_ROWS) -> "list[Text]":
+def outcome(board: Progress, now: float, *, most: int = MAX_ROWS) -> "list[Text]":
     """Return the lines that stay: all rows, or of very many those that are not good.
 
     They are to be wrapped by the terminal alone, so that a link can be copied.
@@ -175,7 +175,7 @@ def outcome(board: Board, now: float, *, most: int = ALL_ROWS) -> "list[Text]":
     ]
 
 
-def summary(board: Board, stats: Stats, now: float) -> str:
+def summary(board: Progress, stats: Stats, now: float) -> str:
     """Return the last line: how many ended how, and at what cost."""
     counts = ", ".join(f"{board.counts[word]:,} {word}" for word in WORDS if board.counts[word])
     spent = format_precisely(board.spent(now))

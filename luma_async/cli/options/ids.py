@@ -11,8 +11,8 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-CHUNK = 2**18
-LONGEST_LINE = 2**20
+CHUNK_SIZE = 2**18
+MAX_LINE = 2**20
 
 
 def add_ids(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ async def _lines(descriptor: int) -> AsyncGenerator[list[str], None]:
     rest = b""
     async for chunk in _chunks(descriptor):
         *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > LONGEST_LINE or b"\0" in chunk:
+        if len(rest) > MAX_LINE or b"\0" in chunk:
             raise ValueError("what is read holds no lines of text; give ids as UTF-8, by line")
         yield [_text(line) for line in whole]
     yield [_text(rest)]
@@ -99,7 +99,7 @@ async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:
 def _read(stream: FileIO) -> bytes | OSError:
     """Read what there is, the end as b""; a pipe that somebody made non-blocking is waited for."""
     try:
-        while (chunk := stream.read(CHUNK)) is None:
+        while (chunk := stream.read(CHUNK_SIZE)) is None:
             poll = select.poll()
             poll.register(stream, select.POLLIN)
             poll.poll()

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from luma_async.cli.options.types import count, number, period
-from luma_async.cli.runtime import complain
+from luma_async.cli.runtime import print_error
 from luma_async.polling.hooks import ChangeEvent
 from luma_async.scheduling.pace import Learned
 from luma_async.scheduling.throttle import Limits
 from luma_async.session import LumaSession
 
-MOST = 10_000_000
+MAX_COUNT = 10_000_000
 REFUSED = 3
 
 _SHOWN = "a key among the arguments shows in ps; set LUMA_API_KEY, or --api-key-file"
@@ -33,9 +33,9 @@ def add_session(parser: argparse.ArgumentParser) -> None:
          "often would (default 5)"),
         ("max-rate", number, limits.max_rate, "N", "requests in any second "
          f"(default {limits.max_rate:g})"),
-        ("max-in-flight", count(MOST), limits.max_in_flight, "N", "requests under way "
+        ("max-in-flight", count(MAX_COUNT), limits.max_in_flight, "N", "requests under way "
          f"(default {limits.max_in_flight})"),
-        ("max-batch", count(MOST), limits.max_batch, "N", "ids in a request "
+        ("max-batch", count(MAX_COUNT), limits.max_batch, "N", "ids in a request "
          f"(default {limits.max_batch})"),
         ("proxy", str, None, "URL", "an HTTP proxy on the way to the relay"),
     ):  # fmt: skip
@@ -63,7 +63,7 @@ def session_of(
 def _key(arguments: argparse.Namespace) -> str | None:
     """Return the key that is named; None leaves it to the environment."""
     if arguments.api_key is not None:
-        complain(_SHOWN)
+        print_error(_SHOWN)
         return str(arguments.api_key)
     path: Path | None = arguments.api_key_file
     return None if path is None else path.read_text(encoding="utf-8").strip()

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
-LEAST_SECONDS = 0.01
-LAST_PORT = 65_535
-MOST_SECONDS = 86_400.0
+MIN_SECONDS = 0.01
+MAX_PORT = 65_535
+MAX_SECONDS = 86_400.0
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -68,8 +68,8 @@ def count(most: int) -> Callable[[str], int]:
 
 def seconds(text: str) -> float:
     """Read seconds, a day at most."""
-    remedy = f"give seconds from {LEAST_SECONDS:g} to {MOST_SECONDS:g}"
-    return within(text, LEAST_SECONDS, MOST_SECONDS, remedy)
+    remedy = f"give seconds from {MIN_SECONDS:g} to {MAX_SECONDS:g}"
+    return within(text, MIN_SECONDS, MAX_SECONDS, remedy)
 
 
 def within(text: str, least: float, most: float, remedy: str) -> float:
@@ -108,7 +108,7 @@ def period(text: str) -> float:
 def address(text: str) -> tuple[str, int]:
     """Read a port, on loopback, or a host and a port."""
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
+    if not port.isdecimal() or not 0 < int(port) <= MAX_PORT:
         remedy = "give a port such as 9100, or an address such as 0.0.0.0:9100"
         raise ArgumentTypeError(f"{text!r} is no port; {remedy}")
     return host.strip("[]") or "127.0.0.1", int(port)

@@ -1,4 +1,4 @@
-"""Draws the fence `mermaid` of the design as an SVG, from the table of phases itself.
+"""Draws the fence `mermaid` of the design as an SVG, from the table of statuses itself.
 
 A browser would need a script of somebody's for mermaid; a test compares fence and table.
 """
@@ -7,22 +7,22 @@ from typing import Any
 
 from docutils import nodes
 
-from luma_async.scheduling.items import TRANSITIONS, Phase
+from luma_async.scheduling.items import TRANSITIONS, Status
 
 WIDTH, HEIGHT = 96, 34
 PLACES = {
-    "absent": (70, 210),
-    "fresh": (250, 90),
-    "asked": (440, 210),
-    "orphaned": (250, 330),
-    "resting": (680, 45),
-    "held": (680, 155),
-    "suspect": (680, 265),
-    "exiled": (680, 375),
-    "absent again": (890, 210),
+    "untracked": (70, 210),
+    "new": (250, 90),
+    "in_flight": (440, 210),
+    "abandoned": (250, 330),
+    "scheduled": (680, 45),
+    "backing_off": (680, 155),
+    "bisecting": (680, 265),
+    "quarantined": (680, 375),
+    "untracked again": (890, 210),
 }
 HEAD = (
-    '<svg class="phases" viewBox="0 0 960 420" role="img" aria-label="the phases of an id" '
+    '<svg class="statuses" viewBox="0 0 960 420" role="img" aria-label="the statuses of an id" '
     'font-family="inherit" font-size="15" text-anchor="middle" fill="currentColor">'
     '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" '
     'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z" fill="currentColor"/></marker></defs>'
@@ -32,21 +32,21 @@ HEAD = (
 def draw() -> str:
     """Return the drawing."""
     edges = [
-        _edge(phase.value, to.value, event)
-        for phase in Phase
-        for event, to in TRANSITIONS[phase].items()
+        _edge(status.value, to.value, event)
+        for status in Status
+        for event, to in TRANSITIONS[status].items()
     ]
     return HEAD + "".join(edges) + "".join(map(_box, PLACES)) + "</svg>"
 
 
 def _edge(start: str, end: str, event: str) -> str:
     """Return a curve that leaves room for the one the other way, and its word."""
-    if end == "absent" and PLACES[start][0] > PLACES["asked"][0]:
-        end = "absent again"
+    if end == "untracked" and PLACES[start][0] > PLACES["in_flight"][0]:
+        end = "untracked again"
     (x, y), (to_x, to_y) = PLACES[start], PLACES[end]
     across, down = to_x - x, to_y - y
     length = (across**2 + down**2) ** 0.5
-    aside = 26 if (start, end) != ("asked", "absent") else 0
+    aside = 26 if (start, end) != ("in_flight", "untracked") else 0
     bend_x = (x + to_x) / 2 - down / length * aside
     bend_y = (y + to_y) / 2 + across / length * aside
     x, y = _border(x, y, bend_x, bend_y)
@@ -70,7 +70,7 @@ def _border(x: float, y: float, to_x: float, to_y: float) -> tuple[float, float]
 
 def _box(name: str) -> str:
     x, y = PLACES[name]
-    dashes = ' stroke-dasharray="5 4"' if name.startswith("absent") else ""
+    dashes = ' stroke-dasharray="5 4"' if name.startswith("untracked") else ""
     return (
         f'<rect x="{x - WIDTH / 2}" y="{y - HEIGHT / 2}" width="{WIDTH}" height="{HEIGHT}" rx="8" '
         f'fill="none" stroke="currentColor"{dashes}/>'
