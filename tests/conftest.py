@@ -15,9 +15,11 @@ from aioresponses import aioresponses as Aioresponses  # noqa: N812
 
 from luma_async import LumaSession
 from luma_async.testing import FakeRelay, loop_factories
-from tests import properties  # noqa: F401 - loads the profile
 from tests.optional import not_run
 from tests.processes import held_port
+from tests.properties import load_profiles
+
+load_profiles()
 
 # Commands that the tests start find their modules compiled, and hear ctrl-C, wherever this run was
 # started: `pytest &` in a script ignores SIGINT, and children inherit that.

@@ -11,10 +11,13 @@ from hypothesis import settings
 
 MANY = ("thorough", "search")
 
-settings.register_profile("steady", deadline=None, derandomize=True, database=None)
-settings.register_profile("thorough", settings.get_profile("steady"))
-settings.register_profile("search", deadline=None, print_blob=True)
-settings.load_profile("steady")
+
+def load_profiles() -> None:
+    """Register the profiles, and load the one for each run."""
+    settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+    settings.register_profile("thorough", settings.get_profile("steady"))
+    settings.register_profile("search", deadline=None, print_blob=True)
+    settings.load_profile("steady")
 
 
 def examples(count: int) -> int:

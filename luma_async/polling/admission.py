@@ -1,8 +1,7 @@
-"""The gate with its queue: every request of a session passes here, polls and direct calls alike.
+"""Admission of requests: a queue in front of the throttle of a session.
 
-`Gate` says when a request may depart; the turnstile keeps the gate that is true now, the line of
-direct calls that stand before it, and the count of what passed. It starts nothing by itself: who
-pumps (`waiting`) lets the head of the line in, and is woken by `wake` when something may depart.
+Polls and direct calls share one Throttle. Direct calls wait in FIFO order; the poller admits the
+first one when the throttle allows a request, and is called back (`on_ready`) when that may be.
 """
 
 import asyncio
@@ -28,19 +27,20 @@ from luma_async.text import format_duration, one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
-RECENT = 30.0
-MAX_RETRY_AFTER = 86_400.0
+RECENT = 30.0  # seconds
+MAX_RETRY_AFTER = 86_400.0  # seconds
 
 
 def session_closed() -> SessionClosed:
-    """Make the error of whoever uses a session after its end."""
+    """Return the error for calls after the session was closed."""
     return SessionClosed("the session was closed; open another one")
 
 
 class AdmissionQueue:
-    """Lets requests depart as the budget allows; all calls of a session share one.
+    """Admit requests as the throttle of the session allows, and count them.
 
-    `patience` is the most seconds that a direct call keeps away before it tries again.
+    `max_cooldown` is the longest cool-down in seconds that a direct call waits for before it tries
+    again; `cooldown_cause` is the error behind the present one, `last_error` the last one met.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class AdmissionQueue:
         *,
         max_cooldown: float,
         dice: Callable[[], float],
-        wake: Callable[[], None],
+        on_ready: Callable[[], None],
     ) -> None:
         self.throttle: Throttle = Throttle(limits)
         self.stats: Stats = Stats()
         self.last_error: LumaError | None = None
         self._outage = Outage()
         self._key_outage = Outage()
-        self.patience = max_cooldown
+        self.max_cooldown = max_cooldown
         self._dice = dice
-        self._on_ready = wake
+        self._on_ready = on_ready
         self._loop = asyncio.get_running_loop()
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self.cooldown_cause: LumaError | None = None
@@ -68,38 +68,38 @@ class AdmissionQueue:
 
     @property
     def slots(self) -> int:
-        """How many requests may be under way at once."""
+        """The maximum of requests in flight."""
         return self.throttle.limits.max_in_flight
 
     def has_waiters(self) -> bool:
-        """Whether direct calls stand in line."""
+        """Whether direct calls are waiting."""
         while self._waiters and (first := next(iter(self._waiters))).done():
             del self._waiters[first]
         return bool(self._waiters)
 
     def admit(self, now: float) -> None:
-        """Let the head of the line depart."""
+        """Admit the direct call that has waited longest."""
         self.throttle = self.throttle.acquire(now)
         ticket, _ = self._waiters.popitem(last=False)
         ticket.set_result(None)
 
     def acquire(self, now: float, ids: int) -> None:
-        """Count a poll about `ids` ids that departs."""
+        """Admit a poll with `ids` ids."""
         self.throttle = self.throttle.acquire(now)
         self.stats = self.stats.after_request(ids)
 
     def release(self) -> None:
-        """Give the slot of one request back."""
+        """Release the slot of a request."""
         self.throttle = self.throttle.release()
 
     def honour_retry_after(self, seconds: float | None) -> None:
-        """Keep the whole session away for as long as the relay asks, a day at most."""
+        """Hold back all requests for a Retry-After in seconds, `MAX_RETRY_AFTER` at most."""
         if seconds:
             quiet_until = self._loop.time() + min(seconds, MAX_RETRY_AFTER)
             self.throttle = self.throttle.cool_down_until(quiet_until)
 
     def record_success(self) -> None:
-        """Note that the relay answered."""
+        """Record a response: the outage ends."""
         self.throttle = self.throttle.after_success()
         self.last_error = None
         self._answered_at = now = self._loop.time()
@@ -109,13 +109,13 @@ class AdmissionQueue:
 
     @property
     def recently_answered(self) -> bool:
-        """Whether the relay has answered anything of late."""
+        """Whether a response came within the last `RECENT` seconds."""
         return self._loop.time() < self._answered_at + RECENT
 
     def record_error(self, error: LumaError, action: Action) -> None:
-        """Count a request that brought no answer, and remember why, without the answer's bytes.
+        """Count a request without a response, and keep the error without its traceback.
 
-        The log is told once in an episode; of a missing batch call by whoever does without.
+        An outage is logged once. A missing batch endpoint is logged by the poller.
         """
         self.last_error = error.with_traceback(None)
         self.stats = self.stats.after_error(throttled=isinstance(error, RateLimitedError))
@@ -131,9 +131,9 @@ class AdmissionQueue:
         return episode.after_failure(self._loop.time())
 
     def back_off(self, error: LumaError, departed: float) -> None:
-        """Keep the whole session away for a while, the longer the more failures in a row.
+        """Hold back all requests for a delay that grows with the failures in a row.
 
-        `departed` is when the request did that met the error.
+        `departed` is when the request was sent that failed.
         """
         self.cooldown_cause = error
         throttled = isinstance(error, RateLimitedError)
@@ -142,11 +142,11 @@ class AdmissionQueue:
         )
 
     def pause_briefly(self) -> None:
-        """Keep the whole session away for a moment after a request that the relay refuses."""
+        """Hold back all requests for a short delay after a rejected request."""
         self.throttle = self.throttle.after_refusal(self._loop.time(), self._dice())
 
     def close(self) -> None:
-        """Refuse whoever stands in line or comes later, and end the direct calls under way."""
+        """Reject waiting and later calls with SessionClosed, and cancel those in flight."""
         self._closed = True
         for ticket in self._waiters:
             if not ticket.done():
@@ -156,14 +156,14 @@ class AdmissionQueue:
             scope.cancel()
 
     async def admission(self, *, again: bool, patient: bool) -> None:
-        """Stand in line, at its head if it is not the first time; the slot is ours on return.
+        """Wait until the throttle allows a request, at the head of the queue if it is a retry.
 
-        Who is not patient stands there for as long as one request may take, and hears why then.
+        An impatient call waits for `max_cooldown` at most, and raises the cause then.
         """
         if patient:
             await self._wait_in_line(again=again)
             return
-        with anyio.move_on_after(self.patience) as scope:
+        with anyio.move_on_after(self.max_cooldown) as scope:
             await self._wait_in_line(again=again)
         if scope.cancelled_caught:
             raise self.cooldown_cause or RequestTimeout("no request could depart in time")
@@ -189,7 +189,7 @@ class AdmissionQueue:
             raise session_closed()
 
     async def send(self, ask: Callable[[], Awaitable[PollAnswer]], ids: int) -> PollAnswer:
-        """Make a request about `ids` ids that was admitted; `close` ends it."""
+        """Send an admitted request with `ids` ids; `close` cancels it."""
         self.stats = self.stats.after_request(ids)
         with anyio.CancelScope() as scope:
             self._in_flight.add(scope)
@@ -218,7 +218,7 @@ def _answered(episode: Outage, now: float) -> Outage:
 
 
 def _remedy(error: LumaError, action: Action) -> str:
-    """Say what is done about an error."""
+    """Return what the log says is done about an error."""
     if action is Action.ABORT:
         return "whoever waits is told; mend the key or the account"
     if action in (Action.BISECT, Action.SHRINK_BATCH):

@@ -1,4 +1,4 @@
-"""Many things a few at a time, so that nothing holds up the event loop for long."""
+"""Long lists in chunks, so that the event loop is not blocked for long."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def chunks(items: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
-    """Yield the items in parts of `size`, by default SLICE."""
+    """Yield the items in chunks of `size`, by default CHUNK_SIZE."""
     rest, size = iter(items), size or CHUNK_SIZE
     while part := list(islice(rest, size)):
         yield part
@@ -20,7 +20,7 @@ def chunks(items: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]
 
 
 class AsyncChunks(AsyncIterator[Sequence[T]], Generic[T]):
-    """The items in parts; between two of them the loop turns once.
+    """Iterate over items in chunks, with a turn of the event loop between two.
 
     Whoever is cancelled then has not taken the next part from an iterator that is shared. A class
     and not an async generator, so that leaving early runs no cleanup in a foreign task.

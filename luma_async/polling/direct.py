@@ -1,4 +1,4 @@
-"""One look, now: the direct calls, which share the gate with the polls but not their rounds."""
+"""Direct calls: get, get_many and timeout=0, with their own retries."""
 
 import asyncio
 from collections import deque
@@ -19,7 +19,7 @@ MAX_LOOK_COOLDOWN = 1.0
 
 
 class DirectClient:
-    """Asks a relay directly, each request again after a passing fault, `tries` in all."""
+    """Ask the relay at once. A request is retried after a transient error, `tries` times in all."""
 
     def __init__(self, poller: Poller, relay: Relay, tries: int = MAX_ATTEMPTS) -> None:
         self._poller = poller
@@ -27,7 +27,7 @@ class DirectClient:
         self._tries = tries
 
     async def get(self, task_id: str) -> Generation:
-        """Ask about one task by the single GET; NotFoundError if the relay does not know it."""
+        """Get one task by the single GET. Raise NotFoundError if the relay does not know it."""
         ask = partial(self._relay.get, task_id)
         told = await self._request(ask, 1, many=False)
         if task_id not in told.states:
@@ -35,9 +35,9 @@ class DirectClient:
         return told.generation(task_id)
 
     async def get_many(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
-        """Ask about many tasks by batch POSTs of as many as the relay takes, and fill `found`.
+        """Get many tasks by batch POSTs, and add them to `found`; unknown ids are left out.
 
-        The first error that trying again does not cure ends it; what was found stays in `found`.
+        Raise the first error that a retry does not cure; what was found stays in `found`.
         """
         failure: LumaError | None = None
         unasked = deque(ids)
@@ -91,14 +91,14 @@ class DirectClient:
     async def _request(
         self, ask: Callable[[], Awaitable[PollAnswer]], ids: int, *, many: bool
     ) -> PollAnswer:
-        """Make one request about `ids` ids, again after a passing fault, `tries` in all.
+        """Send one request with `ids` ids, and retry it after a transient error.
 
-        Raises what the relay said last; where it never said a word, what went wrong instead. A try
-        after the first, and a single one, is not worth a long quiet: then it raises why, at once.
+        Raise the relay's last error; the transport's, if the relay never responded. A retry, or a
+        request without retries, does not wait for a long cool-down: its cause is raised at once.
         """
         queue, loop, tries = self._poller.queue, asyncio.get_running_loop(), self._tries
         told: LumaError | None = None
-        patience = queue.patience if tries > 1 else min(queue.patience, MAX_LOOK_COOLDOWN)
+        patience = queue.max_cooldown if tries > 1 else min(queue.max_cooldown, MAX_LOOK_COOLDOWN)
         for tried in range(1, tries + 1):
             departed = loop.time()
             quiet = queue.throttle.cooldown_until - departed

@@ -21,12 +21,12 @@ E = TypeVar("E")
 
 
 class RequestEvent(Struct, frozen=True, kw_only=True):
-    """One HTTP request that is over.
+    """One finished HTTP request.
 
-    `call` is the single GET or the batch POST, `ids` how many it asked about, `seconds` how long it
-    took from its departure to the end of its answer. `error` is what it met, None where it was
-    answered; it may be what the relay says of one id, such as a NotFoundError. `cancelled`: nobody
-    wanted it any more, or the session was closed.
+    `call` is the single GET or the batch POST, `ids` the number of ids in it, `seconds` the time
+    from sending to the end of the response. `error` is None if the relay answered; it may be about
+    one id, such as NotFoundError. `cancelled`: it had no watcher any more, or the session was
+    closed.
     """
 
     call: Literal["get", "get_many"]
@@ -37,11 +37,11 @@ class RequestEvent(Struct, frozen=True, kw_only=True):
 
 
 class ChangeEvent(Struct, frozen=True, kw_only=True):
-    """A change of state of an id that somebody waits for; the first state seen is one.
+    """A change of state of a watched id; the first state seen is one.
 
-    `state` and `generation` are None where the relay does not know the id, which is an end. `lag`
-    is the seconds since the answer before this one, the most by which the news can be late; None
-    where the first answer told it.
+    `state` and `generation` are None if the relay does not know the id, which is an end. `lag` is
+    the seconds since the response before this one, the most by which the news can be late; None for
+    the first response.
     """
 
     id: str
@@ -52,7 +52,7 @@ class ChangeEvent(Struct, frozen=True, kw_only=True):
 
 
 class Hook(Generic[E]):
-    """A function of the user's that is told of events; what it raises is logged once, no more."""
+    """A user's function that receives events; what it raises is logged once."""
 
     def __init__(self, name: str, function: Callable[[E], object]) -> None:
         self._name = name
@@ -60,7 +60,7 @@ class Hook(Generic[E]):
         self._quiet = False
 
     def __call__(self, event: E) -> None:
-        """Tell of one event; KeyboardInterrupt and its kin go through."""
+        """Call the function; KeyboardInterrupt and SystemExit are not caught."""
         try:
             returned = self._function(event)
             if inspect.iscoroutine(returned):
@@ -75,18 +75,18 @@ class Hook(Generic[E]):
 
 
 class ChangeNotifier:
-    """Tells of changes of state: the hook, where there is one, and the log at DEBUG."""
+    """Report changes of state to the hook, if there is one, and to the log at DEBUG."""
 
     def __init__(self, hook: Hook[ChangeEvent] | None) -> None:
         self._hook = hook
 
     @property
     def has_listener(self) -> bool:
-        """Whether anybody listens."""
+        """Whether a hook or the log receives changes."""
         return self._hook is not None or logger.isEnabledFor(logging.DEBUG)
 
     def notify(self, changes: Iterable[Change[Any]]) -> None:
-        """Tell of each change, in order."""
+        """Report changes, in order."""
         for change in changes:
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("%s: %s", one_line(change.task_id), _describe(change))
@@ -117,9 +117,9 @@ _Call = Literal["get", "get_many"]
 
 
 class InstrumentedRelay(Relay):
-    """Passes the two calls on to a relay, and tells of each once it is over.
+    """Forward the two calls to a relay, and report each to a hook when it is finished.
 
-    The hook is given a copy of the error: without a traceback, which would keep the frames of the
+    The hook receives a copy of the error without its traceback, which would keep the frames of the
     request alive.
     """
 
@@ -128,11 +128,11 @@ class InstrumentedRelay(Relay):
         self._hook = hook
 
     async def get(self, task_id: str) -> PollAnswer:
-        """Ask about one task."""
+        """Get one task."""
         return await self._observe("get", 1, self._relay.get(task_id))
 
     async def get_many(self, ids: Sequence[str]) -> PollAnswer:
-        """Ask about many tasks at once."""
+        """Get many tasks."""
         return await self._observe("get_many", len(ids), self._relay.get_many(ids))
 
     async def _observe(self, call: _Call, ids: int, asked: Awaitable[PollAnswer]) -> PollAnswer:

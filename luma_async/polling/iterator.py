@@ -1,4 +1,4 @@
-"""What `as_completed` and `watch` return: the tasks of one wait, as they are told."""
+"""The iterator of `as_completed` and `watch`."""
 
 import asyncio
 import os
@@ -12,10 +12,10 @@ from luma_async.structs import Generation
 
 
 class Reader(AsyncIterator[Generation]):
-    """The tasks of one wait, as they are told; `async for` it, once.
+    """Iterate once, by `async for`, over the tasks of one wait as they end or change.
 
-    It may be left at any time: by `break`, by an exception, by `aclose`. A class and not an async
-    generator, so that leaving early runs no cleanup in a foreign task.
+    It may be left at any time: by `break`, by an exception, by `aclose`. It is a class, not an
+    async generator, so that leaving early runs no cleanup in another task.
     """
 
     def __init__(self, wait: Wait) -> None:
@@ -63,7 +63,7 @@ class Reader(AsyncIterator[Generation]):
         self._begun = True
 
     async def aclose(self) -> None:
-        """Leave the wait; reading on ends at once."""
+        """Leave the wait; further reading ends at once."""
         self._wait.check_home()
         self._over = True
         self._wait.stop()

@@ -1,4 +1,4 @@
-"""When is trouble worth telling? Requests that fail, from the first one until all has been calm."""
+"""Outages: requests that fail, logged once from the first failure until the relay is well."""
 
 from math import inf
 
@@ -10,12 +10,12 @@ MAX_QUIET_AFTER_OUTAGE = 3600.0
 
 
 class Outage(Struct, frozen=True):
-    """The trouble that is on, or the calm since the last.
+    """An outage, or the time since the last one.
 
-    It begins with the first failed request, and is over at the first answer after `calm` seconds
-    without a failure: a minute; four times as long for each further episode that begins within an
-    hour of the last failure, so that a relay that fails now and then is not told of for ever.
-    `failed` of `requests` requests failed in it; none while all is calm.
+    It begins with the first failed request, and is over at the first response after `quiet_for`
+    seconds without a failure: a minute; four times as long for each further outage that begins
+    within an hour of the last failure, so that a relay which fails now and then is not logged again
+    and again. `failed` of `requests` requests failed in it; both are 0 without an outage.
     """
 
     failed: int = 0
@@ -25,15 +25,15 @@ class Outage(Struct, frozen=True):
 
     @property
     def is_on(self) -> bool:
-        """Whether requests have failed of late."""
+        """Whether an outage is on."""
         return self.failed > 0
 
     def after_failure(self, now: float) -> "Outage":
-        """Return the episode after a request that failed."""
+        """Return the outage after a request that failed."""
         return Outage(self.failed + 1, self.requests + 1, now, self._calm(now))
 
     def after_answer(self, now: float) -> "Outage":
-        """Return the episode after a request that was answered; none is on where it is over."""
+        """Return the outage after a response; none is on if it is over."""
         if not self.is_on:
             return self
         over = now >= self.failed_at + self.quiet_for

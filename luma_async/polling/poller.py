@@ -1,13 +1,12 @@
-"""The one loop that waits: it asks the book and the gate what may be done, and does it.
+"""The poller: sends the batches that are due, and passes responses to the waits.
 
-No task sleeps between polls. `_pump` is a callback: it starts what may depart now and sets one
-timer for the next departure. It runs when that timer fires, when a request returns and, once in a
-loop turn, when somebody begins to wait. So nothing is started, stopped or restarted, and a poller
-that nobody waits for has no task, no timer and no request.
+There is no task that sleeps between polls. `_run_due` is a callback: it sends what is due now and
+sets one timer for the next request. It runs when that timer fires, when a request returns and, once
+in a turn of the loop, when ids are added. A poller without waits has no task, no timer, no request.
 
 Each request is a task of its own, in the context of whoever opened the session, and is cancelled
-when the last one who wanted any of its ids has left. Direct calls (`get`, `get_many`) run in their
-caller's task; they stand in line at the same gate and take turns with the polls.
+when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their caller's
+task; they wait in the same queue and take turns with the polls.
 """
 
 import asyncio
@@ -41,11 +40,11 @@ from luma_async.structs import Generation
 logger: logging.Logger = logging.getLogger("luma_async")
 
 FAST_RETRIES = 4
-PROXY_GRACE_FACTOR = 10.0
+PROXY_GRACE_FACTOR = 10.0  # grace for a refusal that may come from a proxy
 
 
 class Poller:
-    """Polls one relay for all waits of a session, and lets direct calls through the same gate."""
+    """Poll one relay for all waits of a session, and admit its direct calls."""
 
     def __init__(
         self,
@@ -59,7 +58,7 @@ class Poller:
         on_change: Hook[ChangeEvent] | None = None,
     ) -> None:
         self.queue: AdmissionQueue = AdmissionQueue(
-            limits, max_cooldown=patience, dice=dice, wake=self._run_due_soon
+            limits, max_cooldown=patience, dice=dice, on_ready=self._run_due_soon
         )
         self._relay = relay
         self._dice = dice
@@ -83,7 +82,7 @@ class Poller:
         return f"<Poller: {self._scheduler!r}, {self.queue.throttle.in_flight} requests in flight>"
 
     def check_home(self) -> None:
-        """Raise a RuntimeError where this is not the process, thread and loop it was opened in."""
+        """Raise RuntimeError in another process, thread or loop than the one it was opened in."""
         process, thread = self._home
         if os.getpid() != process:
             raise RuntimeError("the session was opened before a fork; open one in each process")
@@ -96,17 +95,17 @@ class Poller:
             raise RuntimeError("the session belongs to another event loop; open one in each loop")
 
     def check_open(self) -> None:
-        """Raise a SessionClosed after the end."""
+        """Raise SessionClosed after `close`."""
         if self._closed:
             raise session_closed()
 
     @property
     def batch_size(self) -> int:
-        """How many ids a request may ask about now, as the relay has taught."""
+        """The number of ids that a request may carry now."""
         return self._scheduler.batch_size.current(self._loop.time())
 
     def snapshot(self) -> Stats:
-        """Return the stats, with what is open as of now."""
+        """Return the stats of now."""
         now = self._loop.time()
         oldest = self._scheduler.oldest_watched_since()
         pace = self._scheduler.schedule.pace
@@ -122,7 +121,7 @@ class Poller:
     def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
     ) -> dict[str, Generation | bytes]:
-        """Poll for these ids until each has ended, or `unwatch` is called, at `until` perhaps.
+        """Poll these ids until each has ended or `unsubscribe` is called.
 
         Returns what was told already of those that somebody else waits for.
         """
@@ -133,7 +132,7 @@ class Poller:
         return known
 
     def unsubscribe(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
-        """Poll for these ids no more on behalf of the watcher.
+        """Stop polling these ids for the watcher.
 
         Many are let go slice by slice, in their order, so that a wait which begins again is never
         behind the letting go. The iterator returned takes the next step at once.
@@ -142,7 +141,7 @@ class Poller:
         return self.drop(watcher, ids)
 
     def drop(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
-        """Poll for these ids no more, as `unwatch` does, for a watcher that stays for others."""
+        """Stop polling these ids for a watcher that keeps others."""
         steps = self._unsubscribe_steps(watcher, ids)
         self._step(steps)
         return steps
@@ -162,13 +161,13 @@ class Poller:
             return
 
     def abort(self, cause: Exception) -> None:
-        """Tell every watcher that its wait cannot go on, and forget them all."""
+        """Abort all watchers, and remove them."""
         for watcher in list(self._watchers):
             watcher.abort(cause)
             self.unsubscribe(watcher, watcher.watched_ids)
 
     def record_batch_result(self, action: Action | None, ids: int) -> None:
-        """Remember what became of a batch of `ids` ids; None means that it was answered."""
+        """Learn the batch size from a batch of `ids` ids; None means that it was answered."""
         if action is Action.NO_BATCH_ENDPOINT and not self._warned_no_batch:
             logger.warning("the relay has no batch call; asking for one id at a time for now")
             self._warned_no_batch = True
@@ -179,7 +178,7 @@ class Poller:
         )
 
     async def close(self) -> None:
-        """End every wait and every request."""
+        """Abort all waits, and cancel all requests."""
         self._closed = True
         watchers = list(self._watchers)
         for watcher in watchers:
@@ -219,14 +218,14 @@ class Poller:
             self._timer = self._loop.call_at(departs, self._run_due, context=self._context)
 
     def _next_send_at(self) -> float:
-        """Return when the next request departs; inf where none wants to, or all slots are taken."""
+        """Return when to send the next request; inf if none is due or no slot is free."""
         opens_at = self.queue.throttle.next_slot_at()
         if opens_at == inf or self.queue.has_waiters():
             return opens_at
         return max(opens_at, self._scheduler.next_due())
 
     def _send_next(self, now: float) -> None:
-        """Let one request depart; direct calls and polls take turns."""
+        """Send one request; direct calls and polls take turns."""
         if self.queue.has_waiters() and not (
             self._poll_first and self._scheduler.next_due() <= now
         ):
@@ -271,7 +270,7 @@ class Poller:
             self._on_answer(batch, task.result())
 
     def _fail_all(self, error: Exception) -> None:
-        """Tell everybody of a fault in this library or in a pace, and begin with an empty book."""
+        """Abort all waits after an unexpected error, and begin with an empty scheduler."""
         logger.exception("the poller met a fault that nobody foresaw; all waits end")
         for watcher in self._watchers:
             watcher.abort(error)
@@ -341,14 +340,14 @@ class Poller:
                 self._retry_later(batch, error)
 
     def _no_route(self, batch: Batch[Watcher]) -> None:
-        """Learn from a single id: where its own call is not there either, a proxy stands in."""
+        """Handle a missing single endpoint: a proxy answers, and the batch endpoint may exist."""
         now, seats = self._loop.time(), self._scheduler.batch_size
         self._scheduler.batch_size = (
             seats.without_batch(now) if batch.use_batch_endpoint else seats.batch_restored()
         )
 
     def _retry_later(self, batch: Batch[Watcher], error: LumaError) -> None:
-        """Hold a spoiled call: a few tries come early, further ones no sooner than a poll would."""
+        """Back off a failed batch: first retries come early, later ones no sooner than a poll."""
         if batch.is_quarantined and self.queue.recently_answered:
             self.queue.pause_briefly()
         else:

@@ -1,4 +1,4 @@
-"""What a session has done so far, as a value."""
+"""Stats: what a session has done so far."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A wait without a list: ids join and leave while it goes on, and each end is told as it comes."""
+"""A wait whose ids are added and removed while it runs."""
 
 import asyncio
 from collections import deque
@@ -19,9 +19,9 @@ from luma_async.structs import Generation
 class Ended(Struct, frozen=True):
     """The end of one id.
 
-    `generation` is the task, completed or failed; None where the relay does not know the id. `lag`
-    is the seconds since the answer before this one, the most by which the news can be late; None
-    where the first answer told it.
+    `generation` is the task, completed or failed; None if the relay does not know the id. `lag` is
+    the seconds since the response before this one, the most by which the news can be late; None
+    if the first response told the end.
     """
 
     id: str
@@ -30,9 +30,9 @@ class Ended(Struct, frozen=True):
 
 
 class Following(AsyncIterator[Ended]):
-    """Ids that are polled for until each has ended; any number of tasks may iterate over the ends.
+    """Poll ids until each has ended; any number of tasks may iterate over the ends.
 
-    The iteration ends with `close`. Raises WaitAborted where it cannot go on, with `pending`: the
+    The iteration ends with `close`. It raises WaitAborted if it cannot go on, with `pending`: the
     ids that had not ended.
     """
 
@@ -49,7 +49,7 @@ class Following(AsyncIterator[Ended]):
         return len(self.watched_ids)
 
     def add(self, ids: Iterable[str]) -> None:
-        """Begin to poll for these ids; those that are polled for already stay as they are.
+        """Add ids; those that are polled already are not changed.
 
         Raises WaitAborted after an end of all waits, ValueError or TypeError for what is no id.
         """
@@ -62,7 +62,7 @@ class Following(AsyncIterator[Ended]):
         self.watched_ids |= dict.fromkeys(new)
 
     def drop(self, ids: Iterable[str]) -> dict[str, Generation | None]:
-        """Poll for these ids no more; returns those that were polled for, as last seen."""
+        """Remove ids. Return those that were polled, as last seen (None: never)."""
         leaving = [task_id for task_id in checks.task_ids(ids) if task_id in self.watched_ids]
         if not leaving or self._cause is not None or self._closed:
             return {}
@@ -74,7 +74,7 @@ class Following(AsyncIterator[Ended]):
         return {task_id: reread(task_id, told.get(task_id)) for task_id in leaving}
 
     def close(self) -> None:
-        """Poll for nothing more; whoever iterates gets the ends that are not read yet."""
+        """Stop polling; the iteration yields the ends that are not read yet, and ends."""
         if not self._closed:
             self._closed = True
             if self._cause is None:
@@ -82,14 +82,14 @@ class Following(AsyncIterator[Ended]):
             self._wake()
 
     def on_change(self, change: Change[Watcher]) -> None:
-        """Take news of one id."""
+        """Receive a change of one id."""
         if change.ended and change.task_id in self.watched_ids and not self._over:
             del self.watched_ids[change.task_id]
             self._ends.append(Ended(change.task_id, change.generation, change.max_lag))
             self._wake(1)
 
     def abort(self, cause: Exception) -> None:
-        """Learn that the wait cannot go on."""
+        """End the wait with a cause."""
         if not self._over:
             self._cause = cause
             self._wake()

@@ -1,4 +1,4 @@
-"""One caller's wait: what it asked for, what it has been told, and how it ends."""
+"""One call of wait_until_done, as_completed or watch: its ids, its results and how it ends."""
 
 import asyncio
 from collections import deque
@@ -34,7 +34,7 @@ E = TypeVar("E", bound=WaitIncomplete)
 
 
 class Notify(Enum):
-    """What a reader wants to be woken for."""
+    """What wakes a reader."""
 
     NOTHING = "the end of the wait alone"
     ENDS = "each task as it ends"
@@ -42,10 +42,10 @@ class Notify(Enum):
 
 
 class Wait:
-    """Gathers what is told of the ids until each has ended, time is up, or it cannot go on.
+    """Collect the results of ids until each has ended, the timeout is over, or it is aborted.
 
-    All that is done for each id of many is done SLICE by SLICE, so that the loop is never held up;
-    the ids of the first slice are checked at once.
+    Work for many ids is done in chunks of CHUNK_SIZE, so that the event loop is not blocked; the
+    ids of the first chunk are checked at once.
     """
 
     __slots__ = (
@@ -99,16 +99,16 @@ class Wait:
 
     @property
     def done(self) -> Mapping[str, Generation]:
-        """What has ended so far, in the order in which it was told."""
+        """What has ended so far, in the order of its ends."""
         return {task_id: done for task_id, done in self._ended.items() if done}
 
     @property
     def ended(self) -> bool:
-        """Whether each id has been told as done or missing."""
+        """Whether each id is done or missing."""
         return len(self._ended) == len(self.watched_ids)
 
     async def start(self) -> None:
-        """Start polling, and the timeout; a timeout of 0 is one look at each id instead.
+        """Start polling and the timeout; with a timeout of 0, ask about each id once instead.
 
         One that was cancelled may begin again.
         """
@@ -127,23 +127,23 @@ class Wait:
             await self._watch()
 
     def check_home(self) -> None:
-        """Raise a RuntimeError where this is not the session's process, thread and loop."""
+        """Raise RuntimeError in another process, thread or loop than the session's."""
         self._poller.check_home()
 
     def detach_later(self) -> None:
-        """Leave soon, unless somebody asks what has been `told` before."""
+        """Detach after `READER_IDLE_TIMEOUT`, unless `wait_for_news` is called before."""
         self._cancel_detach()
         self._leaving = asyncio.get_running_loop().call_later(READER_IDLE_TIMEOUT, self.detach)
 
     def detach(self) -> None:
-        """Poll no more for this wait; what it has been told stays."""
+        """Stop polling for this wait; its results stay."""
         self._cancel_detach()
         if self._watching:
             self._watching = False
             self._poller.unsubscribe(self, () if self.ended else self.watched_ids)
 
     def stop(self) -> None:
-        """Leave for good; whoever asks what has been `told` hears that there is no more."""
+        """Unsubscribe for good. Pending and later calls of `wait_for_news` return False."""
         self._stopped = True
         if self._watching and not self.ended:
             self._watching = False
@@ -154,7 +154,7 @@ class Wait:
         self._wake()
 
     def on_change(self, change: Change[Watcher]) -> None:
-        """Take news of one id, while somebody waits for it."""
+        """Receive a change of an id of this wait."""
         if self._stopped or self._expired or self._aborted is not None:
             return
         self.watched_ids[change.task_id] = change.row
@@ -179,14 +179,14 @@ class Wait:
         self._wake()
 
     def abort(self, cause: Exception) -> None:
-        """Learn that the wait cannot go on."""
+        """End the wait with a cause."""
         if not self.ended and self._aborted is None:
             self._aborted = cause
             self._watching = False
             self._wake()
 
     async def wait_for_news(self) -> bool:
-        """Wait for news, or for the end of the wait; False once there will be no more news.
+        """Wait for news or the end of the wait. Return False if no more news will come.
 
         Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
         """
@@ -211,14 +211,14 @@ class Wait:
         return False
 
     async def result(self) -> dict[str, Generation]:
-        """Return what has ended, in the order asked."""
+        """Return what has ended, in the order of the ids."""
         done: dict[str, Generation] = {}
         async for part in AsyncChunks(tuple(self.watched_ids)):
             done |= {task_id: one for task_id in part if (one := self._ended.get(task_id))}
         return done
 
     def _check(self, part: Iterable[object]) -> None:
-        """Check some ids, and note each once."""
+        """Check some ids, and add each once."""
         self.watched_ids |= dict.fromkeys(map(checks.task_id, part))
 
     def _settled(self) -> bool:
@@ -227,7 +227,7 @@ class Wait:
         )
 
     async def _watch(self) -> None:
-        """Poll for all that have not ended; for all of them or, where that breaks off, for none."""
+        """Subscribe to all ids that have not ended; to none if it is cancelled."""
         self._watching = True
         try:
             async for part in AsyncChunks(tuple(self.watched_ids)):
@@ -297,6 +297,6 @@ class Wait:
 
 
 def _emptied(asked: dict[str, Generation | bytes | None]) -> Iterator[str]:
-    """Yield the ids, and forget each: to free a million at once would hold up the loop."""
+    """Yield the ids, and drop each: to free a million at once would block the loop."""
     while asked:
         yield asked.popitem()[0]

@@ -7,6 +7,7 @@ time. Here the members of the whole body are counted.
 """
 
 import zlib
+from typing import Protocol
 
 ACCEPT_ENCODING = "gzip, deflate"
 MAX_MEMBERS = 16  # of one body; a server that compresses as usual sends one
@@ -18,6 +19,16 @@ _WINDOW_BITS = {
 }
 _NOT_ACCEPTED = ("br", "zstd", "compress", "x-compress")
 _DEFLATE_METHOD = 8  # the low half of the first byte of a zlib stream (RFC 1950)
+
+
+class _Member(Protocol):
+    """A decoder of one member, as `zlib.decompressobj` returns it."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
 class BadEncoding(ValueError):
@@ -39,7 +50,7 @@ class Decompressor:
                 "accepted; check the proxy in front of the relay"
             )
         self._window_bits = _WINDOW_BITS.get(self._encoding)
-        self._member: zlib._Decompress | None = None
+        self._member: _Member | None = None
         self._member_count = 0
 
     def decompress(self, data: bytes, limit: int) -> bytes:
@@ -67,7 +78,7 @@ class Decompressor:
         if self._member is not None and not self._member.eof:
             raise BadEncoding(f"cannot decode {self._encoding}: the body is cut short")
 
-    def _next_member(self, window_bits: int, first: int) -> "zlib._Decompress":
+    def _next_member(self, window_bits: int, first: int) -> _Member:
         """Return a decoder; many servers send deflate without the header that it should have."""
         self._member_count += 1
         if self._member_count > MAX_MEMBERS:

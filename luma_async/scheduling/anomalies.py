@@ -1,4 +1,4 @@
-"""What is odd about one id: missing, without a link, in exile."""
+"""Why an id needs special care: not found, completed without a link, or quarantined."""
 
 from math import inf
 
@@ -8,7 +8,12 @@ MIN_NOT_FOUND_ANSWERS = 6
 
 
 class Anomaly(Struct, gc=False, eq=False):
-    """What is odd about one id, where anything is."""
+    """The special care that one id needs.
+
+    `solo_polls_left` is how many responses it has to get by single GET before it rejoins a batch,
+    `quarantines` how often it was quarantined, `not_found_count` how many responses in a row did
+    not contain it, since `not_found_since`. It is completed without a link since `no_link_since`.
+    """
 
     solo_polls_left: int = 0
     quarantines: int = 0
@@ -19,38 +24,38 @@ class Anomaly(Struct, gc=False, eq=False):
 
     @property
     def is_undecided(self) -> bool:
-        """Whether an odd answer is to be believed or not before long."""
+        """Whether a grace period is running: not found, or without a link."""
         return self.not_found_since is not None or self.no_link_since is not None
 
     @property
     def is_clear(self) -> bool:
-        """Whether nothing of it has to be remembered."""
+        """Whether nothing has to be remembered of it."""
         return not (self.is_undecided or self.quarantines or self.ended_at is not None)
 
     def reset_on_answer(self) -> None:
-        """Note an answer that names it."""
+        """Reset what counts responses without the id."""
         self.solo_polls_left = max(0, self.solo_polls_left - 1)
         self.not_found_since = None
         self.not_found_count = 0
 
     def extend_grace(self, seconds: float) -> None:
-        """Let no grace run for a time in which requests brought no answer."""
+        """Extend the grace periods by the seconds in which requests got no response."""
         self.not_found_since = (
             None if self.not_found_since is None else self.not_found_since + seconds
         )
         self.no_link_since = None if self.no_link_since is None else self.no_link_since + seconds
 
     def quarantine(self) -> None:
-        """Let it travel alone for 1, 2, 4, … answers that make sense."""
+        """Quarantine the id: poll it alone for the next 1, 2, 4, … responses."""
         self.solo_polls_left = 2**self.quarantines
         self.quarantines += 1
 
     def next_deadline(self, departed: float, now: float, missing: float, link: float) -> float:
-        """Return by when to look again so that no grace is overrun; inf where none is running."""
-        hurry = inf
+        """Return by when to poll again so that no grace period is overrun; inf if none runs."""
+        deadline = inf
         for since, grace in ((self.not_found_since, missing), (self.no_link_since, link)):
             if since is not None and since + grace > now:
-                hurry = min(hurry, since + grace)
+                deadline = min(deadline, since + grace)
         if self.not_found_since is not None and self.not_found_count <= MIN_NOT_FOUND_ANSWERS:
-            hurry = min(hurry, departed + missing / MIN_NOT_FOUND_ANSWERS)
-        return hurry
+            deadline = min(deadline, departed + missing / MIN_NOT_FOUND_ANSWERS)
+        return deadline

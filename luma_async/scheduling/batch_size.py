@@ -1,4 +1,4 @@
-"""How many aboard? What refusals have taught about the batch call."""
+"""Batch size: how many ids one request may carry, learned from rejected requests."""
 
 from math import inf
 
@@ -13,14 +13,14 @@ MAX_PROBE_DELAY = 3600.0
 
 
 class BatchSize(Struct, frozen=True):
-    """How many ids one request may ask about: `most`, or one at a time until `singly_until`.
+    """The number of ids that a request may carry: `limit` at most, 1 until `no_batch_until`.
 
-    A relay that finds a request too large is asked for half as much from then on; every ten minutes
-    twice as much is tried, up to `limit`.
+    After a request was too large, half as many ids are sent; every `REGROW_EVERY` seconds twice as
+    many are tried, up to `limit`.
 
-    A relay without the batch call is asked singly for a `spell` of seconds, then the batch call is
-    tried again: what said that there is none may have been a proxy that stood in for the relay.
-    Each spell is twice as long as the one before, until a batch is answered.
+    After the relay had no batch endpoint, single requests are sent for `probe_delay` seconds, then
+    the batch endpoint is tried again: a proxy may have answered for the relay. Each probe delay is
+    twice the one before, `MAX_PROBE_DELAY` at most, until a batch is answered.
     """
 
     limit: int
@@ -30,18 +30,18 @@ class BatchSize(Struct, frozen=True):
     probe_delay: float = FIRST_PROBE_DELAY
 
     def current(self, now: float) -> int:
-        """Return how many ids a request that departs at `now` may ask about."""
+        """Return how many ids a request sent at `now` may carry."""
         return 1 if now < self.no_batch_until else self.batch_limit(now)
 
     def batch_limit(self, now: float) -> int:
-        """Return how many ids a batch that departs at `now` may have."""
+        """Return how many ids a batch request sent at `now` may carry."""
         if self.shrunk_to >= self.limit:
             return self.limit
         regrown = self.shrunk_to * 2.0 ** min((now - self.shrunk_at) // REGROW_EVERY, 32)
         return int(min(self.limit, regrown))
 
     def after(self, verdict: Action | None, ids: int, now: float) -> "BatchSize":
-        """Return the seats after a request about `ids` ids; None means that it was answered."""
+        """Return the batch size after a request with `ids` ids; None means that it was answered."""
         if ids == 1:
             return self
         match verdict:
@@ -55,23 +55,23 @@ class BatchSize(Struct, frozen=True):
                 return self
 
     def halved(self, ids: int, now: float) -> "BatchSize":
-        """Return the seats after a request about `ids` ids was too large."""
+        """Return the batch size after a request with `ids` ids was too large."""
         half = min(self.batch_limit(now), (ids + 1) // 2)
         return replace(self, shrunk_to=half, shrunk_at=now)
 
     def without_batch(self, now: float) -> "BatchSize":
-        """Return the seats after the relay had no batch call at `now`."""
+        """Return the batch size after the relay had no batch endpoint at `now`."""
         if now < self.no_batch_until:
             return self
         longer = min(2.0 * self.probe_delay, MAX_PROBE_DELAY)
         return replace(self, no_batch_until=now + self.probe_delay, probe_delay=longer)
 
     def batch_restored(self) -> "BatchSize":
-        """Return the seats after the single call was not there either: a proxy spoke."""
+        """Return the batch size after the single endpoint was missing, too: a proxy answered."""
         return replace(self, no_batch_until=-inf, probe_delay=FIRST_PROBE_DELAY)
 
     def confirmed(self) -> "BatchSize":
-        """Return the seats after a batch was answered."""
+        """Return the batch size after a batch was answered."""
         return (
             replace(self, probe_delay=FIRST_PROBE_DELAY)
             if self.probe_delay > FIRST_PROBE_DELAY

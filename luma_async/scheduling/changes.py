@@ -16,24 +16,24 @@ _UNTOLD = "untold"
 
 
 class PollAnswer(Protocol):
-    """What an answer must offer: the state of each id that it names, the whole task on demand."""
+    """What the scheduler needs of a response: the state of each id, the whole task on demand."""
 
     @property
     def states(self) -> Mapping[str, State]:
-        """The state of each id that the answer names."""
+        """The state of each id that the response contains."""
         ...
 
     @property
     def retry_after(self) -> float | None:
-        """The seconds for which the relay asks to be left alone, or None."""
+        """Retry-After in seconds, or None."""
         ...
 
     def age(self, task_id: str, /) -> float:
-        """Return the seconds since a task was created; 0 where the relay says none."""
+        """Return the age of a task in seconds; 0 if the relay tells no time of creation."""
         ...
 
     def row_bytes(self, task_id: str, /) -> Generation | bytes:
-        """Return what to keep of a task that somebody may want to read later."""
+        """Return what to keep of an open task: its row, or the decoded task."""
         ...
 
     def generation(self, task_id: str, /) -> Generation:
@@ -42,18 +42,18 @@ class PollAnswer(Protocol):
 
 
 class Grace(Struct, frozen=True):
-    """How long to go on asking, in seconds, before an odd answer is believed."""
+    """How long to poll on, in seconds, before an id counts as missing or a link as absent."""
 
     missing: float = 30.0
     link: float = 60.0
 
 
 class Change(Struct, Generic[W], frozen=True):
-    """News of one id for those who want it.
+    """A change of one id, for its watchers.
 
-    `told` is what the answer said of it, None where the id ended as missing; `state` is the state
-    in that, `was` the one before. `unseen` is the seconds since the answer before this one, the
-    most by which the news can be late; None for the first answer.
+    `row` is what the response tells of it, None if the id is missing; `state` is the state in it,
+    `previous_state` the one before. `max_lag` is the seconds since the response before this one,
+    the most by which the news can be late; None for the first response.
     """
 
     task_id: str
@@ -66,12 +66,12 @@ class Change(Struct, Generic[W], frozen=True):
 
     @property
     def generation(self) -> Generation | None:
-        """The whole task, read when it is asked for; None where the id ended as missing."""
+        """The whole task, decoded on demand; None if the id is missing."""
         return reread(self.task_id, self.row)
 
 
 class Answered(Struct, frozen=True):
-    """An answer, when its request departed, when it came, and the grace of who is not in it."""
+    """A response, when its request was sent, when it came, and the grace period of missing ids."""
 
     answer: PollAnswer
     sent_at: float
@@ -80,10 +80,10 @@ class Answered(Struct, frozen=True):
 
 
 class ChangeDetector(Generic[W]):
-    """Applies one response to the groups of its batch.
+    """Apply one response to the groups of its batch.
 
-    `changes` is the news. `apart` are groups of one id that are polled by themselves from now on,
-    each with its due and the time by which it has to be polled.
+    `changes` is the news. `solo_groups` are groups of one id that are polled by themselves from now
+    on, each with its due and the time by which it has to be polled.
     """
 
     def __init__(self, answered: Answered, schedule: Schedule, grace: Grace) -> None:
@@ -94,7 +94,7 @@ class ChangeDetector(Generic[W]):
         self.solo_groups: list[tuple[Group[W], float, float]] = []
 
     def apply(self, group: Group[W]) -> None:
-        """Read what an answer says of a cohort; an id in doubt travels apart from then on."""
+        """Compare the response with a group; ids that need special care leave it."""
         unheard = self.look.now - group.last_heard_at if group.failed_attempts else 0.0
         group.last_heard_at = self.look.now
         group.failed_attempts = 0
@@ -123,19 +123,19 @@ class ChangeDetector(Generic[W]):
         self._mark_polled(group)
 
     def _observe_open(self, group: Group[W]) -> None:
-        """Learn how long tasks take from those that are open still."""
+        """Report the ids that are still open to the schedule."""
         if group.sent_at is not None and group.size:
             self.timetable.observe_open(
                 group.mean_created_at, group.sent_at, self.look.sent_at, group.size
             )
 
     def _mark_polled(self, group: Group[W]) -> None:
-        """Note when a cohort was looked at."""
+        """Record when the group was polled."""
         group.sent_at = self.look.sent_at
         group.answered_at = self.look.now
 
     def _handle_anomaly(self, item: Item[W], anomaly: Anomaly, group: Group[W]) -> None:
-        """Let an id travel apart that is in doubt or in exile; forget what was odd and is over."""
+        """Move an id with an anomaly to a group of its own; drop an anomaly that is clear."""
         if anomaly.is_clear:
             item.anomaly = None
         elif anomaly.is_undecided or anomaly.solo_polls_left:
@@ -172,7 +172,7 @@ class ChangeDetector(Generic[W]):
         return self._change(item, known, group)
 
     def _on_end(self, item: Item[W], known: State | None, group: Group[W]) -> Change[W] | None:
-        """Note an end; a completed task without a link is not told while its grace runs."""
+        """Handle an end; one without a link is not reported during its grace period."""
         ended_at = item.anomaly.ended_at if item.anomaly else None
         if ended_at is None:
             last = item.created_at if group.sent_at is None else group.sent_at
@@ -228,7 +228,7 @@ class ChangeDetector(Generic[W]):
         return Change(item.task_id, item.last_row, ended, watchers, unseen, item.state, was)
 
     def _finish(self, item: Item[W], ended_at: float | None) -> None:
-        """Take an id that has ended out of its group."""
+        """Remove an id that has ended from its group."""
         item.watchers = ()
         if item.group:
             item.group.remove(item)

@@ -1,16 +1,15 @@
-"""What the book is made of: an id and where it stands, those who travel together, a request.
+"""What the scheduler is made of: an item (one id), a group (ids due together), a batch (a request).
 
-An id is in exactly one phase, that of its cohort, and TRANSITIONS says what moves it. An id that is
-taken and that nobody wants any more stays, orphaned, until its call returns: forgetting it earlier
-would ask about it twice at once if somebody wanted it again.
+An id has exactly one status, that of its group, and TRANSITIONS says what changes it. An id in
+flight that loses its last watcher is kept as abandoned until its request returns: if it were
+forgotten and watched again, it would be in two requests at once.
 
-What moves is the cohort: ids that were asked about together last time and are due together. All
-that such a look tells of them alike (when it was, when they are due, how often it brought nothing)
-is said once, of the cohort, and an answer that shows nothing new is no work for each id. So a
-million open ids are ten thousand cohorts, and an id is little more than its name and its state:
-what is odd about one is kept apart, for most are not. An `Entry` is hidden from the garbage
-collector, which would otherwise stop the world to look at a million of them (so is a tuple of
-them, and no list is); whoever forgets one breaks its circle by hand.
+Groups keep a million open ids cheap. Ids that one request asked about and that are due together
+share what is known of that poll: when it was sent and answered, when they are due, how many
+attempts failed. A response that shows nothing new costs no work for each id. An Item is hidden from
+the garbage collector (`gc=False`; a tuple of items is hidden, a list is not), which would otherwise
+look at a million objects again and again. The price: the cycle of an item and its group is broken
+by hand where an id is forgotten.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from luma_async.structs import Generation, State
 
 
 class Status(StrEnum):
-    """Where an id stands with the book."""
+    """The status of an id in the scheduler."""
 
     UNTRACKED = "untracked"
     NEW = "new"
@@ -37,7 +36,7 @@ class Status(StrEnum):
 
 
 class Transition(StrEnum):
-    """What can happen to an id."""
+    """What changes the status of an id."""
 
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
@@ -77,7 +76,11 @@ W = TypeVar("W")
 
 
 class Item(Struct, Generic[W], gc=False, eq=False):
-    """One open id; `told` is what the last news said, read on demand."""
+    """One open id.
+
+    `last_row` is what the last change told of it, decoded on demand. Times are loop times in
+    seconds.
+    """
 
     task_id: str
     watched_since: float
@@ -90,7 +93,7 @@ class Item(Struct, Generic[W], gc=False, eq=False):
 
     @property
     def status(self) -> Status:
-        """Where it stands."""
+        """The status: that of the group, or abandoned: in flight without a watcher."""
         if self.group is None:
             return Status.UNTRACKED
         if not self.watchers and self.group.status is Status.IN_FLIGHT:
@@ -98,7 +101,7 @@ class Item(Struct, Generic[W], gc=False, eq=False):
         return self.group.status
 
     def add_watcher(self, watcher: tuple[W]) -> None:
-        """Note one more who wants it."""
+        """Add a watcher; one that is registered already is not added twice."""
         if not self.watchers:
             self.watchers = watcher
         elif watcher[0] not in self.watchers:
@@ -107,7 +110,7 @@ class Item(Struct, Generic[W], gc=False, eq=False):
             self.watchers[watcher[0]] = None
 
     def remove_watcher(self, watcher: W) -> bool:
-        """Note that one wants it no more; False for one who did not."""
+        """Remove a watcher. Return False if it was not registered."""
         if watcher not in self.watchers:
             return False
         if isinstance(self.watchers, tuple):
@@ -117,20 +120,20 @@ class Item(Struct, Generic[W], gc=False, eq=False):
         return True
 
     def anomaly_or_new(self) -> Anomaly:
-        """Return what is odd about it, to be written to."""
+        """Return its anomaly, made if there was none."""
         if self.anomaly is None:
             self.anomaly = Anomaly()
         return self.anomaly
 
 
 class Group(Generic[W]):
-    """Ids that travel together.
+    """Ids that were polled together and are due together.
 
-    They were `asked` about and `looked` at (when the answer came) at the same times last, if ever,
-    `heard` of at the same time (of those that are new: watched since then), asked about in vain for
-    as many `tries` since, and are `due` together. Who has left is dropped from `entries` when the
-    cohort moves, or when they are half of it; `alive` is how many have not. Nobody is older than
-    `oldest`, or younger than `youngest`.
+    The last poll was sent at `sent_at` and answered at `answered_at`, None before the first one;
+    `last_heard_at` is the time of the last response (of new ids: since when they are watched),
+    `failed_attempts` the number of requests without a response since. `size` counts the ids that
+    are left; those removed stay in `items` until `compact`. All were created between `oldest` and
+    `youngest`.
     """
 
     __slots__ = (
@@ -154,23 +157,23 @@ class Group(Generic[W]):
         self.batch: Batch[W] | None = None
 
     def apply(self, event: Transition) -> None:
-        """Go to the phase that the event leads to."""
+        """Change the status; KeyError for a transition that the status does not allow."""
         self.status = TRANSITIONS[self.status][event]
 
     def compact(self) -> None:
-        """Drop those who have left."""
+        """Drop removed ids from `items`."""
         if self.size < len(self.items):
             self.items = tuple([item for item in self.items if item.group is self])
 
     def remove(self, item: Item[W]) -> None:
-        """Let one id go."""
+        """Remove an id."""
         item.group = None
         self.size -= 1
         if 2 * self.size < len(self.items) and self.batch is None:
             self.compact()
 
     def split_off(self, items: Iterable[Item[W]]) -> "Group[W]":
-        """Make a cohort of its own of some of those here; the others have to be mustered."""
+        """Move some ids to a group of their own; call `compact` on this one afterwards."""
         solo = Group(items, self.last_heard_at)
         solo.status, solo.due_at, solo.failed_attempts = (
             self.status,
@@ -184,11 +187,11 @@ class Group(Generic[W]):
 
     @property
     def mean_created_at(self) -> float:
-        """When those here were born, about."""
+        """The middle between `oldest` and `youngest`."""
         return (self.oldest + self.youngest) / 2
 
     def take(self, most: int) -> "Group[W]":
-        """Detach the first so many here; return this one if it has no more than that."""
+        """Split off the first `most` ids; return this group if it has no more than that."""
         self.compact()
         if self.size <= most:
             return self
@@ -197,7 +200,7 @@ class Group(Generic[W]):
         return first
 
     def merge(self, others: Sequence["Group[W]"]) -> None:
-        """Take in all of others, of which the same is known."""
+        """Take in all ids of other groups, which were polled at the same times."""
         joining = [item for other in others for item in other.items]
         for item in joining:
             item.group = self
@@ -207,14 +210,14 @@ class Group(Generic[W]):
         self.youngest = max([self.youngest, *(other.youngest for other in others)])
 
     def update_age_range(self) -> None:
-        """Note anew when the oldest and the youngest were born."""
+        """Compute `oldest` and `youngest` again."""
         born = [item.created_at for item in self.items]
         self.oldest = min(born, default=self.oldest)
         self.youngest = max(born, default=self.youngest)
 
 
 class Batch(Generic[W]):
-    """One request to make: whom it asks about, and how many of them are still wanted."""
+    """One request: the ids it asks about, and how many of them still have a watcher."""
 
     __slots__ = (
         "bisection", "groups", "items", "sent_at", "use_batch_endpoint", "watched_count",
@@ -235,25 +238,26 @@ class Batch(Generic[W]):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids asked about, each once."""
+        """The ids, each once."""
         return tuple([item.task_id for item in self.items])
 
     @property
     def attempt(self) -> int:
-        """How many times in a row the ids have been taken, this time included."""
+        """The number of requests in a row about these ids, this one included."""
         return 1 + max(group.failed_attempts for group in self.groups)
 
     @property
     def is_quarantined(self) -> bool:
-        """Whether it asks about one id that has to travel alone."""
+        """Whether it asks about one id that is in quarantine."""
         anomaly = self.items[0].anomaly
         return len(self.items) == 1 and anomaly is not None and anomaly.solo_polls_left > 0
 
     @property
     def try_batch_endpoint(self) -> bool:
-        """Whether the single call has told so little of the id that the batch call is worth a try.
+        """Whether to ask about a single id by the batch endpoint.
 
-        That is once where it is unknown, and every other time where it brings no answer at all.
+        Once for an id that the single endpoint does not know, and every other time where the single
+        endpoint does not respond at all.
         """
         tries = self.groups[0].failed_attempts
         if tries:
@@ -263,7 +267,7 @@ class Batch(Generic[W]):
 
     @property
     def watched_since(self) -> float:
-        """Since when the youngest of the ids has been watched."""
+        """Since when the id watched last has been watched."""
         return max(item.watched_since for item in self.items)
 
     def __repr__(self) -> str:
@@ -271,7 +275,7 @@ class Batch(Generic[W]):
 
 
 def split_at(groups: Iterable[Group[W]], size: int) -> tuple[list[Group[W]], list[Group[W]]]:
-    """Part cohorts into the first `size` ids and the others."""
+    """Split groups into the first `size` ids and the rest."""
     first: list[Group[W]] = []
     rest: list[Group[W]] = []
     for group in groups:
@@ -287,9 +291,9 @@ def split_at(groups: Iterable[Group[W]], size: int) -> tuple[list[Group[W]], lis
 
 
 class Bisection:
-    """A refused call that travels in parts; it was too large if all of them pass.
+    """A rejected batch that is sent in parts; it was too large if all parts pass.
 
-    A part of one id says nothing: it goes by the single call.
+    A part of one id proves nothing: it goes to the single endpoint.
     """
 
     __slots__ = ("parts", "root", "size")
@@ -300,6 +304,6 @@ class Bisection:
         self.root: Bisection = parent.root if parent else self
 
     def part_passed(self) -> bool:
-        """Note that a part passed; return whether all have."""
+        """Count a part that passed. Return whether all have."""
         self.parts -= 1
         return self.parts == 0

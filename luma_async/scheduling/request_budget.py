@@ -1,10 +1,10 @@
-"""What would Every have spent? The budget of a pace that places its requests elsewhere.
+"""Request budget of `Learned`: how many requests `Every(interval)` would have sent by now.
 
-`Learned(5.0)` promises to spend what `Every(5.0)` would. What that is follows from when ids come
-and go, from the seats, from how long answers take and from max_rate; so it is played, beside the
-real thing: only counts, no ids. Batches of ids stand in line, each with the time at which it was
-last asked about; a departure takes the oldest, as many as it has seats for, and puts them at the
-end. An id that has ended stays aboard until the shadow would have found that out.
+`Learned(5.0)` promises to send as many requests as `Every(5.0)`. How many that are depends on when
+ids are added and removed, on the batch size, on response times and on max_rate, so it is simulated,
+with counts only: a queue of groups, each with the time of its last poll. A request takes the ids
+polled longest ago, as many as fit, and puts them at the end of the queue. An id that has ended is
+counted until the simulated poller would have seen its end.
 """
 
 from collections import deque
@@ -13,16 +13,16 @@ from math import inf
 from luma_async.scheduling.pace import MAX_LINGER
 from luma_async.scheduling.throttle import TIMER_TOLERANCE
 
-EWMA_WEIGHT = 0.05
-FIRST_ROUND_TRIP = 0.1
-MAX_CATCH_UP = 4.0
+EWMA_WEIGHT = 0.05  # of the newest value in a moving average
+FIRST_ROUND_TRIP = 0.1  # seconds, until one was measured
+MAX_CATCH_UP = 4.0  # intervals
 
 
 class FixedIntervalBudget:
-    """A book that only counts, asked by `Every(interval)`.
+    """Simulate the requests of `Every(interval)`, as the budget for `Learned`.
 
-    `requests` is how many would have departed so far. `gap`, in seconds, is how far apart two looks
-    at an id are, `between` how far apart two requests, each averaged over the last ones.
+    `requests` is how many would have been sent. `gap` is the seconds between two polls of an id,
+    `between` the seconds between two requests, both as moving averages.
     """
 
     __slots__ = (
@@ -60,7 +60,7 @@ class FixedIntervalBudget:
         self._last = self._spaced = -inf
 
     def add(self, fresh: int, now: float) -> None:
-        """Note ids that somebody wants for the first time."""
+        """Add ids that are watched for the first time."""
         if fresh:
             self.advance(now)
             self._open += fresh
@@ -69,21 +69,21 @@ class FixedIntervalBudget:
             self.advance(now)
 
     def remove(self, ended_at: float | None = None) -> None:
-        """Note that an id has ended at about that time, or that nobody wants it any more."""
+        """Remove an id that has ended at about `ended_at`, or has no watcher any more."""
         self._remove()
         self._ended += ended_at is not None and self._last < ended_at
 
     def observe_round_trip(self, round_trip: float) -> None:
-        """Note how long an answer took."""
+        """Take the seconds of one more round trip into the average."""
         self._round_trip += EWMA_WEIGHT * (round_trip - self._round_trip)
 
     def advance(self, now: float) -> None:
-        """Let everything depart that would have by now."""
+        """Send all requests that would have been sent by now."""
         while (at := self._next_at()) <= now:
             self._send(max(at, now - MAX_CATCH_UP * self.interval))
 
     def _new_due(self, now: float) -> float:
-        """Return when an id leaves that comes now: at once, or with the next that returns."""
+        """Return when an id added now is polled: at once, or when the next request returns."""
         while self._returns and self._returns[0] <= now:
             self._returns.popleft()
         return min(self._returns[0], now + MAX_LINGER) if self._returns else now
@@ -122,7 +122,7 @@ class FixedIntervalBudget:
         self.requests += 1
 
     def _fill(self, room: int, now: float) -> int:
-        """Take those who were asked about longest ago; return how many."""
+        """Take the ids polled longest ago; return how many."""
         left = room
         while left and self._waiting:
             asked, ids = self._waiting.popleft()

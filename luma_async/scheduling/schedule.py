@@ -1,25 +1,23 @@
-"""When does the next request depart? A pace, as the book uses it.
+"""When the next request is sent: a pace as the scheduler uses it.
 
-A `Timetable` is any pace that is a function of age: the request departs when its first passenger is
-due.
+`Schedule` is a pace that is a function of age: a request is sent when its first id is due.
 
-`Steered` is `Learned` at work. It decides three things:
+`AdaptiveSchedule` is `Learned`. It decides three things:
 
-- An id is due when the expected waiting (see `durations`) has reached a price, the same for all.
-- Where all open ids fit into one request, it departs when those aboard are worth its fare, that is
-  when their ripeness sums up to one each; ripeness grows with the square of the time since the last
-  look, and is one when the id is due. Otherwise it departs when the first is due, and its seats go
-  to those due next.
-- The price is the one at which looks would be as far apart on average as those of `Every` are, made
-  dearer or cheaper by the balance of requests: ours against those of a shadow of `Every`. So what
-  is spent is the same in the long run; the balance is bounded, and what is beyond it forgotten.
+- An id is due when its expected delay (see `hazard`) reaches a threshold, the same for all ids.
+- Where all open ids fit into one request, it is sent when their urgencies sum up to their number.
+  Urgency grows with the square of the time since the last poll and is 1 when the id is due.
+  Otherwise it is sent when the first id is due, and carries those due next.
+- The threshold is the one at which polls would be as far apart on average as those of `Every`,
+  raised or lowered by the balance of requests: those sent against those of `FixedIntervalBudget`.
+  So as many are sent in the long run; the balance is bounded, and what is beyond it is dropped.
 
-An id that nobody has asked about does not leave alone where requests are frequent: it waits for the
-next departure, until as much time has passed since the last one as `Every` leaves between two, half
-an interval at most. One that is urgent leaves at once.
+A new id does not cause a request of its own where requests are frequent: it waits for the next one,
+until as much time has passed since the last one as `Every` leaves between two, half an interval at
+most. An urgent id is polled at once.
 
-Nobody is silent for longer than LONGEST intervals, so that a wrong estimate can delay news and
-never lose it; nor for longer than one until FEW ends were seen.
+No id is unpolled for longer than MAX_INTERVALS_SILENT intervals, so that a wrong estimate can delay
+news and never lose it; for no longer than one interval until MIN_ENDS_TO_TRUST ends were seen.
 """
 
 from math import exp, inf, sqrt
@@ -28,15 +26,15 @@ from luma_async.scheduling.hazard import OLDEST, DurationCounter, Hazard, cell_o
 from luma_async.scheduling.pace import MAX_INTERVALS_SILENT, Backoff, Every, Learned, Pace, rest
 from luma_async.scheduling.request_budget import FixedIntervalBudget
 
-MAX_THRESHOLD_STEP = 0.05
+RELEARN_GROWTH = 0.05  # learn again when so many ends are new, as a share of all
 MIN_ENDS_TO_TRUST = 20.0
-MIN_DELAY_SHARE = 0.01
+MIN_DELAY_SHARE = 0.01  # of the longest delay
 BUDGET_GAIN = 0.1
-MAX_BUDGET_DEBT = 30.0
+MAX_BUDGET_DEBT = 30.0  # requests
 
 
 class Schedule:
-    """What the book asks of a pace, and tells it; here of one that is a function of age."""
+    """When ids are due and requests are sent, for a pace that is a function of age."""
 
     __slots__ = ("_pace",)
 
@@ -45,66 +43,66 @@ class Schedule:
 
     @property
     def pace(self) -> Pace:
-        """The pace, as far as it has learned."""
+        """The pace, with what it has learned."""
         return self._pace
 
     @property
     def linger_until(self) -> float:
-        """Until when an id that was never asked about waits for the company of others."""
+        """Until when a new id waits to share a request with others."""
         return -inf
 
     @property
     def uses_task_age(self) -> bool:
-        """Whether an id is as old as its task; if not, it is as old as the wait for it."""
+        """Whether age is that of the task; if not, it is the time since the id was watched."""
         return False
 
     def group_key(self, born: float, departed: float) -> float:
-        """Return what ids have in common that rest equally long; ids born between two are of it."""
+        """Return a key that is equal for ids with equal delays, and for all ids of ages between."""
         monotonic = type(self._pace) in (Every, Backoff)
         return rest(self._pace, departed - born) if monotonic else born
 
     def delay(self, born: float, departed: float, count: int = 1) -> float:
-        """Return the seconds from a look, which departed then, at so many ids of such an age."""
+        """Return the seconds until `count` ids of this age, polled at `departed`, are due again."""
         return rest(self._pace, departed - born)
 
     def base_delay(self, born: float, departed: float) -> float:
-        """Return the same for an id that has no part in what the others do."""
+        """Return the seconds until an id that is polled alone is due again."""
         return rest(self._pace, departed - born)
 
     def start_busy_period(self, phase: float) -> None:
-        """Take note of a busy period, whose first rest is to be cut to such a share."""
+        """Begin a busy period; its first delays are cut to this share, from 0 to 1."""
 
     def expedite(self, due: float) -> None:
-        """Take note that an id has to be asked about by then."""
+        """Send the next request by `due` at the latest."""
 
     def send_at(self, first: float) -> float:
-        """Return when a request departs; `first` is when the first id is due."""
+        """Return when the next request is sent; `first` is when the first id is due."""
         return first
 
     def on_added(self, fresh: int, now: float) -> None:
-        """Take note of ids that somebody wants for the first time."""
+        """Count ids that are watched for the first time."""
 
     def on_removed(self, ended_at: float | None = None) -> None:
-        """Take note of an id that has ended at about that time, or that nobody wants any more."""
+        """Remove an id that has ended at about `ended_at`, or has no watcher any more."""
 
     def on_sent(self, now: float, *, open_ids: int, seats: int, whole: bool, again: bool) -> None:
-        """Take note of a departure.
+        """Count a request that was sent.
 
-        `whole`, where nobody was left behind; `again`, where it asks anew what brought no answer.
+        `whole`: no id that was due is left; `again`: it retries ids that got no response.
         """
 
     def on_answer(self, departed: float, now: float) -> None:
-        """Take note of an answer."""
+        """Count a response to a request sent at `departed`."""
 
     def observe_open(self, born: float, last: float, departed: float, count: int = 1) -> None:
-        """Take note of a look, after a last one, that showed so many ids of an age still open."""
+        """Count `count` ids that were open at a poll, after the last one, at this age."""
 
     def observe_end(self, born: float, last: float, departed: float) -> None:
-        """Take note of a look, after a last one, that showed the end of an id."""
+        """Count an id whose end was seen at a poll, after the last one."""
 
 
 class AdaptiveSchedule(Schedule):
-    """`Learned` at work; `known` is the true hazard, where somebody knows it."""
+    """The schedule of `Learned`; `known` is the true hazard, given by benchmarks alone."""
 
     __slots__ = (
         "_batch_ids",
@@ -143,8 +141,8 @@ class AdaptiveSchedule(Schedule):
         self._set_delay_threshold(0.0)
 
     def __repr__(self) -> str:
-        spent = f"{self._spent:.0f} requests spent, {self._budget.requests} by Every"
-        return f"<Steered: {self.pace!r}, {spent}>"
+        spent = f"{self._spent:.0f} requests sent, {self._budget.requests} by Every"
+        return f"<AdaptiveSchedule: {self.pace!r}, {spent}>"
 
     @property
     def pace(self) -> Learned:
@@ -153,7 +151,7 @@ class AdaptiveSchedule(Schedule):
 
     @property
     def linger_until(self) -> float:
-        """Until when an id that was never asked about waits for the company of others."""
+        """Until when a new id waits to share a request with others."""
         return self._sent_at + min(self._budget.between, self._interval / 2.0)
 
     @property
@@ -166,14 +164,14 @@ class AdaptiveSchedule(Schedule):
         return cell_of(departed - born)
 
     def delay(self, born: float, departed: float, count: int = 1) -> float:
-        """Return when the waiting will have reached the price, and add to the ripeness aboard."""
+        """Return when the expected delay reaches the threshold; add to the urgency of the batch."""
         age = min(departed - born, 2.0**OLDEST)
         seconds = self._hazard.delay(age, self._delay_threshold, self._longest)
         seconds = max(seconds, MIN_DELAY_SHARE * self._longest) * self._jitter
-        ripeness = 1.0
+        urgency = 1.0
         if seconds >= self._longest:
-            ripeness = min(1.0, self._hazard.expected_delay(age, seconds) / self._delay_threshold)
-        weight = count * ripeness / (seconds * seconds)
+            urgency = min(1.0, self._hazard.expected_delay(age, seconds) / self._delay_threshold)
+        weight = count * urgency / (seconds * seconds)
         later = departed - self._sent_at
         square, linear, constant = self._urgency_poly
         self._urgency_poly = (
@@ -189,17 +187,23 @@ class AdaptiveSchedule(Schedule):
         return self._interval
 
     def start_busy_period(self, phase: float) -> None:
-        """Cut the rests after the next departure, so that a fleet does not knock together."""
+        """Shorten the delays after the next request: clients started together spread out."""
         self._next_jitter = min(phase, 1.0)
 
     def expedite(self, due: float) -> None:
-        """Depart by then, off the balance: `Every` would not have."""
+        """Send by `due`, not charged to the balance: `Every` would not have sent it."""
         self._expedited = min(self._expedited, due)
 
     def send_at(self, first: float) -> float:
-        """Return when those aboard are worth the fare, or the first is due where not all fit."""
+        """Return when to send the next request.
+
+        All ids fit into one request: when their summed urgency equals their number. Else: when the
+        first id is due.
+        """
         if not self._fits_one_batch or first == inf:
             return first
+        # The urgency of an id is w·(t - polled_at)². With t = sent_at + x the sum over all ids is
+        # square·x² - 2·linear·x + constant; solve for the number of ids, take the later root.
         square, linear, constant = self._urgency_poly
         root = linear * linear - square * (constant - self._batch_ids)
         if root < 0.0:
@@ -209,18 +213,18 @@ class AdaptiveSchedule(Schedule):
         return min(self._latest, self._expedited, self._sent_at + (linear + sqrt(root)) / square)
 
     def on_added(self, fresh: int, now: float) -> None:
-        """Let the shadow watch them too."""
+        """Add the ids to the budget."""
         self._budget.add(fresh, now)
 
     def on_removed(self, ended_at: float | None = None) -> None:
-        """Let the shadow forget it too; where nobody told, those left go by their own dues."""
+        """Remove the id from the budget; after one without an end, ids go by their own dues."""
         self._budget.remove(ended_at)
         self._fits_one_batch = self._fits_one_batch and ended_at is not None
 
     def on_sent(self, now: float, *, open_ids: int, seats: int, whole: bool, again: bool) -> None:
-        """Draw the balance, set the price, and begin to count who is aboard anew.
+        """Update the balance and the threshold, and begin a new sum of urgencies.
 
-        What was saved while nobody answered is not spent afterwards.
+        Requests saved while the relay did not respond are not sent later.
         """
         self._budget.seats = seats
         self._budget.advance(now)
@@ -239,12 +243,12 @@ class AdaptiveSchedule(Schedule):
         self._urgency_poly = (0.0, 0.0, 0.0)
 
     def on_answer(self, departed: float, now: float) -> None:
-        """Let the shadow know how long answers take."""
+        """Pass the round trip on to the budget."""
         self._budget.advance(now)
         self._budget.observe_round_trip(now - departed)
 
     def observe_open(self, born: float, last: float, departed: float, count: int = 1) -> None:
-        """Learn from those that have not ended, unless they are older than any cell."""
+        """Learn from ids that are still open, unless they are older than any cell."""
         if last < departed < born + 2.0**OLDEST:
             self._counter.observe_open(last - born, departed - born, count)
 
@@ -252,7 +256,7 @@ class AdaptiveSchedule(Schedule):
         """Learn from an end, unless it is older than any cell."""
         if last < departed < born + 2.0**OLDEST:
             self._counter.observe_end(last - born, departed - born)
-        if self._counter.news > MAX_THRESHOLD_STEP * self._counter.ends:
+        if self._counter.news > RELEARN_GROWTH * self._counter.ends:
             self._learn()
 
     def _learn(self) -> None:
@@ -271,5 +275,5 @@ class AdaptiveSchedule(Schedule):
 
 
 def schedule_for(pace: Pace, seats: int, spacing: float) -> Schedule:
-    """Return the timetable that a pace asks for."""
+    """Return the schedule of a pace."""
     return AdaptiveSchedule(pace, seats, spacing) if isinstance(pace, Learned) else Schedule(pace)

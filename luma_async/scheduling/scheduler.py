@@ -1,30 +1,29 @@
-"""Which ids are open, who wants them, who is asked next.
+"""Which ids are open, who watches them, and which are polled next.
 
-The book knows no clock and never waits: `now` is an argument, what is to be done comes back as a
-Call. Its promise in five adjectives:
+Pure: `now` is an argument, and what to do comes back as a Batch. Five promises:
 
-- fair: seats go to the most overdue id, free seats to the one due next;
-- stingy: an id is asked about once at a time, whoever and how many want it;
-- bounded: a call has at most `seats` ids;
-- honest: each id taken is settled or spoiled, once;
-- forgetful: nobody wants it, nobody asks.
+- fair: a batch is filled with the ids that are overdue longest, then with those due next;
+- economical: an id is in one request at a time, whoever and how many watch it;
+- bounded: a batch has at most `batch_size` ids;
+- exact: each batch taken is completed, backed off or bisected, once;
+- tidy: an id without a watcher is not polled.
 
-What is scheduled is the request with its seats, not the id with its timer. A request costs the same
-whoever is aboard, so one that departs fills its free seats, and all ids soon share one clock. When
-it departs:
+What is scheduled is the request, not a timer per id. A request costs the same with 1 id or 100, so
+one that is sent is filled up, and soon all ids share one clock. When it is sent:
 
-- When an id at rest is due, and when the request departs, is for the `Timetable` of the pace to
-  say. The very first rest of a busy period is shortened at random (`phase`), so that a fleet that
-  started together does not knock together.
-- A fresh id departs at once where nothing is under way, unless the timetable has it wait for
-  company for a moment. Where something is, it shares the next departure, so that ten thousand
-  callers that come one by one cost what one caller costs; a full request's worth need not wait, and
-  nobody waits longer than PATIENCE for a request that hangs.
-- An id whose call was spoiled is held until it may be asked again; it never takes a free seat.
-- Ids whose call was refused are suspects: they travel in halves until the bad one stands alone, and
-  take turns with the rest. Where both halves of a refused call pass, twice, it was too large.
-- An id that came to stand alone goes on alone: aboard, it would have each batch refused again. Once
-  its answer makes sense it may board again; refused again, it stays alone for twice as many looks.
+- Scheduled ids: the Schedule of the pace says when an id is due and when the request is sent. The
+  first delays of a busy period are shortened at random (`phase`), so that clients which started
+  together do not poll together.
+- New ids are sent at once where nothing is in flight, unless the schedule lets them linger for a
+  moment. Where something is in flight they share the next request, so that ten thousand callers
+  that come one by one cost what one caller costs. A full batch does not wait, and nothing waits
+  longer than MAX_LINGER for a request that hangs.
+- Ids whose request got no response back off until they may be sent again; they never fill up a
+  batch.
+- Ids of a rejected batch are bisected: sent in halves until the bad one is alone. These requests
+  take turns with others. Where all parts of a rejected batch pass, twice, it was too large.
+- An id found by bisection is quarantined: in a batch, it would have each batch rejected. It rejoins
+  after a good response; rejected again, it stays alone for twice as many responses.
 """
 
 from collections import deque
@@ -55,7 +54,7 @@ Heap = list[tuple[float, int, Group[W]]]
 
 
 class Scheduler(Generic[W]):
-    """The open ids of a session."""
+    """The open ids of a session, and which are polled next."""
 
     def __init__(
         self, pace: Pace, max_batch: int, grace: Grace, *, phase: float = 1.0, spacing: float = 0.0
@@ -90,12 +89,12 @@ class Scheduler(Generic[W]):
         )
 
     def status_of(self, task_id: str) -> Status:
-        """Return where an id stands."""
+        """Return the status of an id."""
         item = self._items.get(task_id)
         return item.status if item else Status.UNTRACKED
 
     def oldest_watched_since(self) -> float | None:
-        """Return since when the oldest open id has been watched; None where nothing is open."""
+        """Return since when the id watched first has been watched; None if none is open."""
         return next((item.watched_since for item in self._items.values()), None)
 
     def clear(self) -> None:
@@ -108,9 +107,9 @@ class Scheduler(Generic[W]):
     def subscribe(
         self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf
     ) -> dict[str, Generation | bytes]:
-        """Note that somebody wants these ids; whoever leaves soon, at `until`, does not wait.
+        """Add a watcher to these ids; it will leave at `until`, and new ids do not linger then.
 
-        Returns what was told already of those that were open before.
+        Return the last row of those that were open already.
         """
         if not self._items:
             self._first_tick_at = now + self.phase * self.schedule.base_delay(now, now)
@@ -136,7 +135,7 @@ class Scheduler(Generic[W]):
         return known
 
     def unsubscribe(self, watcher: W, ids: Iterable[str]) -> list[Batch[W]]:
-        """Note that somebody wants these ids no more; return the calls that nobody needs now."""
+        """Remove a watcher from these ids. Return the batches in flight that have none left."""
         idle: list[Batch[W]] = []
         for task_id in ids:
             item = self._items.get(task_id)
@@ -145,7 +144,7 @@ class Scheduler(Generic[W]):
         return idle
 
     def next_due(self) -> float:
-        """Return when the next call departs; inf where none will."""
+        """Return when the next batch is sent; inf if none will be."""
         return min(
             self._bisected_due(),
             _due_at(self._quarantined),
@@ -153,7 +152,7 @@ class Scheduler(Generic[W]):
         )
 
     def take_batch(self, now: float) -> Batch[W] | None:
-        """Return the next call to make, or None where nothing is due; settle or spoil it later."""
+        """Return the next batch, None if none is due; complete, back off or bisect it later."""
         if self.next_due() > now:
             return None
         batch = self._take_next(now, self.batch_size.current(now))
@@ -164,9 +163,9 @@ class Scheduler(Generic[W]):
     def complete(
         self, batch: Batch[W], answer: PollAnswer, now: float, *, doubt: float = 1.0
     ) -> list[Change[W]]:
-        """Note the answer to a call; return what it changes.
+        """Apply the response to a batch. Return what it changes.
 
-        An id that it does not name is missing after `doubt` times the grace.
+        An id that it does not contain is missing after `doubt` times the grace period.
         """
         self._on_returned(batch)
         self.schedule.on_answer(batch.sent_at, now)
@@ -189,7 +188,7 @@ class Scheduler(Generic[W]):
         return detector.changes
 
     def back_off(self, batch: Batch[W], until: float) -> None:
-        """Note that a call brought no answer; its ids are due again at `until`."""
+        """Back off after a batch without a response: its ids are due again at `until`."""
         self._on_returned(batch)
         for group in batch.groups:
             if group.size:
@@ -197,9 +196,9 @@ class Scheduler(Generic[W]):
                 self._enqueue(group, Transition.BACK_OFF, until, self._backing_off)
 
     def bisect(self, batch: Batch[W], *, refused: bool = True) -> None:
-        """Note that a call is no good as it stands; its ids travel in split_at from now on.
+        """Send the ids of a rejected batch in halves from now on.
 
-        Only of one that the relay `refused` can it be learned that it was too large.
+        Only a batch that the relay rejected (`refused`) can prove to be too large.
         """
         self._on_returned(batch)
         bisection = Bisection(len(batch.items), batch.bisection) if refused else None
@@ -211,7 +210,7 @@ class Scheduler(Generic[W]):
             self._bisecting.appendleft((half, bisection))
 
     def _learn_batch_size(self, bisection: Bisection, now: float) -> None:
-        """Ask for less at a time once it has happened twice that all parts of a call passed."""
+        """Halve the batch size once all parts of two rejected batches have passed."""
         if self._too_large and self._too_large is not bisection.root:
             self.batch_size = self.batch_size.halved(bisection.size, now)
         self._too_large = bisection.root
@@ -230,7 +229,7 @@ class Scheduler(Generic[W]):
                 yield group.batch
 
     def _drop_empty_groups(self) -> None:
-        """Drop the cohorts of which nobody is left once they outnumber the others."""
+        """Drop empty groups once they outnumber the others."""
         self._empty_count += 1
         rooms = (
             len(self._new) + len(self._scheduled) + len(self._backing_off) + len(self._quarantined)
@@ -249,7 +248,7 @@ class Scheduler(Generic[W]):
         self._new_count += group.size
 
     def _enqueue(self, group: Group[W], event: Transition, due: float, heap: "Heap[W]") -> None:
-        """Lay a cohort aside until it is due; an id that travels alone apart from the others."""
+        """Keep a group until it is due; a quarantined id apart from the others."""
         anomaly = group.items[0].anomaly
         alone = anomaly is not None and anomaly.solo_polls_left > 0
         group.apply(Transition.QUARANTINE if alone else event)
@@ -321,7 +320,7 @@ class Scheduler(Generic[W]):
         return taken
 
     def _pop_most_overdue(self, now: float, seats: int) -> Group[W] | None:
-        """Take the ids with the earliest due; those that are held only once they are due."""
+        """Pop the ids that are due first; those backing off only once they are due."""
         first = self._first_new()
         new = first.last_heard_at if first else inf
         resting, held = _due_at(self._scheduled), _due_at(self._backing_off)
@@ -354,7 +353,7 @@ class Scheduler(Generic[W]):
         self.schedule.on_removed(None)
 
     def _regroup(self, groups: Iterable[Group[W]], departed: float) -> Iterable[Group[W]]:
-        """Sort those who were looked at together into cohorts that rest equally long."""
+        """Sort ids that were polled together into groups with equal delays."""
         kinds: dict[float, list[Group[W]]] = {}
         for group in groups:
             for kind, part in self._split_by_key(group, departed):
@@ -393,7 +392,7 @@ def _due_at(heap: "Heap[W]") -> float:
 
 
 def _pop_group(heap: "Heap[W]", seats: int) -> Group[W]:
-    """Take the cohort that is due first off a heap; of a large one as many as have seats."""
+    """Pop the group that is due first; of a large one, as many ids as fit."""
     group = heap[0][2]
     taken = group.take(seats)
     if taken is group:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -63,7 +63,7 @@ class Checkout:
         )  # fmt: skip
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
+    def busy(self) -> Generator[None]:
         """Keep one core busy."""
         process = subprocess.Popen([*self._bound, sys.executable, "-c", "while True: pass"])
         try:
