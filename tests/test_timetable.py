@@ -89,7 +89,7 @@ def test_where_seats_are_few_the_budget_is_that_of_every_with_few_seats() -> Non
     some = steered(10)
     for number in range(200):
         depart(some, 0.5 * number, seats=1)
-    assert "200 requests spent, 19" in repr(some)
+    assert "200 requests sent, 19" in repr(some)
 
 
 def test_the_first_rest_is_cut_where_a_fleet_may_have_started_together() -> None:
