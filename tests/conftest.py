@@ -16,8 +16,8 @@ from aioresponses import aioresponses as Aioresponses  # noqa: N812
 from luma_async import LumaSession
 from luma_async.testing import FakeRelay, loop_factories
 from tests.optional import not_run
-from tests.processes import held_port
 from tests.properties import load_profiles
+from tests.subprocesses import held_port
 
 load_profiles()
 

@@ -18,7 +18,7 @@ from typing import Self
 import msgspec
 from yarl import URL
 
-from tests.processes import held_port
+from tests.subprocesses import held_port
 
 PATIENCE = 30.0
 FIRST_PAUSE = 0.002

@@ -11,8 +11,8 @@ from aioresponses import aioresponses
 from yarl import URL
 
 from luma_async import Every, LumaSession, QuotaError, RelayError, State
-from tests.blocks import fenced
-from tests.processes import FEW_PLUGINS
+from tests.docs_blocks import fenced
+from tests.subprocesses import FEW_PLUGINS
 
 pytestmark = pytest.mark.virtual_time
 

@@ -17,7 +17,7 @@ from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Every
 from luma_async.structs import State
 from luma_async.testing import FakeRelay
-from tests.scripted import ScriptedRelay
+from tests.in_memory_relays import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
 

@@ -21,7 +21,7 @@ from luma_async.cli import _parser, main  # pyright: ignore[reportPrivateUsage]
 from luma_async.cli.options.ids import CHUNK_SIZE, MAX_LINE
 from luma_async.cli.options.session import session_of
 from luma_async.testing import Reply
-from tests.served import Served, served
+from tests.relay_thread import Served, served
 
 Capture = pytest.CaptureFixture[str]
 AGAIN = "; run it again with the same ids, and it goes on\n"

@@ -16,9 +16,9 @@ from luma_async.scheduling.items import TRANSITIONS, Status
 from luma_async.testing import FAULTS, FakeRelay
 from tests import optional
 from tests.bench.pace import DURATIONS
-from tests.blocks import ROOT, Block, arguments, blocks, commands, fenced, pages
-from tests.processes import FEW_PLUGINS
-from tests.stagehand import perform
+from tests.docs_blocks import ROOT, Block, arguments, blocks, commands, fenced, pages
+from tests.docs_runner import perform
+from tests.subprocesses import FEW_PLUGINS
 
 
 def test_the_page_on_reliability_has_a_row_for_each_fault_and_each_share() -> None:

@@ -21,7 +21,7 @@ from luma_async.downloads import downloader as downloading
 from luma_async.downloads import transfer as fetching
 from luma_async.downloads.partial_file import PARTS_FOLDER, PartialFile, folder, mark_of
 from luma_async.testing import FakeRelay, Reply
-from tests.worker.crew import until
+from tests.worker.worker_processes import until
 
 BODY = os.urandom(600_000)
 HERE = ("127.0.0.1",)

@@ -19,7 +19,7 @@ from luma_async import Every, LumaSession
 from luma_async.testing import FakeRelay
 from luma_async.testing.media import video
 from tests import optional
-from tests.processes import EXAMPLES, FEW_PLUGINS, Started, relay_process, started
+from tests.subprocesses import EXAMPLES, FEW_PLUGINS, Started, relay_process, started
 
 PACE = {"PACE": "0.1"}
 UNKNOWN_PLACE = r"Running on (http://127\.0\.0\.1:\d+)|running on (http://127\.0\.0\.1:\d+)"

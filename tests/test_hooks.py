@@ -23,7 +23,7 @@ from luma_async import (
 )
 from luma_async.polling.hooks import Hook, InstrumentedRelay
 from luma_async.testing import FakeRelay, Reply
-from tests.scripted import ScriptedRelay
+from tests.in_memory_relays import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
 

@@ -28,8 +28,8 @@ from luma_async.scheduling.items import Batch
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Throttle
 from luma_async.testing import FakeRelay
-from tests.answers import Told
 from tests.bench.pace import Case, play
+from tests.fake_answers import Told
 
 OPEN, FAILED = State.PROCESSING, State.FAILED
 ENDS = [(50.0, 1.0, 4000.0), (60.0, 50.0, 2000.0), (75.0, 300.0, 3000.0), (90.0, 50.0, 500.0)]

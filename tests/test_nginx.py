@@ -11,7 +11,7 @@ from luma_async import Every, Limits, LumaSession, State
 from luma_async.protocol.requests import single_request
 from luma_async.testing import FakeRelay
 from tests.nginx import Nginx, find_nginx
-from tests.processes import held_port
+from tests.subprocesses import held_port
 
 PACE = Every(0.2)
 PATIENCE = 30.0

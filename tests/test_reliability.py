@@ -32,10 +32,10 @@ from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace
 from luma_async.structs import State
 from luma_async.testing import FAULTS, Breakage, FakeRelay, Fault, Reply
-from tests.answers import Told
-from tests.bench.crowd import fates
 from tests.bench.faults import against
-from tests.scripted import ScriptedRelay
+from tests.bench.mixed_callers import fates
+from tests.fake_answers import Told
+from tests.in_memory_relays import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
 

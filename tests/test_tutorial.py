@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.blocks import ROOT, Block, commands, fenced
+from tests.docs_blocks import ROOT, Block, commands, fenced
 
 PAGE = "docs/tutorial.md"
 SHELL = [block.text for block in commands() if block.page == PAGE]

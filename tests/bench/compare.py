@@ -39,11 +39,11 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench.heat import Heat, Process, heat
 from tests.bench.pages import write_table
 from tests.bench.peers import PEERS
-from tests.bench.race import Course
-from tests.bench.standings import Standings, draw, setting
+from tests.bench.protocol import Course
+from tests.bench.run_client import Heat, Process, heat
+from tests.bench.tables import Standings, draw, setting
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 PICTURE = PAGE.with_name("performance.svg")
@@ -61,7 +61,7 @@ async def compare(args: argparse.Namespace) -> Saved:
     """Run all heats, and keep those that were run where it breaks off."""
     saved = Saved(setting(), [])
     patience: float = args.timeout or 6.0 * args.longest
-    async with Process("tests.bench.judge") as judge:
+    async with Process("tests.bench.relay_process") as judge:
         for run, ids in product(range(1, args.runs + 1), args.ids):
             course = Course(ids, run, args.interval, args.shortest, args.longest, args.connections)
             for client, loop in order(args.clients, args.loop, course):

@@ -21,10 +21,10 @@ from typing import Any
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FAULTS, FakeRelay, Fault, run_virtual
-from tests.bench.crowd import Fate, Tally, fates, play, wait_for_all
+from tests.bench.mixed_callers import Fate, Tally, fates, play, wait_for_all
 from tests.bench.pages import write_table
 from tests.nginx import Nginx, Served
-from tests.processes import held_port
+from tests.subprocesses import held_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 LIMITS = Limits(max_batch=10)

@@ -24,7 +24,7 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["luma_async"], enable_loader_override=False):
-    from tests.deciphered import check
+    from tests.decode_invariants import check
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLES = [path.read_bytes() for path in sorted(DATA.glob("[gt]*.json"))]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.blocks import ROOT, Block, fenced, indented
+from tests.docs_blocks import ROOT, Block, fenced, indented
 
 KEPT = ("PATH", "HOME", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "PIP_INDEX_URL", "PIP_CERT")
 LAST, WIDEST = 30, 200

@@ -40,8 +40,8 @@ from luma_async.scheduling.schedule import AdaptiveSchedule
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Limits, Throttle
 from luma_async.structs import State
-from tests.answers import Told
 from tests.bench.pages import write_table
+from tests.fake_answers import Told
 
 PAGE = Path(__file__).parents[2] / "docs" / "pace.md"
 PICTURE = PAGE.with_name("pace.svg")

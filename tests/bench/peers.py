@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.race import Client, Go, Spent
+from tests.bench.protocol import Client, Go, Spent
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ PEERS = {
     "plain sdk": Peer("sdks:as_it_comes", ("httpx", "lumaai"), SDK),
     "sdk": Peer("sdks:official", ("httpx", "lumaai"), SDK),
     "httpx": Peer("sdks:plain", ("httpx",), HTTPX),
-    "aiohttp": Peer("byhand:gets"),
-    "batch": Peer("byhand:batch"),
-    "floor": Peer("byhand:floor"),
-    "spread floor": Peer("byhand:spread_floor"),
-    "one call": Peer("ours:one_call", (), (ANYIO,)),
-    "as many callers": Peer("ours:as_many_callers", (), (ANYIO,)),
-    "every": Peer("ours:every", (), (ANYIO,)),
+    "aiohttp": Peer("handwritten_clients:gets"),
+    "batch": Peer("handwritten_clients:batch"),
+    "floor": Peer("handwritten_clients:floor"),
+    "spread floor": Peer("handwritten_clients:spread_floor"),
+    "one call": Peer("luma_client:one_call", (), (ANYIO,)),
+    "as many callers": Peer("luma_client:as_many_callers", (), (ANYIO,)),
+    "every": Peer("luma_client:every", (), (ANYIO,)),
 }
 OURS = ("one call", "as many callers", "every")
 

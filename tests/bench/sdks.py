@@ -9,7 +9,7 @@ import asyncio
 
 import httpx
 
-from tests.bench.race import Go, singly
+from tests.bench.protocol import Go, singly
 
 TIMEOUT = httpx.Timeout(30.0, pool=None)
 

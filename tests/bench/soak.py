@@ -21,7 +21,7 @@ from typing import Any
 
 from luma_async import Limits, LumaSession
 from luma_async.testing import FAULTS, FakeRelay
-from tests.bench.crowd import Fate, fates, play, wait_for_all
+from tests.bench.mixed_callers import Fate, fates, play, wait_for_all
 
 
 async def relay(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.newcomer import KEPT
-from tests.blocks import ROOT, indented
+from tests.docs_blocks import ROOT, indented
 
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 COUNTS = re.compile(r"^=+ (.*) in [\d.]+s", re.MULTILINE)

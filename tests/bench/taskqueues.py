@@ -21,8 +21,9 @@ from typing import Any
 
 import redis.asyncio
 
-from tests.bench import singly
-from tests.bench.crew import (
+from tests.bench import coroutine_per_task as singly
+from tests.bench.logging_relay import Play
+from tests.bench.processes import (
     Reader,
     Stage,
     cpu_seconds,
@@ -32,7 +33,6 @@ from tests.bench.crew import (
     queue_at,
     stage,
 )
-from tests.bench.stage import Play
 
 IDS = 2_000
 PATIENCE = 120.0
@@ -178,10 +178,11 @@ async def submit(engine: str) -> None:
 
 
 TASKIQ = [
-    "-m", "taskiq", "worker", "tests.bench.singly:broker", "--workers", "1", "--max-async-tasks",
-    str(singly.AT_ONCE), "--max-prefetch", "100", "--ack-type", "when_executed",
+    "-m", "taskiq", "worker", "tests.bench.coroutine_per_task:broker", "--workers", "1",
+    "--max-async-tasks", str(singly.AT_ONCE), "--max-prefetch", "100",
+    "--ack-type", "when_executed",
 ]  # fmt: skip
-STREAQ = ["-m", "streaq", "run", "tests.bench.singly:worker"]
+STREAQ = ["-m", "streaq", "run", "tests.bench.coroutine_per_task:worker"]
 ENGINES: dict[str, Callable[[Stage], Awaitable[Row]]] = {
     "ours": ours, "taskiq": theirs("taskiq", TASKIQ), "streaq": theirs("streaq", STREAQ),
 }  # fmt: skip

@@ -20,7 +20,8 @@ from math import ceil
 from pathlib import Path
 
 from luma_async.worker import Queue
-from tests.bench.crew import (
+from tests.bench.logging_relay import Play
+from tests.bench.processes import (
     Reader,
     cpu_seconds,
     crew,
@@ -31,7 +32,6 @@ from tests.bench.crew import (
     stage,
     until_lent,
 )
-from tests.bench.stage import Play
 
 IDS = 20_000
 MANY = 100_000

@@ -17,7 +17,7 @@ from luma_async.testing import FAULTS, Asked, Breakage, FakeRelay, Fault, Reply
 from luma_async.testing.faults import choose
 from luma_async.testing.simulation import ENVELOPES, Envelope
 from luma_async.testing.types import BREAKAGES
-from tests.blocks import blocks
+from tests.docs_blocks import blocks
 
 _BODY = json.dumps([{"id": str(number), "state": "pending"} for number in range(20)]).encode()
 _WITHOUT_STATUS = ("reset", "half_closed", "black_hole", "garbage")

@@ -15,7 +15,7 @@ from luma_async.worker import publisher as answers
 from luma_async.worker import result_reader as tail
 from luma_async.worker import worker as polling
 from luma_async.worker.embedded_server import EmbeddedServer
-from tests.worker.crew import Crew
+from tests.worker.worker_processes import Crew
 
 
 @pytest.fixture(autouse=True)

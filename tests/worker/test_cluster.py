@@ -14,9 +14,9 @@ from luma_async.testing import FakeRelay
 from luma_async.worker import Queue
 from luma_async.worker.embedded_server import server_binary
 from tests import optional
-from tests.blocks import blocks
-from tests.processes import held_port
-from tests.worker.crew import Crew
+from tests.docs_blocks import blocks
+from tests.subprocesses import held_port
+from tests.worker.worker_processes import Crew
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("CI"),

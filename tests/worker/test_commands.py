@@ -22,8 +22,8 @@ from luma_async.cli import main
 from luma_async.cli.commands.queue import since
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue, submit, wait_submitted
-from tests.worker.crew import Hand
 from tests.worker.test_queue import servers_in
+from tests.worker.worker_processes import Hand
 
 COMMAND = [sys.executable, "-m", "luma_async"]
 

@@ -13,8 +13,8 @@ from luma_async.testing import FakeRelay
 from luma_async.worker import Queue, streams
 from luma_async.worker.metrics import Metrics
 from tests import optional
-from tests.blocks import ROOT, blocks
-from tests.worker.crew import Crew
+from tests.docs_blocks import ROOT, blocks
+from tests.worker.worker_processes import Crew
 
 yaml: Any = optional.module("yaml")
 PAGE = "docs/workers.md"

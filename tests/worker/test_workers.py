@@ -24,7 +24,7 @@ from luma_async.worker import publisher as answers
 from luma_async.worker import worker as polling
 from luma_async.worker.consumer import PullConsumer
 from luma_async.worker.results import subject_token
-from tests.worker.crew import Crew, until
+from tests.worker.worker_processes import Crew, until
 
 LEASE = 2.0  # seconds; a third of it must suffice for a turn of the loop, on any machine
 

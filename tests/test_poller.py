@@ -28,8 +28,8 @@ from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace
 from luma_async.structs import State
-from tests.answers import Told
-from tests.scripted import ScriptedRelay
+from tests.fake_answers import Told
+from tests.in_memory_relays import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
 

@@ -12,7 +12,7 @@ from luma_async.scheduling.items import TRANSITIONS, Batch, Group, Status, Trans
 from luma_async.scheduling.pace import MAX_LINGER, Every
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
-from tests.answers import Told
+from tests.fake_answers import Told
 
 OPEN, DONE, FAILED = State.PROCESSING, State.COMPLETED, State.FAILED
 

@@ -3,7 +3,7 @@
 For any script of answers and faults that ends in answers, every waiter is served exactly once with
 the right end, and no second sees more requests than the budget.
 
-`python -m tests.test_poller_machine 2000` tries that many examples, others at each run.
+`python -m tests.test_poller_stateful 2000` tries that many examples, others at each run.
 """
 
 import asyncio
@@ -44,9 +44,7 @@ from luma_async.scheduling.pace import Every, Learned
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
 from luma_async.testing import VirtualTimeLoop
-from tests.callers import Call, Caller, Habit, HeardPoller, HeardWait
-from tests.properties import examples
-from tests.scripted import (
+from tests.in_memory_relays import (
     AMNESIA,
     ROUNDING,
     STATES,
@@ -59,6 +57,8 @@ from tests.scripted import (
     UnrulyRelay,
     generation_at,
 )
+from tests.properties import examples
+from tests.recording_waits import Call, Caller, Habit, HeardPoller, HeardWait
 
 GRACE = Grace(missing=30.0, link=60.0)
 TICK = 0.001

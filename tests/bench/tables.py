@@ -12,9 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from tests.bench.heat import Heat
 from tests.bench.peers import OURS, PEERS
-from tests.bench.race import Seen, Spent
+from tests.bench.protocol import Seen, Spent
+from tests.bench.run_client import Heat
 
 Figure = Callable[[Spent, Seen, int], float]
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from luma_async import Every, Generation, Learned, Limits, LumaSession, Pace
-from tests.bench.race import Go
+from tests.bench.protocol import Go
 
 LIMITS = Limits(max_batch=100, max_in_flight=8, max_rate=1e6)
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from luma_async.worker import End, Queue
 from luma_async.worker.embedded_server import server_binary
-from tests.bench import heat
-from tests.bench.stage import Play
-from tests.bench.stage import line as line_of
+from tests.bench import run_client as heat
+from tests.bench.logging_relay import Play
+from tests.bench.logging_relay import line as line_of
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -61,7 +61,7 @@ class Stage:
 @asynccontextmanager
 async def stage(play: Play) -> AsyncGenerator[Stage, None]:
     """Open a relay that plays."""
-    async with heat.Process("tests.bench.stage") as process:
+    async with heat.Process("tests.bench.logging_relay") as process:
         await process.say(line_of(play))
         yield Stage(process, json.loads(await process.heard()))
 

@@ -10,9 +10,9 @@ from luma_async import AuthenticationError, Ended, Every, Following, LumaSession
 from luma_async.scheduling.changes import Change
 from luma_async.structs import State
 from luma_async.testing import FakeRelay
-from tests.answers import generation
-from tests.scripted import ScriptedRelay
-from tests.test_waiting import poller_of
+from tests.fake_answers import generation
+from tests.in_memory_relays import ScriptedRelay
+from tests.test_poller import poller_of
 
 pytestmark = pytest.mark.virtual_time
 

@@ -1,6 +1,6 @@
 """The relay of a comparison, a process of its own that tells what it saw of each client.
 
-    python -m tests.bench.judge
+    python -m tests.bench.relay_process
 
 Reads a course and says what a client must know to run it; reads a line when the client is done, or
 given up, and says what arrived. Each course has a new FakeRelay, so that none inherits a log.
@@ -18,7 +18,7 @@ from statistics import fmean
 
 from luma_async.testing import FakeRelay
 from tests.bench.peers import cpu_seconds
-from tests.bench.race import Course, Go, Seen
+from tests.bench.protocol import Course, Go, Seen
 
 LATENCY = 0.02
 GLANCE = 0.05

@@ -1,6 +1,6 @@
 """What it costs to decide who goes next: CPU of the Book alone, per id asked about.
 
-    python -m tests.bench.deciding [--open N …] [--calls N]
+    python -m tests.bench.scheduler_cost [--open N …] [--calls N]
 
 Taking a call of 100 ids and settling it with an answer that shows nothing new, as a session with so
 many open ids does it all day; no network, no clock. One end in a hundred looks keeps the learning
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from luma_async import Every, Learned, Limits, Pace, State
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.scheduler import Scheduler
-from tests.answers import Told
+from tests.fake_answers import Told
 
 PACES: dict[str, Callable[[], Pace]] = {"Every": Every, "Learned": Learned}
 

@@ -34,8 +34,8 @@ from luma_async.scheduling.items import Batch, Group, Transition
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
-from tests.answers import Told
-from tests.scripted import ScriptedRelay
+from tests.fake_answers import Told
+from tests.in_memory_relays import ScriptedRelay
 
 OPEN = State.PROCESSING
 SLICE = 100  # in TestTheLoop; 2,000 in the package

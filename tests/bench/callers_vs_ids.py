@@ -1,6 +1,6 @@
 """What callers cost: 10,000 ids in one call against 10,000 callers with one id each.
 
-    python -m tests.bench.sharing [--ids N] [--interval S] [--rounds N] [--real]
+    python -m tests.bench.callers_vs_ids [--ids N] [--interval S] [--rounds N] [--real]
 
 Both run on FakeRelay over real HTTP, with 100 seats. The figure is requests per interval, and the
 ratio of the two; the clock is virtual, or real with --real.

@@ -13,7 +13,7 @@ from luma_async.polling.poller import Poller
 from luma_async.polling.wait import READER_IDLE_TIMEOUT, Notify, Wait
 from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation
-from tests.scripted import ROUNDING, Budget, Door, Stage
+from tests.in_memory_relays import ROUNDING, Budget, Door, Stage
 
 Habit: TypeAlias = tuple[float | None, float]
 

@@ -26,7 +26,7 @@ import luma_async.worker
 from luma_async import Every, Generation, Limits, LumaSession
 from luma_async.testing import FakeRelay, VirtualTimeLoop
 from luma_async.worker import Queue, Worker
-from tests.blocks import Block
+from tests.docs_blocks import Block
 
 DURATIONS = (5.0, 75.0, 900.0)
 ENDS: tuple[Literal["completed", "failed"], ...] = ("completed", "failed", "completed")

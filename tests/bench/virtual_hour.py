@@ -1,6 +1,6 @@
 """An hour of polling 1,000 ids, in virtual time: how many real seconds it takes.
 
-    python -m tests.bench.hour [--ids N] [--hours H]
+    python -m tests.bench.virtual_hour [--ids N] [--hours H]
 
 Two rows: over real HTTP to FakeRelay in the same loop, and with a relay that is a function.
 """
@@ -15,7 +15,7 @@ from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual
-from tests.scripted import ScriptedRelay
+from tests.in_memory_relays import ScriptedRelay
 
 
 async def over_http(ids: int, seconds: float) -> int:

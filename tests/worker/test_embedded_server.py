@@ -19,8 +19,8 @@ from luma_async.testing import FakeRelay
 from luma_async.worker import EndState, Queue, Worker, submit, wait_submitted
 from luma_async.worker import embedded_server as embedded
 from luma_async.worker.embedded_server import EmbeddedServer
-from tests.worker.crew import until
 from tests.worker.test_queue import servers_in
+from tests.worker.worker_processes import until
 
 JOIN_AND_EXIT = """
 import os, sys

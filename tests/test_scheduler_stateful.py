@@ -11,7 +11,7 @@ from luma_async.scheduling.items import Batch, Status
 from luma_async.scheduling.pace import Every
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
-from tests.answers import Told
+from tests.fake_answers import Told
 from tests.properties import examples
 
 SEATS = 3

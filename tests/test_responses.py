@@ -34,7 +34,7 @@ from luma_async.protocol import rows
 from luma_async.protocol.requests import batch_request, single_request
 from luma_async.protocol.responses import Response, decode_response
 from luma_async.protocol.rows import reread, warn_once
-from tests.deciphered import check
+from tests.decode_invariants import check
 from tests.properties import examples
 
 DATA = Path(__file__).parent / "data"

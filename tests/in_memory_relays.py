@@ -24,7 +24,7 @@ from luma_async.errors import (
 )
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
-from tests.answers import LINK, Told, generation
+from tests.fake_answers import LINK, Told, generation
 
 ROUNDING = 1e-6
 

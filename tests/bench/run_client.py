@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Self
 
 from tests.bench.peers import PEERS
-from tests.bench.race import Course, Seen, Spent
+from tests.bench.protocol import Course, Seen, Spent
 
 LONGEST_LINE = 2**28
 STARTUP = 60.0

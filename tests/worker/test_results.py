@@ -19,7 +19,7 @@ from luma_async.worker.results import (
     subject_token,
     submitted_id,
 )
-from tests.answers import generation
+from tests.fake_answers import generation
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 utf8 = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)

@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from tests.bench.race import DONE, Go, singly
+from tests.bench.protocol import DONE, Go, singly
 
 SEATS = 100
 IN_FLIGHT = 8
