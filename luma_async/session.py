@@ -1,4 +1,4 @@
-"""LumaSession: the one class that a reader meets."""
+"""LumaSession: the public API."""
 
 import os
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""The two calls over HTTP: the only file that imports aiohttp."""
+"""The two HTTP calls, over aiohttp."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +23,7 @@ _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
 class Transport:
-    """Asks a relay over an aiohttp session: its own, or one that the caller keeps.
+    """Send requests over an aiohttp session: its own, or one that the caller keeps.
 
     Of a caller's session only the connections are used: URL, headers, timeout, redirects, the
     decompression and the reading of the body are all said in each request.
@@ -65,15 +65,15 @@ class Transport:
             await self._http.close()
 
     async def get(self, task_id: str) -> Response:
-        """Ask about one task by the single GET."""
+        """Get one task by the single GET."""
         return (await self._ask(single_request(task_id))).for_task(task_id)
 
     async def get_many(self, ids: Sequence[str]) -> Response:
-        """Ask about many tasks by the batch POST."""
+        """Get many tasks by the batch POST."""
         return (await self._ask(batch_request(ids))).for_tasks(ids)
 
     async def _ask(self, request: HTTPRequest) -> Response:
-        """Return what the relay says; an error is read anew without the key that it may repeat."""
+        """Return the decoded response; the key is removed from an error that repeats it."""
         status, headers, body = await self._exchange(request)
         with suppress(LumaError):
             return decode_response(status, headers, body)
@@ -124,7 +124,7 @@ class Transport:
     async def _once(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Keep aiohttp from sending a GET again by itself, unseen by the gate."""
+        """Keep aiohttp from sending a GET again by itself, past the throttle."""
         try:
             return await handler(request)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
@@ -170,7 +170,7 @@ class Transport:
         return one_line(self._redacted(text))
 
     def _redacted(self, text: str) -> str:
-        """Strike the key from the text of an error; a word of a few letters is no secret."""
+        """Remove the key from the text of an error; a word of a few letters is no secret."""
         if len(self._api_key) < SHORTEST_SECRET:
             return text
         return text.replace(self._api_key, "[api_key]")

@@ -41,7 +41,7 @@ _MOST_TEXT = 4096
 
 
 def error_from_response(status: int, fields: Mapping[str, str], body: bytes) -> LumaError:
-    """Name the error that an answer means: by what it says first, by its status second.
+    """Return the error that a response means: by its content first, by its status second.
 
     The names of the header `fields` are in lower case, the body is in UTF-8.
     """
@@ -74,7 +74,7 @@ def error_from_response(status: int, fields: Mapping[str, str], body: bytes) -> 
 
 
 def undecodable(status: int, body: bytes) -> DecodeError:
-    """Name the error of an answer that is neither a task nor an error."""
+    """Return the error of a response that is neither a task nor an error."""
     text = one_line(body[:4096].decode("utf-8", "replace"))
     if not text:
         return DecodeError(f"status {status} with an empty body")

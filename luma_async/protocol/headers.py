@@ -6,12 +6,12 @@ from math import isfinite
 
 
 def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return header fields by their names in lower case."""
+    """Return header fields with names in lower case."""
     return {name.lower(): value for name, value in headers.items()}
 
 
 def retry_after(fields: Mapping[str, str]) -> float | None:
-    """Return the seconds that the relay asks to keep away; None where it says none, or nonsense.
+    """Return Retry-After in seconds; None if there is none or it makes no sense.
 
     A date is read against the answer's own Date header, not against our clock. The names of the
     header `fields` are in lower case.

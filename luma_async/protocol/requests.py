@@ -16,7 +16,7 @@ class HTTPRequest(Struct, frozen=True):
 
 
 def single_request(task_id: str) -> HTTPRequest:
-    """Return the request that asks about one task."""
+    """Return the GET of one task."""
     segment = quote(task_id, safe="")
     if not segment.strip("."):
         segment = segment.replace(".", "%2E")
@@ -24,5 +24,5 @@ def single_request(task_id: str) -> HTTPRequest:
 
 
 def batch_request(ids: Sequence[str]) -> HTTPRequest:
-    """Return the request that asks about many tasks at once."""
+    """Return the POST of many tasks."""
     return HTTPRequest("POST", "/luma/tasks", msgspec.json.encode({"ids": ids}))

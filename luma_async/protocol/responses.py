@@ -1,13 +1,12 @@
-"""Bytes to values: the request of each call, and what any answer to it means.
+"""Responses: bytes to the state of each task, and to the whole task on demand.
 
-An answer is read twice at most. Every poll needs an id and a state of each row, and `Answer.states`
-is that, decoded without touching the rest. The whole Generation of a row is built by
-`Answer.generation` when somebody wants to read it, which is when the task has ended; of a task that
-is open `Response.row_bytes` gives the text, for `reread` to read if ever somebody asks.
+A response is decoded twice at most. Every poll needs an id and a state of each row: `states`, which
+is decoded without the rest. The whole Generation is built by `generation` when the task has ended
+or somebody asks; of an open task `row_bytes` keeps the text, for `reread`.
 
-Relays of this family answer with the same rows bare or in an envelope, and say errors under any
-status, 200 included, so what an answer is gets decided by what it holds. Reading is strict first,
-because that is fast, and lenient where it fails.
+Relays of this family send the same rows bare or in an envelope, and errors under any status, 200
+included, so the content decides what a response is. Decoding is strict first, because that is fast,
+and lenient where that fails.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +30,7 @@ from luma_async.text import one_line
 
 
 class _Object(Named):
-    """An answer that is an object: one task, an envelope, or an error."""
+    """A response that is an object: one task, an envelope, or an error."""
 
     code: str | int | None = None
     success: bool | None = None
@@ -59,14 +58,12 @@ _published = msgspec.json.Decoder(list[Published])
 
 
 class Response:
-    """What one answer says: the state of each task that it names, the whole task on demand.
+    """One response: the state of each task in it, the whole task on demand.
 
-    `names` and `states` are those of each row, and `text` the JSON that they were read from: an
-    array or one object, `enveloped` where it is the `data` of another. `plain` says that the rows
-    are as published, `items` that they may be the videos of one task rather than tasks.
-    `retry_after` is the seconds for which the relay asks to be left alone, or None; `sent` is its
-    Date header.
-    ValueError where there are rows, and none of them is a task.
+    `names` and `states` are those of each row, `text` is the JSON they were decoded from: an array
+    or one object, `enveloped` if it is the `data` of another. `plain`: the rows are as published;
+    `items`: they may be the videos of one task instead of tasks. `retry_after` is in seconds, or
+    None; `sent` is the Date header. ValueError if there are rows and none of them is a task.
     """
 
     retry_after: float | None = None
@@ -96,20 +93,20 @@ class Response:
         self._original: Raw | None = None
 
     def generation(self, task_id: str) -> Generation:
-        """Build the whole task; KeyError if the answer does not name it."""
+        """Build the whole task; KeyError if the response does not contain it."""
         text = self._texts[task_id]
         if self._plain:
             return published(task_id, self.states[task_id], text, text)
         return read(text).generation(task_id, self.states[task_id], text, self._original or text)
 
     def row_bytes(self, task_id: str) -> Generation | bytes:
-        """Return what `reread` makes the whole task of; KeyError if the answer does not name it."""
+        """Return what `reread` decodes; KeyError if the response does not contain the task."""
         if self._original:
             return self.generation(task_id)
         return bytes(self._texts[task_id])
 
     def age(self, task_id: str) -> float:
-        """Return the seconds since a task was created, by the relay's own clocks; 0 if unknown."""
+        """Return the age of a task in seconds, by the relay's own clocks; 0 if unknown."""
         created = self._date and created_at(self._texts[task_id])
         return (self._date - created).total_seconds() if self._date and created else 0.0
 
@@ -122,7 +119,7 @@ class Response:
         return date if date.tzinfo else date.replace(tzinfo=UTC)
 
     def for_task(self, task_id: str) -> "Response":
-        """Return the answer as one to the single call; DecodeError if it is about another task.
+        """Return the response as one to the single GET; DecodeError if it is about another task.
 
         One host answers with the videos of the task, whose ids are their own (seen in its
         document). The task is then what its least finished video is, has the link of the first,
@@ -140,7 +137,7 @@ class Response:
         return one
 
     def for_tasks(self, ids: Collection[str]) -> "Response":
-        """Return the answer as one to the batch call; warn of tasks that were not asked about."""
+        """Return the response as one to the batch POST; warn of tasks that were not asked about."""
         if not self.states.keys() <= set(ids):
             strangers = self.states.keys() - set(ids)
             if len(strangers) == len(self.states) == 1 and not _is_array(self._whole()):
@@ -172,7 +169,7 @@ class Response:
 
 
 def decode_response(status: int, headers: Mapping[str, str], body: bytes) -> Response:
-    """Return what an answer says, or raise the error that it means.
+    """Decode a response, or raise the error that it means.
 
     Raises APIError where the relay says an error, under whatever status; NoSuchRouteError where the
     host has no such call; DecodeError where the answer makes no sense.

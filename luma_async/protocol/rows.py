@@ -38,7 +38,7 @@ _published = msgspec.json.Decoder(Generation, strict=False)
 
 
 class Named(Struct, gc=False):
-    """What a poll reads of one task, in either envelope."""
+    """The fields of a task that a poll decodes, in either envelope."""
 
     id: str | int | None = None
     state: str | None = None
@@ -147,14 +147,14 @@ def _state(word: str | None) -> State:
 
 
 def _meaning(word: str) -> State:
-    """Read a relay's word; one that nobody knows means that the task still runs."""
+    """Return the state that a relay's word means; an unknown word means still running."""
     if word not in STATES:
         warn_once("unknown state %s is taken as still running", word)
     return STATES.get(word, State.PROCESSING)
 
 
 def warn_once(message: str, word: str) -> None:
-    """Warn of one odd word once; after `MOST_WARNINGS` of them say nothing more."""
+    """Warn once of each unknown word, of `MOST_WARNINGS` words at most."""
     warning = message % repr(word[:80])
     if warning not in _warned and len(_warned) < MOST_WARNINGS:
         _warned.add(warning)
