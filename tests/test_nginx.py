@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 import pytest
@@ -11,7 +11,6 @@ from luma_async import Every, Limits, LumaSession, State
 from luma_async.protocol.requests import single_request
 from luma_async.testing import FakeRelay
 from tests.nginx import Nginx, find_nginx
-from tests.subprocesses import held_port
 
 PACE = Every(0.2)
 PATIENCE = 30.0
@@ -24,13 +23,6 @@ Call = Callable[[], Awaitable[None]]
 def _nginx_is_here() -> None:
     if find_nginx() is None:
         pytest.skip("nginx: apt-get install nginx-light")
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    """Yield a port to listen on, more than once."""
-    with held_port() as port:
-        yield port
 
 
 def session(relay: FakeRelay, nginx: Nginx, limits: Limits) -> LumaSession:
@@ -79,8 +71,8 @@ async def test_a_relay_that_throttles_loses_no_task_and_is_left_alone_as_it_asks
     assert min(rests) >= 1.0 - CLOCKS_DIFFER
 
 
-async def test_a_relay_that_dies_behind_its_proxy_and_comes_back_loses_no_task(port: int) -> None:
-    async with FakeRelay(port=port) as relay, Nginx(relay.url) as nginx:
+async def test_a_relay_that_dies_behind_its_proxy_and_comes_back_loses_no_task(port: str) -> None:
+    async with FakeRelay(port=int(port)) as relay, Nginx(relay.url) as nginx:
         luma = await through_an_outage(relay, nginx, relay.close, relay.start)
     statuses = Counter(each.status for each in nginx.served)
     assert statuses.keys() == {200, 502}

@@ -10,6 +10,7 @@ from collections.abc import Generator
 import pytest
 
 from luma_async.cli.runtime import kept_signal_handlers, run, run_and_report
+from tests import optional
 
 # The command, as the console script starts it; the signal comes when a module is about to be
 # imported.
@@ -62,7 +63,7 @@ def test_a_signal_among_the_imports_ends_the_command_with_its_own_code(
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_worker_that_is_stopped_while_it_connects_ends_with_0(sign: signal.Signals) -> None:
-    pytest.importorskip("nats")
+    optional.module("nats")
     code, said = stopped(sign, "nats.aio.client", *WORKER)
     assert code == 0, said
     assert "stopped before it began" in said

@@ -18,6 +18,7 @@ from luma_async.text import one_line
 logger: logging.Logger = logging.getLogger("luma_async")
 
 E = TypeVar("E")
+Call = Literal["get", "get_many"]
 
 
 class RequestEvent(Struct, frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class RequestEvent(Struct, frozen=True, kw_only=True):
     closed.
     """
 
-    call: Literal["get", "get_many"]
+    call: Call
     ids: int
     seconds: float
     error: LumaError | None
@@ -113,9 +114,6 @@ def _describe(change: Change[Any]) -> str:
     )
 
 
-_Call = Literal["get", "get_many"]
-
-
 class InstrumentedRelay(Relay):
     """Forward the two calls to a relay, and report each to a hook when it is finished.
 
@@ -135,7 +133,7 @@ class InstrumentedRelay(Relay):
         """Get many tasks."""
         return await self._observe("get_many", len(ids), self._relay.get_many(ids))
 
-    async def _observe(self, call: _Call, ids: int, asked: Awaitable[PollAnswer]) -> PollAnswer:
+    async def _observe(self, call: Call, ids: int, asked: Awaitable[PollAnswer]) -> PollAnswer:
         began = asyncio.get_running_loop().time()
         try:
             answer = await asked
@@ -153,7 +151,7 @@ class InstrumentedRelay(Relay):
 
     def _notify(
         self,
-        call: _Call,
+        call: Call,
         ids: int,
         began: float,
         *,

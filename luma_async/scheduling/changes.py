@@ -87,18 +87,18 @@ class ChangeDetector(Generic[W]):
     """
 
     def __init__(self, answered: Answered, schedule: Schedule, grace: Grace) -> None:
-        self.look = answered
-        self.timetable = schedule
+        self.answered = answered
+        self.schedule = schedule
         self.grace = grace
         self.changes: list[Change[W]] = []
         self.solo_groups: list[tuple[Group[W], float, float]] = []
 
     def apply(self, group: Group[W]) -> None:
         """Compare the response with a group; ids that need special care leave it."""
-        unheard = self.look.now - group.last_heard_at if group.failed_attempts else 0.0
-        group.last_heard_at = self.look.now
+        unheard = self.answered.now - group.last_heard_at if group.failed_attempts else 0.0
+        group.last_heard_at = self.answered.now
         group.failed_attempts = 0
-        states = self.look.answer.states
+        states = self.answered.answer.states
         news = [
             item
             for item in group.items
@@ -117,7 +117,7 @@ class ChangeDetector(Generic[W]):
             if item.anomaly and item.group:
                 self._handle_anomaly(item, item.anomaly, group)
         group.compact()
-        if group.sent_at is None and self.timetable.uses_task_age:
+        if group.sent_at is None and self.schedule.uses_task_age:
             group.update_age_range()
         self._observe_open(group)
         self._mark_polled(group)
@@ -125,14 +125,14 @@ class ChangeDetector(Generic[W]):
     def _observe_open(self, group: Group[W]) -> None:
         """Report the ids that are still open to the schedule."""
         if group.sent_at is not None and group.size:
-            self.timetable.observe_open(
-                group.mean_created_at, group.sent_at, self.look.sent_at, group.size
+            self.schedule.observe_open(
+                group.mean_created_at, group.sent_at, self.answered.sent_at, group.size
             )
 
     def _mark_polled(self, group: Group[W]) -> None:
         """Record when the group was polled."""
-        group.sent_at = self.look.sent_at
-        group.answered_at = self.look.now
+        group.sent_at = self.answered.sent_at
+        group.answered_at = self.answered.now
 
     def _handle_anomaly(self, item: Item[W], anomaly: Anomaly, group: Group[W]) -> None:
         """Move an id with an anomaly to a group of its own; drop an anomaly that is clear."""
@@ -145,13 +145,13 @@ class ChangeDetector(Generic[W]):
                 if anomaly.ended_at is None:
                     self._observe_open(solo)
                 self._mark_polled(solo)
-            rest = self.timetable.base_delay if anomaly.solo_polls_left else self.timetable.delay
-            due = self.look.sent_at + rest(item.created_at, self.look.sent_at)
+            rest = self.schedule.base_delay if anomaly.solo_polls_left else self.schedule.delay
+            due = self.answered.sent_at + rest(item.created_at, self.answered.sent_at)
             deadline = anomaly.next_deadline(
-                self.look.sent_at, self.look.now, self.grace.missing, self.grace.link
+                self.answered.sent_at, self.answered.now, self.grace.missing, self.grace.link
             )
             if deadline < inf:
-                self.timetable.expedite(deadline)
+                self.schedule.expedite(deadline)
             self.solo_groups.append((solo, due, deadline))
 
     def _on_state(self, item: Item[W], group: Group[W], state: State) -> Change[W] | None:
@@ -162,13 +162,13 @@ class ChangeDetector(Generic[W]):
             return self._on_end(item, known, group)
         if state is known:
             return None
-        if known is None and self.timetable.uses_task_age:
+        if known is None and self.schedule.uses_task_age:
             item.created_at = min(
-                item.created_at, self.look.sent_at - self.look.answer.age(item.task_id)
+                item.created_at, self.answered.sent_at - self.answered.answer.age(item.task_id)
             )
         if item.anomaly:
             item.anomaly.no_link_since = None
-        item.last_row = self.look.answer.row_bytes(item.task_id)
+        item.last_row = self.answered.answer.row_bytes(item.task_id)
         return self._change(item, known, group)
 
     def _on_end(self, item: Item[W], known: State | None, group: Group[W]) -> Change[W] | None:
@@ -176,17 +176,17 @@ class ChangeDetector(Generic[W]):
         ended_at = item.anomaly.ended_at if item.anomaly else None
         if ended_at is None:
             last = item.created_at if group.sent_at is None else group.sent_at
-            ended_at = (last + self.look.sent_at) / 2
+            ended_at = (last + self.answered.sent_at) / 2
             if group.sent_at is not None:
-                self.timetable.observe_end(item.created_at, group.sent_at, self.look.sent_at)
-        item.last_row = generation = self.look.answer.generation(item.task_id)
+                self.schedule.observe_end(item.created_at, group.sent_at, self.answered.sent_at)
+        item.last_row = generation = self.answered.answer.generation(item.task_id)
         if item.state is State.COMPLETED and not generation.url:
             anomaly = item.anomaly_or_new()
             anomaly.ended_at = ended_at
             anomaly.no_link_since = (
-                self.look.now if anomaly.no_link_since is None else anomaly.no_link_since
+                self.answered.now if anomaly.no_link_since is None else anomaly.no_link_since
             )
-            if self.look.now < anomaly.no_link_since + self.grace.link:
+            if self.answered.now < anomaly.no_link_since + self.grace.link:
                 return None
         change = self._change(item, known, group, ended=True)
         self._finish(item, ended_at)
@@ -195,11 +195,11 @@ class ChangeDetector(Generic[W]):
     def _on_not_found(self, item: Item[W], group: Group[W]) -> Change[W] | None:
         anomaly = item.anomaly_or_new()
         anomaly.not_found_since = (
-            self.look.now if anomaly.not_found_since is None else anomaly.not_found_since
+            self.answered.now if anomaly.not_found_since is None else anomaly.not_found_since
         )
         anomaly.not_found_count += 1
-        if self.look.now < anomaly.not_found_since + self.look.missing_grace or (
-            self.look.missing_grace and anomaly.not_found_count <= MIN_NOT_FOUND_ANSWERS
+        if self.answered.now < anomaly.not_found_since + self.answered.missing_grace or (
+            self.answered.missing_grace and anomaly.not_found_count <= MIN_NOT_FOUND_ANSWERS
         ):
             return None
         done = item.state is not None and item.state.is_done
@@ -223,13 +223,11 @@ class ChangeDetector(Generic[W]):
         *,
         ended: bool = False,
     ) -> Change[W]:
-        unseen = None if group.answered_at is None else self.look.now - group.answered_at
+        unseen = None if group.answered_at is None else self.answered.now - group.answered_at
         watchers = tuple(item.watchers)
         return Change(item.task_id, item.last_row, ended, watchers, unseen, item.state, was)
 
     def _finish(self, item: Item[W], ended_at: float | None) -> None:
         """Remove an id that has ended from its group."""
-        item.watchers = ()
-        if item.group:
-            item.group.remove(item)
-        self.timetable.on_removed(ended_at)
+        item.leave()
+        self.schedule.on_removed(ended_at)

@@ -119,6 +119,12 @@ class Item(Struct, Generic[W], gc=False, eq=False):
             del self.watchers[watcher]
         return True
 
+    def leave(self) -> None:
+        """Drop all watchers, and leave the group."""
+        self.watchers = ()
+        if self.group:
+            self.group.remove(self)
+
     def anomaly_or_new(self) -> Anomaly:
         """Return its anomaly, made if there was none."""
         if self.anomaly is None:

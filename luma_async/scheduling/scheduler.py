@@ -347,9 +347,7 @@ class Scheduler(Generic[W]):
 
     def _forget(self, item: Item[W]) -> None:
         del self._items[item.task_id]
-        item.watchers = ()
-        if item.group:
-            item.group.remove(item)
+        item.leave()
         self.schedule.on_removed(None)
 
     def _regroup(self, groups: Iterable[Group[W]], departed: float) -> Iterable[Group[W]]:
