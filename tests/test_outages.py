@@ -1,61 +1,68 @@
-"""When trouble is told of, and when it is over."""
+"""When an outage is logged, and when its end is."""
 
-from hypothesis import given
+import logging
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from luma_async.polling.outages import MAX_QUIET_AFTER_OUTAGE, QUIET_AFTER_OUTAGE, Outage
+from luma_async.polling.outages import QUIET_AFTER_OUTAGE, WARN_EVERY, Outage
 
 outcomes = st.lists(st.tuples(st.floats(0.01, 2000.0), st.booleans()), max_size=200)
+shared_log = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def played(told: list[tuple[float, bool]]) -> list[tuple[float, Outage, Outage]]:
-    """Return when each request was over, with the episode before and after."""
-    now, episode, steps = 0.0, Outage(), list[tuple[float, Outage, Outage]]()
-    for gap, failed in told:
-        now += gap
-        after = episode.after_failure(now) if failed else episode.after_answer(now)
-        steps.append((now, episode, after))
-        episode = after
-    return steps
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "luma_async")
+    return caplog
 
 
+def record(outage: Outage, now: float, *, failed: bool) -> None:
+    if failed:
+        outage.record_failure(now, "status 503")
+    else:
+        outage.record_response(now)
+
+
+@shared_log
 @given(outcomes)
-def test_no_hour_has_more_than_four_beginnings(told: list[tuple[float, bool]]) -> None:
-    begun = [now for now, before, after in played(told) if after.is_on and not before.is_on]
-    for first, fifth in zip(begun, begun[4:], strict=False):
-        assert fifth - first > MAX_QUIET_AFTER_OUTAGE
-
-
-@given(outcomes)
-def test_it_is_on_from_a_failure_until_an_answer_after_the_calm(
-    told: list[tuple[float, bool]],
+def test_two_warnings_are_ten_minutes_apart_and_one_recovery_follows_each(
+    log: pytest.LogCaptureFixture, requests: list[tuple[float, bool]]
 ) -> None:
-    for (_, failed), (now, before, after) in zip(told, played(told), strict=True):
-        assert not failed or after.is_on
-        if before.is_on and not after.is_on:
-            assert now - before.failed_at >= before.quiet_for >= QUIET_AFTER_OUTAGE
+    log.clear()
+    outage, now, warned, last_failure = Outage(), 0.0, list[float](), 0.0
+    for gap, failed in requests:
+        now += gap
+        was_on, logged = outage.is_on, len(log.records)
+        record(outage, now, failed=failed)
+        if not was_on and outage.is_on:
+            warned.append(now)
+        if was_on and not outage.is_on:
+            assert not failed
+            assert now - last_failure >= QUIET_AFTER_OUTAGE
+        assert len(log.records) - logged == (was_on is not outage.is_on)
+        last_failure = now if failed and outage.is_on else last_failure
+    for first, second in pairwise(warned):
+        assert second - first >= WARN_EVERY
 
 
 @given(outcomes)
-def test_all_requests_of_an_episode_are_counted(told: list[tuple[float, bool]]) -> None:
-    since: list[bool] = []
-    for (_, failed), (_, _, after) in zip(told, played(told), strict=True):
-        since = [*since, failed] if after.is_on else []
-        assert (after.failed, after.requests) == (sum(since), len(since))
+def test_all_requests_of_an_outage_are_counted(requests: list[tuple[float, bool]]) -> None:
+    outage, now, seen = Outage(), 0.0, list[bool]()
+    for gap, failed in requests:
+        now += gap
+        record(outage, now, failed=failed)
+        seen = [*seen, failed] if outage.is_on else []
+        assert (outage.failed, outage.requests) == (sum(seen), len(seen))
 
 
-def test_the_calm_grows_fourfold_within_an_hour_and_is_a_minute_after_one() -> None:
-    first = Outage().after_failure(0.0).after_answer(60.0)
-    second = first.after_failure(61.0)
-    assert second.quiet_for == 4 * QUIET_AFTER_OUTAGE
-    assert second.after_answer(300.0).is_on
-    assert not second.after_answer(301.0).is_on
-    assert (
-        second.after_answer(301.0).after_failure(61.0 + MAX_QUIET_AFTER_OUTAGE).quiet_for
-        == QUIET_AFTER_OUTAGE
-    )
-
-
-def test_calm_costs_nothing() -> None:
-    calm = Outage()
-    assert calm.after_answer(1.0) is calm
+def test_the_recovery_tells_how_many_requests_failed(log: pytest.LogCaptureFixture) -> None:
+    outage = Outage()
+    for now, failed in ((0.0, True), (1.0, False), (2.0, True), (61.9, False), (62.0, False)):
+        record(outage, now, failed=failed)
+    assert [one.getMessage() for one in log.records] == [
+        "a request failed: status 503",
+        "the relay recovered: no failure for 60 s; 2 of 4 requests failed before",
+    ]

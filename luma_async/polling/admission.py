@@ -103,9 +103,8 @@ class AdmissionQueue:
         self.throttle = self.throttle.after_success()
         self.last_error = None
         self._answered_at = now = self._loop.time()
-        if self._outage.is_on or self._key_outage.is_on:
-            self._outage = _answered(self._outage, now)
-            self._key_outage = _answered(self._key_outage, now)
+        self._outage.record_response(now)
+        self._key_outage.record_response(now)
 
     @property
     def recently_answered(self) -> bool:
@@ -119,16 +118,11 @@ class AdmissionQueue:
         """
         self.last_error = error.with_traceback(None)
         self.stats = self.stats.after_error(throttled=isinstance(error, RateLimitedError))
-        if action is Action.ABORT:
-            self._key_outage = self._record_failure(self._key_outage, error, action)
-        elif action is not Action.NO_BATCH_ENDPOINT:
-            self._outage = self._record_failure(self._outage, error, action)
-
-    def _record_failure(self, episode: Outage, error: LumaError, action: Action) -> Outage:
-        if not episode.is_on:
-            what = one_line(str(error)) or type(error).__name__
-            logger.warning("a request failed: %s; %s", what, _remedy(error, action))
-        return episode.after_failure(self._loop.time())
+        if action is Action.NO_BATCH_ENDPOINT:
+            return
+        outage = self._key_outage if action is Action.ABORT else self._outage
+        what = one_line(str(error)) or type(error).__name__
+        outage.record_failure(self._loop.time(), f"{what}; {_remedy(error, action)}")
 
     def back_off(self, error: LumaError, departed: float) -> None:
         """Hold back all requests for a delay that grows with the failures in a row.
@@ -205,26 +199,13 @@ class AdmissionQueue:
         raise session_closed()
 
 
-def _answered(episode: Outage, now: float) -> Outage:
-    after = episode.after_answer(now)
-    if episode.is_on and not after.is_on:
-        counts = episode.failed, episode.requests
-        logger.info(
-            "all well for %s; %d of %d requests had failed",
-            format_duration(episode.quiet_for),
-            *counts,
-        )
-    return after
-
-
 def _remedy(error: LumaError, action: Action) -> str:
     """Return what the log says is done about an error."""
     if action is Action.ABORT:
-        return "whoever waits is told; mend the key or the account"
+        return "all waits end with WaitAborted; check the API key and the account"
     if action in (Action.BISECT, Action.SHRINK_BATCH):
-        return "asking again, about fewer ids at a time"
+        return "retrying with fewer ids per request"
     if error.retry_after:
-        return (
-            f"left alone for {format_duration(min(error.retry_after, MAX_RETRY_AFTER))}, as it asks"
-        )
-    return "asking again, with growing distance"
+        seconds = min(error.retry_after, MAX_RETRY_AFTER)
+        return f"waiting for {format_duration(seconds)}, as the relay asks"
+    return "retrying with increasing delay"

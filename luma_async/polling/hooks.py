@@ -67,11 +67,11 @@ class Hook(Generic[E]):
             if inspect.iscoroutine(returned):
                 returned.close()
                 raise TypeError(
-                    "it returned a coroutine, which nobody awaits; give a plain function"
+                    "it returned a coroutine, which is never awaited; pass a plain function"
                 )
         except (Exception, asyncio.CancelledError):
             if not self._quiet:
-                logger.exception("%s failed; what it raises from now on is not told", self._name)
+                logger.exception("%s failed; further errors of it are not logged", self._name)
             self._quiet = True
 
 

@@ -1,48 +1,59 @@
-"""Outages: requests that fail, logged once from the first failure until the relay is well."""
+"""Outages: requests that fail are logged once, and once more when the relay has recovered."""
 
+import logging
 from math import inf
 
-from msgspec import Struct
+from luma_async.text import format_duration
 
-QUIET_AFTER_OUTAGE = 60.0
-GROWTH = 4.0
-MAX_QUIET_AFTER_OUTAGE = 3600.0
+logger: logging.Logger = logging.getLogger("luma_async")
+
+QUIET_AFTER_OUTAGE = 60.0  # seconds
+WARN_EVERY = 600.0  # seconds
 
 
-class Outage(Struct, frozen=True):
-    """An outage, or the time since the last one.
+class Outage:
+    """Log the first failed request, and the recovery.
 
-    It begins with the first failed request, and is over at the first response after `quiet_for`
-    seconds without a failure: a minute; four times as long for each further outage that begins
-    within an hour of the last failure, so that a relay which fails now and then is not logged again
-    and again. `failed` of `requests` requests failed in it; both are 0 without an outage.
+    An outage is on from the first failure until the first response after `QUIET_AFTER_OUTAGE`
+    seconds without one. A failure within `WARN_EVERY` seconds of the last warning starts none: a
+    relay that fails now and then is logged six times an hour at most. `failed` of `requests`
+    requests failed in it; both are 0 without an outage.
     """
 
-    failed: int = 0
-    requests: int = 0
-    failed_at: float = -inf
-    quiet_for: float = QUIET_AFTER_OUTAGE
+    __slots__ = ("_failed_at", "_warned_at", "failed", "requests")
+
+    def __init__(self) -> None:
+        self.failed: int = 0
+        self.requests: int = 0
+        self._failed_at = self._warned_at = -inf
 
     @property
     def is_on(self) -> bool:
         """Whether an outage is on."""
         return self.failed > 0
 
-    def after_failure(self, now: float) -> "Outage":
-        """Return the outage after a request that failed."""
-        return Outage(self.failed + 1, self.requests + 1, now, self._calm(now))
-
-    def after_answer(self, now: float) -> "Outage":
-        """Return the outage after a response; none is on if it is over."""
+    def record_failure(self, now: float, message: str) -> None:
+        """Count a failed request; log `message` if an outage begins with it."""
         if not self.is_on:
-            return self
-        over = now >= self.failed_at + self.quiet_for
-        counts = (0, 0) if over else (self.failed, self.requests + 1)
-        return Outage(*counts, self.failed_at, self.quiet_for)
+            if now < self._warned_at + WARN_EVERY:
+                return
+            self._warned_at = now
+            logger.warning("a request failed: %s", message)
+        self.failed += 1
+        self.requests += 1
+        self._failed_at = now
 
-    def _calm(self, now: float) -> float:
-        if self.is_on:
-            return self.quiet_for
-        if now >= self.failed_at + MAX_QUIET_AFTER_OUTAGE:
-            return QUIET_AFTER_OUTAGE
-        return min(MAX_QUIET_AFTER_OUTAGE, GROWTH * self.quiet_for)
+    def record_response(self, now: float) -> None:
+        """Count a response; log the recovery if the outage ends with it."""
+        if not self.is_on:
+            return
+        if now < self._failed_at + QUIET_AFTER_OUTAGE:
+            self.requests += 1
+            return
+        logger.info(
+            "the relay recovered: no failure for %s; %d of %d requests failed before",
+            format_duration(QUIET_AFTER_OUTAGE),
+            self.failed,
+            self.requests,
+        )
+        self.failed = self.requests = 0

@@ -169,7 +169,7 @@ class Poller:
     def record_batch_result(self, action: Action | None, ids: int) -> None:
         """Learn the batch size from a batch of `ids` ids; None means that it was answered."""
         if action is Action.NO_BATCH_ENDPOINT and not self._warned_no_batch:
-            logger.warning("the relay has no batch call; asking for one id at a time for now")
+            logger.warning("the relay has no batch endpoint; polling one id per request for now")
             self._warned_no_batch = True
         elif action is None and ids > 1:
             self._warned_no_batch = False
@@ -271,7 +271,7 @@ class Poller:
 
     def _fail_all(self, error: Exception) -> None:
         """Abort all waits after an unexpected error, and begin with an empty scheduler."""
-        logger.exception("the poller met a fault that nobody foresaw; all waits end")
+        logger.exception("unexpected error in the poller; all waits are aborted")
         for watcher in self._watchers:
             watcher.abort(error)
         self._watchers.clear()
@@ -307,7 +307,7 @@ class Poller:
 
     def _on_error(self, batch: Batch[Watcher], error: BaseException) -> None:
         if not isinstance(error, LumaError):
-            logger.error("a poll failed in a way that nobody foresaw", exc_info=error)
+            logger.error("unexpected error in a poll; retrying", exc_info=error)
             error = unforeseen(error)
         self.queue.honour_retry_after(error.retry_after)
         action = decide(error, many=len(batch.items) > 1, tries=batch.attempt)
