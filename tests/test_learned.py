@@ -404,7 +404,7 @@ class Slow:
     def __init__(self, pace: Pace, open_ids: int, latency: float) -> None:
         self.book: Scheduler[str] = Scheduler(pace, 100, Grace(), spacing=Limits().spacing)
         self.book.subscribe("ann", [f"id {number}" for number in range(open_ids)], 0.0)
-        self.gate = Throttle(Limits())
+        self.gate = Throttle(Limits(), lambda: 1.0)
         self.latency = latency
         self.flights: deque[tuple[float, Batch[str]]] = deque()
         self.requests = 0
@@ -418,7 +418,7 @@ class Slow:
             if returns_at <= self.now:
                 self.land()
                 continue
-            self.gate = self.gate.acquire(self.now)
+            self.gate.acquire(self.now)
             self.requests += 1
             self.flights.append((self.now + self.latency, taken(self.book, self.now)))
 
@@ -431,5 +431,5 @@ class Slow:
     def land(self) -> None:
         at, call = self.flights.popleft()
         self.now = max(self.now, at)
-        self.gate = self.gate.release()
+        self.gate.release()
         self.book.complete(call, Told(dict.fromkeys(call.ids, OPEN)), self.now)

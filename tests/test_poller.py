@@ -245,7 +245,7 @@ async def test_the_last_waiter_who_leaves_takes_the_timer_along() -> None:
 async def test_the_last_direct_call_that_is_cancelled_takes_the_timer_along() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
-    poller.queue.honour_retry_after(60.0)
+    poller.throttle.honour_retry_after(60.0, asyncio.get_running_loop().time())
     with anyio.move_on_after(2.0):
         await DirectClient(poller, relay).get("a")
     await asyncio.sleep(0)
@@ -293,7 +293,7 @@ class Failing(ScriptedRelay):
 
 async def test_a_retry_after_is_obeyed_for_a_day_at_most() -> None:
     poller = poller_of(ScriptedRelay(done))
-    poller.queue.honour_retry_after(1e9)
+    poller.throttle.honour_retry_after(1e9, asyncio.get_running_loop().time())
     assert poller.snapshot().quiet_for == 86_400.0
 
 

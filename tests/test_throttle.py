@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from luma_async.errors import LumaError, RateLimitedError, RelayError
 from luma_async.scheduling.throttle import SPACING_SECOND, ExponentialBackoff, Limits, Throttle
 from tests.properties import examples
 
@@ -15,12 +16,22 @@ spans = st.one_of(st.sampled_from([0.0, 0.001, 0.02, 0.5, 1.0]), st.floats(0.0, 
 dice = st.floats(0.0, 1.0, exclude_max=True)
 
 
-class GateMachine(RuleBasedStateMachine):
-    """Enters only when the gate is open, and counts the departures by itself."""
+def fixed(limits: Limits = Limits()) -> Throttle:
+    """Return a throttle whose random delays are the longest ones."""
+    return Throttle(limits, lambda: 1.0)
+
+
+def error_of(throttled: bool) -> LumaError:
+    return RateLimitedError(429) if throttled else RelayError(503)
+
+
+class ThrottleMachine(RuleBasedStateMachine):
+    """Sends only when a slot is free, and keeps its own count."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = Throttle(Limits())
+        self.dice = 0.0
+        self.throttle = Throttle(Limits(), self.roll)
         self.now = 0.0
         self.departures: list[float] = []
         self.quiet_until = -inf
@@ -28,9 +39,12 @@ class GateMachine(RuleBasedStateMachine):
         self.failures = 0
         self.failed_at = -inf
 
+    def roll(self) -> float:
+        return self.dice
+
     @initialize(rate=st.integers(1, 6), slots=st.integers(1, 8), now=st.floats(0.0, 1e6))
     def start(self, rate: int, slots: int, now: float) -> None:
-        self.gate = Throttle(Limits(max_in_flight=slots, max_rate=rate))
+        self.throttle = Throttle(Limits(max_in_flight=slots, max_rate=rate), self.roll)
         self.now = now
 
     @rule(span=spans)
@@ -40,17 +54,17 @@ class GateMachine(RuleBasedStateMachine):
     @rule(most=st.integers(1, 8), late=st.sampled_from([0.0, 0.0, 0.001, 0.015, 0.1]))
     def depart_as_soon_as_it_opens(self, most: int, late: float) -> None:
         for _ in range(most):
-            opens_at = self.gate.next_slot_at()
+            opens_at = self.throttle.next_slot_at()
             if opens_at == inf:
                 return
             self.now = max(self.now, opens_at + late)
             self.depart()
 
-    @precondition(lambda self: self.gate.next_slot_at() <= self.now)
+    @precondition(lambda self: self.throttle.next_slot_at() <= self.now)
     @rule()
     def depart(self) -> None:
         assert self.now >= self.quiet_until
-        self.gate = self.gate.acquire(self.now)
+        self.throttle.acquire(self.now)
         self.departures.append(self.now)
         self.under_way += 1
 
@@ -58,18 +72,19 @@ class GateMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def return_some(self, data: st.DataObject) -> None:
         for _ in range(data.draw(st.integers(1, self.under_way))):
-            self.gate = self.gate.release()
+            self.throttle.release()
             self.under_way -= 1
 
     @rule()
     def succeed(self) -> None:
-        self.gate = self.gate.after_success()
+        self.throttle.record_response()
         self.failures = 0
 
     @rule(throw=dice, throttled=st.booleans(), data=st.data())
     def fail(self, throw: float, throttled: bool, data: st.DataObject) -> None:
         departed = data.draw(st.sampled_from([*self.departures[-9:], self.now]))
-        self.gate = self.gate.after_failure(self.now, throw, departed=departed, throttled=throttled)
+        self.dice = throw
+        self.throttle.back_off(error_of(throttled), departed, self.now)
         if departed < self.failed_at:
             return
         self.failed_at = self.now
@@ -79,40 +94,41 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(span=st.floats(-3.0, 3.0))
     def rest(self, span: float) -> None:
-        self.gate = self.gate.cool_down_until(self.now + span)
+        self.throttle.cool_down_until(self.now + span)
         self.quiet_until = max(self.quiet_until, self.now + span)
 
     @invariant()
     def never_more_under_way_than_slots(self) -> None:
-        assert self.gate.in_flight == self.under_way <= self.gate.limits.max_in_flight
-        assert (self.gate.next_slot_at() == inf) == (
-            self.under_way == self.gate.limits.max_in_flight
+        assert self.throttle.in_flight == self.under_way <= self.throttle.limits.max_in_flight
+        assert (self.throttle.next_slot_at() == inf) == (
+            self.under_way == self.throttle.limits.max_in_flight
         )
 
     @invariant()
     def never_more_departures_in_a_second_than_the_rate(self) -> None:
         if self.departures:
             last = self.departures[-1]
-            assert sum(last - one < 1.0 for one in self.departures) <= self.gate.limits.max_rate
+            assert sum(last - one < 1.0 for one in self.departures) <= self.throttle.limits.max_rate
 
     @invariant()
     def quiet_is_kept_and_only_grows(self) -> None:
-        assert self.gate.cooldown_until == self.quiet_until
-        assert self.gate.next_slot_at() >= self.quiet_until
+        assert self.throttle.cooldown_until == self.quiet_until
+        assert self.throttle.next_slot_at() >= self.quiet_until
 
 
-TestGateMachine = GateMachine.TestCase
-TestGateMachine.settings = settings(max_examples=examples(25), stateful_step_count=40)
+TestThrottle = ThrottleMachine.TestCase
+TestThrottle.settings = settings(max_examples=examples(25), stateful_step_count=40)
 
 
 def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:
     """Return the departures of one who is always in a hurry, with timers that are late."""
-    gate, now, found = Throttle(limits), 0.0, list[float]()
+    throttle, now, found = fixed(limits), 0.0, list[float]()
     while now < until:
         found.append(now)
-        gate = gate.acquire(now).release()
-        if gate.next_slot_at() > now:
-            now = gate.next_slot_at() + late
+        throttle.acquire(now)
+        throttle.release()
+        if throttle.next_slot_at() > now:
+            now = throttle.next_slot_at() + late
     return found
 
 
@@ -133,31 +149,22 @@ def test_a_rate_below_one_is_spaced_by_its_inverse() -> None:
 
 
 def test_an_unused_second_is_not_saved_up() -> None:
-    gate = Throttle(Limits(max_rate=10.0)).acquire(0.0).release()
-    gate = gate.acquire(100.0)
-    assert gate.next_slot_at() > 100.0
+    throttle = fixed(Limits(max_rate=10.0))
+    throttle.acquire(0.0)
+    throttle.release()
+    throttle.acquire(100.0)
+    assert throttle.next_slot_at() > 100.0
 
 
 def test_a_rate_without_end_holds_nobody_up() -> None:
-    gate = Throttle(Limits(max_in_flight=1000, max_rate=inf))
+    throttle = fixed(Limits(max_in_flight=1000, max_rate=inf))
     for _ in range(999):
-        gate = gate.acquire(1.0)
-        assert gate.next_slot_at() <= 1.0
+        throttle.acquire(1.0)
+        assert throttle.next_slot_at() <= 1.0
 
 
-def test_a_new_gate_is_open() -> None:
-    assert Throttle(Limits()).next_slot_at() == -inf
-
-
-def test_a_gate_is_a_value() -> None:
-    gate = Throttle(Limits())
-    gate.acquire(0.0)
-    gate.after_failure(0.0, 0.5)
-    gate.cool_down_until(9.0)
-    assert gate == Throttle(Limits())
-    for name in ("in_flight", "not_before"):
-        with pytest.raises(AttributeError):
-            setattr(gate, name, 1)
+def test_a_new_throttle_is_open() -> None:
+    assert fixed().next_slot_at() == -inf
 
 
 @pytest.mark.parametrize(
@@ -170,30 +177,37 @@ def test_a_gate_is_a_value() -> None:
 def test_failures_in_a_row_keep_away_longer_up_to_a_cap(
     throttled: bool, ceilings: list[float]
 ) -> None:
-    gate = Throttle(Limits())
+    throttle = fixed()
     for number, ceiling in enumerate(ceilings):
         now = 100.0 * number
-        gate = gate.after_failure(now, 1.0, throttled=throttled)
-        assert gate.cooldown_until == now + ceiling
+        throttle.back_off(error_of(throttled), now, now)
+        assert throttle.cooldown_until == now + ceiling
 
 
 @pytest.mark.parametrize(("throttled", "first"), [(False, 0.5), (True, 1.0)])
 def test_after_a_success_the_next_failure_is_the_first(throttled: bool, first: float) -> None:
-    gate = Throttle(Limits())
+    throttle = fixed()
     for _ in range(9):
-        gate = gate.after_failure(0.0, 1.0)
-    gate = gate.after_success().after_failure(100.0, 1.0, throttled=throttled)
-    assert gate.cooldown_until == 100.0 + first
+        throttle.back_off(error_of(False), 0.0, 0.0)
+    throttle.record_response()
+    throttle.back_off(error_of(throttled), 100.0, 100.0)
+    assert throttle.cooldown_until == 100.0 + first
 
 
 def test_one_bad_moment_counts_once_however_many_requests_were_under_way() -> None:
-    gate = Throttle(Limits()).after_failure(10.0, 1.0, departed=9.0)
-    assert gate.after_failure(10.1, 1.0, departed=9.1) == gate
-    assert gate.after_failure(11.0, 1.0, departed=10.6).cooldown_until == 12.0
+    throttle = fixed()
+    throttle.back_off(error_of(False), 9.0, 10.0)
+    throttle.back_off(error_of(False), 9.1, 10.1)
+    assert throttle.cooldown_until == 10.5
+    throttle.back_off(error_of(False), 10.6, 11.0)
+    assert throttle.cooldown_until == 12.0
 
 
 def test_a_success_does_not_cut_the_quiet_short() -> None:
-    assert Throttle(Limits()).cool_down_until(60.0).after_success().cooldown_until == 60.0
+    throttle = fixed()
+    throttle.cool_down_until(60.0)
+    throttle.record_response()
+    assert throttle.cooldown_until == 60.0
 
 
 @given(failures=st.integers(1, 10**9), throw=dice)

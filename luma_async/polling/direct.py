@@ -53,7 +53,9 @@ class DirectClient:
                 group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            for _ in _parts(ids, self._poller.batch_size)[: self._poller.queue.slots]:
+            for _ in _parts(ids, self._poller.batch_size)[
+                : self._poller.throttle.limits.max_in_flight
+            ]:
                 group.start_soon(ask)
         if failure:
             raise failure
@@ -96,29 +98,31 @@ class DirectClient:
         Raise the relay's last error; the transport's, if the relay never responded. A retry, or a
         request without retries, does not wait for a long cool-down: its cause is raised at once.
         """
-        queue, loop, tries = self._poller.queue, asyncio.get_running_loop(), self._tries
+        queue, throttle, health = self._poller.queue, self._poller.throttle, self._poller.health
+        loop, tries = asyncio.get_running_loop(), self._tries
         told: LumaError | None = None
         patience = queue.max_cooldown if tries > 1 else min(queue.max_cooldown, MAX_LOOK_COOLDOWN)
         for tried in range(1, tries + 1):
             departed = loop.time()
-            quiet = queue.throttle.cooldown_until - departed
+            quiet = throttle.cooldown_until - departed
             if quiet > patience and (told or tries == 1):
-                told = told or queue.cooldown_cause or _cooling_down(quiet)
+                told = told or throttle.cooldown_cause or _cooling_down(quiet)
                 break
             try:
                 await queue.admission(again=told is not None, patient=tries > 1)
                 departed = loop.time()
                 return await queue.send(ask, ids)
             except LumaError as error:
-                queue.honour_retry_after(error.retry_after)
+                now = loop.time()
+                throttle.honour_retry_after(error.retry_after, now)
                 action = decide(error, many=many, tries=tried)
                 if action is not Action.NOT_FOUND:
-                    queue.record_error(error, action)
+                    health.record_error(error, action, now)
                 if action in (Action.BISECT, Action.SHRINK_BATCH):
-                    queue.pause_briefly()
+                    throttle.pause_briefly(now)
                 if action is not Action.RETRY or isinstance(error, NoSuchRouteError):
                     raise
-                queue.back_off(error, departed)
+                throttle.back_off(error, departed, now)
                 told = error if isinstance(error, APIError) or told is None else told
         assert told is not None
         raise told

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from luma_async.errors import APIError, LumaError, NoSuchRouteError, unforeseen
 from luma_async.polling.admission import AdmissionQueue, session_closed
 from luma_async.polling.chunks import CHUNK_SIZE, chunks
+from luma_async.polling.health import RelayHealth
 from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.stats import Stats
@@ -34,7 +35,7 @@ from luma_async.scheduling.hazard import DurationCounts
 from luma_async.scheduling.items import Batch
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
-from luma_async.scheduling.throttle import ExponentialBackoff, Limits
+from luma_async.scheduling.throttle import ExponentialBackoff, Limits, Throttle
 from luma_async.structs import Generation
 
 logger: logging.Logger = logging.getLogger("luma_async")
@@ -57,8 +58,10 @@ class Poller:
         dice: Callable[[], float] = random.random,
         on_change: Hook[ChangeEvent] | None = None,
     ) -> None:
+        self.throttle: Throttle = Throttle(limits, dice)
+        self.health: RelayHealth = RelayHealth()
         self.queue: AdmissionQueue = AdmissionQueue(
-            limits, max_cooldown=patience, dice=dice, on_ready=self._run_due_soon
+            self.throttle, self.health, max_cooldown=patience, on_ready=self._run_due_soon
         )
         self._relay = relay
         self._dice = dice
@@ -79,7 +82,7 @@ class Poller:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Poller: {self._scheduler!r}, {self.queue.throttle.in_flight} requests in flight>"
+        return f"<Poller: {self._scheduler!r}, {self.throttle.in_flight} requests in flight>"
 
     def check_home(self) -> None:
         """Raise RuntimeError in another process, thread or loop than the one it was opened in."""
@@ -110,11 +113,11 @@ class Poller:
         oldest = self._scheduler.oldest_watched_since()
         pace = self._scheduler.schedule.pace
         return replace(
-            self.queue.stats,
+            self.health.stats,
             open=len(self._scheduler),
             oldest=0.0 if oldest is None else now - oldest,
-            in_flight=self.queue.throttle.in_flight,
-            quiet_for=max(0.0, self.queue.throttle.cooldown_until - now),
+            in_flight=self.throttle.in_flight,
+            quiet_for=max(0.0, self.throttle.cooldown_until - now),
             learned=pace if isinstance(pace, Learned) and pace.seen != DurationCounts() else None,
         )
 
@@ -219,7 +222,7 @@ class Poller:
 
     def _next_send_at(self) -> float:
         """Return when to send the next request; inf if none is due or no slot is free."""
-        opens_at = self.queue.throttle.next_slot_at()
+        opens_at = self.throttle.next_slot_at()
         if opens_at == inf or self.queue.has_waiters():
             return opens_at
         return max(opens_at, self._scheduler.next_due())
@@ -235,11 +238,12 @@ class Poller:
         self._poll_first = False
         batch = self._scheduler.take_batch(now)
         if batch is not None:
-            self.queue.acquire(now, len(batch.items))
+            self.throttle.acquire(now)
+            self.health.record_request(len(batch.items))
             try:
                 self._send(batch)
             except BaseException:
-                self.queue.release()
+                self.throttle.release()
                 raise
 
     def _send(self, batch: Batch[Watcher]) -> None:
@@ -251,7 +255,7 @@ class Poller:
         self._tasks[batch] = task
 
     def _on_done(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
-        self.queue.release()
+        self.throttle.release()
         if self._tasks.pop(batch, None) is None:
             return
         try:
@@ -285,13 +289,15 @@ class Poller:
             scheduler.batch_size.limit,
             scheduler.grace,
             phase=scheduler.phase,
-            spacing=self.queue.throttle.limits.spacing,
+            spacing=self.throttle.limits.spacing,
         )
         self._scheduler.batch_size = scheduler.batch_size
 
     def _on_answer(self, batch: Batch[Watcher], answer: PollAnswer) -> None:
-        self.queue.record_success()
-        self.queue.honour_retry_after(answer.retry_after)
+        now = self._loop.time()
+        self.health.record_response(now)
+        self.throttle.record_response()
+        self.throttle.honour_retry_after(answer.retry_after, now)
         self.record_batch_result(None, len(batch.items))
         self._apply(batch, answer)
 
@@ -301,7 +307,7 @@ class Poller:
             self._loop.call_soon(self._changes.notify, changes, context=self._context)
         for change in changes:
             if change.ended:
-                self.queue.stats = self.queue.stats.after_end(change.state, change.max_lag)
+                self.health.stats = self.health.stats.after_end(change.state, change.max_lag)
             for watcher in change.watchers:
                 watcher.on_change(change)
 
@@ -309,32 +315,33 @@ class Poller:
         if not isinstance(error, LumaError):
             logger.error("unexpected error in a poll; retrying", exc_info=error)
             error = unforeseen(error)
-        self.queue.honour_retry_after(error.retry_after)
+        now = self._loop.time()
+        self.throttle.honour_retry_after(error.retry_after, now)
         action = decide(error, many=len(batch.items) > 1, tries=batch.attempt)
         in_json = isinstance(error, APIError) and error.in_json
         if action is Action.NOT_FOUND and in_json:
             self._on_answer(batch, Response())
             return
-        self.queue.record_error(error, action)
+        self.health.record_error(error, action, now)
         self.record_batch_result(action, len(batch.items))
         if isinstance(error, NoSuchRouteError) and len(batch.items) == 1:
             self._no_route(batch)
         match action:
             case Action.ABORT:
-                self._scheduler.back_off(batch, self._loop.time())
+                self._scheduler.back_off(batch, now)
                 self.abort(error)
             case Action.NO_BATCH_ENDPOINT:
-                self.queue.back_off(error, batch.sent_at)
-                self._scheduler.back_off(batch, self._loop.time())
+                self.throttle.back_off(error, batch.sent_at, now)
+                self._scheduler.back_off(batch, now)
             case Action.NOT_FOUND:
-                self.queue.back_off(error, batch.sent_at)
+                self.throttle.back_off(error, batch.sent_at, now)
                 self._apply(batch, Response(), doubt=PROXY_GRACE_FACTOR)
             case Action.SHRINK_BATCH | Action.BISECT:
                 refused = isinstance(error, APIError) and batch.attempt == 1
                 if refused and in_json:
-                    self.queue.pause_briefly()
+                    self.throttle.pause_briefly(now)
                 else:
-                    self.queue.back_off(error, batch.sent_at)
+                    self.throttle.back_off(error, batch.sent_at, now)
                 self._scheduler.bisect(batch, refused=refused)
             case _:
                 self._retry_later(batch, error)
@@ -348,13 +355,14 @@ class Poller:
 
     def _retry_later(self, batch: Batch[Watcher], error: LumaError) -> None:
         """Back off a failed batch: first retries come early, later ones no sooner than a poll."""
-        if batch.is_quarantined and self.queue.recently_answered:
-            self.queue.pause_briefly()
+        now = self._loop.time()
+        if batch.is_quarantined and self.health.answered_recently(now):
+            self.throttle.pause_briefly(now)
         else:
-            self.queue.back_off(error, batch.sent_at)
+            self.throttle.back_off(error, batch.sent_at, now)
         wait = self._retry.delay(batch.attempt, self._dice())
         if batch.attempt > FAST_RETRIES:
             wait = max(
                 wait, self._scheduler.schedule.base_delay(batch.watched_since, batch.sent_at)
             )
-        self._scheduler.back_off(batch, self._loop.time() + wait)
+        self._scheduler.back_off(batch, now + wait)

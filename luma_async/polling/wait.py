@@ -202,7 +202,7 @@ class Wait:
         if self._aborted:
             raise await self._incomplete(WaitAborted, str(self._aborted), self._aborted)
         if not self.ended:
-            trouble = self._trouble or self._poller.queue.last_error
+            trouble = self._trouble or self._poller.health.last_error
             message = f"not all ended in {self._timeout:g} s"
             raise await self._incomplete(WaitTimeout, message, trouble)
         if not all(self._ended.values()):

@@ -200,7 +200,7 @@ class Relay:
 def play(case: Case, pace: Pace, *, known: bool = False) -> Run:
     """Let one pace poll until so many ends are told; `known` gives it the true hazard."""
     relay = Relay(case)
-    gate = Throttle(LIMITS)
+    gate = Throttle(LIMITS, lambda: 1.0)
     book: Scheduler[str] = Scheduler(pace, LIMITS.max_batch, Grace(), spacing=LIMITS.spacing)
     if known and isinstance(pace, Learned):
         hazard = true_hazard(case.durations)
@@ -216,12 +216,12 @@ def play(case: Case, pace: Pace, *, known: bool = False) -> Run:
             book.subscribe("somebody", relay.submitted(now), now)
         elif returns_at <= now:
             _, _, call = heappop(flights)
-            gate = gate.release()
+            gate.release()
             for change in book.complete(call, relay.answer(call.ids, now - case.latency / 2), now):
                 if change.ended:
                     relay.told(change.task_id, now)
         elif departing := book.take_batch(now):
-            gate = gate.acquire(now)
+            gate.acquire(now)
             requests += 1
             heappush(flights, (now + case.latency, requests, departing))
     return Run(relay.lags, requests, now, relay.came[: case.ends])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from luma_async.polling.outages import QUIET_AFTER_OUTAGE, WARN_EVERY, Outage
+from luma_async.polling.health import QUIET_AFTER_OUTAGE, WARN_EVERY, Outage
 
 outcomes = st.lists(st.tuples(st.floats(0.01, 2000.0), st.booleans()), max_size=200)
 shared_log = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

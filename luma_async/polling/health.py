@@ -1,0 +1,115 @@
+"""What the requests of a session tell about the relay: counts, the last error, outages."""
+
+import logging
+from math import inf
+
+from luma_async.errors import LumaError, RateLimitedError
+from luma_async.polling.stats import Stats
+from luma_async.scheduling.error_policy import Action
+from luma_async.scheduling.throttle import MAX_RETRY_AFTER
+from luma_async.text import format_duration, one_line
+
+logger: logging.Logger = logging.getLogger("luma_async")
+
+QUIET_AFTER_OUTAGE = 60.0  # seconds
+WARN_EVERY = 600.0  # seconds
+RECENT = 30.0  # seconds
+
+
+class Outage:
+    """Log the first failed request, and the recovery.
+
+    An outage is on from the first failure until the first response after `QUIET_AFTER_OUTAGE`
+    seconds without one. A failure within `WARN_EVERY` seconds of the last warning starts none: a
+    relay that fails now and then is logged six times an hour at most. `failed` of `requests`
+    requests failed in it; both are 0 without an outage.
+    """
+
+    __slots__ = ("_failed_at", "_warned_at", "failed", "requests")
+
+    def __init__(self) -> None:
+        self.failed: int = 0
+        self.requests: int = 0
+        self._failed_at = self._warned_at = -inf
+
+    @property
+    def is_on(self) -> bool:
+        """Whether an outage is on."""
+        return self.failed > 0
+
+    def record_failure(self, now: float, message: str) -> None:
+        """Count a failed request; log `message` if an outage begins with it."""
+        if not self.is_on:
+            if now < self._warned_at + WARN_EVERY:
+                return
+            self._warned_at = now
+            logger.warning("a request failed: %s", message)
+        self.failed += 1
+        self.requests += 1
+        self._failed_at = now
+
+    def record_response(self, now: float) -> None:
+        """Count a response; log the recovery if the outage ends with it."""
+        if not self.is_on:
+            return
+        if now < self._failed_at + QUIET_AFTER_OUTAGE:
+            self.requests += 1
+            return
+        logger.info(
+            "the relay recovered: no failure for %s; %d of %d requests failed before",
+            format_duration(QUIET_AFTER_OUTAGE),
+            self.failed,
+            self.requests,
+        )
+        self.failed = self.requests = 0
+
+
+class RelayHealth:
+    """Count requests and errors, and log outages.
+
+    `last_error` is the last error, without its traceback; None after a response. A rejected API key
+    is logged apart from other outages.
+    """
+
+    def __init__(self) -> None:
+        self.stats: Stats = Stats()
+        self.last_error: LumaError | None = None
+        self._outage = Outage()
+        self._key_outage = Outage()
+        self._answered_at = -inf
+
+    def answered_recently(self, now: float) -> bool:
+        """Return whether a response came within the last `RECENT` seconds."""
+        return now < self._answered_at + RECENT
+
+    def record_request(self, ids: int) -> None:
+        """Count a request with `ids` ids."""
+        self.stats = self.stats.after_request(ids)
+
+    def record_response(self, now: float) -> None:
+        """Record a response."""
+        self.last_error = None
+        self._answered_at = now
+        self._outage.record_response(now)
+        self._key_outage.record_response(now)
+
+    def record_error(self, error: LumaError, action: Action, now: float) -> None:
+        """Count a request without a response. The poller logs a missing batch endpoint."""
+        self.last_error = error.with_traceback(None)
+        self.stats = self.stats.after_error(throttled=isinstance(error, RateLimitedError))
+        if action is not Action.NO_BATCH_ENDPOINT:
+            outage = self._key_outage if action is Action.ABORT else self._outage
+            what = one_line(str(error)) or type(error).__name__
+            outage.record_failure(now, f"{what}; {_remedy(error, action)}")
+
+
+def _remedy(error: LumaError, action: Action) -> str:
+    """Return what the log says is done about an error."""
+    if action is Action.ABORT:
+        return "all waits end with WaitAborted; check the API key and the account"
+    if action in (Action.BISECT, Action.SHRINK_BATCH):
+        return "retrying with fewer ids per request"
+    if error.retry_after:
+        seconds = min(error.retry_after, MAX_RETRY_AFTER)
+        return f"waiting for {format_duration(seconds)}, as the relay asks"
+    return "retrying with increasing delay"
