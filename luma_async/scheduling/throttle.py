@@ -1,8 +1,8 @@
 """Rate limit, concurrency limit and cool-down of a session. Pure: `now` is an argument.
 
-A Throttle bounds the requests in flight (`max_in_flight`) and the time between two sends (`max_rate`),
-and holds back all requests until `cooldown_until`, which only grows, after errors or a
-Retry-After.
+A Throttle bounds the requests in flight (`max_in_flight`) and the time between two sends
+(`max_rate`), and holds back all requests until `cooldown_until`, which only grows, after errors or
+a Retry-After.
 
 Sends are spaced, not counted in windows: a counted window allows a burst at its edge, and the
 relay's second does not begin when ours does. A second counts as `SPACING_SECOND`, so that network
