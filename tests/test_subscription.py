@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from luma_async import AuthenticationError, Ended, Every, Following, LumaSession, WaitAborted
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.structs import State
 from luma_async.testing import FakeRelay
@@ -117,7 +118,9 @@ async def test_a_reader_that_is_cancelled_as_it_is_woken_passes_the_news_on() ->
     first, second = (asyncio.ensure_future(anext(following)) for _ in range(2))
     await asyncio.sleep(0)
     following.add("a")
-    following.on_change(Change("a", generation("a", State.COMPLETED), True, (following,), None))
+    following.on_change(
+        Change("a", RowText("a", b"", generation("a", State.COMPLETED)), True, (following,), None)
+    )
     first.cancel()
     assert (await second).id == "a"
     await poller.close()

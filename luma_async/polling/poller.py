@@ -29,6 +29,7 @@ from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.stats import Stats
 from luma_async.protocol.responses import Response
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Grace, PollAnswer
 from luma_async.scheduling.error_policy import Action, decide
 from luma_async.scheduling.hazard import DurationCounts
@@ -36,7 +37,6 @@ from luma_async.scheduling.items import Batch
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import ExponentialBackoff, Limits, Throttle
-from luma_async.structs import Generation
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -123,10 +123,10 @@ class Poller:
 
     def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
-    ) -> dict[str, Generation | bytes]:
+    ) -> dict[str, RowText]:
         """Poll these ids until each has ended or `unsubscribe` is called.
 
-        Returns what was told already of those that somebody else waits for.
+        Return the last row of those that have other watchers already.
         """
         self.check_open()
         self._watchers[watcher] = None

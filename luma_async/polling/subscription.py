@@ -11,7 +11,6 @@ from luma_async import validation as checks
 from luma_async.errors import WaitAborted
 from luma_async.polling.interfaces import Watcher
 from luma_async.polling.poller import Poller
-from luma_async.protocol.rows import reread
 from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation
 
@@ -66,12 +65,12 @@ class Following(AsyncIterator[Ended]):
         leaving = [task_id for task_id in checks.task_ids(ids) if task_id in self.watched_ids]
         if not leaving or self._cause is not None or self._closed:
             return {}
-        told = self._poller.subscribe(self, leaving)
+        known = self._poller.subscribe(self, leaving)
         for task_id in leaving:
             del self.watched_ids[task_id]
         for _ in self._poller.drop(self, leaving):
             pass
-        return {task_id: reread(task_id, told.get(task_id)) for task_id in leaving}
+        return {i: known[i].generation() if i in known else None for i in leaving}
 
     def close(self) -> None:
         """Stop polling; the iteration yields the ends that are not read yet, and ends."""

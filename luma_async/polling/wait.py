@@ -21,7 +21,7 @@ from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.poller import Poller
-from luma_async.protocol.rows import reread
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.scheduling.error_policy import Action, decide
 from luma_async.structs import Generation, State
@@ -77,7 +77,7 @@ class Wait:
         timeout: float | None,
         news: Notify,
     ) -> None:
-        self.watched_ids: dict[str, Generation | bytes | None] = {}
+        self.watched_ids: dict[str, RowText | None] = {}
         self.news: deque[Generation] = _NO_NEWS if news is Notify.NOTHING else deque[Generation]()
         self._unchecked = iter(checks.ids(ids))
         self._check(islice(self._unchecked, CHUNK_SIZE))
@@ -241,10 +241,10 @@ class Wait:
             raise
 
     def _watch_some(self, ids: Sequence[str]) -> None:
-        for task_id, told in self._poller.subscribe(self, ids, self._deadline).items():
-            self.watched_ids[task_id] = told
+        for task_id, row in self._poller.subscribe(self, ids, self._deadline).items():
+            self.watched_ids[task_id] = row
             if self._wants is Notify.CHANGES:
-                self._on_state(Change(task_id, told, False, (), None))
+                self._on_state(Change(task_id, row, False, (), None))
 
     def _expire(self) -> None:
         self._expired = True
@@ -266,7 +266,8 @@ class Wait:
             self._trouble = error
         finally:
             for task_id, generation in found.items():
-                self.on_change(Change(task_id, generation, generation.is_done, (), None))
+                row = RowText(task_id, b"", generation)
+                self.on_change(Change(task_id, row, generation.is_done, (), None))
             self._expired = True
         if self._trouble and decide(self._trouble, many=False) is Action.ABORT:
             self.abort(self._trouble)
@@ -288,7 +289,10 @@ class Wait:
         pending: dict[str, Generation | None] = {}
         missing: list[str] = []
         async for part in AsyncChunks(tuple(self.watched_ids), READ_CHUNK_SIZE):
-            pending |= {i: reread(i, self.watched_ids[i]) for i in part if i not in self._ended}
+            for task_id in part:
+                if task_id not in self._ended:
+                    row = self.watched_ids[task_id]
+                    pending[task_id] = row.generation() if row else None
             missing += [i for i in part if self._ended.get(i, self) is None]
         done = await self.result()
         error = kind(message, done=done, pending=pending, missing=missing)
@@ -296,7 +300,7 @@ class Wait:
         return error
 
 
-def _emptied(asked: dict[str, Generation | bytes | None]) -> Iterator[str]:
+def _emptied(asked: dict[str, RowText | None]) -> Iterator[str]:
     """Yield the ids, and drop each: to free a million at once would block the loop."""
     while asked:
         yield asked.popitem()[0]

@@ -2,7 +2,7 @@
 
 A response is decoded twice at most. Every poll needs an id and a state of each row: `states`, which
 is decoded without the rest. The whole Generation is built by `generation` when the task has ended
-or somebody asks; of an open task `row_bytes` keeps the text, for `reread`.
+or is asked for; of an open task the scheduler keeps `row`, its text.
 
 Relays of this family send the same rows bare or in an envelope, and errors under any status, 200
 included, so the content decides what a response is. Decoding is strict first, because that is fast,
@@ -23,7 +23,16 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from luma_async.errors import DecodeError, LumaError
 from luma_async.protocol.failures import error_from_response, undecodable
 from luma_async.protocol.headers import lower_case, retry_after
-from luma_async.protocol.rows import Named, Published, Row, created_at, published, read, warn_once
+from luma_async.protocol.rows import (
+    Named,
+    Published,
+    Row,
+    RowText,
+    created_at,
+    published,
+    read,
+    warn_once,
+)
 from luma_async.protocol.tolerant_json import normalize_json, recover, to_utf8
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
@@ -99,11 +108,11 @@ class Response:
             return published(task_id, self.states[task_id], text, text)
         return read(text).generation(task_id, self.states[task_id], text, self._original or text)
 
-    def row_bytes(self, task_id: str) -> Generation | bytes:
-        """Return what `reread` decodes; KeyError if the response does not contain the task."""
+    def row(self, task_id: str) -> RowText:
+        """Return the row of a task; KeyError if the response does not contain it."""
         if self._original:
-            return self.generation(task_id)
-        return bytes(self._texts[task_id])
+            return RowText(task_id, b"", self.generation(task_id))
+        return RowText(task_id, bytes(self._texts[task_id]))
 
     def age(self, task_id: str) -> float:
         """Return the age of a task in seconds, by the relay's own clocks; 0 if unknown."""

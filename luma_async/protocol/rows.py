@@ -101,12 +101,19 @@ def read(text: bytes | Raw) -> Row:
         return cast("Row", recover(Row, text))
 
 
-def reread(task_id: str, told: Generation | bytes | None) -> Generation | None:
-    """Read the text of a row that was kept; what was read already stays as it is."""
-    if not isinstance(told, bytes):
-        return told
-    row = read(told)
-    return row.generation(task_id, row.told()[1], Raw(told), Raw(told))
+class RowText(Struct, gc=False):
+    """The row of a task as it was received; `built` is the task, where it is decoded already."""
+
+    task_id: str
+    text: bytes
+    built: Generation | None = None
+
+    def generation(self) -> Generation:
+        """Return the task, decoded on demand."""
+        if self.built is not None:
+            return self.built
+        row = read(self.text)
+        return row.generation(self.task_id, row.told()[1], Raw(self.text), Raw(self.text))
 
 
 _row = msgspec.json.Decoder(Row)

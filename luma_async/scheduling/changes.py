@@ -6,7 +6,7 @@ from typing import Generic, Protocol
 
 from msgspec import Struct
 
-from luma_async.protocol.rows import reread
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.anomalies import MIN_NOT_FOUND_ANSWERS, Anomaly
 from luma_async.scheduling.items import Group, Item, W
 from luma_async.scheduling.schedule import Schedule
@@ -32,8 +32,8 @@ class PollAnswer(Protocol):
         """Return the age of a task in seconds; 0 if the relay tells no time of creation."""
         ...
 
-    def row_bytes(self, task_id: str, /) -> Generation | bytes:
-        """Return what to keep of an open task: its row, or the decoded task."""
+    def row(self, task_id: str, /) -> RowText:
+        """Return the row of a task."""
         ...
 
     def generation(self, task_id: str, /) -> Generation:
@@ -57,7 +57,7 @@ class Change(Struct, Generic[W], frozen=True):
     """
 
     task_id: str
-    row: Generation | bytes | None
+    row: RowText | None
     ended: bool
     watchers: tuple[W, ...]
     max_lag: float | None
@@ -67,7 +67,7 @@ class Change(Struct, Generic[W], frozen=True):
     @property
     def generation(self) -> Generation | None:
         """The whole task, decoded on demand; None if the id is missing."""
-        return reread(self.task_id, self.row)
+        return self.row.generation() if self.row else None
 
 
 class Answered(Struct, frozen=True):
@@ -168,7 +168,7 @@ class ChangeDetector(Generic[W]):
             )
         if item.anomaly:
             item.anomaly.no_link_since = None
-        item.last_row = self.answered.answer.row_bytes(item.task_id)
+        item.last_row = self.answered.answer.row(item.task_id)
         return self._change(item, known, group)
 
     def _on_end(self, item: Item[W], known: State | None, group: Group[W]) -> Change[W] | None:
@@ -179,7 +179,8 @@ class ChangeDetector(Generic[W]):
             ended_at = (last + self.answered.sent_at) / 2
             if group.sent_at is not None:
                 self.schedule.observe_end(item.created_at, group.sent_at, self.answered.sent_at)
-        item.last_row = generation = self.answered.answer.generation(item.task_id)
+        generation = self.answered.answer.generation(item.task_id)
+        item.last_row = RowText(item.task_id, b"", generation)
         if item.state is State.COMPLETED and not generation.url:
             anomaly = item.anomaly_or_new()
             anomaly.ended_at = ended_at

@@ -18,8 +18,9 @@ from typing import Generic, Optional, TypeVar
 
 from msgspec import Struct
 
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.anomalies import MIN_NOT_FOUND_ANSWERS, Anomaly
-from luma_async.structs import Generation, State
+from luma_async.structs import State
 
 
 class Status(StrEnum):
@@ -78,15 +79,14 @@ W = TypeVar("W")
 class Item(Struct, Generic[W], gc=False, eq=False):
     """One open id.
 
-    `last_row` is what the last change told of it, decoded on demand. Times are loop times in
-    seconds.
+    `last_row` is the row of the last change. Times are loop times in seconds.
     """
 
     task_id: str
     watched_since: float
     created_at: float
     watchers: tuple[W, ...] | dict[W, None] = ()
-    last_row: Generation | bytes | None = None
+    last_row: RowText | None = None
     state: State | None = None
     anomaly: Anomaly | None = None
     group: Optional["Group[W]"] = None

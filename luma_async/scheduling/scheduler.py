@@ -33,6 +33,7 @@ from itertools import count
 from math import inf
 from typing import Generic
 
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.batch_size import BatchSize
 from luma_async.scheduling.changes import Answered, Change, ChangeDetector, Grace, PollAnswer
 from luma_async.scheduling.items import (
@@ -48,7 +49,6 @@ from luma_async.scheduling.items import (
 )
 from luma_async.scheduling.pace import MAX_LINGER, Pace
 from luma_async.scheduling.schedule import Schedule, schedule_for
-from luma_async.structs import Generation
 
 Heap = list[tuple[float, int, Group[W]]]
 
@@ -106,7 +106,7 @@ class Scheduler(Generic[W]):
 
     def subscribe(
         self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf
-    ) -> dict[str, Generation | bytes]:
+    ) -> dict[str, RowText]:
         """Add a watcher to these ids; it will leave at `until`, and new ids do not linger then.
 
         Return the last row of those that were open already.
@@ -115,7 +115,7 @@ class Scheduler(Generic[W]):
             self._first_tick_at = now + self.phase * self.schedule.base_delay(now, now)
             self.schedule.start_busy_period(self.phase)
         new: list[Item[W]] = []
-        known: dict[str, Generation | bytes] = {}
+        known: dict[str, RowText] = {}
         only = (watcher,)
         for task_id in ids:
             item = self._items.get(task_id)
