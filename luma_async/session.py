@@ -94,7 +94,7 @@ class LumaSession:
             self._pace,
             self._limits,
             self._grace,
-            patience=self._patience,
+            max_cooldown=self._patience,
             on_change=self._on_change,
         )
         return self

@@ -208,7 +208,7 @@ class TestWhatHooksDo:
     ) -> None:
         async with heard.session(relay, on_request=Waits()) as luma:
             await luma.wait_until_done([relay.add()])
-        assert "pass a plain function" in caplog.text
+        assert "give a plain function" in caplog.text
 
     @pytest.mark.parametrize("name", ["on_request", "on_change"])
     async def test_a_hook_may_close_the_session(

@@ -238,7 +238,7 @@ class TestTheLoop:
     @pytest.mark.parametrize("how", ["cancelled", "timed out", "aborted", "closed"])
     async def test_many_ids_are_taken_in_and_let_go_slice_by_slice(self, how: str) -> None:
         relay = ScriptedRelay(lambda _: OPEN)
-        poller = Poller(relay, Every(5.0), Limits(), Grace(), patience=30.0)
+        poller = Poller(relay, Every(5.0), Limits(), Grace(), max_cooldown=30.0)
         wait = Wait(poller, relay, names(MANY), 2.0, Notify.NOTHING)
 
         async def waiting() -> None:
@@ -397,7 +397,7 @@ class TestTheLoop:
 
     async def test_a_reader_that_is_cancelled_while_it_begins_begins_again(self) -> None:
         relay = ScriptedRelay(lambda _: State.COMPLETED)
-        poller = Poller(relay, Every(5.0), Limits(max_batch=5000), Grace(), patience=30.0)
+        poller = Poller(relay, Every(5.0), Limits(max_batch=5000), Grace(), max_cooldown=30.0)
         for turns in range(30):
             reader = Reader(Wait(poller, relay, names(MANY), None, Notify.ENDS))
             first = asyncio.ensure_future(anext(reader))

@@ -226,7 +226,7 @@ class TestWhatItKnows:
         median = learned.quantile(0.5)
         assert median is not None
         assert median == pytest.approx(42.0, rel=0.15)
-        assert "50 ends, half by " in repr(learned)
+        assert "50 tasks, half by " in repr(learned)
 
     @pytest.mark.virtual_time
     async def test_a_pace_that_does_not_learn_has_nothing_to_tell(self, relay: FakeRelay) -> None:
@@ -309,7 +309,7 @@ class TestWhatItKnows:
         self, ages: list[tuple[float, float, float]]
     ) -> None:
         pace = Learned(5.0, DurationCounts.of(ages))
-        assert "ends, half by" in repr(pace) or "nothing" in repr(pace)
+        assert "tasks, half by" in repr(pace) or "nothing" in repr(pace)
         book = book_of(pace)
         book.subscribe("ann", [f"id {number}" for number in range(20)], 0.0)
         now = 0.0

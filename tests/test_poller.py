@@ -35,7 +35,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 def poller_of(relay: Any, pace: Pace = Every(5.0), dice: float = 0.5) -> Poller:
-    return Poller(relay, pace, Limits(), Grace(), patience=30.0, dice=lambda: dice)
+    return Poller(relay, pace, Limits(), Grace(), max_cooldown=30.0, roll=lambda: dice)
 
 
 async def wait(poller: Poller, relay: Any, *ids: str) -> list[str]:
@@ -299,7 +299,7 @@ async def test_a_retry_after_is_obeyed_for_a_day_at_most() -> None:
 
 async def test_a_refused_key_is_told_to_those_too_who_were_asked_about_in_no_request() -> None:
     relay = Failing(AuthenticationError(401))
-    poller = Poller(relay, Every(5.0), Limits(max_batch=1), Grace(), patience=30.0)
+    poller = Poller(relay, Every(5.0), Limits(max_batch=1), Grace(), max_cooldown=30.0)
     ends = await asyncio.gather(
         *(wait(poller, relay, name) for name in "abcde"), return_exceptions=True
     )

@@ -268,7 +268,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.session = Budget(self.limits, self.wanted, self.faults)
         door = Door(self.relay, self.session, direct=False)
         self.poller = HeardPoller(
-            door, self.pace, self.limits, GRACE, patience=30.0, dice=self.dice
+            door, self.pace, self.limits, GRACE, max_cooldown=30.0, roll=self.dice
         )
 
     async def close(self) -> None:

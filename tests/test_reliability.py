@@ -55,7 +55,7 @@ def jump(seconds: float) -> None:
 async def wait(
     relay: Any, ids: Sequence[str], timeout: float | None = None, pace: Pace = Every(5.0)
 ) -> dict[str, Any]:
-    poller = Poller(relay, pace, Limits(), Grace(), patience=30.0, dice=lambda: 0.5)
+    poller = Poller(relay, pace, Limits(), Grace(), max_cooldown=30.0, roll=lambda: 0.5)
     one = Wait(poller, relay, tuple(ids), timeout, Notify.NOTHING)
     try:
         await one.start()
@@ -186,7 +186,7 @@ class TestRefusedBatches:
             return BadRequestError(400) if len(ids) > 1 and bad & set(ids) else None
 
         relay = Refusing(refuse, ends=100.0)
-        poller = Poller(relay, Every(5.0), Limits(), Grace(), patience=30.0, dice=lambda: 0.5)
+        poller = Poller(relay, Every(5.0), Limits(), Grace(), max_cooldown=30.0, roll=lambda: 0.5)
         others = Wait(poller, relay, tuple(f"good {n}" for n in range(50)), None, Notify.NOTHING)
         refused = Wait(poller, relay, tuple(IDS), None, Notify.NOTHING)
         await refused.start()

@@ -14,7 +14,7 @@ def steered(open_ids: int = 1, *, spacing: float = 0.105) -> AdaptiveSchedule:
 
 
 def depart(some: AdaptiveSchedule, now: float, *, seats: int = 100, again: bool = False) -> None:
-    some.on_sent(now, open_ids=1, seats=seats, whole=True, again=again)
+    some.on_sent(now, open_ids=1, max_ids=seats, whole=True, again=again)
 
 
 def rest(some: AdaptiveSchedule, now: float) -> float:

@@ -136,7 +136,7 @@ async def test_one_that_is_closed_asks_nothing_and_takes_nothing() -> None:
     await asyncio.sleep(20)
     assert relay.asked == []
     assert [end async for end in following] == []
-    with pytest.raises(RuntimeError, match="follow anew"):
+    with pytest.raises(RuntimeError, match="follow\\(\\) again"):
         following.add("b")
     await poller.close()
 

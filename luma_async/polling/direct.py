@@ -29,10 +29,10 @@ class DirectClient:
     async def get(self, task_id: str) -> Generation:
         """Get one task by the single GET. Raise NotFoundError if the relay does not know it."""
         ask = partial(self._relay.get, task_id)
-        told = await self._request(ask, 1, many=False)
-        if task_id not in told.states:
+        response = await self._request(ask, 1, many=False)
+        if task_id not in response.states:
             raise NotFoundError(200, None, f"the relay does not know {task_id}")
-        return told.generation(task_id)
+        return response.generation(task_id)
 
     async def get_many(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
         """Get many tasks by batch POSTs, and add them to `found`; unknown ids are left out.
@@ -40,14 +40,14 @@ class DirectClient:
         Raise the first error that a retry does not cure; what was found stays in `found`.
         """
         failure: LumaError | None = None
-        unasked = deque(ids)
+        left = deque(ids)
 
         async def ask() -> None:
             nonlocal failure
             try:
-                while unasked:
-                    some = min(self._poller.batch_size, len(unasked))
-                    await self._batch([unasked.popleft() for _ in range(some)], found)
+                while left:
+                    size = min(self._poller.batch_size, len(left))
+                    await self._batch([left.popleft() for _ in range(size)], found)
             except LumaError as error:
                 failure = failure or error
                 group.cancel_scope.cancel()
@@ -66,7 +66,7 @@ class DirectClient:
             return
         ask = partial(self._relay.get_many, ids)
         try:
-            told = await self._request(ask, len(ids), many=True)
+            response = await self._request(ask, len(ids), many=True)
         except LumaError as error:
             action = decide(error, many=True, tries=self._tries)
             if action not in (Action.NO_BATCH_ENDPOINT, Action.SHRINK_BATCH, Action.BISECT):
@@ -74,7 +74,7 @@ class DirectClient:
             self._poller.record_batch_result(action, len(ids))
         else:
             self._poller.record_batch_result(None, len(ids))
-            found |= {i: told.generation(i) for i in ids if i in told.states}
+            found |= {i: response.generation(i) for i in ids if i in response.states}
             return
         if action is Action.NO_BATCH_ENDPOINT or len(ids) == 1:
             await self._singly(ids, found)
@@ -100,37 +100,39 @@ class DirectClient:
         """
         queue, throttle, health = self._poller.queue, self._poller.throttle, self._poller.health
         loop, tries = asyncio.get_running_loop(), self._tries
-        told: LumaError | None = None
-        patience = queue.max_cooldown if tries > 1 else min(queue.max_cooldown, MAX_LOOK_COOLDOWN)
-        for tried in range(1, tries + 1):
-            departed = loop.time()
-            quiet = throttle.cooldown_until - departed
-            if quiet > patience and (told or tries == 1):
-                told = told or throttle.cooldown_cause or _cooling_down(quiet)
+        failure: LumaError | None = None
+        max_cooldown = queue.max_cooldown
+        if tries == 1:
+            max_cooldown = min(max_cooldown, MAX_LOOK_COOLDOWN)
+        for attempt in range(1, tries + 1):
+            sent_at = loop.time()
+            cooldown = throttle.cooldown_until - sent_at
+            if cooldown > max_cooldown and (failure or tries == 1):
+                failure = failure or throttle.cooldown_cause or _cooling_down(cooldown)
                 break
             try:
-                await queue.admission(again=told is not None, patient=tries > 1)
-                departed = loop.time()
+                await queue.admission(again=failure is not None, patient=tries > 1)
+                sent_at = loop.time()
                 return await queue.send(ask, ids)
             except LumaError as error:
                 now = loop.time()
                 throttle.honour_retry_after(error.retry_after, now)
-                action = decide(error, many=many, tries=tried)
+                action = decide(error, many=many, tries=attempt)
                 if action is not Action.NOT_FOUND:
                     health.record_error(error, action, now)
                 if action in (Action.BISECT, Action.SHRINK_BATCH):
                     throttle.pause_briefly(now)
                 if action is not Action.RETRY or isinstance(error, NoSuchRouteError):
                     raise
-                throttle.back_off(error, departed, now)
-                told = error if isinstance(error, APIError) or told is None else told
-        assert told is not None
-        raise told
+                throttle.back_off(error, sent_at, now)
+                failure = error if isinstance(error, APIError) or failure is None else failure
+        assert failure is not None
+        raise failure
 
 
 def _cooling_down(seconds: float) -> RateLimitedError:
-    return RateLimitedError(200, message="the relay asks to be left alone", retry_after=seconds)
+    return RateLimitedError(200, message="the relay asks for a pause", retry_after=seconds)
 
 
-def _parts(ids: Sequence[str], seats: int) -> list[Sequence[str]]:
-    return [ids[start : start + seats] for start in range(0, len(ids), seats)]
+def _parts(ids: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [ids[start : start + size] for start in range(0, len(ids), size)]

@@ -1,4 +1,4 @@
-"""What the requests of a session tell about the relay: counts, the last error, outages."""
+"""How the relay responds to a session: counts of requests, the last error, outages."""
 
 import logging
 from math import inf

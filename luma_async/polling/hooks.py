@@ -67,7 +67,7 @@ class Hook(Generic[E]):
             if inspect.iscoroutine(returned):
                 returned.close()
                 raise TypeError(
-                    "it returned a coroutine, which is never awaited; pass a plain function"
+                    "it returned a coroutine, which is never awaited; give a plain function"
                 )
         except (Exception, asyncio.CancelledError):
             if not self._quiet:

@@ -4,9 +4,9 @@ There is no task that sleeps between polls. `_run_due` is a callback: it sends w
 sets one timer for the next request. It runs when that timer fires, when a request returns and, once
 in a turn of the loop, when ids are added. A poller without waits has no task, no timer, no request.
 
-Each request is a task of its own, in the context of whoever opened the session, and is cancelled
-when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their caller's
-task; they wait in the same queue and take turns with the polls.
+Each request is a task of its own, in the context of the code that opened the session, and is
+cancelled when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their
+caller's task; they wait in the same queue and take turns with the polls.
 """
 
 import asyncio
@@ -54,22 +54,22 @@ class Poller:
         limits: Limits,
         grace: Grace,
         *,
-        patience: float,
-        dice: Callable[[], float] = random.random,
+        max_cooldown: float,
+        roll: Callable[[], float] = random.random,
         on_change: Hook[ChangeEvent] | None = None,
     ) -> None:
-        self.throttle: Throttle = Throttle(limits, dice)
+        self.throttle: Throttle = Throttle(limits, roll)
         self.health: RelayHealth = RelayHealth()
         self.queue: AdmissionQueue = AdmissionQueue(
-            self.throttle, self.health, max_cooldown=patience, on_ready=self._run_due_soon
+            self.throttle, self.health, max_cooldown=max_cooldown, on_ready=self._run_due_soon
         )
         self._relay = relay
-        self._dice = dice
+        self._roll = roll
         self._loop = asyncio.get_running_loop()
         self._home = os.getpid(), threading.get_ident()
         self._context = copy_context()
         self._scheduler: Scheduler[Watcher] = Scheduler(
-            pace, limits.max_batch, grace, phase=0.5 + dice() / 2, spacing=limits.spacing
+            pace, limits.max_batch, grace, phase=0.5 + roll() / 2, spacing=limits.spacing
         )
         self._changes = ChangeNotifier(on_change)
         self._retry = ExponentialBackoff()
@@ -215,10 +215,10 @@ class Poller:
     def _send_due(self) -> None:
         self._cancel_timers()
         now = self._loop.time()
-        while (departs := self._next_send_at()) <= now:
+        while (send_at := self._next_send_at()) <= now:
             self._send_next(now)
-        if departs < inf:
-            self._timer = self._loop.call_at(departs, self._run_due, context=self._context)
+        if send_at < inf:
+            self._timer = self._loop.call_at(send_at, self._run_due, context=self._context)
 
     def _next_send_at(self) -> float:
         """Return when to send the next request; inf if none is due or no slot is free."""
@@ -348,9 +348,11 @@ class Poller:
 
     def _no_route(self, batch: Batch[Watcher]) -> None:
         """Handle a missing single endpoint: a proxy answers, and the batch endpoint may exist."""
-        now, seats = self._loop.time(), self._scheduler.batch_size
+        now, batch_size = self._loop.time(), self._scheduler.batch_size
         self._scheduler.batch_size = (
-            seats.without_batch(now) if batch.use_batch_endpoint else seats.batch_restored()
+            batch_size.without_batch(now)
+            if batch.use_batch_endpoint
+            else batch_size.batch_restored()
         )
 
     def _retry_later(self, batch: Batch[Watcher], error: LumaError) -> None:
@@ -360,7 +362,7 @@ class Poller:
             self.throttle.pause_briefly(now)
         else:
             self.throttle.back_off(error, batch.sent_at, now)
-        wait = self._retry.delay(batch.attempt, self._dice())
+        wait = self._retry.delay(batch.attempt, self._roll())
         if batch.attempt > FAST_RETRIES:
             wait = max(
                 wait, self._scheduler.schedule.base_delay(batch.watched_since, batch.sent_at)

@@ -20,7 +20,7 @@ class Ended(Struct, frozen=True):
 
     `generation` is the task, completed or failed; None if the relay does not know the id. `lag` is
     the seconds since the response before this one, the most by which the news can be late; None
-    if the first response told the end.
+    if the first response showed the end.
     """
 
     id: str
@@ -29,7 +29,7 @@ class Ended(Struct, frozen=True):
 
 
 class Following(AsyncIterator[Ended]):
-    """Poll ids until each has ended; any number of tasks may iterate over the ends.
+    """Poll ids until each has ended; any number of asyncio tasks may iterate.
 
     The iteration ends with `close`. It raises WaitAborted if it cannot go on, with `pending`: the
     ids that had not ended.
@@ -53,7 +53,7 @@ class Following(AsyncIterator[Ended]):
         Raises WaitAborted after an end of all waits, ValueError or TypeError for what is no id.
         """
         if self._closed:
-            raise RuntimeError("this was closed; follow anew with luma.follow()")
+            raise RuntimeError("it is closed; call luma.follow() again")
         new = checks.task_ids(ids)
         if self._cause is not None:
             raise self._aborted()
@@ -73,7 +73,7 @@ class Following(AsyncIterator[Ended]):
         return {i: known[i].generation() if i in known else None for i in leaving}
 
     def close(self) -> None:
-        """Stop polling; the iteration yields the ends that are not read yet, and ends."""
+        """Stop polling; the iteration yields what is not read yet, and stops."""
         if not self._closed:
             self._closed = True
             if self._cause is None:

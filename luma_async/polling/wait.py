@@ -99,7 +99,7 @@ class Wait:
 
     @property
     def done(self) -> Mapping[str, Generation]:
-        """What has ended so far, in the order of its ends."""
+        """The tasks that have ended so far, in that order."""
         return {task_id: done for task_id, done in self._ended.items() if done}
 
     @property
@@ -108,9 +108,9 @@ class Wait:
         return len(self._ended) == len(self.watched_ids)
 
     async def start(self) -> None:
-        """Start polling and the timeout; with a timeout of 0, ask about each id once instead.
+        """Start polling and the timeout; with a timeout of 0, poll each id once instead.
 
-        One that was cancelled may begin again.
+        It may be called again after it was cancelled.
         """
         self._poller.check_open()
         loop = asyncio.get_running_loop()
@@ -188,7 +188,7 @@ class Wait:
     async def wait_for_news(self) -> bool:
         """Wait for news or the end of the wait. Return False if no more news will come.
 
-        Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
+        Raise the WaitIncomplete of a wait that ended otherwise, after the last news.
         """
         self._cancel_detach()
         if not self._watching and not self._settled():

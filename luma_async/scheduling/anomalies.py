@@ -50,12 +50,12 @@ class Anomaly(Struct, gc=False, eq=False):
         self.solo_polls_left = 2**self.quarantines
         self.quarantines += 1
 
-    def next_deadline(self, departed: float, now: float, missing: float, link: float) -> float:
+    def next_deadline(self, sent_at: float, now: float, missing: float, link: float) -> float:
         """Return by when to poll again so that no grace period is overrun; inf if none runs."""
         deadline = inf
         for since, grace in ((self.not_found_since, missing), (self.no_link_since, link)):
             if since is not None and since + grace > now:
                 deadline = min(deadline, since + grace)
         if self.not_found_since is not None and self.not_found_count <= MIN_NOT_FOUND_ANSWERS:
-            deadline = min(deadline, departed + missing / MIN_NOT_FOUND_ANSWERS)
+            deadline = min(deadline, sent_at + missing / MIN_NOT_FOUND_ANSWERS)
         return deadline

@@ -40,11 +40,11 @@ class BatchSize(Struct, frozen=True):
         regrown = self.shrunk_to * 2.0 ** min((now - self.shrunk_at) // REGROW_EVERY, 32)
         return int(min(self.limit, regrown))
 
-    def after(self, verdict: Action | None, ids: int, now: float) -> "BatchSize":
+    def after(self, action: Action | None, ids: int, now: float) -> "BatchSize":
         """Return the batch size after a request with `ids` ids; None means that it was answered."""
         if ids == 1:
             return self
-        match verdict:
+        match action:
             case Action.SHRINK_BATCH:
                 return self.halved(ids, now)
             case Action.NO_BATCH_ENDPOINT:

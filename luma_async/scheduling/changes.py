@@ -1,4 +1,4 @@
-"""What a response changes: the news of each id, and which ids need special care from then on."""
+"""What a response changes: the new state of each id, and which ids need special care."""
 
 from collections.abc import Mapping
 from math import inf
@@ -12,7 +12,7 @@ from luma_async.scheduling.items import Group, Item, W
 from luma_async.scheduling.schedule import Schedule
 from luma_async.structs import Generation, State
 
-_UNTOLD = "untold"
+_NO_STATE = "no state"
 
 
 class PollAnswer(Protocol):
@@ -29,7 +29,7 @@ class PollAnswer(Protocol):
         ...
 
     def age(self, task_id: str, /) -> float:
-        """Return the age of a task in seconds; 0 if the relay tells no time of creation."""
+        """Return the age of a task in seconds; 0 if the relay gives no time of creation."""
         ...
 
     def row(self, task_id: str, /) -> RowText:
@@ -51,7 +51,7 @@ class Grace(Struct, frozen=True):
 class Change(Struct, Generic[W], frozen=True):
     """A change of one id, for its watchers.
 
-    `row` is what the response tells of it, None if the id is missing; `state` is the state in it,
+    `row` is its row in the response, None if the id is missing; `state` is the state in it,
     `previous_state` the one before. `max_lag` is the seconds since the response before this one,
     the most by which the news can be late; None for the first response.
     """
@@ -95,18 +95,18 @@ class ChangeDetector(Generic[W]):
 
     def apply(self, group: Group[W]) -> None:
         """Compare the response with a group; ids that need special care leave it."""
-        unheard = self.answered.now - group.last_heard_at if group.failed_attempts else 0.0
+        silent_for = self.answered.now - group.last_heard_at if group.failed_attempts else 0.0
         group.last_heard_at = self.answered.now
         group.failed_attempts = 0
         states = self.answered.answer.states
         news = [
             item
             for item in group.items
-            if states.get(item.task_id, _UNTOLD) is not item.state or item.anomaly
+            if states.get(item.task_id, _NO_STATE) is not item.state or item.anomaly
         ]
         for item in news:
             if item.anomaly:
-                item.anomaly.extend_grace(unheard)
+                item.anomaly.extend_grace(silent_for)
             state = states.get(item.task_id)
             if state is None:
                 change = self._on_not_found(item, group)
@@ -145,8 +145,8 @@ class ChangeDetector(Generic[W]):
                 if anomaly.ended_at is None:
                     self._observe_open(solo)
                 self._mark_polled(solo)
-            rest = self.schedule.base_delay if anomaly.solo_polls_left else self.schedule.delay
-            due = self.answered.sent_at + rest(item.created_at, self.answered.sent_at)
+            delay = self.schedule.base_delay if anomaly.solo_polls_left else self.schedule.delay
+            due = self.answered.sent_at + delay(item.created_at, self.answered.sent_at)
             deadline = anomaly.next_deadline(
                 self.answered.sent_at, self.answered.now, self.grace.missing, self.grace.link
             )

@@ -19,26 +19,26 @@ from luma_async.errors import (
 
 _REFUSED = (400, 410, 413, 414, 422, 431)
 MAX_TOO_LONG_ANSWERS = 1
-MAX_SENSELESS_ANSWERS = 4
+MAX_UNDECODABLE_ANSWERS = 4
 MAX_FAILED_ATTEMPTS = 8
 
 
 class Action(StrEnum):
     """What a poll does about an error."""
 
-    RETRY = "ask again, later"
+    RETRY = "retry later"
     NOT_FOUND = "the relay does not know the id"
-    BISECT = "ask again in halves"
-    SHRINK_BATCH = "ask again in halves, and never for so many again"
-    NO_BATCH_ENDPOINT = "ask for one id at a time from now on"
-    ABORT = "stop asking: the key is refused, or the session closed"
+    BISECT = "retry in halves"
+    SHRINK_BATCH = "retry in halves, and send smaller batches from now on"
+    NO_BATCH_ENDPOINT = "poll one id per request from now on"
+    ABORT = "abort all waits: the key is rejected, or the session is closed"
 
 
 def decide(error: LumaError, *, many: bool, tries: int = 1) -> Action:
-    """Return what an error means for a poll; `many` tells the batch call from the single one.
+    """Return what a poll does about an error; `many`: it was a batch request.
 
-    `tries` is how often in a row the ids brought no answer, this time included: an answer that
-    stays senseless may be so because of one task in it.
+    `tries` is the number of requests in a row without a response, this one included: a response
+    that cannot be decoded again and again may be so because of one task in it.
     """
     if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError | SessionClosed):
         return Action.ABORT
@@ -55,9 +55,9 @@ def decide(error: LumaError, *, many: bool, tries: int = 1) -> Action:
 
 
 def _max_attempts(error: LumaError) -> float:
-    """Return how often a request may bring no answer before that is put down to the ids in it."""
+    """Return how many requests may fail before the ids in them are taken for the cause."""
     if isinstance(error, RateLimitedError):
         return inf
     if isinstance(error, TooLongError):
         return MAX_TOO_LONG_ANSWERS
-    return MAX_SENSELESS_ANSWERS if isinstance(error, DecodeError) else MAX_FAILED_ATTEMPTS
+    return MAX_UNDECODABLE_ANSWERS if isinstance(error, DecodeError) else MAX_FAILED_ATTEMPTS

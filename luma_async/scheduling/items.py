@@ -8,7 +8,7 @@ Groups keep a million open ids cheap. Ids that one request asked about and that 
 share what is known of that poll: when it was sent and answered, when they are due, how many
 attempts failed. A response that shows nothing new costs no work for each id. An Item is hidden from
 the garbage collector (`gc=False`; a tuple of items is hidden, a list is not), which would otherwise
-look at a million objects again and again. The price: the cycle of an item and its group is broken
+visit a million objects again and again. In return, the cycle of an item and its group is broken
 by hand where an id is forgotten.
 """
 

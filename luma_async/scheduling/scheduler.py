@@ -3,7 +3,7 @@
 Pure: `now` is an argument, and what to do comes back as a Batch. Five promises:
 
 - fair: a batch is filled with the ids that are overdue longest, then with those due next;
-- economical: an id is in one request at a time, whoever and how many watch it;
+- economical: an id is in one request at a time, however many watchers it has;
 - bounded: a batch has at most `batch_size` ids;
 - exact: each batch taken is completed, backed off or bisected, once;
 - tidy: an id without a watcher is not polled.
@@ -247,11 +247,13 @@ class Scheduler(Generic[W]):
         self._new.append(group)
         self._new_count += group.size
 
-    def _enqueue(self, group: Group[W], event: Transition, due: float, heap: "Heap[W]") -> None:
+    def _enqueue(
+        self, group: Group[W], transition: Transition, due: float, heap: "Heap[W]"
+    ) -> None:
         """Keep a group until it is due; a quarantined id apart from the others."""
         anomaly = group.items[0].anomaly
         alone = anomaly is not None and anomaly.solo_polls_left > 0
-        group.apply(Transition.QUARANTINE if alone else event)
+        group.apply(Transition.QUARANTINE if alone else transition)
         group.due_at = due
         heappush(self._quarantined if alone else heap, (due, next(self._order), group))
 
@@ -262,26 +264,31 @@ class Scheduler(Generic[W]):
             self.schedule.send_at(_due_at(self._scheduled)),
         )
 
-    def _take_next(self, now: float, seats: int) -> Batch[W]:
+    def _take_next(self, now: float, max_ids: int) -> Batch[W]:
+        # A part of a rejected batch and anything else take turns; so a bisection delays the others
+        # by one request each, and they delay it by one.
         others_at = min(_due_at(self._quarantined), self._shared_batch_due())
         if self._bisecting and (self._bisecting_first or others_at > now):
             self._bisecting_first = False
-            return self._take_bisected(now, seats)
+            return self._take_bisected(now, max_ids)
         self._bisecting_first = True
         if _due_at(self._quarantined) <= min(now, self._shared_batch_due()):
             return Batch([heappop(self._quarantined)[2]], now)
-        batch = Batch(self._fill(now, seats), now)
+        batch = Batch(self._fill(now, max_ids), now)
         self._urgent &= self._new_count > 0
         self.schedule.on_sent(
             now,
             open_ids=len(self._items),
-            seats=seats,
+            max_ids=max_ids,
             whole=not self._new_count and _due_at(self._scheduled) == inf,
             again=batch.attempt > 1,
         )
         return batch
 
     def _new_due(self) -> float:
+        # New ids that fill a batch: at once. Nothing in flight, or a request returned since: at
+        # once. Else when that request is late, MAX_LINGER after they came. Not before
+        # `linger_until`, where the schedule sends a request soon anyway; urgent ones do not wait.
         first = self._first_new()
         if first is None:
             return inf
@@ -301,9 +308,9 @@ class Scheduler(Generic[W]):
             self._bisecting.popleft()
         return -inf if self._bisecting else inf
 
-    def _take_bisected(self, now: float, seats: int) -> Batch[W]:
+    def _take_bisected(self, now: float, max_ids: int) -> Batch[W]:
         half, bisection = self._bisecting.popleft()
-        taken, rest = split_at(half, seats)
+        taken, rest = split_at(half, max_ids)
         if rest:
             if bisection:
                 bisection.parts += 1
@@ -312,27 +319,29 @@ class Scheduler(Generic[W]):
             taken[0].items[0].anomaly_or_new().quarantine()
         return Batch(taken, now, bisection)
 
-    def _fill(self, now: float, seats: int) -> list[Group[W]]:
+    def _fill(self, now: float, max_ids: int) -> list[Group[W]]:
         taken: list[Group[W]] = []
-        while seats and (group := self._pop_most_overdue(now, seats)):
+        while max_ids and (group := self._pop_most_overdue(now, max_ids)):
             taken.append(group)
-            seats -= group.size
+            max_ids -= group.size
         return taken
 
-    def _pop_most_overdue(self, now: float, seats: int) -> Group[W] | None:
+    def _pop_most_overdue(self, now: float, max_ids: int) -> Group[W] | None:
         """Pop the ids that are due first; those backing off only once they are due."""
+        # New ids are due since they came (`last_heard_at`). Scheduled ids may be taken early, to
+        # fill the batch.
         first = self._first_new()
         new = first.last_heard_at if first else inf
-        resting, held = _due_at(self._scheduled), _due_at(self._backing_off)
-        if held <= now and held <= min(new, resting):
-            return _pop_group(self._backing_off, seats)
-        if first and new <= resting:
-            taken = first.take(seats)
+        scheduled, backing_off = _due_at(self._scheduled), _due_at(self._backing_off)
+        if backing_off <= now and backing_off <= min(new, scheduled):
+            return _pop_group(self._backing_off, max_ids)
+        if first and new <= scheduled:
+            taken = first.take(max_ids)
             if taken is first:
                 self._new.popleft()
             self._new_count -= taken.size
             return taken
-        return _pop_group(self._scheduled, seats) if self._scheduled else None
+        return _pop_group(self._scheduled, max_ids) if self._scheduled else None
 
     def _on_returned(self, batch: Batch[W]) -> None:
         self._in_flight.remove(batch)
@@ -350,35 +359,35 @@ class Scheduler(Generic[W]):
         item.leave()
         self.schedule.on_removed(None)
 
-    def _regroup(self, groups: Iterable[Group[W]], departed: float) -> Iterable[Group[W]]:
+    def _regroup(self, groups: Iterable[Group[W]], sent_at: float) -> Iterable[Group[W]]:
         """Sort ids that were polled together into groups with equal delays."""
-        kinds: dict[float, list[Group[W]]] = {}
+        by_key: dict[float, list[Group[W]]] = {}
         for group in groups:
-            for kind, part in self._split_by_key(group, departed):
-                kinds.setdefault(kind, []).append(part)
-        for first, *others in kinds.values():
+            for key, part in self._split_by_key(group, sent_at):
+                by_key.setdefault(key, []).append(part)
+        for first, *others in by_key.values():
             if others:
                 first.merge(others)
             yield first
 
-    def _split_by_key(self, group: Group[W], departed: float) -> Iterable[tuple[float, Group[W]]]:
+    def _split_by_key(self, group: Group[W], sent_at: float) -> Iterable[tuple[float, Group[W]]]:
         if not group.size:
             return ()
-        kind = self.schedule.group_key(group.oldest, departed)
-        if self.schedule.group_key(group.youngest, departed) == kind:
-            return ((kind, group),)
-        kinds: dict[float, list[Item[W]]] = {}
+        key = self.schedule.group_key(group.oldest, sent_at)
+        if self.schedule.group_key(group.youngest, sent_at) == key:
+            return ((key, group),)
+        by_key: dict[float, list[Item[W]]] = {}
         for item in group.items:
-            kinds.setdefault(self.schedule.group_key(item.created_at, departed), []).append(item)
-        parts = {kind: group.split_off(items) for kind, items in kinds.items()}
+            by_key.setdefault(self.schedule.group_key(item.created_at, sent_at), []).append(item)
+        parts = {key: group.split_off(items) for key, items in by_key.items()}
         for part in parts.values():
             part.update_age_range()
         return parts.items()
 
     def _reschedule(
-        self, group: Group[W], due: float, departed: float, deadline: float = inf
+        self, group: Group[W], due: float, sent_at: float, deadline: float = inf
     ) -> None:
-        if departed < self._first_tick_at:
+        if sent_at < self._first_tick_at:
             due = min(due, self._first_tick_at)
         self._enqueue(group, Transition.RESCHEDULE, min(due, deadline), self._scheduled)
 
@@ -389,10 +398,10 @@ def _due_at(heap: "Heap[W]") -> float:
     return heap[0][0] if heap else inf
 
 
-def _pop_group(heap: "Heap[W]", seats: int) -> Group[W]:
+def _pop_group(heap: "Heap[W]", max_ids: int) -> Group[W]:
     """Pop the group that is due first; of a large one, as many ids as fit."""
     group = heap[0][2]
-    taken = group.take(seats)
+    taken = group.take(max_ids)
     if taken is group:
         heappop(heap)
     return taken

@@ -59,9 +59,9 @@ class ExponentialBackoff(Struct, frozen=True):
     base: float = 0.5
     cap: float = 20.0
 
-    def delay(self, failures: int, dice: float) -> float:
-        """Return the seconds to wait after `failures` in a row; `dice` is random in [0, 1)."""
-        return dice * min(self.cap, self.base * 2.0 ** min(failures - 1, 32))
+    def delay(self, failures: int, roll: float) -> float:
+        """Return the seconds to wait after `failures` in a row; `roll` is random in [0, 1)."""
+        return roll * min(self.cap, self.base * 2.0 ** min(failures - 1, 32))
 
 
 _TRANSIENT = ExponentialBackoff()
