@@ -97,6 +97,7 @@ class LumaSession:
             max_cooldown=self._patience,
             on_change=self._on_change,
         )
+        self._transport.open_ids_like = self._poller.ids_like
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -18,6 +18,7 @@ class Told:
     """An answer that names these tasks in these states."""
 
     retry_after: float | None = None
+    unknown_states: frozenset[str] = frozenset()
 
     def __init__(
         self,

@@ -97,6 +97,8 @@ def generation_at(task_id: str, stage: Stage) -> Generation:
 class Staged:
     """An answer that names these tasks at these stages."""
 
+    unknown_states: frozenset[str] = frozenset()
+
     def __init__(self, stages: Mapping[str, Stage], retry_after: float | None) -> None:
         self.retry_after = retry_after
         self.states = {i: STATES[stage] for i, stage in stages.items()}

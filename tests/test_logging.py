@@ -147,7 +147,7 @@ class TestTrouble:
     async def test_a_refused_key_is_told_though_other_trouble_was(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:
-        relay.reply(Reply(status=503), Reply(status=401, body=b'{"message": "no"}'))
+        relay.reply(Reply(status=503), *[Reply(status=401, body=b'{"message": "no"}')] * 2)
         with pytest.raises(WaitAborted):
             await luma.wait_until_done([relay.add()])
         assert [line.split(";")[0] for line in lines(log)] == [

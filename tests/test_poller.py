@@ -245,7 +245,7 @@ async def test_the_last_waiter_who_leaves_takes_the_timer_along() -> None:
 async def test_the_last_direct_call_that_is_cancelled_takes_the_timer_along() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
-    poller.throttle.honour_retry_after(60.0, asyncio.get_running_loop().time())
+    poller.throttle.honour_retry_after(20.0, asyncio.get_running_loop().time())
     with anyio.move_on_after(2.0):
         await DirectClient(poller, relay).get("a")
     await asyncio.sleep(0)
@@ -265,8 +265,15 @@ async def test_direct_calls_keep_a_growing_distance_too(
     assert relay.times == pytest.approx(times)
 
 
+def no_such_task() -> NotFoundError:
+    error = NotFoundError(404, "task_not_exist")
+    error.about_task = True
+    return error
+
+
 @pytest.mark.parametrize(
-    ("error", "errors"), [(NotFoundError(404), 0), (AuthenticationError(401), 1)]
+    ("error", "errors"),
+    [(no_such_task(), 0), (NotFoundError(404), 1), (AuthenticationError(401), 1)],
 )
 async def test_an_unknown_id_is_no_error_in_the_stats_and_a_refused_key_is_one(
     error: LumaError, errors: int

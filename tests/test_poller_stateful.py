@@ -64,6 +64,7 @@ GRACE = Grace(missing=30.0, link=60.0)
 TICK = 0.001
 LONGEST = 600.0
 IDS = [f"id-{number}" for number in range(10)]
+MANY_REJECTIONS = 24  # in a row: two of them are about different ids, within two seconds
 REFUSED_KEY = (AuthenticationError, PermissionDeniedError)
 
 T = TypeVar("T")
@@ -116,6 +117,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.session: Budget
         self.poller: HeardPoller
         self.judged: set[asyncio.Task[None]] = set()
+        self.rejections = 0
 
     @initialize(
         seats=st.sampled_from([3, 1, 2, 100]),
@@ -319,8 +321,11 @@ class PollerMachine(RuleBasedStateMachine):
         """Note what was told, and who is to hear of it at once."""
         if isinstance(answer, LumaError):
             if isinstance(answer, REFUSED_KEY) and not request.direct:
-                self.owe_abort()
+                self.rejections += 1
+                if self.rejections == MANY_REJECTIONS:
+                    self.owe_abort()
             return
+        self.rejections = 0
         if request.direct:
             unnamed = [task_id for task_id in request.ids if task_id not in answer]
             self.unnamed |= dict.fromkeys(unnamed, self.loop.time())

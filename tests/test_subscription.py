@@ -118,9 +118,9 @@ async def test_a_reader_that_is_cancelled_as_it_is_woken_passes_the_news_on() ->
     first, second = (asyncio.ensure_future(anext(following)) for _ in range(2))
     await asyncio.sleep(0)
     following.add("a")
-    following.on_change(
-        Change("a", RowText("a", b"", generation("a", State.COMPLETED)), True, (following,), None)
-    )
+    row = RowText("a", b"", generation("a", State.COMPLETED))
+    feed = following._feed  # pyright: ignore[reportPrivateUsage]
+    feed.on_change(Change("a", row, True, (), None))
     first.cancel()
     assert (await second).id == "a"
     await poller.close()

@@ -77,7 +77,7 @@ class ThrottleMachine(RuleBasedStateMachine):
 
     @rule()
     def succeed(self) -> None:
-        self.throttle.record_response()
+        self.throttle.record_response(self.now, self.now)
         self.failures = 0
 
     @rule(throw=dice, throttled=st.booleans(), data=st.data())
@@ -189,7 +189,7 @@ def test_after_a_success_the_next_failure_is_the_first(throttled: bool, first: f
     throttle = fixed()
     for _ in range(9):
         throttle.back_off(error_of(False), 0.0, 0.0)
-    throttle.record_response()
+    throttle.record_response(1.0, 1.0)
     throttle.back_off(error_of(throttled), 100.0, 100.0)
     assert throttle.cooldown_until == 100.0 + first
 
@@ -206,8 +206,35 @@ def test_one_bad_moment_counts_once_however_many_requests_were_under_way() -> No
 def test_a_success_does_not_cut_the_quiet_short() -> None:
     throttle = fixed()
     throttle.cool_down_until(60.0)
-    throttle.record_response()
+    throttle.record_response(1.0, 1.0)
     assert throttle.cooldown_until == 60.0
+
+
+def test_in_a_long_quiet_time_one_request_is_sent_every_ten_minutes() -> None:
+    throttle = fixed()
+    throttle.acquire(0.0)
+    throttle.release()
+    throttle.honour_retry_after(86_400.0, 1.0)
+    assert throttle.next_slot_at() == 601.0
+    throttle.acquire(601.0)
+    assert throttle.next_slot_at() == 86_401.0, "one at a time"
+    throttle.release()
+    assert throttle.next_slot_at() == 1201.0
+
+
+def test_a_request_that_is_answered_in_a_quiet_time_ends_it() -> None:
+    throttle = fixed()
+    throttle.honour_retry_after(86_400.0, 1.0)
+    throttle.record_response(0.5, 1.1)
+    assert throttle.cooldown_until == 86_401.0, "it was sent before"
+    throttle.record_response(601.0, 602.0)
+    assert throttle.cooldown_until == 602.0
+
+
+def test_a_short_quiet_time_is_kept() -> None:
+    throttle = fixed()
+    throttle.honour_retry_after(599.0, 0.0)
+    assert throttle.next_slot_at() == 599.0
 
 
 @given(failures=st.integers(1, 10**9), throw=dice)

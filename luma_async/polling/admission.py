@@ -104,6 +104,7 @@ class AdmissionQueue:
     async def send(self, ask: Callable[[], Awaitable[PollAnswer]], ids: int) -> PollAnswer:
         """Send an admitted request with `ids` ids; `close` cancels it."""
         self._health.record_request(ids)
+        sent_at = self._loop.time()
         with anyio.CancelScope() as scope:
             self._in_flight.add(scope)
             try:
@@ -114,7 +115,7 @@ class AdmissionQueue:
                 self._on_ready()
             now = self._loop.time()
             self._health.record_response(now)
-            self._throttle.record_response()
+            self._throttle.record_response(sent_at, now)
             self._throttle.honour_retry_after(answer.retry_after, now)
             return answer
         raise session_closed()

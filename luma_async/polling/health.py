@@ -14,6 +14,9 @@ logger: logging.Logger = logging.getLogger("luma_async")
 QUIET_AFTER_OUTAGE = 60.0  # seconds
 WARN_EVERY = 600.0  # seconds
 RECENT = 30.0  # seconds
+_LOGGED_BY_POLLER = (
+    Action.NO_BATCH_ENDPOINT, Action.NO_SINGLE_ENDPOINT, Action.CHECK_KEY, Action.ABORT,
+)  # fmt: skip
 
 
 class Outage:
@@ -67,8 +70,8 @@ class Outage:
 class RelayHealth:
     """Count requests and errors, and log outages.
 
-    `last_error` is the last error, without its traceback; None after a response. A rejected API key
-    is logged apart from other outages.
+    `answered_at` is the time of the last response, `last_error` the last error since then, without
+    its traceback. A rejected API key is logged apart from other outages.
     """
 
     def __init__(self) -> None:
@@ -76,11 +79,11 @@ class RelayHealth:
         self.last_error: LumaError | None = None
         self._outage = Outage()
         self._key_outage = Outage()
-        self._answered_at = -inf
+        self.answered_at: float = -inf
 
     def answered_recently(self, now: float) -> bool:
         """Return whether a response came within the last `RECENT` seconds."""
-        return now < self._answered_at + RECENT
+        return now < self.answered_at + RECENT
 
     def record_request(self, ids: int) -> None:
         """Count a request with `ids` ids."""
@@ -89,25 +92,37 @@ class RelayHealth:
     def record_response(self, now: float) -> None:
         """Record a response."""
         self.last_error = None
-        self._answered_at = now
+        self.answered_at = now
         self._outage.record_response(now)
         self._key_outage.record_response(now)
 
     def record_error(self, error: LumaError, action: Action, now: float) -> None:
-        """Count a request without a response. The poller logs a missing batch endpoint."""
+        """Count a request without a response, and log the outage that begins with it.
+
+        The poller logs a missing endpoint, and a rejected key once it is certain.
+        """
         self.last_error = error.with_traceback(None)
         self.stats = self.stats.after_error(throttled=isinstance(error, RateLimitedError))
-        if action is not Action.NO_BATCH_ENDPOINT:
-            outage = self._key_outage if action is Action.ABORT else self._outage
+        if action not in _LOGGED_BY_POLLER:
             what = one_line(str(error)) or type(error).__name__
-            outage.record_failure(now, f"{what}; {_remedy(error, action)}")
+            self._outage.record_failure(now, f"{what}; {_remedy(error, action)}")
+
+    def record_abort(self, error: LumaError, now: float) -> None:
+        """Log that all waits end, once in an outage."""
+        self._record_key_failure(error, "all waits end with WaitAborted; check ", now)
+
+    def record_key_rejection(self, error: LumaError, now: float) -> None:
+        """Log that the key was rejected in a direct call, once in an outage."""
+        self._record_key_failure(error, "check ", now)
+
+    def _record_key_failure(self, error: LumaError, then: str, now: float) -> None:
+        what = one_line(str(error)) or type(error).__name__
+        self._key_outage.record_failure(now, f"{what}; {then}the API key and the account")
 
 
 def _remedy(error: LumaError, action: Action) -> str:
     """Return what the log says is done about an error."""
-    if action is Action.ABORT:
-        return "all waits end with WaitAborted; check the API key and the account"
-    if action in (Action.BISECT, Action.SHRINK_BATCH):
+    if action is Action.BISECT:
         return "retrying with fewer ids per request"
     if error.retry_after:
         seconds = min(error.retry_after, MAX_RETRY_AFTER)

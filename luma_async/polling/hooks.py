@@ -89,6 +89,8 @@ class ChangeNotifier:
     def notify(self, changes: Iterable[Change[Any]]) -> None:
         """Report changes, in order."""
         for change in changes:
+            if change.forbidden:
+                continue
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("%s: %s", one_line(change.task_id), _describe(change))
             if self._hook is not None:

@@ -44,7 +44,7 @@ class Reader(AsyncIterator[Generation]):
         if not more:
             await self.aclose()
             raise StopAsyncIteration
-        return self._wait.news.popleft()
+        return self._wait.take_news()
 
     async def _begin(self) -> None:
         if self._beginning:

@@ -1,8 +1,10 @@
 """A wait whose ids are added and removed while it runs."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Self
 
 from msgspec import Struct
@@ -32,8 +34,47 @@ class Following(AsyncIterator[Ended]):
     """Poll ids until each has ended; any number of asyncio tasks may iterate.
 
     The iteration ends with `close`. It raises WaitAborted if it cannot go on, with `pending`: the
-    ids that had not ended.
+    ids that had not ended. One that is no longer referenced is closed.
     """
+
+    def __init__(self, poller: Poller) -> None:
+        self._feed = Feed(poller)
+        self._loop = poller.loop
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        return len(self._feed.watched_ids)
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Add ids; those that are polled already are not changed.
+
+        Raise WaitAborted after all waits were aborted, ValueError or TypeError for what is no id.
+        """
+        self._feed.add(ids)
+
+    def drop(self, ids: Iterable[str]) -> dict[str, Generation | None]:
+        """Remove ids. Return those that were polled, as last seen (None: never)."""
+        return self._feed.drop(ids)
+
+    def close(self) -> None:
+        """Stop polling; the iteration yields what is not read yet, and stops."""
+        self._feed.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Ended:
+        return await self._feed.next()
+
+    def __del__(self) -> None:
+        feed = getattr(self, "_feed", None)
+        if feed is not None and not feed.is_over and os.getpid() == self._process:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(feed.close)
+
+
+class Feed:
+    """The watcher of a Following: the ids that are open, and the results that are not read yet."""
 
     def __init__(self, poller: Poller) -> None:
         self.watched_ids: dict[str, None] = {}
@@ -43,9 +84,6 @@ class Following(AsyncIterator[Ended]):
         self._cause: Exception | None = None
         self._closed = False
         poller.subscribe(self, ())
-
-    def __len__(self) -> int:
-        return len(self.watched_ids)
 
     def add(self, ids: Iterable[str]) -> None:
         """Add ids; those that are polled already are not changed.
@@ -81,22 +119,20 @@ class Following(AsyncIterator[Ended]):
             self._wake()
 
     def on_change(self, change: Change[Watcher]) -> None:
-        """Receive a change of one id."""
-        if change.ended and change.task_id in self.watched_ids and not self._over:
+        """Receive a change of one id. One that the key may not see is polled on."""
+        if change.ended and change.task_id in self.watched_ids and not self.is_over:
             del self.watched_ids[change.task_id]
             self._ends.append(Ended(change.task_id, change.generation, change.max_lag))
             self._wake(1)
 
     def abort(self, cause: Exception) -> None:
         """End the wait with a cause."""
-        if not self._over:
+        if not self.is_over:
             self._cause = cause
             self._wake()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Ended:
+    async def next(self) -> Ended:
+        """Return the next result; StopAsyncIteration after `close`."""
         while not self._ends:
             if self._cause is not None:
                 raise self._aborted()
@@ -106,7 +142,8 @@ class Following(AsyncIterator[Ended]):
         return self._ends.popleft()
 
     @property
-    def _over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether it was closed or aborted."""
         return self._closed or self._cause is not None
 
     async def _news(self) -> None:

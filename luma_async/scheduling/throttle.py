@@ -22,6 +22,7 @@ from luma_async.validation import positive, whole
 SPACING_SECOND = 1.05  # seconds
 TIMER_TOLERANCE = 0.02  # seconds
 MAX_RETRY_AFTER = 86_400.0  # seconds
+PROBE_EVERY = 600.0  # seconds, in a longer Retry-After
 
 
 class Limits(Struct, frozen=True):
@@ -72,12 +73,14 @@ class Throttle:
     """The limits and what uses them up: requests in flight, the next send, the cool-down.
 
     `roll` returns random numbers in [0, 1). `cooldown_cause` is the error behind the last cool-down
-    that an error caused.
+    that an error caused. `quiet_until` is when a Retry-After is over. In a quiet time of more than
+    `PROBE_EVERY` seconds one request is sent so often: a relay that asked for a day may be well
+    again after a minute. If it is answered, the quiet time is over.
     """
 
     __slots__ = (
-        "_failed_at", "_failures", "_next_send_at", "_roll", "cooldown_cause", "cooldown_until",
-        "in_flight", "limits",
+        "_failed_at", "_failures", "_next_send_at", "_quiet_since", "_roll", "_sent_at",
+        "cooldown_cause", "cooldown_until", "in_flight", "limits", "quiet_until",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, roll: Callable[[], float]) -> None:
@@ -85,6 +88,9 @@ class Throttle:
         self.in_flight: int = 0
         self.cooldown_until: float = -inf
         self.cooldown_cause: LumaError | None = None
+        self.quiet_until: float = -inf
+        self._quiet_since = -inf
+        self._sent_at = -inf
         self._roll = roll
         self._next_send_at = -inf
         self._failures = 0
@@ -94,20 +100,29 @@ class Throttle:
         """Return when the next request may be sent; inf while `max_in_flight` are in flight."""
         if self.in_flight >= self.limits.max_in_flight:
             return inf
-        return max(self.cooldown_until, self._next_send_at - TIMER_TOLERANCE)
+        open_at = self.cooldown_until
+        if not self.in_flight and open_at == self.quiet_until:
+            open_at = min(open_at, max(self._sent_at, self._quiet_since) + PROBE_EVERY)
+        return max(open_at, self._next_send_at - TIMER_TOLERANCE)
 
     def acquire(self, now: float) -> None:
         """Take a slot for a request that is sent at `now`."""
         self.in_flight += 1
+        self._sent_at = now
         self._next_send_at = max(now, self._next_send_at) + self.limits.spacing
 
     def release(self) -> None:
         """Free the slot of a request that ended, with or without a response."""
         self.in_flight -= 1
 
-    def record_response(self) -> None:
-        """Count the next failure as the first; a cool-down goes on."""
+    def record_response(self, sent_at: float, now: float) -> None:
+        """Record a response to a request sent at `sent_at`: the next failure counts as the first.
+
+        A cool-down continues, but for a quiet time that began before the request was sent.
+        """
         self._failures = 0
+        if sent_at > self._quiet_since and self.cooldown_until == self.quiet_until:
+            self.cooldown_until = min(self.cooldown_until, now)
 
     def back_off(self, error: LumaError, sent_at: float, now: float) -> None:
         """Hold back all requests for a random delay that grows with the failures in a row.
@@ -130,7 +145,9 @@ class Throttle:
     def honour_retry_after(self, seconds: float | None, now: float) -> None:
         """Hold back all requests for a Retry-After in seconds, `MAX_RETRY_AFTER` at most."""
         if seconds:
-            self.cool_down_until(now + min(seconds, MAX_RETRY_AFTER))
+            self.quiet_until = max(self.quiet_until, now + min(seconds, MAX_RETRY_AFTER))
+            self._quiet_since = now
+            self.cool_down_until(self.quiet_until)
 
     def cool_down_until(self, when: float) -> None:
         """Hold back all requests until `when`; an earlier cool-down does not shorten it."""
