@@ -5,6 +5,7 @@ import gc
 import json
 import random
 import sys
+import traceback
 import warnings
 from contextlib import suppress
 from dataclasses import replace
@@ -39,6 +40,8 @@ from tests.odd_relays import (
     on_rows,
     storm,
 )
+
+SECRET_KEY = "sk-secret-key"
 
 pytestmark = pytest.mark.virtual_time
 
@@ -450,3 +453,56 @@ class TestHTTP:
             body = b'{"id": "a", "state": "failed"}'
             relay.reply(Reply(body=body, headers={"Content-Encoding": encoding}))
             assert (await luma.get("a")).is_done
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+            b"rubbish\r\n\r\n",
+            b"",
+        ],
+        ids=["407", "502", "rubbish", "nothing"],
+    )
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    async def test_a_proxys_login_is_in_no_log_error_or_cause(
+        self, answer: bytes, scheme: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            login = head.partition(b"Basic ")[2].partition(b"\r\n")[0]
+            writer.write(answer.replace(b"rubbish", b"rubbish " + login))
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        proxy = f"http://proxyuser:pa%24sword@127.0.0.1:{port}"
+        async with (
+            server,
+            LumaSession(f"{scheme}://relay.example", api_key=SECRET_KEY, proxy=proxy) as luma,
+        ):
+            with pytest.raises(WaitTimeout) as caught:
+                await luma.wait_until_done("a", timeout=3.0)
+        said = caplog.text + everything(caught.value)
+        for secret in ("proxyuser", "pa%24sword", "pa$sword", "cHJveHl1c2Vy", SECRET_KEY):
+            assert secret not in said
+
+    async def test_the_traceback_of_a_cancelled_call_holds_no_headers(self) -> None:
+        async with FakeRelay(latency=60.0) as relay:
+            async with LumaSession(relay.url, api_key=SECRET_KEY) as luma:
+                task = asyncio.ensure_future(luma.get("a"))
+                await asyncio.sleep(1.0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError) as caught:
+                    await task
+        lines = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        assert SECRET_KEY not in "".join(lines.format())
+
+
+def everything(error: BaseException | None) -> str:
+    """Return the text of an error, of its causes and contexts."""
+    if error is None:
+        return ""
+    return "".join(traceback.format_exception(error)) + repr(vars(error))
