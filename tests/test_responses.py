@@ -1009,3 +1009,41 @@ def test_white_space_before_an_odd_row_costs_nothing(row: dict[str, Any]) -> Non
     assert told.generation("a").state is State.COMPLETED
     again = told.row("a").generation()
     assert again == told.generation("a")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "error", "message": "upstream timeout", "data": None},
+        {"status": "error", "message": "upstream timeout"},
+        {"status": "failed", "msg": "busy", "data": []},
+        {"status": "success", "message": "upstream timeout", "data": None},
+        {"status": 500, "message": "Internal Server Error", "data": None},
+        {"msg": "系统繁忙", "data": None},
+        {"errors": [{"message": "timeout"}], "data": None},
+        {"code": 200, "message": "upstream timeout", "data": None},
+        {"success": False, "data": None},
+        {"error": "timeout", "data": None},
+    ],
+    ids=repr,
+)
+def test_an_error_under_200_is_neither_a_task_nor_none(body: dict[str, Any]) -> None:
+    assert isinstance(refused(200, body), RelayError | DecodeError)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"state": "completed", "video": {"url": "https://cdn/v.mp4"}},
+        {"code": "success", "data": {"state": "completed", "video": {"url": "https://cdn/v.mp4"}}},
+        {"status": "SUCCESS", "result_url": "https://cdn/v.mp4", "progress": "100%"},
+        [{"state": "completed", "video_url": "https://cdn/v.mp4"}],
+    ],
+    ids=repr,
+)
+def test_an_answer_to_the_single_call_without_a_name_is_about_the_id_asked(body: object) -> None:
+    response = answer(body).for_task("a")
+    assert response.states == {"a": State.COMPLETED}
+    assert response.generation("a").url == "https://cdn/v.mp4"
+    with pytest.raises(DecodeError):
+        answer(body).for_tasks(["a", "b"])

@@ -113,7 +113,8 @@ class Response:
         for one in sightings(plain, asked):
             name = one.name(asked)
             if name is None:
-                response._unnamed.append(one)
+                if one.is_task:
+                    response._unnamed.append(one)
                 continue
             state, is_known = state_of(one, _container(asked), warn=not asked or name in asked)
             if name in response.states and _RANK[response.states[name]] >= _RANK[state]:
@@ -222,7 +223,7 @@ class Response:
 
     def _named(self, task_id: str, unnamed: Sequence[Sighting]) -> "Response":
         """Return the response about the one task that was asked about, which it does not name."""
-        if len(unnamed) != 1 or unnamed[0].state((task_id,)) == (None, ""):
+        if len(unnamed) != 1:
             raise undecodable(200, self._text)
         response = self._like(Response(text=self._text))
         state, is_known = state_of(unnamed[0], (task_id,))
@@ -382,8 +383,7 @@ def _of_any_shape(status: int, fields: Mapping[str, str], body: bytes, plain: ob
 
 
 def _has_state(response: Response) -> bool:
-    unnamed = response._unnamed  # pyright: ignore[reportPrivateUsage]
-    return any(one.state() != (None, "") for one in unnamed)
+    return bool(response._unnamed)  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_error(level: JSONObject) -> bool:

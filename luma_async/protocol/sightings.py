@@ -22,6 +22,12 @@ _CONTAINERS = (
     "list", "records", "rows", "content", "output",
 )  # fmt: skip
 _STATE_KEYS = ("state", "status", "task_status", "taskStatus", "task_state", "taskState")
+_OWN_STATE_KEYS = ("state", "task_status", "taskStatus", "task_state", "taskState")
+_TASK_FIELDS = frozenset((
+    "video", "video_raw", "assets", "artifact", "thumbnail", "last_frame", "request", "prompt",
+    "progress", "created_at", "submit_time", "start_time", "finish_time", "action", "platform",
+    "fail_reason", "failure_reason", "result_url", "video_url", "task_result", "output", "metadata",
+))  # fmt: skip
 _NAME_KEYS = ("task_id", "taskId", "generation_id", "generationId", "id")
 _MAX_DEPTH = 8
 
@@ -36,6 +42,18 @@ class Sighting(Struct, frozen=True):
         """All ids on the way in, the most certain ones first; empty if there is none."""
         by_key = (level.get(key) for key in _NAME_KEYS for level in self.levels)
         return tuple(dict.fromkeys(name for name in by_key if isinstance(name, str) and name))
+
+    @property
+    def is_task(self) -> bool:
+        """Whether it is a task even without a name: what an error or an envelope does not have.
+
+        That is a `state`, or a `status` beside a field of a task.
+        """
+        return any(
+            any(isinstance(level.get(key), str) for key in _OWN_STATE_KEYS)
+            or (isinstance(level.get("status"), str) and not _TASK_FIELDS.isdisjoint(level))
+            for level in self.levels
+        )
 
     def name(self, asked: Container[str] = ()) -> str | None:
         """Return the id that was asked about if it is among the names, else the first name."""

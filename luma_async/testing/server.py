@@ -56,7 +56,7 @@ class Server:
         """Listen, and tell the port; OSError if the address is taken."""
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
-        return int(self._runner.addresses[0][1])
+        return port or int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
         """Stop listening, cancel what is under way, close every connection."""
