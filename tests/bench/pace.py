@@ -366,7 +366,7 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the table."""
     heads = [
         "open", "durations", "Every: lag, s", "95 %", "requests/s", "**Learned**: lag", "95 %",
-        "requests", "told: lag", "optimum: lag", "Learned / told", "Learned / optimum", *OTHERS,
+        "requests", "known: lag", "optimum: lag", "Learned / known", "Learned / optimum", *OTHERS,
     ]  # fmt: skip
     yield f"| {' | '.join(heads)} |"
     yield "| --: | --- |" + " --: |" * (len(heads) - 2)
