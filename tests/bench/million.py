@@ -4,11 +4,11 @@
                                   [--uvloop] [--write]
 
 Each size of each run is a process of its own, with FakeRelay in another one. A task that ticks
-every 5 ms records how late it is: the maximum is the pause. It is recorded for each phase: subscribing
-(one call with all ids, until all are open), the first round (until each was polled), later rounds
-(so many more requests); then so many waits for one id each are started, a thousand in a turn of
-the loop, and all cancelled in one turn: for ids that are open anyway, for others, and as many bare
-futures in their place; at last the one wait with all ids is cancelled.
+every 5 ms records how late it is; the maximum is the pause. There is one for each phase:
+subscribing (one call with all ids, until all are open), the first round (until each was polled),
+later rounds (so many more requests); then so many waits for one id each are started, a thousand in
+a turn of the loop, and all cancelled in one turn: for ids that are open anyway, for others, and as
+many bare futures in their place; at last the one wait with all ids is cancelled.
 
 Memory is the growth of the process since it received the ids, per id, before and after the first
 poll. CPU per request is the whole process's; the interval is half of what the rate allows, so that
