@@ -1,4 +1,4 @@
-"""The budget of a session, over any interleaving of what can happen to it."""
+"""The limits of a session, over any interleaving of events."""
 
 from math import inf, nan
 from typing import Any
@@ -15,22 +15,22 @@ spans = st.one_of(st.sampled_from([0.0, 0.001, 0.02, 0.5, 1.0]), st.floats(0.0, 
 dice = st.floats(0.0, 1.0, exclude_max=True)
 
 
-class GateMachine(RuleBasedStateMachine):
-    """Enters only when the gate is open, and counts the departures by itself."""
+class ThrottleMachine(RuleBasedStateMachine):
+    """Sends only when a slot is free, and keeps its own count."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = Throttle(Limits())
+        self.throttle = Throttle(Limits())
         self.now = 0.0
-        self.departures: list[float] = []
+        self.sends: list[float] = []
         self.quiet_until = -inf
-        self.under_way = 0
+        self.in_flight = 0
         self.failures = 0
         self.failed_at = -inf
 
     @initialize(rate=st.integers(1, 6), slots=st.integers(1, 8), now=st.floats(0.0, 1e6))
     def start(self, rate: int, slots: int, now: float) -> None:
-        self.gate = Throttle(Limits(max_in_flight=slots, max_rate=rate))
+        self.throttle = Throttle(Limits(max_in_flight=slots, max_rate=rate))
         self.now = now
 
     @rule(span=spans)
@@ -38,39 +38,41 @@ class GateMachine(RuleBasedStateMachine):
         self.now += span
 
     @rule(most=st.integers(1, 8), late=st.sampled_from([0.0, 0.0, 0.001, 0.015, 0.1]))
-    def depart_as_soon_as_it_opens(self, most: int, late: float) -> None:
+    def send_as_soon_as_a_slot_is_free(self, most: int, late: float) -> None:
         for _ in range(most):
-            opens_at = self.gate.next_slot_at()
+            opens_at = self.throttle.next_slot_at()
             if opens_at == inf:
                 return
             self.now = max(self.now, opens_at + late)
-            self.depart()
+            self.send()
 
-    @precondition(lambda self: self.gate.next_slot_at() <= self.now)
+    @precondition(lambda self: self.throttle.next_slot_at() <= self.now)
     @rule()
-    def depart(self) -> None:
+    def send(self) -> None:
         assert self.now >= self.quiet_until
-        self.gate = self.gate.acquire(self.now)
-        self.departures.append(self.now)
-        self.under_way += 1
+        self.throttle = self.throttle.acquire(self.now)
+        self.sends.append(self.now)
+        self.in_flight += 1
 
-    @precondition(lambda self: self.under_way)
+    @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
     def return_some(self, data: st.DataObject) -> None:
-        for _ in range(data.draw(st.integers(1, self.under_way))):
-            self.gate = self.gate.release()
-            self.under_way -= 1
+        for _ in range(data.draw(st.integers(1, self.in_flight))):
+            self.throttle = self.throttle.release()
+            self.in_flight -= 1
 
     @rule()
     def succeed(self) -> None:
-        self.gate = self.gate.after_success()
+        self.throttle = self.throttle.after_success()
         self.failures = 0
 
     @rule(throw=dice, throttled=st.booleans(), data=st.data())
     def fail(self, throw: float, throttled: bool, data: st.DataObject) -> None:
-        departed = data.draw(st.sampled_from([*self.departures[-9:], self.now]))
-        self.gate = self.gate.after_failure(self.now, throw, departed=departed, throttled=throttled)
-        if departed < self.failed_at:
+        sent_at = data.draw(st.sampled_from([*self.sends[-9:], self.now]))
+        self.throttle = self.throttle.after_failure(
+            self.now, throw, departed=sent_at, throttled=throttled
+        )
+        if sent_at < self.failed_at:
             return
         self.failed_at = self.now
         ceiling = min(20.0, (1.0 if throttled else 0.5) * 2**self.failures)
@@ -78,48 +80,48 @@ class GateMachine(RuleBasedStateMachine):
         self.quiet_until = max(self.quiet_until, self.now + throw * ceiling)
 
     @rule(span=st.floats(-3.0, 3.0))
-    def rest(self, span: float) -> None:
-        self.gate = self.gate.cool_down_until(self.now + span)
+    def cool_down(self, span: float) -> None:
+        self.throttle = self.throttle.cool_down_until(self.now + span)
         self.quiet_until = max(self.quiet_until, self.now + span)
 
     @invariant()
-    def never_more_under_way_than_slots(self) -> None:
-        assert self.gate.in_flight == self.under_way <= self.gate.limits.max_in_flight
-        assert (self.gate.next_slot_at() == inf) == (
-            self.under_way == self.gate.limits.max_in_flight
+    def never_more_in_flight_than_slots(self) -> None:
+        assert self.throttle.in_flight == self.in_flight <= self.throttle.limits.max_in_flight
+        assert (self.throttle.next_slot_at() == inf) == (
+            self.in_flight == self.throttle.limits.max_in_flight
         )
 
     @invariant()
-    def never_more_departures_in_a_second_than_the_rate(self) -> None:
-        if self.departures:
-            last = self.departures[-1]
-            assert sum(last - one < 1.0 for one in self.departures) <= self.gate.limits.max_rate
+    def never_more_sends_in_a_second_than_the_rate(self) -> None:
+        if self.sends:
+            last = self.sends[-1]
+            assert sum(last - one < 1.0 for one in self.sends) <= self.throttle.limits.max_rate
 
     @invariant()
-    def quiet_is_kept_and_only_grows(self) -> None:
-        assert self.gate.cooldown_until == self.quiet_until
-        assert self.gate.next_slot_at() >= self.quiet_until
+    def the_cool_down_is_kept_and_only_grows(self) -> None:
+        assert self.throttle.cooldown_until == self.quiet_until
+        assert self.throttle.next_slot_at() >= self.quiet_until
 
 
-TestGateMachine = GateMachine.TestCase
-TestGateMachine.settings = settings(max_examples=examples(25), stateful_step_count=40)
+TestThrottle = ThrottleMachine.TestCase
+TestThrottle.settings = settings(max_examples=examples(25), stateful_step_count=40)
 
 
-def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:
-    """Return the departures of one who is always in a hurry, with timers that are late."""
-    gate, now, found = Throttle(limits), 0.0, list[float]()
+def sends(limits: Limits, until: float, late: float = 0.0) -> list[float]:
+    """Return when requests are sent as early as possible, with timers that are late."""
+    throttle, now, found = Throttle(limits), 0.0, list[float]()
     while now < until:
         found.append(now)
-        gate = gate.acquire(now).release()
-        if gate.next_slot_at() > now:
-            now = gate.next_slot_at() + late
+        throttle = throttle.acquire(now).release()
+        if throttle.next_slot_at() > now:
+            now = throttle.next_slot_at() + late
     return found
 
 
 @pytest.mark.parametrize("rate", [1, 2, 10, 100, 1000])
 @pytest.mark.parametrize("late", [0.0, 0.01])
 def test_a_rate_is_reached_and_never_exceeded(rate: int, late: float) -> None:
-    found = departures(Limits(max_rate=rate), 5.0, late)
+    found = sends(Limits(max_rate=rate), 5.0, late)
     assert len(found) >= 5.0 * rate / SPACING_SECOND - 1, (
         "a timer that is a little late costs nothing"
     )
@@ -128,36 +130,36 @@ def test_a_rate_is_reached_and_never_exceeded(rate: int, late: float) -> None:
 
 
 def test_a_rate_below_one_is_spaced_by_its_inverse() -> None:
-    first, second = departures(Limits(max_rate=0.1), 11.0)
+    first, second = sends(Limits(max_rate=0.1), 11.0)
     assert second - first >= 10.0
 
 
 def test_an_unused_second_is_not_saved_up() -> None:
-    gate = Throttle(Limits(max_rate=10.0)).acquire(0.0).release()
-    gate = gate.acquire(100.0)
-    assert gate.next_slot_at() > 100.0
+    throttle = Throttle(Limits(max_rate=10.0)).acquire(0.0).release()
+    throttle = throttle.acquire(100.0)
+    assert throttle.next_slot_at() > 100.0
 
 
-def test_a_rate_without_end_holds_nobody_up() -> None:
-    gate = Throttle(Limits(max_in_flight=1000, max_rate=inf))
+def test_an_infinite_rate_delays_no_request() -> None:
+    throttle = Throttle(Limits(max_in_flight=1000, max_rate=inf))
     for _ in range(999):
-        gate = gate.acquire(1.0)
-        assert gate.next_slot_at() <= 1.0
+        throttle = throttle.acquire(1.0)
+        assert throttle.next_slot_at() <= 1.0
 
 
-def test_a_new_gate_is_open() -> None:
+def test_a_new_throttle_is_open() -> None:
     assert Throttle(Limits()).next_slot_at() == -inf
 
 
-def test_a_gate_is_a_value() -> None:
-    gate = Throttle(Limits())
-    gate.acquire(0.0)
-    gate.after_failure(0.0, 0.5)
-    gate.cool_down_until(9.0)
-    assert gate == Throttle(Limits())
+def test_a_throttle_is_a_value() -> None:
+    throttle = Throttle(Limits())
+    throttle.acquire(0.0)
+    throttle.after_failure(0.0, 0.5)
+    throttle.cool_down_until(9.0)
+    assert throttle == Throttle(Limits())
     for name in ("in_flight", "not_before"):
         with pytest.raises(AttributeError):
-            setattr(gate, name, 1)
+            setattr(throttle, name, 1)
 
 
 @pytest.mark.parametrize(
@@ -167,38 +169,38 @@ def test_a_gate_is_a_value() -> None:
         (True, [1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0, 20.0]),
     ],
 )
-def test_failures_in_a_row_keep_away_longer_up_to_a_cap(
+def test_failures_in_a_row_increase_the_delay_up_to_a_cap(
     throttled: bool, ceilings: list[float]
 ) -> None:
-    gate = Throttle(Limits())
+    throttle = Throttle(Limits())
     for number, ceiling in enumerate(ceilings):
         now = 100.0 * number
-        gate = gate.after_failure(now, 1.0, throttled=throttled)
-        assert gate.cooldown_until == now + ceiling
+        throttle = throttle.after_failure(now, 1.0, throttled=throttled)
+        assert throttle.cooldown_until == now + ceiling
 
 
 @pytest.mark.parametrize(("throttled", "first"), [(False, 0.5), (True, 1.0)])
 def test_after_a_success_the_next_failure_is_the_first(throttled: bool, first: float) -> None:
-    gate = Throttle(Limits())
+    throttle = Throttle(Limits())
     for _ in range(9):
-        gate = gate.after_failure(0.0, 1.0)
-    gate = gate.after_success().after_failure(100.0, 1.0, throttled=throttled)
-    assert gate.cooldown_until == 100.0 + first
+        throttle = throttle.after_failure(0.0, 1.0)
+    throttle = throttle.after_success().after_failure(100.0, 1.0, throttled=throttled)
+    assert throttle.cooldown_until == 100.0 + first
 
 
-def test_one_bad_moment_counts_once_however_many_requests_were_under_way() -> None:
-    gate = Throttle(Limits()).after_failure(10.0, 1.0, departed=9.0)
-    assert gate.after_failure(10.1, 1.0, departed=9.1) == gate
-    assert gate.after_failure(11.0, 1.0, departed=10.6).cooldown_until == 12.0
+def test_one_outage_counts_once_however_many_requests_were_in_flight() -> None:
+    throttle = Throttle(Limits()).after_failure(10.0, 1.0, departed=9.0)
+    assert throttle.after_failure(10.1, 1.0, departed=9.1) == throttle
+    assert throttle.after_failure(11.0, 1.0, departed=10.6).cooldown_until == 12.0
 
 
-def test_a_success_does_not_cut_the_quiet_short() -> None:
+def test_a_success_does_not_shorten_the_cool_down() -> None:
     assert Throttle(Limits()).cool_down_until(60.0).after_success().cooldown_until == 60.0
 
 
 @given(failures=st.integers(1, 10**9), throw=dice)
 def test_the_delay_is_a_share_of_the_ceiling(failures: int, throw: float) -> None:
-    """Full jitter: callers that failed together do not come back together."""
+    """Full jitter: callers that failed together do not retry together."""
     whole = ExponentialBackoff().delay(failures, 1.0)
     assert ExponentialBackoff().delay(failures, throw) == pytest.approx(throw * whole)
     assert (

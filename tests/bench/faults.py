@@ -54,7 +54,7 @@ class Run:
         survived = self.injected - self.tally.broken
         share = "" if self.share is None else f"{self.share:.0%}"
         cells = [
-            self.name, share, self.injected, survived, self.tally.told, self.tally.lost,
+            self.name, share, self.injected, survived, self.tally.reported, self.tally.lost,
             self.requests, f"{self.requests / plain.requests:.2f}", self.busiest,
             f"{self.seconds:.0f} s",
         ]  # fmt: skip
