@@ -113,8 +113,11 @@ PENDING = {
 }
 """Files and folders that are not checked yet."""
 
-_FORMS = {f"{word}{ending}": word for word in FORBIDDEN for ending in ("", "s", "ed", "ing")}
-_FORMS |= {"exiled": "exile", "exiling": "exile", "oddities": "oddity", "telling": "tell"}
+_FORMS = {f"{word}{ending}": word for word in FORBIDDEN for ending in ("", "s", "ed", "ing")} | {
+    "exiled": "exile",
+    "exiling": "exile",
+    "oddities": "oddity",
+}
 _PHRASES = [(re.compile(rf"\b(?:{p})\b"), instead) for p, instead in FORBIDDEN_PHRASES.items()]
 
 
