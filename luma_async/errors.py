@@ -77,7 +77,25 @@ class PermissionDeniedError(APIError):
 
 
 class NotFoundError(APIError):
-    """The relay does not know the task, or it belongs to another account's key."""
+    """The relay does not know the task, or it belongs to another account's key.
+
+    `about_task`: the relay says so of the task. If not, it is a bare 404, which a proxy or a web
+    framework may have sent, and proves nothing about the task.
+    """
+
+    about_task: bool = False
+
+    def __init__(
+        self,
+        status: int,
+        code: str | None = None,
+        message: str = "",
+        request_id: str | None = None,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(status, code, message, request_id, retry_after=retry_after)
+        self.about_task = code == "task_not_exist"
 
 
 class BadRequestError(APIError):
@@ -105,6 +123,10 @@ class RequestTimeout(TransportError, TimeoutError):
     """No whole answer came within `request_timeout` seconds."""
 
 
+class SetupError(TransportError):
+    """The request could not be sent because of how the session is set up; its cause says why."""
+
+
 class DecodeError(LumaError):
     """An answer came that makes no sense as a task."""
 
@@ -114,7 +136,12 @@ class TooLongError(DecodeError):
 
 
 class NoSuchRouteError(DecodeError):
-    """The host has no such call: a web page, a redirect, or an unknown URL."""
+    """The host has no such call: a web page, a redirect, or an unknown URL.
+
+    `certain`: the relay's own words, or its web page. If not, a firewall may have sent it.
+    """
+
+    certain: bool = True
 
 
 class WaitIncomplete(LumaError):

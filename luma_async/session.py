@@ -94,9 +94,10 @@ class LumaSession:
             self._pace,
             self._limits,
             self._grace,
-            patience=self._patience,
+            max_cooldown=self._patience,
             on_change=self._on_change,
         )
+        self._transport.open_ids_like = self._poller.ids_like
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -1,6 +1,8 @@
 """The two HTTP calls, over aiohttp."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Self
@@ -10,15 +12,24 @@ from yarl import URL
 
 from luma_async import validation as checks
 from luma_async._version import __version__
-from luma_async.errors import LumaError, RequestTimeout, SessionClosed, TooLongError, TransportError
-from luma_async.protocol.decompression import ACCEPT_ENCODING, Decompressor
+from luma_async.errors import (
+    LumaError,
+    NotFoundError,
+    RequestTimeout,
+    SessionClosed,
+    SetupError,
+    TooLongError,
+    TransportError,
+)
+from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Decompressor
 from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.protocol.requests import HTTPRequest, batch_request, single_request
 from luma_async.protocol.responses import Response, decode_response
 from luma_async.text import one_line
 
-KEEPALIVE = 70.0
-SHORTEST_SECRET = 6
+KEEPALIVE = 70.0  # seconds
+SHORTEST_SECRET = 6  # characters
+MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
@@ -49,6 +60,9 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(total=total, ceil_threshold=inf)
         self._request_timeout = request_timeout
         self._max_body = max_body
+        self._secrets = _secrets(api_key, proxy)
+        self._ask_for_identity = False
+        self.open_ids_like: Callable[[str], Collection[str]] = _none_like
 
     async def __aenter__(self) -> Self:
         if self._http is None:
@@ -66,11 +80,16 @@ class Transport:
 
     async def get(self, task_id: str) -> Response:
         """Get one task by the single GET."""
-        return (await self._ask(single_request(task_id))).for_task(task_id)
+        try:
+            response = await self._ask(single_request(task_id))
+        except NotFoundError as error:
+            error.about_task |= error.in_json and task_id in error.message
+            raise
+        return response.for_task(task_id, self.open_ids_like)
 
     async def get_many(self, ids: Sequence[str]) -> Response:
         """Get many tasks by the batch POST."""
-        return (await self._ask(batch_request(ids))).for_tasks(ids)
+        return (await self._ask(batch_request(ids))).for_tasks(ids, self.open_ids_like)
 
     async def _ask(self, request: HTTPRequest) -> Response:
         """Return the decoded response; the key is removed from an error that repeats it."""
@@ -97,7 +116,7 @@ class Transport:
         TransportError. It is made outside the `except`: aiohttp's own errors carry the headers of
         the request, and with them the key. A Retry-After is heard even where the body is spoiled.
         """
-        headers: Mapping[str, str] = {}
+        headers: Mapping[str, str] | None = None
         try:
             async with self._open().request(
                 request.method,
@@ -109,16 +128,24 @@ class Transport:
                 allow_redirects=False,
                 raise_for_status=False,
                 auto_decompress=False,
+                max_line_size=MAX_HEADER_LINE,
+                max_field_size=MAX_HEADER_LINE,
             ) as response:
                 headers = response.headers
                 return response.status, headers, await self._read(response)
         except TimeoutError:
-            failure: LumaError = RequestTimeout(f"no answer within {self._request_timeout:g} s")
+            failure: BaseException = RequestTimeout(f"no answer within {self._request_timeout:g} s")
         except LumaError as error:
             failure = error
+        except asyncio.CancelledError as error:
+            # The frames of aiohttp hold the headers, and with them the key.
+            failure = error.with_traceback(None)
         except Exception as error:
-            failure = TransportError(self._told(error))
-        failure.retry_after = retry_after(lower_case(headers))
+            self._ask_for_identity |= isinstance(error, BadEncoding)
+            setup = headers is None and _is_of_setup(error)
+            failure = (SetupError if setup else TransportError)(self._describe(error))
+        if isinstance(failure, LumaError):
+            failure.retry_after = retry_after(lower_case(headers or {}))
         raise failure
 
     async def _once(
@@ -128,7 +155,7 @@ class Transport:
         try:
             return await handler(request)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            failure = TransportError(self._told(error))
+            failure = TransportError(self._describe(error))
         raise failure
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -149,6 +176,7 @@ class Transport:
                     "lower Limits.max_batch, or raise Limits.max_body"
                 )
         decompressor.finish()
+        self._ask_for_identity |= decompressor.is_mislabelled
         return b"".join(parts)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -160,17 +188,51 @@ class Transport:
         return {
             "Authorization": f"Bearer {self._api_key}",
             "Accept": "application/json",
-            "Accept-Encoding": ACCEPT_ENCODING,
+            "Accept-Encoding": "identity" if self._ask_for_identity else ACCEPT_ENCODING,
             "Content-Type": "application/json",
             "User-Agent": _USER_AGENT,
         }
 
-    def _told(self, error: Exception) -> str:
+    def _describe(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return one_line(self._redacted(text))
 
     def _redacted(self, text: str) -> str:
-        """Remove the key from the text of an error; a word of a few letters is no secret."""
-        if len(self._api_key) < SHORTEST_SECRET:
-            return text
-        return text.replace(self._api_key, "[api_key]")
+        """Remove all secrets from a text."""
+        for secret, name in self._secrets:
+            text = text.replace(secret, name)
+        return text
+
+
+def _secrets(api_key: str, proxy: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the secrets, each with what replaces it; a word of a few letters is none.
+
+    A proxy's user and password are sent as `user:password` in base64, too.
+    """
+    secrets: dict[str, str] = {api_key: "[api_key]"} if len(api_key) >= SHORTEST_SECRET else {}
+    url = URL(proxy or "")
+    if url.raw_user or url.raw_password:
+        for user, password in (
+            (url.raw_user or "", url.raw_password or ""),
+            (url.user or "", url.password or ""),
+        ):
+            pair = f"{user}:{password}"
+            secrets |= dict.fromkeys((pair, b64encode(pair.encode()).decode()), "[proxy login]")
+            words = (word for word in (password, user) if len(word) >= SHORTEST_SECRET)
+            secrets |= dict.fromkeys(words, "[proxy login]")
+    return tuple(sorted(secrets.items(), key=lambda one: -len(one[0])))
+
+
+def _is_of_setup(error: Exception) -> bool:
+    """Whether an error before any response is of the session's set-up, not of the network.
+
+    aiohttp raises ValueError or TypeError for what cannot be sent: an Authorization header beside
+    `auth=` or a netrc entry, a bad URL; a middleware of the caller's may raise them, too. Its
+    errors of certificates are ValueErrors as well.
+    """
+    network = isinstance(error, aiohttp.ClientError | OSError)
+    return isinstance(error, ValueError | TypeError) and not network
+
+
+def _none_like(_: str) -> Collection[str]:
+    return ()

@@ -10,6 +10,9 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+MAX_ID_BYTES = 4096
+
+
 def positive(name: str, value: object) -> float:
     """Return a number above zero; infinity is one."""
     number = _number(name, value)
@@ -60,16 +63,20 @@ def timeout(value: object) -> float | None:
 
 
 def task_id(value: object) -> str:
-    """Return one task id: text, not empty, that UTF-8 can carry."""
+    """Return one task id as a plain str: text of 1 to 4,096 bytes in UTF-8."""
     if not isinstance(value, str):
         raise TypeError(f"a task id is text, not {_a(value)}; give the id as str")
     if not value:
         raise ValueError("a task id is empty; give the id that the relay returned at submission")
     try:
-        value.encode()
+        size = len(value.encode())
     except UnicodeEncodeError:
         raise ValueError(f"task id {value!r} is not valid text; give the id as UTF-8") from None
-    return value
+    if size > MAX_ID_BYTES:
+        raise ValueError(
+            f"a task id has {size} bytes ({value[:32]!r}…); give one of up to {MAX_ID_BYTES} bytes"
+        )
+    return str.__str__(value)
 
 
 def ids(value: object) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from luma_async.protocol.rows import RowText
 from luma_async.structs import Generation, State
 
 LINK = "https://cdn.example/video.mp4"
@@ -17,6 +18,7 @@ class FakeAnswer:
     """A response with these tasks in these states."""
 
     retry_after: float | None = None
+    unknown_states: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -32,8 +34,8 @@ class FakeAnswer:
     def age(self, task_id: str) -> float:
         return self.ages.get(task_id, 0.0)
 
-    def row_bytes(self, task_id: str) -> Generation:
-        return self.generation(task_id)
+    def row(self, task_id: str) -> RowText:
+        return RowText(task_id, b"", self.generation(task_id))
 
     def generation(self, task_id: str) -> Generation:
         return generation(task_id, self.states[task_id], self.url)

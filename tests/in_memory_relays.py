@@ -22,6 +22,7 @@ from luma_async.errors import (
     RequestTimeout,
     TransportError,
 )
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
 from tests.fake_answers import LINK, FakeAnswer, generation
@@ -96,6 +97,8 @@ def generation_at(task_id: str, stage: Stage) -> Generation:
 class StagedAnswer:
     """A response with these tasks at these stages."""
 
+    unknown_states: frozenset[str] = frozenset()
+
     def __init__(self, stages: Mapping[str, Stage], retry_after: float | None) -> None:
         self.retry_after = retry_after
         self.states = {i: STATES[stage] for i, stage in stages.items()}
@@ -104,8 +107,8 @@ class StagedAnswer:
     def age(self, task_id: str) -> float:
         return 0.0
 
-    def row_bytes(self, task_id: str) -> Generation:
-        return self.generation(task_id)
+    def row(self, task_id: str) -> RowText:
+        return RowText(task_id, b"", self.generation(task_id))
 
     def generation(self, task_id: str) -> Generation:
         return generation_at(task_id, self._stages[task_id])

@@ -11,6 +11,7 @@ from luma_async.polling.interfaces import Watcher
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.wait import READER_IDLE_TIMEOUT, Notify, Wait
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation
 from tests.in_memory_relays import ROUNDING, LimitChecker, RelayClient, Stage
@@ -87,7 +88,7 @@ class RecordingPoller(Poller):
 
     def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
-    ) -> dict[str, Generation | bytes]:
+    ) -> dict[str, RowText]:
         known = super().subscribe(watcher, ids, until)
         if isinstance(watcher, RecordingWait):
             watcher.is_watching = True

@@ -1,7 +1,11 @@
 """The batch size, learned from rejected batches."""
 
-from luma_async.scheduling.batch_size import FIRST_PROBE_DELAY, MAX_PROBE_DELAY, BatchSize
-from luma_async.scheduling.error_policy import Action
+from luma_async.scheduling.batch_size import (
+    FIRST_PROBE_DELAY,
+    MAX_PROBE_DELAY,
+    BatchSize,
+    RowCoverage,
+)
 
 
 def test_a_batch_that_was_too_large_halves_the_batch_size() -> None:
@@ -17,23 +21,58 @@ def test_every_ten_minutes_twice_as_many_ids_are_tried_up_to_the_limit() -> None
     assert batch_size.halved(40, 1600.0).current(1700.0) == 20
 
 
-def test_without_a_single_endpoint_either_batches_are_tried_again() -> None:
-    batch_size = BatchSize(100).without_batch(0.0).without_batch(70.0).batch_restored()
-    assert (batch_size.current(71.0), batch_size.probe_delay) == (100, FIRST_PROBE_DELAY)
+def test_a_first_404_is_doubted_and_a_second_one_believed() -> None:
+    size = BatchSize(100).after_no_route("ab", 0.0, has_others=True)
+    assert size.has_batch(0.0)
+    assert not size.after_no_route("cd", 1.0, has_others=True).has_batch(1.0)
+    assert size.after_no_route("ac", 1.0, has_others=True).has_batch(1.0), "the id may be bad"
+    assert not size.after_no_route("ab", 1.0, has_others=False).has_batch(1.0)
+    passed = size.confirmed()
+    assert passed.after_no_route("cd", 1.0, has_others=True).has_batch(1.0), "one passed"
 
 
-def test_a_single_id_does_not_change_the_batch_size() -> None:
-    for action in (*Action, None):
-        assert BatchSize(100).after(action, 1, 0.0) == BatchSize(100)
+def test_where_no_endpoint_is_there_a_proxy_answered() -> None:
+    size = BatchSize(100).without_batch(0.0).without_batch(70.0).without_single(71.0)
+    assert (size.current(71.0), size.probe_delay) == (100, FIRST_PROBE_DELAY)
+    assert size.has_single(71.0)
 
 
-def test_each_action_has_its_effect_on_the_batch_size() -> None:
-    batch_size = BatchSize(100, probe_delay=480.0)
-    assert batch_size.after(Action.SHRINK_BATCH, 100, 0.0) == batch_size.halved(100, 0.0)
-    assert batch_size.after(Action.NO_BATCH_ENDPOINT, 100, 7.0) == batch_size.without_batch(7.0)
-    assert batch_size.after(None, 100, 0.0) == batch_size.confirmed()
-    for action in (Action.RETRY, Action.BISECT, Action.NOT_FOUND, Action.ABORT):
-        assert batch_size.after(action, 100, 0.0) == batch_size
+def test_without_the_single_endpoint_it_is_tried_again_after_an_hour() -> None:
+    size = BatchSize(100).without_single(0.0)
+    assert [size.has_single(at) for at in (0.0, 3599.0, 3600.0)] == [False, False, True]
+
+
+class TestRowCoverage:
+    def test_equal_row_counts_and_proofs_show_a_cap(self) -> None:
+        coverage = RowCoverage()
+        for _ in range(2):
+            coverage.record(100, 50, running=True)
+        assert [coverage.prove(1) for _ in range(3)] == [None, None, 50]
+
+    def test_row_counts_that_differ_show_none(self) -> None:
+        coverage = RowCoverage()
+        for rows in (50, 49, 50, 37):
+            coverage.record(100, rows, running=True)
+        assert not any(coverage.prove(1) for _ in range(50))
+
+    def test_a_response_with_more_rows_shows_none(self) -> None:
+        coverage = RowCoverage()
+        for rows in (80, 50, 50):
+            coverage.record(100, rows, running=True)
+        assert not any(coverage.prove(1) for _ in range(50))
+
+    def test_responses_without_a_running_task_are_of_no_use(self) -> None:
+        coverage = RowCoverage()
+        for rows in (3, 0, 2):
+            assert not any(coverage.prove(1) for _ in range(3))
+            coverage.record(100, rows, running=False)
+        assert coverage.prove(1) == 1
+
+    def test_a_running_task_shows_that_they_are_of_use(self) -> None:
+        coverage = RowCoverage()
+        for rows in range(60):
+            coverage.record(100, rows, running=True)
+            assert coverage.prove(1) is None
 
 
 def test_without_a_batch_endpoint_ids_are_polled_singly_for_a_while() -> None:

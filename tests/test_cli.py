@@ -13,24 +13,11 @@ import pytest
 from luma_async import __main__ as module
 from luma_async import __version__
 from luma_async.cli import main
-from luma_async.cli.commands.demo import Row, plain_lines, report_rows
-from luma_async.cli.demo import Report
-from luma_async.cli.display.words import shares
+from luma_async.cli.display.table import shares
 from luma_async.testing import run_virtual
 from luma_async.text import format_precisely
 
 DEMO = ["demo", "--tasks", "50", "--seconds", "5", "--interval", "0.5"]
-SPENT = Report(
-    completed=920,
-    failed=80,
-    interval=1.0,
-    requests=119,
-    requests_singly=11573,
-    lag_mean=0.48,
-    lag_p95=0.926,
-    seconds=20.13,
-)
-
 Capture = pytest.CaptureFixture[str]
 
 
@@ -84,8 +71,8 @@ def test_a_pipe_gets_plain_lines_and_nothing_else(capsys: Capture) -> None:
         "Requests",
         "Delay",
     ]
-    assert lines[1].split() == ["completed", "46"]
-    assert lines[2].split() == ["failed", "4", "on", "purpose"]
+    completed, failed = int(lines[1].split()[1]), int(lines[2].split()[1])
+    assert (completed + failed, failed > 0) == (50, True)
 
 
 @pytest.mark.usefixtures("virtual")
@@ -94,27 +81,17 @@ def test_a_pipe_gets_no_live_display_even_where_colours_are_forced(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert main(DEMO) == 0
-    assert "Waiting for" not in capsys.readouterr().out
+    assert "requests in" not in capsys.readouterr().out
 
 
 def test_a_terminal_sees_progress_and_then_the_report(terminal: Capture) -> None:
     assert main(DEMO) == 0
     out = terminal.readouterr().out
-    live, report = out[: out.rindex("Waiting for")], out[out.rindex("Waiting for") :]
-    for word in ("completed", "failed", "processing", "pending", "requests", "in flight", "time"):
+    live, report = out[: out.rindex("requests in")], out[out.rindex("requests in") :]
+    for word in ("completed", "failed", "processing", "pending", "of 50 ended"):
         assert word in live
     assert "one GET per task" in report
     assert "\x1b[?25h" in report, "the cursor is shown again"
-
-
-def test_a_terminal_without_colours_tells_the_states_by_shape(
-    terminal: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert main(DEMO) == 0
-    live = terminal.readouterr().out
-    for mark in ("# completed", "x failed", "= processing"):
-        assert mark in live.replace("\x1b[0m", "")
 
 
 def test_a_dumb_terminal_gets_the_report_alone(
@@ -123,12 +100,12 @@ def test_a_dumb_terminal_gets_the_report_alone(
     monkeypatch.setenv("TERM", "dumb")
     assert main(DEMO) == 0
     out = terminal.readouterr().out
-    assert "Waiting for" not in out
+    assert "requests in" not in out
     assert "one shared poller" in out
 
 
-def interrupted(coro: Coroutine[Any, Any, Report]) -> Report:
-    async def press_ctrl_c() -> Report:
+def interrupted(coro: Coroutine[Any, Any, list[str]]) -> list[str]:
+    async def press_ctrl_c() -> list[str]:
         running = asyncio.ensure_future(coro)
         await asyncio.sleep(1.0)
         signal.raise_signal(signal.SIGINT)
@@ -247,38 +224,6 @@ def test_options_are_not_guessed_from_their_beginnings(capsys: Capture) -> None:
 )
 def test_a_length_of_time_reads_as_people_write_it(seconds: float, told: str) -> None:
     assert format_precisely(seconds) == told
-
-
-def test_the_report_says_what_it_cost_and_what_the_other_way_would_have() -> None:
-    rows = {row.label.strip(): row for row in report_rows(SPENT)}
-    assert rows["Tasks"] == Row("Tasks", "1,000", "all ended, in 20.1 s")
-    assert rows["one shared poller"].value == "119"
-    assert rows["one GET per task"] == Row("  one GET per task", "11,573", "97 times as many")
-    assert rows["on average"].value == "0.48 s"
-    assert rows["95 of 100 within"].value == "0.93 s"
-
-
-def test_a_small_ratio_is_told_with_a_decimal() -> None:
-    rows = report_rows(
-        Report(
-            completed=1,
-            failed=0,
-            interval=1.0,
-            requests=2,
-            requests_singly=3,
-            lag_mean=0.0,
-            lag_p95=0.0,
-            seconds=1.0,
-        )
-    )
-    assert rows[5].note == "1.5 times as many"
-    assert rows[2].note == "", "nothing failed"
-
-
-def test_the_lines_of_the_report_are_aligned_and_have_no_loose_ends() -> None:
-    lines = plain_lines(SPENT)
-    assert lines[1].index("920") + 3 == lines[4].index("119") + 3 == lines[5].index("11,573") + 6
-    assert all(line == line.rstrip() and len(line) <= 80 for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,22 @@ from tests import optional
 from tests.bench.pace import DURATIONS
 from tests.docs_blocks import ROOT, Block, arguments, blocks, commands, fenced, pages
 from tests.docs_runner import perform
+from tests.odd_relays import ODDITIES
 from tests.subprocesses import FEW_PLUGINS
 
 
 def test_the_page_on_reliability_has_a_row_for_each_fault_and_each_share() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
-    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    faults, odd = page[page.index("<!-- simulated -->") :], page[page.index("<!-- odd -->") :]
+    rows = [line.split(" | ") for line in faults.splitlines() if line.startswith("| ")]
     told = {(row[0].strip("| "), row[1]) for row in rows if len(row) > 5}
     assert told >= {(fault, share) for fault in (*FAULTS, "all") for share in ("5%", "30%", "60%")}
     assert {row[5] for row in rows if len(row) > 5} == {"lost", "0"}
+    table = odd[: odd.index("<!-- end of odd -->")].splitlines()[3:]
+    rows = [line.strip("| ").rsplit(" | ", 7) for line in table]
+    assert {row[0] for row in rows} >= {name.replace("|", "\\|") for name in ODDITIES}
+    for _, tasks, right, missing, others, *_ in rows:
+        assert (right, missing, others) == (tasks, "0", "0")
 
 
 def test_the_page_on_pace_shows_no_row_that_was_bought_with_more_requests() -> None:

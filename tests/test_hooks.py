@@ -115,11 +115,11 @@ class TestRequests:
         self, relay: FakeRelay, recorder: Recorder
     ) -> None:
         refused = Reply(status=401, body=f'{{"message": "bad key {KEY}"}}'.encode())
-        relay.reply(refused)
+        relay.reply(refused, refused)
         async with recorder.session(relay, api_key=KEY) as luma:
             with pytest.raises(WaitAborted):
                 await luma.wait_until_done(["a"])
-        (event,) = recorder.requests
+        event, _ = recorder.requests
         assert isinstance(event.error, AuthenticationError)
         assert (event.error.status, event.error.message) == (401, "bad key [api_key]")
         assert KEY not in repr(event) + repr(vars(event.error))

@@ -230,7 +230,7 @@ class TestWhatItKnows:
         median = learned.quantile(0.5)
         assert median is not None
         assert median == pytest.approx(42.0, rel=0.15)
-        assert "50 ends, half by " in repr(learned)
+        assert "50 tasks, half by " in repr(learned)
 
     @pytest.mark.virtual_time
     async def test_a_pace_that_does_not_learn_has_no_learned_stats(self, relay: FakeRelay) -> None:
@@ -313,7 +313,7 @@ class TestWhatItKnows:
         self, ages: list[tuple[float, float, float]]
     ) -> None:
         pace = Learned(5.0, DurationCounts.of(ages))
-        assert "ends, half by" in repr(pace) or "nothing" in repr(pace)
+        assert "tasks, half by" in repr(pace) or "nothing" in repr(pace)
         scheduler = make_scheduler(pace)
         scheduler.subscribe("ann", [f"id {number}" for number in range(20)], 0.0)
         now = 0.0
@@ -412,7 +412,7 @@ class SlowRelay:
     def __init__(self, pace: Pace, open_ids: int, latency: float) -> None:
         self.scheduler: Scheduler[str] = Scheduler(pace, 100, Grace(), spacing=Limits().spacing)
         self.scheduler.subscribe("ann", [f"id {number}" for number in range(open_ids)], 0.0)
-        self.throttle = Throttle(Limits())
+        self.throttle = Throttle(Limits(), lambda: 1.0)
         self.latency = latency
         self.in_flight: deque[tuple[float, Batch[str]]] = deque()
         self.requests = 0
@@ -426,7 +426,7 @@ class SlowRelay:
             if returns_at <= self.now:
                 self.complete_first()
                 continue
-            self.throttle = self.throttle.acquire(self.now)
+            self.throttle.acquire(self.now)
             self.requests += 1
             self.in_flight.append((self.now + self.latency, take(self.scheduler, self.now)))
 
@@ -439,5 +439,5 @@ class SlowRelay:
     def complete_first(self) -> None:
         at, batch = self.in_flight.popleft()
         self.now = max(self.now, at)
-        self.throttle = self.throttle.release()
+        self.throttle.release()
         self.scheduler.complete(batch, FakeAnswer(dict.fromkeys(batch.ids, OPEN)), self.now)

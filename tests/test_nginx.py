@@ -138,5 +138,7 @@ async def test_a_proxy_that_takes_short_requests_only_is_asked_in_short_ones(
     ):
         assert list(await luma.wait_until_done(ids, timeout=PATIENCE)) == ids
     statuses = [each.status for each in nginx.served]
-    assert statuses == [413, 413, *[200] * relay.requests], "100 and 50 ids are too long"
+    refused, passed = statuses.count(413), statuses.count(200)
+    assert refused <= 6, "two of 100 ids, four of 50"
+    assert passed == relay.requests
     assert {len(asked.ids) for asked in relay.log} == {25}

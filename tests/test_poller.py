@@ -35,7 +35,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 def poller_of(relay: Any, pace: Pace = Every(5.0), dice: float = 0.5) -> Poller:
-    return Poller(relay, pace, Limits(), Grace(), patience=30.0, dice=lambda: dice)
+    return Poller(relay, pace, Limits(), Grace(), max_cooldown=30.0, roll=lambda: dice)
 
 
 async def wait(poller: Poller, relay: Any, *ids: str) -> list[str]:
@@ -131,7 +131,7 @@ async def test_an_unexpected_error_in_a_transport_is_logged_and_retried(
 ) -> None:
     relay = FailingOnce(done)
     assert await wait(poller_of(relay), relay, "a") == ["a"]
-    assert "nobody foresaw" in caplog.text
+    assert "unexpected error in a poll" in caplog.text
 
 
 class Down(ScriptedRelay):
@@ -247,7 +247,7 @@ async def test_no_timer_is_left_after_the_last_wait() -> None:
 async def test_no_timer_is_left_after_the_last_direct_call_is_cancelled() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
-    poller.queue.honour_retry_after(60.0)
+    poller.throttle.honour_retry_after(20.0, asyncio.get_running_loop().time())
     with anyio.move_on_after(2.0):
         await DirectClient(poller, relay).get("a")
     await asyncio.sleep(0)
@@ -267,8 +267,15 @@ async def test_direct_calls_are_retried_with_increasing_delay(
     assert relay.times == pytest.approx(times)
 
 
+def no_such_task() -> NotFoundError:
+    error = NotFoundError(404, "task_not_exist")
+    error.about_task = True
+    return error
+
+
 @pytest.mark.parametrize(
-    ("error", "errors"), [(NotFoundError(404), 0), (AuthenticationError(401), 1)]
+    ("error", "errors"),
+    [(no_such_task(), 0), (NotFoundError(404), 1), (AuthenticationError(401), 1)],
 )
 async def test_an_unknown_id_is_no_error_in_the_stats_and_a_rejected_key_is_one(
     error: LumaError, errors: int
@@ -295,13 +302,13 @@ class Failing(ScriptedRelay):
 
 async def test_a_retry_after_is_obeyed_for_a_day_at_most() -> None:
     poller = poller_of(ScriptedRelay(done))
-    poller.queue.honour_retry_after(1e9)
+    poller.throttle.honour_retry_after(1e9, asyncio.get_running_loop().time())
     assert poller.snapshot().quiet_for == 86_400.0
 
 
 async def test_a_rejected_key_aborts_the_waits_whose_ids_were_in_no_request_too() -> None:
     relay = Failing(AuthenticationError(401))
-    poller = Poller(relay, Every(5.0), Limits(max_batch=1), Grace(), patience=30.0)
+    poller = Poller(relay, Every(5.0), Limits(max_batch=1), Grace(), max_cooldown=30.0)
     results = await asyncio.gather(
         *(wait(poller, relay, name) for name in "abcde"), return_exceptions=True
     )

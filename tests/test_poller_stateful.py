@@ -64,6 +64,7 @@ GRACE = Grace(missing=30.0, link=60.0)
 TICK = 0.001
 LONGEST = 600.0
 IDS = [f"id-{number}" for number in range(10)]
+MANY_REJECTIONS = 24  # in a row: two of them are about different ids, within two seconds
 REFUSED_KEY = (AuthenticationError, PermissionDeniedError)
 
 T = TypeVar("T")
@@ -116,6 +117,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.session: LimitChecker
         self.poller: RecordingPoller
         self.checked: set[asyncio.Task[None]] = set()
+        self.rejections = 0
 
     @initialize(
         max_batch=st.sampled_from([3, 1, 2, 100]),
@@ -274,7 +276,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.session = LimitChecker(self.limits, self.wanted, self.faults)
         door = RelayClient(self.relay, self.session, direct=False)
         self.poller = RecordingPoller(
-            door, self.pace, self.limits, GRACE, patience=30.0, dice=self.dice
+            door, self.pace, self.limits, GRACE, max_cooldown=30.0, roll=self.dice
         )
 
     async def close(self) -> None:
@@ -327,8 +329,11 @@ class PollerMachine(RuleBasedStateMachine):
         """Record a response, and which waits have to receive it at once."""
         if isinstance(answer, LumaError):
             if isinstance(answer, REFUSED_KEY) and not request.direct:
-                self.expect_abort()
+                self.rejections += 1
+                if self.rejections == MANY_REJECTIONS:
+                    self.expect_abort()
             return
+        self.rejections = 0
         if request.direct:
             unnamed = [task_id for task_id in request.ids if task_id not in answer]
             self.unnamed |= dict.fromkeys(unnamed, self.loop.time())

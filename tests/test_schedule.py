@@ -16,7 +16,7 @@ def adaptive_schedule(open_ids: int = 1, *, spacing: float = 0.105) -> AdaptiveS
 def send(
     schedule: AdaptiveSchedule, now: float, *, max_batch: int = 100, again: bool = False
 ) -> None:
-    schedule.on_sent(now, open_ids=1, seats=max_batch, whole=True, again=again)
+    schedule.on_sent(now, open_ids=1, max_ids=max_batch, whole=True, again=again)
 
 
 def rest(schedule: AdaptiveSchedule, now: float) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from luma_async import AuthenticationError, Ended, Every, Following, LumaSession, WaitAborted
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.structs import State
 from luma_async.testing import FakeRelay
@@ -117,7 +118,9 @@ async def test_a_reader_that_is_cancelled_as_it_is_woken_passes_the_news_on() ->
     first, second = (asyncio.ensure_future(anext(following)) for _ in range(2))
     await asyncio.sleep(0)
     following.add("a")
-    following.on_change(Change("a", generation("a", State.COMPLETED), True, (following,), None))
+    row = RowText("a", b"", generation("a", State.COMPLETED))
+    feed = following._feed  # pyright: ignore[reportPrivateUsage]
+    feed.on_change(Change("a", row, True, (), None))
     first.cancel()
     assert (await second).id == "a"
     await poller.close()
@@ -133,7 +136,7 @@ async def test_a_closed_subscription_polls_nothing_and_accepts_no_ids() -> None:
     await asyncio.sleep(20)
     assert relay.asked == []
     assert [end async for end in following] == []
-    with pytest.raises(RuntimeError, match="follow anew"):
+    with pytest.raises(RuntimeError, match="follow\\(\\) again"):
         following.add("b")
     await poller.close()
 

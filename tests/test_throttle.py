@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from luma_async.errors import LumaError, RateLimitedError, RelayError
 from luma_async.scheduling.throttle import SPACING_SECOND, ExponentialBackoff, Limits, Throttle
 from tests.properties import examples
 
@@ -15,12 +16,22 @@ spans = st.one_of(st.sampled_from([0.0, 0.001, 0.02, 0.5, 1.0]), st.floats(0.0, 
 dice = st.floats(0.0, 1.0, exclude_max=True)
 
 
+def fixed(limits: Limits = Limits()) -> Throttle:
+    """Return a throttle whose random delays are the longest ones."""
+    return Throttle(limits, lambda: 1.0)
+
+
+def error_of(throttled: bool) -> LumaError:
+    return RateLimitedError(429) if throttled else RelayError(503)
+
+
 class ThrottleMachine(RuleBasedStateMachine):
     """Sends only when a slot is free, and keeps its own count."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.throttle = Throttle(Limits())
+        self.dice = 0.0
+        self.throttle = Throttle(Limits(), self.roll)
         self.now = 0.0
         self.sends: list[float] = []
         self.quiet_until = -inf
@@ -28,9 +39,12 @@ class ThrottleMachine(RuleBasedStateMachine):
         self.failures = 0
         self.failed_at = -inf
 
+    def roll(self) -> float:
+        return self.dice
+
     @initialize(rate=st.integers(1, 6), slots=st.integers(1, 8), now=st.floats(0.0, 1e6))
     def start(self, rate: int, slots: int, now: float) -> None:
-        self.throttle = Throttle(Limits(max_in_flight=slots, max_rate=rate))
+        self.throttle = Throttle(Limits(max_in_flight=slots, max_rate=rate), self.roll)
         self.now = now
 
     @rule(span=spans)
@@ -50,7 +64,7 @@ class ThrottleMachine(RuleBasedStateMachine):
     @rule()
     def send(self) -> None:
         assert self.now >= self.quiet_until
-        self.throttle = self.throttle.acquire(self.now)
+        self.throttle.acquire(self.now)
         self.sends.append(self.now)
         self.in_flight += 1
 
@@ -58,20 +72,19 @@ class ThrottleMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def return_some(self, data: st.DataObject) -> None:
         for _ in range(data.draw(st.integers(1, self.in_flight))):
-            self.throttle = self.throttle.release()
+            self.throttle.release()
             self.in_flight -= 1
 
     @rule()
     def succeed(self) -> None:
-        self.throttle = self.throttle.after_success()
+        self.throttle.record_response(self.now, self.now)
         self.failures = 0
 
     @rule(throw=dice, throttled=st.booleans(), data=st.data())
     def fail(self, throw: float, throttled: bool, data: st.DataObject) -> None:
         sent_at = data.draw(st.sampled_from([*self.sends[-9:], self.now]))
-        self.throttle = self.throttle.after_failure(
-            self.now, throw, departed=sent_at, throttled=throttled
-        )
+        self.dice = throw
+        self.throttle.back_off(error_of(throttled), sent_at, self.now)
         if sent_at < self.failed_at:
             return
         self.failed_at = self.now
@@ -81,7 +94,7 @@ class ThrottleMachine(RuleBasedStateMachine):
 
     @rule(span=st.floats(-3.0, 3.0))
     def cool_down(self, span: float) -> None:
-        self.throttle = self.throttle.cool_down_until(self.now + span)
+        self.throttle.cool_down_until(self.now + span)
         self.quiet_until = max(self.quiet_until, self.now + span)
 
     @invariant()
@@ -109,10 +122,11 @@ TestThrottle.settings = settings(max_examples=examples(25), stateful_step_count=
 
 def sends(limits: Limits, until: float, late: float = 0.0) -> list[float]:
     """Return when requests are sent as early as possible, with timers that are late."""
-    throttle, now, found = Throttle(limits), 0.0, list[float]()
+    throttle, now, found = fixed(limits), 0.0, list[float]()
     while now < until:
         found.append(now)
-        throttle = throttle.acquire(now).release()
+        throttle.acquire(now)
+        throttle.release()
         if throttle.next_slot_at() > now:
             now = throttle.next_slot_at() + late
     return found
@@ -135,31 +149,22 @@ def test_a_rate_below_one_is_spaced_by_its_inverse() -> None:
 
 
 def test_an_unused_second_is_not_saved_up() -> None:
-    throttle = Throttle(Limits(max_rate=10.0)).acquire(0.0).release()
-    throttle = throttle.acquire(100.0)
+    throttle = fixed(Limits(max_rate=10.0))
+    throttle.acquire(0.0)
+    throttle.release()
+    throttle.acquire(100.0)
     assert throttle.next_slot_at() > 100.0
 
 
 def test_an_infinite_rate_delays_no_request() -> None:
-    throttle = Throttle(Limits(max_in_flight=1000, max_rate=inf))
+    throttle = fixed(Limits(max_in_flight=1000, max_rate=inf))
     for _ in range(999):
-        throttle = throttle.acquire(1.0)
+        throttle.acquire(1.0)
         assert throttle.next_slot_at() <= 1.0
 
 
 def test_a_new_throttle_is_open() -> None:
-    assert Throttle(Limits()).next_slot_at() == -inf
-
-
-def test_a_throttle_is_a_value() -> None:
-    throttle = Throttle(Limits())
-    throttle.acquire(0.0)
-    throttle.after_failure(0.0, 0.5)
-    throttle.cool_down_until(9.0)
-    assert throttle == Throttle(Limits())
-    for name in ("in_flight", "not_before"):
-        with pytest.raises(AttributeError):
-            setattr(throttle, name, 1)
+    assert fixed().next_slot_at() == -inf
 
 
 @pytest.mark.parametrize(
@@ -172,30 +177,64 @@ def test_a_throttle_is_a_value() -> None:
 def test_failures_in_a_row_increase_the_delay_up_to_a_cap(
     throttled: bool, ceilings: list[float]
 ) -> None:
-    throttle = Throttle(Limits())
+    throttle = fixed()
     for number, ceiling in enumerate(ceilings):
         now = 100.0 * number
-        throttle = throttle.after_failure(now, 1.0, throttled=throttled)
+        throttle.back_off(error_of(throttled), now, now)
         assert throttle.cooldown_until == now + ceiling
 
 
 @pytest.mark.parametrize(("throttled", "first"), [(False, 0.5), (True, 1.0)])
 def test_after_a_success_the_next_failure_is_the_first(throttled: bool, first: float) -> None:
-    throttle = Throttle(Limits())
+    throttle = fixed()
     for _ in range(9):
-        throttle = throttle.after_failure(0.0, 1.0)
-    throttle = throttle.after_success().after_failure(100.0, 1.0, throttled=throttled)
+        throttle.back_off(error_of(False), 0.0, 0.0)
+    throttle.record_response(1.0, 1.0)
+    throttle.back_off(error_of(throttled), 100.0, 100.0)
     assert throttle.cooldown_until == 100.0 + first
 
 
 def test_one_outage_counts_once_however_many_requests_were_in_flight() -> None:
-    throttle = Throttle(Limits()).after_failure(10.0, 1.0, departed=9.0)
-    assert throttle.after_failure(10.1, 1.0, departed=9.1) == throttle
-    assert throttle.after_failure(11.0, 1.0, departed=10.6).cooldown_until == 12.0
+    throttle = fixed()
+    throttle.back_off(error_of(False), 9.0, 10.0)
+    throttle.back_off(error_of(False), 9.1, 10.1)
+    assert throttle.cooldown_until == 10.5
+    throttle.back_off(error_of(False), 10.6, 11.0)
+    assert throttle.cooldown_until == 12.0
 
 
 def test_a_success_does_not_shorten_the_cool_down() -> None:
-    assert Throttle(Limits()).cool_down_until(60.0).after_success().cooldown_until == 60.0
+    throttle = fixed()
+    throttle.cool_down_until(60.0)
+    throttle.record_response(1.0, 1.0)
+    assert throttle.cooldown_until == 60.0
+
+
+def test_in_a_long_cool_down_one_request_is_sent_every_ten_minutes() -> None:
+    throttle = fixed()
+    throttle.acquire(0.0)
+    throttle.release()
+    throttle.honour_retry_after(86_400.0, 1.0)
+    assert throttle.next_slot_at() == 601.0
+    throttle.acquire(601.0)
+    assert throttle.next_slot_at() == 86_401.0, "one at a time"
+    throttle.release()
+    assert throttle.next_slot_at() == 1201.0
+
+
+def test_a_request_that_is_answered_in_a_cool_down_ends_it() -> None:
+    throttle = fixed()
+    throttle.honour_retry_after(86_400.0, 1.0)
+    throttle.record_response(0.5, 1.1)
+    assert throttle.cooldown_until == 86_401.0, "it was sent before"
+    throttle.record_response(601.0, 602.0)
+    assert throttle.cooldown_until == 602.0
+
+
+def test_a_short_cool_down_is_kept() -> None:
+    throttle = fixed()
+    throttle.honour_retry_after(599.0, 0.0)
+    assert throttle.next_slot_at() == 599.0
 
 
 @given(failures=st.integers(1, 10**9), throw=dice)

@@ -5,30 +5,15 @@ first one when the throttle allows a request, and is called back (`on_ready`) wh
 """
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from math import inf
 
 import anyio
 
-from luma_async.errors import (
-    LumaError,
-    RateLimitedError,
-    RequestTimeout,
-    SessionClosed,
-)
-from luma_async.polling.outages import Outage
-from luma_async.polling.stats import Stats
+from luma_async.errors import RequestTimeout, SessionClosed
+from luma_async.polling.health import RelayHealth
 from luma_async.scheduling.changes import PollAnswer
-from luma_async.scheduling.error_policy import Action
-from luma_async.scheduling.throttle import Limits, Throttle
-from luma_async.text import format_duration, one_line
-
-logger: logging.Logger = logging.getLogger("luma_async")
-
-RECENT = 30.0  # seconds
-MAX_RETRY_AFTER = 86_400.0  # seconds
+from luma_async.scheduling.throttle import Throttle
 
 
 def session_closed() -> SessionClosed:
@@ -37,39 +22,27 @@ def session_closed() -> SessionClosed:
 
 
 class AdmissionQueue:
-    """Admit requests as the throttle of the session allows, and count them.
+    """Admit direct calls in FIFO order as the throttle of the session allows.
 
-    `max_cooldown` is the longest cool-down in seconds that a direct call waits for before it tries
-    again; `cooldown_cause` is the error behind the present one, `last_error` the last one met.
+    `max_cooldown` is the longest cool-down in seconds that a call waits for before it tries again.
     """
 
     def __init__(
         self,
-        limits: Limits,
+        throttle: Throttle,
+        health: RelayHealth,
         *,
         max_cooldown: float,
-        dice: Callable[[], float],
         on_ready: Callable[[], None],
     ) -> None:
-        self.throttle: Throttle = Throttle(limits)
-        self.stats: Stats = Stats()
-        self.last_error: LumaError | None = None
-        self._outage = Outage()
-        self._key_outage = Outage()
         self.max_cooldown = max_cooldown
-        self._dice = dice
+        self._throttle = throttle
+        self._health = health
         self._on_ready = on_ready
         self._loop = asyncio.get_running_loop()
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self.cooldown_cause: LumaError | None = None
         self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
-        self._answered_at = -inf
-
-    @property
-    def slots(self) -> int:
-        """The maximum of requests in flight."""
-        return self.throttle.limits.max_in_flight
 
     def has_waiters(self) -> bool:
         """Whether direct calls are waiting."""
@@ -79,71 +52,9 @@ class AdmissionQueue:
 
     def admit(self, now: float) -> None:
         """Admit the direct call that has waited longest."""
-        self.throttle = self.throttle.acquire(now)
+        self._throttle.acquire(now)
         ticket, _ = self._waiters.popitem(last=False)
         ticket.set_result(None)
-
-    def acquire(self, now: float, ids: int) -> None:
-        """Admit a poll with `ids` ids."""
-        self.throttle = self.throttle.acquire(now)
-        self.stats = self.stats.after_request(ids)
-
-    def release(self) -> None:
-        """Release the slot of a request."""
-        self.throttle = self.throttle.release()
-
-    def honour_retry_after(self, seconds: float | None) -> None:
-        """Hold back all requests for a Retry-After in seconds, `MAX_RETRY_AFTER` at most."""
-        if seconds:
-            quiet_until = self._loop.time() + min(seconds, MAX_RETRY_AFTER)
-            self.throttle = self.throttle.cool_down_until(quiet_until)
-
-    def record_success(self) -> None:
-        """Record a response: the outage ends."""
-        self.throttle = self.throttle.after_success()
-        self.last_error = None
-        self._answered_at = now = self._loop.time()
-        if self._outage.is_on or self._key_outage.is_on:
-            self._outage = _answered(self._outage, now)
-            self._key_outage = _answered(self._key_outage, now)
-
-    @property
-    def recently_answered(self) -> bool:
-        """Whether a response came within the last `RECENT` seconds."""
-        return self._loop.time() < self._answered_at + RECENT
-
-    def record_error(self, error: LumaError, action: Action) -> None:
-        """Count a request without a response, and keep the error without its traceback.
-
-        An outage is logged once. A missing batch endpoint is logged by the poller.
-        """
-        self.last_error = error.with_traceback(None)
-        self.stats = self.stats.after_error(throttled=isinstance(error, RateLimitedError))
-        if action is Action.ABORT:
-            self._key_outage = self._record_failure(self._key_outage, error, action)
-        elif action is not Action.NO_BATCH_ENDPOINT:
-            self._outage = self._record_failure(self._outage, error, action)
-
-    def _record_failure(self, episode: Outage, error: LumaError, action: Action) -> Outage:
-        if not episode.is_on:
-            what = one_line(str(error)) or type(error).__name__
-            logger.warning("a request failed: %s; %s", what, _remedy(error, action))
-        return episode.after_failure(self._loop.time())
-
-    def back_off(self, error: LumaError, departed: float) -> None:
-        """Hold back all requests for a delay that grows with the failures in a row.
-
-        `departed` is when the request was sent that failed.
-        """
-        self.cooldown_cause = error
-        throttled = isinstance(error, RateLimitedError)
-        self.throttle = self.throttle.after_failure(
-            self._loop.time(), self._dice(), departed=departed, throttled=throttled
-        )
-
-    def pause_briefly(self) -> None:
-        """Hold back all requests for a short delay after a rejected request."""
-        self.throttle = self.throttle.after_refusal(self._loop.time(), self._dice())
 
     def close(self) -> None:
         """Reject waiting and later calls with SessionClosed, and cancel those in flight."""
@@ -166,7 +77,9 @@ class AdmissionQueue:
         with anyio.move_on_after(self.max_cooldown) as scope:
             await self._wait_in_line(again=again)
         if scope.cancelled_caught:
-            raise self.cooldown_cause or RequestTimeout("no request could depart in time")
+            raise self._throttle.cooldown_cause or RequestTimeout(
+                "the rate limit allowed no request in time; raise max_rate or max_in_flight"
+            )
 
     async def _wait_in_line(self, *, again: bool) -> None:
         if self._closed:
@@ -181,50 +94,28 @@ class AdmissionQueue:
         except asyncio.CancelledError:
             self._waiters.pop(ticket, None)
             if ticket.done() and not ticket.cancelled() and not ticket.exception():
-                self.release()
+                self._throttle.release()
             self._on_ready()
             raise
         if self._closed:
-            self.release()
+            self._throttle.release()
             raise session_closed()
 
     async def send(self, ask: Callable[[], Awaitable[PollAnswer]], ids: int) -> PollAnswer:
         """Send an admitted request with `ids` ids; `close` cancels it."""
-        self.stats = self.stats.after_request(ids)
+        self._health.record_request(ids)
+        sent_at = self._loop.time()
         with anyio.CancelScope() as scope:
             self._in_flight.add(scope)
             try:
                 answer = await ask()
             finally:
                 self._in_flight.discard(scope)
-                self.release()
+                self._throttle.release()
                 self._on_ready()
-            self.record_success()
-            self.honour_retry_after(answer.retry_after)
+            now = self._loop.time()
+            self._health.record_response(now)
+            self._throttle.record_response(sent_at, now)
+            self._throttle.honour_retry_after(answer.retry_after, now)
             return answer
         raise session_closed()
-
-
-def _answered(episode: Outage, now: float) -> Outage:
-    after = episode.after_answer(now)
-    if episode.is_on and not after.is_on:
-        counts = episode.failed, episode.requests
-        logger.info(
-            "all well for %s; %d of %d requests had failed",
-            format_duration(episode.quiet_for),
-            *counts,
-        )
-    return after
-
-
-def _remedy(error: LumaError, action: Action) -> str:
-    """Return what the log says is done about an error."""
-    if action is Action.ABORT:
-        return "whoever waits is told; mend the key or the account"
-    if action in (Action.BISECT, Action.SHRINK_BATCH):
-        return "asking again, about fewer ids at a time"
-    if error.retry_after:
-        return (
-            f"left alone for {format_duration(min(error.retry_after, MAX_RETRY_AFTER))}, as it asks"
-        )
-    return "asking again, with growing distance"

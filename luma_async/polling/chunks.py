@@ -22,7 +22,7 @@ def chunks(items: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]
 class AsyncChunks(AsyncIterator[Sequence[T]], Generic[T]):
     """Iterate over items in chunks, with a turn of the event loop between two.
 
-    Whoever is cancelled then has not taken the next part from an iterator that is shared. A class
+    A cancelled caller has not taken the next part from an iterator that is shared. A class
     and not an async generator, so that leaving early runs no cleanup in a foreign task.
     """
 

@@ -1,18 +1,18 @@
 """Direct calls: get, get_many and timeout=0, with their own retries."""
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import anyio
 
-from luma_async.errors import APIError, LumaError, NoSuchRouteError, NotFoundError, RateLimitedError
+from luma_async.errors import APIError, LumaError, NotFoundError, RateLimitedError, TooLongError
 from luma_async.polling.interfaces import Relay
-from luma_async.polling.poller import Poller
+from luma_async.polling.poller import TOO_LARGE, Poller
 from luma_async.scheduling.changes import PollAnswer
 from luma_async.scheduling.error_policy import Action, decide
 from luma_async.structs import Generation
+from luma_async.text import one_line
 
 MAX_ATTEMPTS = 3
 MAX_LOOK_COOLDOWN = 1.0
@@ -29,10 +29,12 @@ class DirectClient:
     async def get(self, task_id: str) -> Generation:
         """Get one task by the single GET. Raise NotFoundError if the relay does not know it."""
         ask = partial(self._relay.get, task_id)
-        told = await self._request(ask, 1, many=False)
-        if task_id not in told.states:
-            raise NotFoundError(200, None, f"the relay does not know {task_id}")
-        return told.generation(task_id)
+        response = await self._request(ask, (task_id,), many=False)
+        if task_id not in response.states:
+            error = NotFoundError(200, None, f"the relay does not know {one_line(task_id)}")
+            error.about_task = True
+            raise error
+        return response.generation(task_id)
 
     async def get_many(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
         """Get many tasks by batch POSTs, and add them to `found`; unknown ids are left out.
@@ -40,93 +42,131 @@ class DirectClient:
         Raise the first error that a retry does not cure; what was found stays in `found`.
         """
         failure: LumaError | None = None
-        unasked = deque(ids)
+        left = deque(ids)
 
         async def ask() -> None:
             nonlocal failure
             try:
-                while unasked:
-                    some = min(self._poller.batch_size, len(unasked))
-                    await self._batch([unasked.popleft() for _ in range(some)], found)
+                while left:
+                    size = min(self._poller.batch_size, len(left))
+                    await self._batch([left.popleft() for _ in range(size)], found)
             except LumaError as error:
                 failure = failure or error
                 group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            for _ in _parts(ids, self._poller.batch_size)[: self._poller.queue.slots]:
+            for _ in _parts(ids, self._poller.batch_size)[
+                : self._poller.throttle.limits.max_in_flight
+            ]:
                 group.start_soon(ask)
         if failure:
             raise failure
 
-    async def _batch(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
+    async def _batch(self, ids: Sequence[str], found: dict[str, Generation]) -> bool:
+        """Get tasks by one batch, or by parts of it. Return whether it passed as a whole."""
         if self._poller.batch_size == 1:
             await self._singly(ids, found)
-            return
+            return False
         ask = partial(self._relay.get_many, ids)
         try:
-            told = await self._request(ask, len(ids), many=True)
+            response = await self._request(ask, ids, many=True)
         except LumaError as error:
-            action = decide(error, many=True, tries=self._tries)
-            if action not in (Action.NO_BATCH_ENDPOINT, Action.SHRINK_BATCH, Action.BISECT):
+            action = Action.BISECT if isinstance(error, TooLongError) else decide(error, many=True)
+            if action not in (Action.NO_BATCH_ENDPOINT, Action.BISECT):
                 raise
-            self._poller.record_batch_result(action, len(ids))
+            route = action is not Action.NO_BATCH_ENDPOINT
+            singly = not route and self._poller.record_no_batch_route(error, ids)
+            too_large = isinstance(error, APIError) and error.status == TOO_LARGE
         else:
-            self._poller.record_batch_result(None, len(ids))
-            found |= {i: told.generation(i) for i in ids if i in told.states}
-            return
-        if action is Action.NO_BATCH_ENDPOINT or len(ids) == 1:
+            self._poller.record_batch()
+            found |= {i: response.generation(i) for i in ids if i in response.states}
+            return True
+        if singly or len(ids) == 1:
             await self._singly(ids, found)
-        else:
-            for half in _parts(ids, (len(ids) + 1) // 2):
-                await self._batch(half, found)
+            return False
+        passed = True
+        for half in _parts(ids, (len(ids) + 1) // 2):
+            if len(half) == 1:
+                await self._singly(half, found)
+            else:
+                passed &= await self._batch(half, found)
+        if too_large and passed:
+            self._poller.record_too_large(len(ids))
+        return False
 
     async def _singly(self, ids: Sequence[str], found: dict[str, Generation]) -> None:
+        """Get tasks by single GETs; only those that the relay says do not exist are left out."""
         for task_id in ids:
             try:
                 found[task_id] = await self.get(task_id)
-            except LumaError as error:
-                if decide(error, many=False) is not Action.NOT_FOUND:
+            except NotFoundError as error:
+                if not error.about_task:
                     raise
 
     async def _request(
-        self, ask: Callable[[], Awaitable[PollAnswer]], ids: int, *, many: bool
+        self, ask: Callable[[], Awaitable[PollAnswer]], ids: Sequence[str], *, many: bool
     ) -> PollAnswer:
-        """Send one request with `ids` ids, and retry it after a transient error.
+        """Send one request about these ids, and retry it after a transient error.
 
-        Raise the relay's last error; the transport's, if the relay never responded. A retry, or a
-        request without retries, does not wait for a long cool-down: its cause is raised at once.
+        Raise the relay's last error; the transport's, if the relay never responded. No request
+        waits for a quiet time that is longer than `request_timeout`; a retry, or a request without
+        retries, does not wait for a long cool-down either: its cause is raised at once.
         """
-        queue, loop, tries = self._poller.queue, asyncio.get_running_loop(), self._tries
-        told: LumaError | None = None
-        patience = queue.max_cooldown if tries > 1 else min(queue.max_cooldown, MAX_LOOK_COOLDOWN)
-        for tried in range(1, tries + 1):
-            departed = loop.time()
-            quiet = queue.throttle.cooldown_until - departed
-            if quiet > patience and (told or tries == 1):
-                told = told or queue.cooldown_cause or _cooling_down(quiet)
-                break
+        queue, throttle, loop = self._poller.queue, self._poller.throttle, self._poller.loop
+        failure: LumaError | None = None
+        max_cooldown = queue.max_cooldown
+        if self._tries == 1:
+            max_cooldown = min(max_cooldown, MAX_LOOK_COOLDOWN)
+        for attempt in range(1, self._tries + 1):
+            sent_at = loop.time()
+            quiet, cooldown = throttle.quiet_until - sent_at, throttle.cooldown_until - sent_at
+            if quiet > queue.max_cooldown and cooldown > queue.max_cooldown:
+                raise failure or _quiet(throttle.cooldown_cause, quiet)
+            if cooldown > max_cooldown and (failure or self._tries == 1):
+                raise failure or throttle.cooldown_cause or _quiet(None, cooldown)
             try:
-                await queue.admission(again=told is not None, patient=tries > 1)
-                departed = loop.time()
-                return await queue.send(ask, ids)
+                await queue.admission(again=failure is not None, patient=self._tries > 1)
+                sent_at = loop.time()
+                response = await queue.send(ask, len(ids))
             except LumaError as error:
-                queue.honour_retry_after(error.retry_after)
-                action = decide(error, many=many, tries=tried)
-                if action is not Action.NOT_FOUND:
-                    queue.record_error(error, action)
-                if action in (Action.BISECT, Action.SHRINK_BATCH):
-                    queue.pause_briefly()
-                if action is not Action.RETRY or isinstance(error, NoSuchRouteError):
+                if self._is_final(error, sent_at, many=many, attempt=attempt):
                     raise
-                queue.back_off(error, departed)
-                told = error if isinstance(error, APIError) or told is None else told
-        assert told is not None
-        raise told
+                failure = error if isinstance(error, APIError) or failure is None else failure
+            else:
+                self._poller.key_check.record_response()
+                return response
+        assert failure is not None
+        raise failure
+
+    def _is_final(self, error: LumaError, sent_at: float, *, many: bool, attempt: int) -> bool:
+        """Record an error. Return whether a retry is of no use."""
+        throttle, now = self._poller.throttle, self._poller.loop.time()
+        throttle.honour_retry_after(error.retry_after, now)
+        action = decide(error, many=many)
+        if action is not Action.NOT_FOUND:
+            self._poller.health.record_error(error, action, now)
+        match action:
+            case Action.BISECT:
+                throttle.pause_briefly(now)
+            case Action.CHECK_KEY:
+                if self._poller.key_check.count_rejection():
+                    throttle.back_off(error, sent_at, now)
+                self._poller.health.record_key_rejection(error, now)
+            case Action.RETRY:
+                throttle.back_off(error, sent_at, now)
+                return many and isinstance(error, TooLongError) and attempt > 1
+            case _:
+                pass
+        return True
 
 
-def _cooling_down(seconds: float) -> RateLimitedError:
-    return RateLimitedError(200, message="the relay asks to be left alone", retry_after=seconds)
+def _quiet(cause: LumaError | None, seconds: float) -> LumaError:
+    """Return the error of a request that would have to wait for a long quiet time."""
+    if isinstance(cause, RateLimitedError):
+        return cause
+    message = "the relay asks for a pause"
+    return RateLimitedError(429, message=message, retry_after=seconds)
 
 
-def _parts(ids: Sequence[str], seats: int) -> list[Sequence[str]]:
-    return [ids[start : start + seats] for start in range(0, len(ids), seats)]
+def _parts(ids: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [ids[start : start + size] for start in range(0, len(ids), size)]

@@ -67,11 +67,11 @@ class Hook(Generic[E]):
             if inspect.iscoroutine(returned):
                 returned.close()
                 raise TypeError(
-                    "it returned a coroutine, which nobody awaits; give a plain function"
+                    "it returned a coroutine, which is never awaited; give a plain function"
                 )
         except (Exception, asyncio.CancelledError):
             if not self._quiet:
-                logger.exception("%s failed; what it raises from now on is not told", self._name)
+                logger.exception("%s failed; further errors of it are not logged", self._name)
             self._quiet = True
 
 
@@ -89,6 +89,8 @@ class ChangeNotifier:
     def notify(self, changes: Iterable[Change[Any]]) -> None:
         """Report changes, in order."""
         for change in changes:
+            if change.forbidden:
+                continue
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("%s: %s", one_line(change.task_id), _describe(change))
             if self._hook is not None:

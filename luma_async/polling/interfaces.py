@@ -1,4 +1,4 @@
-"""What the poller asks of a relay, and what it tells a wait."""
+"""The interfaces of the poller: the relay that it polls, and the waits that it informs."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -7,29 +7,29 @@ from luma_async.scheduling.changes import Change, PollAnswer
 
 
 class Relay(Protocol):
-    """The two calls, whoever makes them."""
+    """The two HTTP calls of a relay."""
 
     async def get(self, task_id: str, /) -> PollAnswer:
-        """Ask about one task."""
+        """Get one task."""
         ...
 
     async def get_many(self, ids: Sequence[str], /) -> PollAnswer:
-        """Ask about many tasks at once."""
+        """Get many tasks by one request."""
         ...
 
 
 class Watcher(Protocol):
-    """Somebody who waits."""
+    """A wait that watches ids."""
 
     @property
     def watched_ids(self) -> Collection[str]:
-        """The ids waited for."""
+        """The ids that it watches."""
         ...
 
     def on_change(self, change: "Change[Watcher]", /) -> None:
-        """Take news of one id; never raises, never waits."""
+        """Receive a change of one id. It must not raise or block."""
         ...
 
     def abort(self, cause: Exception, /) -> None:
-        """Learn that the wait cannot go on."""
+        """End the wait with a cause."""
         ...

@@ -44,7 +44,7 @@ class Reader(AsyncIterator[Generation]):
         if not more:
             await self.aclose()
             raise StopAsyncIteration
-        return self._wait.news.popleft()
+        return self._wait.take_news()
 
     async def _begin(self) -> None:
         if self._beginning:
@@ -63,7 +63,7 @@ class Reader(AsyncIterator[Generation]):
         self._begun = True
 
     async def aclose(self) -> None:
-        """Leave the wait; further reading ends at once."""
+        """Leave the wait; the iteration is over."""
         self._wait.check_home()
         self._over = True
         self._wait.stop()

@@ -4,9 +4,9 @@ There is no task that sleeps between polls. `_run_due` is a callback: it sends w
 sets one timer for the next request. It runs when that timer fires, when a request returns and, once
 in a turn of the loop, when ids are added. A poller without waits has no task, no timer, no request.
 
-Each request is a task of its own, in the context of whoever opened the session, and is cancelled
-when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their caller's
-task; they wait in the same queue and take turns with the polls.
+Each request is a task of its own, in the context of the code that opened the session, and is
+cancelled when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their
+caller's task; they wait in the same queue and take turns with the polls.
 """
 
 import asyncio
@@ -14,33 +14,49 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import copy_context
 from functools import partial
 from math import inf
 
 from msgspec.structs import replace
 
-from luma_async.errors import APIError, LumaError, NoSuchRouteError, unforeseen
+from luma_async.errors import (
+    APIError,
+    LumaError,
+    NoSuchRouteError,
+    RequestTimeout,
+    TooLongError,
+    unforeseen,
+)
 from luma_async.polling.admission import AdmissionQueue, session_closed
 from luma_async.polling.chunks import CHUNK_SIZE, chunks
+from luma_async.polling.health import RelayHealth
 from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.stats import Stats
 from luma_async.protocol.responses import Response
-from luma_async.scheduling.changes import Grace, PollAnswer
-from luma_async.scheduling.error_policy import Action, decide
+from luma_async.protocol.rows import RowText
+from luma_async.scheduling.changes import Change, Grace, PollAnswer
+from luma_async.scheduling.error_policy import Action, decide, max_attempts
+from luma_async.scheduling.evidence import DOUBT_FACTOR, Sign
 from luma_async.scheduling.hazard import DurationCounts
 from luma_async.scheduling.items import Batch
+from luma_async.scheduling.key_check import KeyCheck
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
-from luma_async.scheduling.throttle import ExponentialBackoff, Limits
-from luma_async.structs import Generation
+from luma_async.scheduling.throttle import ExponentialBackoff, Limits, Throttle
+from luma_async.text import one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
 FAST_RETRIES = 4
-PROXY_GRACE_FACTOR = 10.0  # grace for a refusal that may come from a proxy
+ALONE_FACTOR = 2  # attempts of a batch beside which there are no other ids
+MIN_BATCH_TIMEOUT = 5.0  # seconds
+FIRST_BATCH_TIMEOUT = 10.0  # seconds, until a request was answered
+TIMEOUT_FACTOR = 10.0  # times the slowest round trip lately
+SLOWEST_DECAY = 0.95  # of the slowest round trip, with each response
+TOO_LARGE = 413
 
 
 class Poller:
@@ -53,33 +69,45 @@ class Poller:
         limits: Limits,
         grace: Grace,
         *,
-        patience: float,
-        dice: Callable[[], float] = random.random,
+        max_cooldown: float,
+        roll: Callable[[], float] = random.random,
         on_change: Hook[ChangeEvent] | None = None,
     ) -> None:
+        self.throttle: Throttle = Throttle(limits, roll)
+        self.health: RelayHealth = RelayHealth()
+        self.key_check: KeyCheck = KeyCheck(limits.spacing)
         self.queue: AdmissionQueue = AdmissionQueue(
-            limits, max_cooldown=patience, dice=dice, on_ready=self._run_due_soon
+            self.throttle, self.health, max_cooldown=max_cooldown, on_ready=self._run_due_soon
         )
         self._relay = relay
-        self._dice = dice
-        self._loop = asyncio.get_running_loop()
+        self._roll = roll
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._home = os.getpid(), threading.get_ident()
         self._context = copy_context()
         self._scheduler: Scheduler[Watcher] = Scheduler(
-            pace, limits.max_batch, grace, phase=0.5 + dice() / 2, spacing=limits.spacing
+            pace,
+            limits.max_batch,
+            grace,
+            phase=0.5 + roll() / 2,
+            spacing=limits.spacing,
+            max_in_flight=limits.max_in_flight,
         )
+        self._request_timeout = max_cooldown
+        self._slowest: float | None = None
         self._changes = ChangeNotifier(on_change)
         self._retry = ExponentialBackoff()
         self._watchers: dict[Watcher, None] = {}
         self._tasks: dict[Batch[Watcher], asyncio.Task[PollAnswer]] = {}
+        self._timeouts: dict[Batch[Watcher], asyncio.TimerHandle] = {}
+        self._timed_out: dict[Batch[Watcher], RequestTimeout] = {}
         self._poll_first = False
-        self._warned_no_batch = False
+        self._warned_no_batch = self._warned_no_single = self._warned_cap = False
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Poller: {self._scheduler!r}, {self.queue.throttle.in_flight} requests in flight>"
+        return f"<Poller: {self._scheduler!r}, {self.throttle.in_flight} requests in flight>"
 
     def check_home(self) -> None:
         """Raise RuntimeError in another process, thread or loop than the one it was opened in."""
@@ -91,7 +119,7 @@ class Poller:
                 "the session lives in another thread; hand the call to its loop by "
                 "asyncio.run_coroutine_threadsafe"
             )
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError("the session belongs to another event loop; open one in each loop")
 
     def check_open(self) -> None:
@@ -102,32 +130,32 @@ class Poller:
     @property
     def batch_size(self) -> int:
         """The number of ids that a request may carry now."""
-        return self._scheduler.batch_size.current(self._loop.time())
+        return self._scheduler.batch_size.current(self.loop.time())
 
     def snapshot(self) -> Stats:
         """Return the stats of now."""
-        now = self._loop.time()
+        now = self.loop.time()
         oldest = self._scheduler.oldest_watched_since()
         pace = self._scheduler.schedule.pace
         return replace(
-            self.queue.stats,
+            self.health.stats,
             open=len(self._scheduler),
             oldest=0.0 if oldest is None else now - oldest,
-            in_flight=self.queue.throttle.in_flight,
-            quiet_for=max(0.0, self.queue.throttle.cooldown_until - now),
+            in_flight=self.throttle.in_flight,
+            quiet_for=max(0.0, self.throttle.cooldown_until - now),
             learned=pace if isinstance(pace, Learned) and pace.seen != DurationCounts() else None,
         )
 
     def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
-    ) -> dict[str, Generation | bytes]:
+    ) -> dict[str, RowText]:
         """Poll these ids until each has ended or `unsubscribe` is called.
 
-        Returns what was told already of those that somebody else waits for.
+        Return the last row of those that have other watchers already.
         """
         self.check_open()
         self._watchers[watcher] = None
-        known = self._scheduler.subscribe(watcher, ids, self._loop.time(), until=until)
+        known = self._scheduler.subscribe(watcher, ids, self.loop.time(), until=until)
         self._run_due_soon()
         return known
 
@@ -157,7 +185,7 @@ class Poller:
 
     def _step(self, steps: Iterator[None]) -> None:
         for _ in steps:
-            self._loop.call_soon(self._step, steps)
+            self.loop.call_soon(self._step, steps)
             return
 
     def abort(self, cause: Exception) -> None:
@@ -166,16 +194,43 @@ class Poller:
             watcher.abort(cause)
             self.unsubscribe(watcher, watcher.watched_ids)
 
-    def record_batch_result(self, action: Action | None, ids: int) -> None:
-        """Learn the batch size from a batch of `ids` ids; None means that it was answered."""
-        if action is Action.NO_BATCH_ENDPOINT and not self._warned_no_batch:
-            logger.warning("the relay has no batch call; asking for one id at a time for now")
+    def ids_like(self, name: str) -> Collection[str]:
+        """Return the open ids that equal a name without regard to case."""
+        return self._scheduler.ids_like(name)
+
+    def record_batch(self) -> None:
+        """Learn from a batch that was answered: the relay has a batch endpoint."""
+        self._warned_no_batch = False
+        self._scheduler.batch_size = self._scheduler.batch_size.confirmed()
+
+    def record_too_large(self, ids: int) -> None:
+        """Learn from a batch of `ids` ids that was too large: all of its parts passed."""
+        now = self.loop.time()
+        self._scheduler.batch_size = self._scheduler.batch_size.halved(ids, now)
+
+    def record_no_batch_route(
+        self, error: LumaError, ids: Collection[str], *, has_others: bool = True
+    ) -> bool:
+        """Learn from a batch that no endpoint answered. Return whether to believe that.
+
+        `has_others`: ids are open that are not in the batch.
+        """
+        now, size = self.loop.time(), self._scheduler.batch_size
+        certain = isinstance(error, NoSuchRouteError) and error.certain
+        if not certain:
+            size = size.after_no_route(ids, now, has_others=has_others)
+        else:
+            size = size.without_batch(now)
+        self._scheduler.batch_size = size
+        if size.has_batch(now):
+            return False
+        self._warn_no_batch("the relay has no batch endpoint")
+        return True
+
+    def _warn_no_batch(self, why: str) -> None:
+        if not self._warned_no_batch:
+            logger.warning("%s; polling one id per request for now", why)
             self._warned_no_batch = True
-        elif action is None and ids > 1:
-            self._warned_no_batch = False
-        self._scheduler.batch_size = self._scheduler.batch_size.after(
-            action, ids, self._loop.time()
-        )
 
     async def close(self) -> None:
         """Abort all waits, and cancel all requests."""
@@ -194,7 +249,7 @@ class Poller:
 
     def _run_due_soon(self) -> None:
         if self._soon is None and not self._closed:
-            self._soon = self._loop.call_soon(self._run_due, context=self._context)
+            self._soon = self.loop.call_soon(self._run_due, context=self._context)
 
     def _cancel_timers(self) -> None:
         for handle in (self._timer, self._soon):
@@ -211,15 +266,15 @@ class Poller:
 
     def _send_due(self) -> None:
         self._cancel_timers()
-        now = self._loop.time()
-        while (departs := self._next_send_at()) <= now:
+        now = self.loop.time()
+        while (send_at := self._next_send_at()) <= now:
             self._send_next(now)
-        if departs < inf:
-            self._timer = self._loop.call_at(departs, self._run_due, context=self._context)
+        if send_at < inf:
+            self._timer = self.loop.call_at(send_at, self._run_due, context=self._context)
 
     def _next_send_at(self) -> float:
         """Return when to send the next request; inf if none is due or no slot is free."""
-        opens_at = self.queue.throttle.next_slot_at()
+        opens_at = self.throttle.next_slot_at()
         if opens_at == inf or self.queue.has_waiters():
             return opens_at
         return max(opens_at, self._scheduler.next_due())
@@ -235,24 +290,47 @@ class Poller:
         self._poll_first = False
         batch = self._scheduler.take_batch(now)
         if batch is not None:
-            self.queue.acquire(now, len(batch.items))
+            self.throttle.acquire(now)
+            self.health.record_request(len(batch.items))
             try:
                 self._send(batch)
             except BaseException:
-                self.queue.release()
+                self.throttle.release()
                 raise
 
     def _send(self, batch: Batch[Watcher]) -> None:
         ids = batch.ids
-        batch.use_batch_endpoint |= batch.try_batch_endpoint and self.batch_size > 1
+        size, now = self._scheduler.batch_size, self.loop.time()
+        batch.choose_endpoint(has_single=size.has_single(now), has_batch=size.current(now) > 1)
         ask = self._relay.get_many(ids) if batch.use_batch_endpoint else self._relay.get(ids[0])
-        task = asyncio.ensure_future(ask, loop=self._loop)
+        # Not by the loop's task factory: an eager one would run it before it is registered.
+        task = asyncio.Task(ask, loop=self.loop)
         task.add_done_callback(partial(self._on_done, batch), context=self._context)
         self._tasks[batch] = task
+        if (timeout := self._batch_timeout(batch)) < self._request_timeout:
+            self._timeouts[batch] = self.loop.call_later(timeout, self._time_out, batch, timeout)
+
+    def _batch_timeout(self, batch: Batch[Watcher]) -> float:
+        """Return after how many seconds a batch is given up, if that is before request_timeout.
+
+        One id can make its batch hang. A batch that takes far longer than requests took lately is
+        given up early, the first time; the second time it has twice as long.
+        """
+        if self._slowest is None:
+            return FIRST_BATCH_TIMEOUT if len(batch.items) > 1 and batch.attempt == 1 else inf
+        timeout = max(MIN_BATCH_TIMEOUT, TIMEOUT_FACTOR * self._slowest)
+        return 2.0 * timeout if batch.attempt == 2 else timeout
+
+    def _time_out(self, batch: Batch[Watcher], timeout: float) -> None:
+        self._timed_out[batch] = RequestTimeout(f"no answer within {timeout:.3g} s")
+        self._tasks[batch].cancel()
 
     def _on_done(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
-        self.queue.release()
+        self.throttle.release()
+        if (timer := self._timeouts.pop(batch, None)) is not None:
+            timer.cancel()
         if self._tasks.pop(batch, None) is None:
+            self._timed_out.pop(batch, None)
             return
         try:
             self._process(batch, task)
@@ -262,8 +340,12 @@ class Poller:
             self._run_due()
 
     def _process(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
+        timed_out = self._timed_out.pop(batch, None)
         if task.cancelled():
-            self._scheduler.back_off(batch, self._loop.time())
+            if timed_out is not None:
+                self._on_error(batch, timed_out)
+            else:
+                self._scheduler.back_off(batch, self.loop.time())
         elif error := task.exception():
             self._on_error(batch, error)
         else:
@@ -271,7 +353,7 @@ class Poller:
 
     def _fail_all(self, error: Exception) -> None:
         """Abort all waits after an unexpected error, and begin with an empty scheduler."""
-        logger.exception("the poller met a fault that nobody foresaw; all waits end")
+        logger.exception("unexpected error in the poller; all waits are aborted")
         for watcher in self._watchers:
             watcher.abort(error)
         self._watchers.clear()
@@ -285,76 +367,192 @@ class Poller:
             scheduler.batch_size.limit,
             scheduler.grace,
             phase=scheduler.phase,
-            spacing=self.queue.throttle.limits.spacing,
+            spacing=self.throttle.limits.spacing,
+            max_in_flight=self.throttle.limits.max_in_flight,
         )
         self._scheduler.batch_size = scheduler.batch_size
 
     def _on_answer(self, batch: Batch[Watcher], answer: PollAnswer) -> None:
-        self.queue.record_success()
-        self.queue.honour_retry_after(answer.retry_after)
-        self.record_batch_result(None, len(batch.items))
+        self._on_heard(batch, answer.retry_after)
+        if len(batch.items) > 1:
+            self.record_batch()
         self._apply(batch, answer)
 
-    def _apply(self, batch: Batch[Watcher], answer: PollAnswer, *, doubt: float = 1.0) -> None:
-        changes = self._scheduler.complete(batch, answer, self._loop.time(), doubt=doubt)
+    def _on_heard(self, batch: Batch[Watcher], retry_after: float | None) -> None:
+        """Record that the relay responded about the tasks."""
+        now = self.loop.time()
+        self._slowest = max(now - batch.sent_at, SLOWEST_DECAY * (self._slowest or 0.0))
+        self.health.record_response(now)
+        self.key_check.record_response()
+        self.throttle.record_response(batch.sent_at, now)
+        self.throttle.honour_retry_after(retry_after, now)
+
+    def _apply(
+        self,
+        batch: Batch[Watcher],
+        answer: PollAnswer,
+        sign: Sign | None = None,
+        error: LumaError | None = None,
+    ) -> None:
+        size = self._scheduler.batch_size
+        changes = self._scheduler.complete(batch, answer, self.loop.time(), sign=sign, error=error)
+        if self._scheduler.batch_size is not size:
+            self._log_lesson()
         if changes and self._changes.has_listener:
-            self._loop.call_soon(self._changes.notify, changes, context=self._context)
+            self.loop.call_soon(self._changes.notify, changes, context=self._context)
         for change in changes:
             if change.ended:
-                self.queue.stats = self.queue.stats.after_end(change.state, change.max_lag)
+                self.health.stats = self.health.stats.after_end(change.state, change.max_lag)
+            if change.forbidden or change.task_id in answer.unknown_states:
+                _log_odd(change)
             for watcher in change.watchers:
                 watcher.on_change(change)
 
+    def _log_lesson(self) -> None:
+        now = self.loop.time()
+        if not self._scheduler.batch_size.has_batch(now):
+            self._warn_no_batch("batch responses leave out tasks that the single endpoint knows")
+        elif not self._warned_cap:
+            self._warned_cap = True
+            size = self._scheduler.batch_size.current(now)
+            logger.warning("batch responses leave out tasks; asking for %d at a time now", size)
+
     def _on_error(self, batch: Batch[Watcher], error: BaseException) -> None:
         if not isinstance(error, LumaError):
-            logger.error("a poll failed in a way that nobody foresaw", exc_info=error)
+            logger.error("unexpected error in a poll; retrying", exc_info=error)
             error = unforeseen(error)
-        self.queue.honour_retry_after(error.retry_after)
-        action = decide(error, many=len(batch.items) > 1, tries=batch.attempt)
-        in_json = isinstance(error, APIError) and error.in_json
-        if action is Action.NOT_FOUND and in_json:
-            self._on_answer(batch, Response())
+        now = self.loop.time()
+        self.throttle.honour_retry_after(error.retry_after, now)
+        many = len(batch.items) > 1
+        action = decide(error, many=many)
+        if action is Action.RETRY and many and self._is_to_blame(batch, error):
+            action = Action.BISECT
+        if action is Action.NO_SINGLE_ENDPOINT and batch.use_batch_endpoint:
+            action = Action.NO_BATCH_ENDPOINT
+        if action is Action.NOT_FOUND:
+            self._on_heard(batch, error.retry_after)
+            self._apply(batch, Response(), Sign.NOT_FOUND, error)
             return
-        self.queue.record_error(error, action)
-        self.record_batch_result(action, len(batch.items))
-        if isinstance(error, NoSuchRouteError) and len(batch.items) == 1:
-            self._no_route(batch)
+        self.health.record_error(error, action, now)
         match action:
             case Action.ABORT:
-                self._scheduler.back_off(batch, self._loop.time())
-                self.abort(error)
+                self._abort_all(batch, error, now)
+            case Action.CHECK_KEY:
+                self._check_key(batch, error, now)
             case Action.NO_BATCH_ENDPOINT:
-                self.queue.back_off(error, batch.sent_at)
-                self._scheduler.back_off(batch, self._loop.time())
-            case Action.NOT_FOUND:
-                self.queue.back_off(error, batch.sent_at)
-                self._apply(batch, Response(), doubt=PROXY_GRACE_FACTOR)
-            case Action.SHRINK_BATCH | Action.BISECT:
-                refused = isinstance(error, APIError) and batch.attempt == 1
-                if refused and in_json:
-                    self.queue.pause_briefly()
-                else:
-                    self.queue.back_off(error, batch.sent_at)
-                self._scheduler.bisect(batch, refused=refused)
+                self._on_no_batch_route(batch, error, now)
+            case Action.NO_SINGLE_ENDPOINT:
+                self._on_no_single_route(batch, error, now)
+            case Action.REJECTED:
+                self._hold_back(batch, error, now)
+                self._apply(batch, Response(), Sign.REJECTED, error)
+            case Action.BISECT:
+                self._hold_back(batch, error, now)
+                size_evidence = 0
+                if isinstance(error, APIError) and batch.attempt == 1:
+                    size_evidence = 2 if error.status == TOO_LARGE else 1
+                self._scheduler.bisect(batch, size_evidence=size_evidence)
+            case _ if isinstance(error, RequestTimeout) and self._is_alone_in_timing_out(batch):
+                self.throttle.pause_briefly(now)
+                self._scheduler.isolate(batch, now + self._retry_delay(batch))
             case _:
                 self._retry_later(batch, error)
 
-    def _no_route(self, batch: Batch[Watcher]) -> None:
-        """Handle a missing single endpoint: a proxy answers, and the batch endpoint may exist."""
-        now, seats = self._loop.time(), self._scheduler.batch_size
-        self._scheduler.batch_size = (
-            seats.without_batch(now) if batch.use_batch_endpoint else seats.batch_restored()
-        )
+    def _is_alone_in_timing_out(self, batch: Batch[Watcher]) -> bool:
+        """Whether others were answered since the ids of a batch that timed out were."""
+        others = self._scheduler.has_others(batch)
+        return others and self.health.answered_at > max(batch.last_heard_at, batch.sent_at)
+
+    def _is_to_blame(self, batch: Batch[Watcher], error: LumaError) -> bool:
+        """Whether an id of a batch that fails again and again is taken for the cause.
+
+        Only if other requests were answered in the meantime, or there are none: in an outage of the
+        relay all batches fail.
+        """
+        others = self._scheduler.has_others(batch)
+        attempts = max_attempts(error)
+        if isinstance(error, TooLongError):
+            return batch.attempt > attempts
+        if not others:
+            return batch.attempt > attempts * ALONE_FACTOR
+        others_answered = self.health.answered_recently(self.loop.time())
+        return batch.attempt > attempts and others_answered
+
+    def _hold_back(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
+        """Hold back all requests for a moment after a rejection; longer if a proxy said it."""
+        if isinstance(error, APIError) and error.in_json and batch.attempt == 1:
+            self.throttle.pause_briefly(now)
+        else:
+            self.throttle.back_off(error, batch.sent_at, now)
+
+    def _abort_all(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
+        self.health.record_abort(error, now)
+        self.throttle.back_off(error, batch.sent_at, now)
+        self._scheduler.back_off(batch, now)
+        self.abort(error)
+
+    def _check_key(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
+        """Find out by the next request whether the key is rejected, or may not see one id."""
+        others = self._scheduler.has_others(batch)
+        if self.key_check.record_rejection(batch.ids, batch.sent_at, now, has_others=others):
+            self._abort_all(batch, error, now)
+            return
+        self.throttle.pause_briefly(now)
+        if others:
+            self._scheduler.probe()
+        if len(batch.items) > 1:
+            self._scheduler.bisect(batch, others_first=True)
+        elif others and self.health.answered_at > batch.last_heard_at:
+            self._apply(batch, Response(), Sign.FORBIDDEN, error)
+        else:
+            self._scheduler.back_off(batch, now + self._retry.delay(1, self._roll()))
+
+    def _on_no_batch_route(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
+        """Try a half; if that has no route either, poll one id per request."""
+        others = self._scheduler.has_others(batch)
+        believed = self.record_no_batch_route(error, batch.ids, has_others=others)
+        if not believed and len(batch.items) > 1:
+            self.throttle.pause_briefly(now)
+            self._scheduler.bisect(batch, others_first=True)
+        else:
+            self.throttle.back_off(error, batch.sent_at, now)
+            self._scheduler.back_off(batch, now)
+
+    def _on_no_single_route(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
+        self._scheduler.batch_size = self._scheduler.batch_size.without_single(now)
+        if not self._scheduler.batch_size.has_single(now) and not self._warned_no_single:
+            self._warned_no_single = True
+            logger.warning(
+                "the relay has no single endpoint; an id that batch responses leave out counts as "
+                "missing after %g times missing_grace",
+                DOUBT_FACTOR,
+            )
+        self._retry_later(batch, error)
 
     def _retry_later(self, batch: Batch[Watcher], error: LumaError) -> None:
         """Back off a failed batch: first retries come early, later ones no sooner than a poll."""
-        if batch.is_quarantined and self.queue.recently_answered:
-            self.queue.pause_briefly()
+        now = self.loop.time()
+        if batch.is_quarantined and self.health.answered_recently(now):
+            self.throttle.pause_briefly(now)
         else:
-            self.queue.back_off(error, batch.sent_at)
-        wait = self._retry.delay(batch.attempt, self._dice())
+            self.throttle.back_off(error, batch.sent_at, now)
+        self._scheduler.back_off(batch, now + self._retry_delay(batch))
+
+    def _retry_delay(self, batch: Batch[Watcher]) -> float:
+        """Return the seconds until a failed batch is sent again."""
+        delay = self._retry.delay(batch.attempt, self._roll())
         if batch.attempt > FAST_RETRIES:
-            wait = max(
-                wait, self._scheduler.schedule.base_delay(batch.watched_since, batch.sent_at)
-            )
-        self._scheduler.back_off(batch, self._loop.time() + wait)
+            base = self._scheduler.schedule.base_delay(batch.watched_since, batch.sent_at)
+            return max(delay, base)
+        return delay
+
+
+def _log_odd(change: Change[Watcher]) -> None:
+    """Log what a caller has to know of one id."""
+    name = one_line(change.task_id)
+    if change.forbidden:
+        logger.warning("%s: %s; other ids are answered", name, one_line(str(change.error)))
+    elif change.ended:
+        logger.warning(
+            "%s: its state is unknown, but it has a link to a video; it counts as completed", name
+        )

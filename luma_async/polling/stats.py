@@ -40,7 +40,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     learned: Learned | None = None
 
     def __str__(self) -> str:
-        """Tell an operator at a glance: what is open, what was spent, what is wrong, what ended."""
+        """Return one line for operators: open ids, requests, errors, ended tasks."""
         ends = f"{self.completed} completed, {self.failed} failed, {self.missing} missing"
         lag = f", news at most {format_duration(self.lag)} late on average" if self.lags else ""
         return f"{self.now}; {ends}{lag}"
@@ -68,7 +68,7 @@ class Stats(Struct, frozen=True, kw_only=True):
         return replace(self, errors=self.errors + 1, throttled=self.throttled + throttled)
 
     def after_end(self, state: State | None, unseen: float | None) -> "Stats":
-        """Return the stats after an end was told; state None means missing."""
+        """Return the stats after an id ended; state None means missing."""
         if state is None:
             return replace(self, missing=self.missing + 1)
         counted = self._after_lag(unseen) if unseen is not None else self

@@ -1,8 +1,10 @@
 """A wait whose ids are added and removed while it runs."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Self
 
 from msgspec import Struct
@@ -11,7 +13,6 @@ from luma_async import validation as checks
 from luma_async.errors import WaitAborted
 from luma_async.polling.interfaces import Watcher
 from luma_async.polling.poller import Poller
-from luma_async.protocol.rows import reread
 from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation
 
@@ -21,7 +22,7 @@ class Ended(Struct, frozen=True):
 
     `generation` is the task, completed or failed; None if the relay does not know the id. `lag` is
     the seconds since the response before this one, the most by which the news can be late; None
-    if the first response told the end.
+    if the first response showed the end.
     """
 
     id: str
@@ -30,11 +31,50 @@ class Ended(Struct, frozen=True):
 
 
 class Following(AsyncIterator[Ended]):
-    """Poll ids until each has ended; any number of tasks may iterate over the ends.
+    """Poll ids until each has ended; any number of asyncio tasks may iterate.
 
     The iteration ends with `close`. It raises WaitAborted if it cannot go on, with `pending`: the
-    ids that had not ended.
+    ids that had not ended. One that is no longer referenced is closed.
     """
+
+    def __init__(self, poller: Poller) -> None:
+        self._feed = Feed(poller)
+        self._loop = poller.loop
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        return len(self._feed.watched_ids)
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Add ids; those that are polled already are not changed.
+
+        Raise WaitAborted after all waits were aborted, ValueError or TypeError for what is no id.
+        """
+        self._feed.add(ids)
+
+    def drop(self, ids: Iterable[str]) -> dict[str, Generation | None]:
+        """Remove ids. Return those that were polled, as last seen (None: never)."""
+        return self._feed.drop(ids)
+
+    def close(self) -> None:
+        """Stop polling; the iteration yields what is not read yet, and stops."""
+        self._feed.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Ended:
+        return await self._feed.next()
+
+    def __del__(self) -> None:
+        feed = getattr(self, "_feed", None)
+        if feed is not None and not feed.is_over and os.getpid() == self._process:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(feed.close)
+
+
+class Feed:
+    """The watcher of a Following: the ids that are open, and the results that are not read yet."""
 
     def __init__(self, poller: Poller) -> None:
         self.watched_ids: dict[str, None] = {}
@@ -45,16 +85,13 @@ class Following(AsyncIterator[Ended]):
         self._closed = False
         poller.subscribe(self, ())
 
-    def __len__(self) -> int:
-        return len(self.watched_ids)
-
     def add(self, ids: Iterable[str]) -> None:
         """Add ids; those that are polled already are not changed.
 
         Raises WaitAborted after an end of all waits, ValueError or TypeError for what is no id.
         """
         if self._closed:
-            raise RuntimeError("this was closed; follow anew with luma.follow()")
+            raise RuntimeError("it is closed; call luma.follow() again")
         new = checks.task_ids(ids)
         if self._cause is not None:
             raise self._aborted()
@@ -66,15 +103,15 @@ class Following(AsyncIterator[Ended]):
         leaving = [task_id for task_id in checks.task_ids(ids) if task_id in self.watched_ids]
         if not leaving or self._cause is not None or self._closed:
             return {}
-        told = self._poller.subscribe(self, leaving)
+        known = self._poller.subscribe(self, leaving)
         for task_id in leaving:
             del self.watched_ids[task_id]
         for _ in self._poller.drop(self, leaving):
             pass
-        return {task_id: reread(task_id, told.get(task_id)) for task_id in leaving}
+        return {i: known[i].generation() if i in known else None for i in leaving}
 
     def close(self) -> None:
-        """Stop polling; the iteration yields the ends that are not read yet, and ends."""
+        """Stop polling; the iteration yields what is not read yet, and stops."""
         if not self._closed:
             self._closed = True
             if self._cause is None:
@@ -82,22 +119,20 @@ class Following(AsyncIterator[Ended]):
             self._wake()
 
     def on_change(self, change: Change[Watcher]) -> None:
-        """Receive a change of one id."""
-        if change.ended and change.task_id in self.watched_ids and not self._over:
+        """Receive a change of one id. One that the key may not see is polled on."""
+        if change.ended and change.task_id in self.watched_ids and not self.is_over:
             del self.watched_ids[change.task_id]
             self._ends.append(Ended(change.task_id, change.generation, change.max_lag))
             self._wake(1)
 
     def abort(self, cause: Exception) -> None:
         """End the wait with a cause."""
-        if not self._over:
+        if not self.is_over:
             self._cause = cause
             self._wake()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Ended:
+    async def next(self) -> Ended:
+        """Return the next result; StopAsyncIteration after `close`."""
         while not self._ends:
             if self._cause is not None:
                 raise self._aborted()
@@ -107,7 +142,8 @@ class Following(AsyncIterator[Ended]):
         return self._ends.popleft()
 
     @property
-    def _over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether it was closed or aborted."""
         return self._closed or self._cause is not None
 
     async def _news(self) -> None:

@@ -1,7 +1,6 @@
 """One call of wait_until_done, as_completed or watch: its ids, its results and how it ends."""
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import islice
@@ -21,14 +20,14 @@ from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.poller import Poller
-from luma_async.protocol.rows import reread
+from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
-from luma_async.scheduling.error_policy import Action, decide
+from luma_async.scheduling.error_policy import ABORTING, decide
 from luma_async.structs import Generation, State
 
 READER_IDLE_TIMEOUT = 1.0
 READ_CHUNK_SIZE = 500
-_NO_NEWS: deque[Generation] = deque()
+_NO_NEWS: dict[str, Generation] = {}
 
 E = TypeVar("E", bound=WaitIncomplete)
 
@@ -54,7 +53,9 @@ class Wait:
         "_ended",
         "_expired",
         "_expiry",
+        "_forbidden",
         "_leaving",
+        "_news",
         "_poller",
         "_reader",
         "_relay",
@@ -65,7 +66,7 @@ class Wait:
         "_unchecked",
         "_wants",
         "_watching",
-        "news",
+        "_why_missing",
         "watched_ids",
     )  # fmt: skip
 
@@ -77,8 +78,8 @@ class Wait:
         timeout: float | None,
         news: Notify,
     ) -> None:
-        self.watched_ids: dict[str, Generation | bytes | None] = {}
-        self.news: deque[Generation] = _NO_NEWS if news is Notify.NOTHING else deque[Generation]()
+        self.watched_ids: dict[str, RowText | None] = {}
+        self._news = _NO_NEWS if news is Notify.NOTHING else dict[str, Generation]()
         self._unchecked = iter(checks.ids(ids))
         self._check(islice(self._unchecked, CHUNK_SIZE))
         self._poller = poller
@@ -87,6 +88,8 @@ class Wait:
         self._deadline = inf
         self._wants = news
         self._ended: dict[str, Generation | None] = {}
+        self._forbidden: dict[str, LumaError] | None = None
+        self._why_missing: LumaError | None = None
         self._states: dict[str, State] = {}
         self._trouble: LumaError | None = None
         self._aborted: Exception | None = None
@@ -99,18 +102,25 @@ class Wait:
 
     @property
     def done(self) -> Mapping[str, Generation]:
-        """What has ended so far, in the order of its ends."""
+        """The tasks that have ended so far, in that order."""
         return {task_id: done for task_id, done in self._ended.items() if done}
 
     @property
     def ended(self) -> bool:
-        """Whether each id is done or missing."""
-        return len(self._ended) == len(self.watched_ids)
+        """Whether each id is done, missing or forbidden."""
+        return len(self._ended) + len(self._forbidden or ()) == len(self.watched_ids)
+
+    def take_news(self) -> Generation:
+        """Remove and return the oldest news; KeyError if there is none.
+
+        Of each id only the newest unread state is kept: a slow reader does not fill the memory.
+        """
+        return self._news.pop(next(iter(self._news)))
 
     async def start(self) -> None:
-        """Start polling and the timeout; with a timeout of 0, ask about each id once instead.
+        """Start polling and the timeout; with a timeout of 0, poll each id once instead.
 
-        One that was cancelled may begin again.
+        It may be called again after it was cancelled.
         """
         self._poller.check_open()
         loop = asyncio.get_running_loop()
@@ -157,13 +167,26 @@ class Wait:
         """Receive a change of an id of this wait."""
         if self._stopped or self._expired or self._aborted is not None:
             return
+        if change.forbidden:
+            self._on_forbidden(change)
+            return
         self.watched_ids[change.task_id] = change.row
+        if self._forbidden is not None:
+            self._forbidden.pop(change.task_id, None)
         if self._wants is Notify.CHANGES:
             self._on_state(change)
         if change.ended:
             self._ended[change.task_id] = generation = change.generation
+            self._why_missing = change.error or self._why_missing
             if generation and self._wants is not Notify.NOTHING:
                 self._deliver(generation)
+            if self.ended:
+                self._wake()
+
+    def _on_forbidden(self, change: Change[Watcher]) -> None:
+        """Do not wait for an id that the key may not see, unless it is answered before the end."""
+        if change.error is not None:
+            self._forbidden = {**(self._forbidden or {}), change.task_id: change.error}
             if self.ended:
                 self._wake()
 
@@ -175,7 +198,7 @@ class Wait:
             self._states[generation.id] = generation.state
 
     def _deliver(self, generation: Generation) -> None:
-        self.news.append(generation)
+        self._news[generation.id] = generation
         self._wake()
 
     def abort(self, cause: Exception) -> None:
@@ -188,7 +211,7 @@ class Wait:
     async def wait_for_news(self) -> bool:
         """Wait for news or the end of the wait. Return False if no more news will come.
 
-        Raises the WaitIncomplete that tells how a wait ended otherwise, after the last news.
+        Raise the WaitIncomplete of a wait that ended otherwise, after the last news.
         """
         self._cancel_detach()
         if not self._watching and not self._settled():
@@ -197,17 +220,22 @@ class Wait:
             await self._read()
         if self._stopped:
             return False
-        if self.news:
+        if self._news:
             return True
         if self._aborted:
             raise await self._incomplete(WaitAborted, str(self._aborted), self._aborted)
         if not self.ended:
-            trouble = self._trouble or self._poller.queue.last_error
+            trouble = self._trouble or self._poller.health.last_error
             message = f"not all ended in {self._timeout:g} s"
             raise await self._incomplete(WaitTimeout, message, trouble)
+        if self._forbidden:
+            error = next(iter(self._forbidden.values()))
+            message = f"the key may not see {len(self._forbidden)} of the ids ({error})"
+            raise await self._incomplete(WaitAborted, message, error)
         if not all(self._ended.values()):
-            message = "the relay does not know some ids"
-            raise await self._incomplete(GenerationsMissing, message, None)
+            words = f" ({self._why_missing})" if self._why_missing else ""
+            message = f"the relay does not know some ids{words}"
+            raise await self._incomplete(GenerationsMissing, message, self._why_missing)
         return False
 
     async def result(self) -> dict[str, Generation]:
@@ -223,7 +251,7 @@ class Wait:
 
     def _settled(self) -> bool:
         return bool(
-            self._stopped or self.news or self.ended or self._aborted is not None or self._expired
+            self._stopped or self._news or self.ended or self._aborted is not None or self._expired
         )
 
     async def _watch(self) -> None:
@@ -241,10 +269,10 @@ class Wait:
             raise
 
     def _watch_some(self, ids: Sequence[str]) -> None:
-        for task_id, told in self._poller.subscribe(self, ids, self._deadline).items():
-            self.watched_ids[task_id] = told
+        for task_id, row in self._poller.subscribe(self, ids, self._deadline).items():
+            self.watched_ids[task_id] = row
             if self._wants is Notify.CHANGES:
-                self._on_state(Change(task_id, told, False, (), None))
+                self._on_state(Change(task_id, row, False, (), None))
 
     def _expire(self) -> None:
         self._expired = True
@@ -266,9 +294,10 @@ class Wait:
             self._trouble = error
         finally:
             for task_id, generation in found.items():
-                self.on_change(Change(task_id, generation, generation.is_done, (), None))
+                row = RowText(task_id, b"", generation)
+                self.on_change(Change(task_id, row, generation.is_done, (), None))
             self._expired = True
-        if self._trouble and decide(self._trouble, many=False) is Action.ABORT:
+        if self._trouble and decide(self._trouble, many=False) in ABORTING:
             self.abort(self._trouble)
 
     async def _read(self) -> None:
@@ -288,7 +317,10 @@ class Wait:
         pending: dict[str, Generation | None] = {}
         missing: list[str] = []
         async for part in AsyncChunks(tuple(self.watched_ids), READ_CHUNK_SIZE):
-            pending |= {i: reread(i, self.watched_ids[i]) for i in part if i not in self._ended}
+            for task_id in part:
+                if task_id not in self._ended:
+                    row = self.watched_ids[task_id]
+                    pending[task_id] = row.generation() if row else None
             missing += [i for i in part if self._ended.get(i, self) is None]
         done = await self.result()
         error = kind(message, done=done, pending=pending, missing=missing)
@@ -296,7 +328,7 @@ class Wait:
         return error
 
 
-def _emptied(asked: dict[str, Generation | bytes | None]) -> Iterator[str]:
+def _emptied(asked: dict[str, RowText | None]) -> Iterator[str]:
     """Yield the ids, and drop each: to free a million at once would block the loop."""
     while asked:
         yield asked.popitem()[0]

@@ -18,6 +18,7 @@ _WINDOW_BITS = {
     "deflate": zlib.MAX_WBITS,
 }
 _NOT_ACCEPTED = ("br", "zstd", "compress", "x-compress")
+_GZIP_MAGIC = 0x1F  # the first byte of gzip; JSON never begins with it
 _DEFLATE_METHOD = 8  # the low half of the first byte of a zlib stream (RFC 1950)
 
 
@@ -38,20 +39,18 @@ class BadEncoding(ValueError):
 class Decompressor:
     """Decode the body of one answer, chunk by chunk, by the value of its Content-Encoding.
 
-    A value that is unknown leaves the body as it is. BadEncoding for one that `ACCEPT_ENCODING`
-    does not contain.
+    The first byte counts more than the header: proxies send plain bodies with one, and gzip without
+    (`is_mislabelled`). A value that is unknown leaves the body as it is. BadEncoding for one that
+    `ACCEPT_ENCODING` does not contain.
     """
 
     def __init__(self, content_encoding: str) -> None:
+        self.is_mislabelled: bool = False
         self._encoding = content_encoding.strip().lower()
-        if self._encoding in _NOT_ACCEPTED:
-            raise BadEncoding(
-                f"the answer is compressed with {self._encoding}, and only {ACCEPT_ENCODING} is "
-                "accepted; check the proxy in front of the relay"
-            )
         self._window_bits = _WINDOW_BITS.get(self._encoding)
         self._member: _Member | None = None
         self._member_count = 0
+        self._began = False
 
     def decompress(self, data: bytes, limit: int) -> bytes:
         """Return what a chunk decodes to, `limit` bytes (1 or more) at most.
@@ -59,6 +58,9 @@ class Decompressor:
         After `limit` bytes the rest of the chunk is lost: give up then. BadEncoding for what cannot
         be decoded, and for more than `MAX_MEMBERS` members.
         """
+        if data and not self._began:
+            self._began = True
+            self._look_at_first_byte(data[0])
         if self._window_bits is None:
             return data
         parts: list[bytes] = []
@@ -72,6 +74,21 @@ class Decompressor:
         except zlib.error as error:
             raise BadEncoding(f"cannot decode {self._encoding}: {error}") from None
         return b"".join(parts)
+
+    def _look_at_first_byte(self, first: int) -> None:
+        is_gzip, is_json = first == _GZIP_MAGIC, first in b"[{"
+        if is_gzip and self._window_bits != _WINDOW_BITS["gzip"]:
+            self._encoding, self.is_mislabelled = "gzip", True
+        elif self._encoding in _WINDOW_BITS or self._encoding in _NOT_ACCEPTED:
+            plain = is_json or (self._encoding in ("gzip", "x-gzip") and not is_gzip)
+            if plain:
+                self._encoding, self.is_mislabelled = "", True
+        if self._encoding in _NOT_ACCEPTED:
+            raise BadEncoding(
+                f"the answer is compressed with {self._encoding}, and only {ACCEPT_ENCODING} is "
+                "accepted; check the proxy in front of the relay"
+            )
+        self._window_bits = _WINDOW_BITS.get(self._encoding)
 
     def finish(self) -> None:
         """Check that the body did not end within a member; BadEncoding if it did."""

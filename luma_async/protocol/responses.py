@@ -2,16 +2,16 @@
 
 A response is decoded twice at most. Every poll needs an id and a state of each row: `states`, which
 is decoded without the rest. The whole Generation is built by `generation` when the task has ended
-or somebody asks; of an open task `row_bytes` keeps the text, for `reread`.
+or is asked for; of an open task the scheduler keeps `row`, its text.
 
 Relays of this family send the same rows bare or in an envelope, and errors under any status, 200
-included, so the content decides what a response is. Decoding is strict first, because that is fast,
-and lenient where that fails.
+included, so the content decides what a response is. Decoding is strict first, because that is fast.
+What is not clean, or does not name the ids that were asked about, is read by `sightings`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from contextlib import suppress
-from copy import copy
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -22,9 +22,22 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from luma_async.errors import DecodeError, LumaError
 from luma_async.protocol.failures import error_from_response, undecodable
+from luma_async.protocol.fields import JSONObject, as_list, as_object
 from luma_async.protocol.headers import lower_case, retry_after
-from luma_async.protocol.rows import Named, Published, Row, created_at, published, read, warn_once
-from luma_async.protocol.tolerant_json import normalize_json, recover, to_utf8
+from luma_async.protocol.rows import (
+    Named,
+    Published,
+    Row,
+    RowText,
+    build,
+    build_sighted,
+    created_at,
+    plain_json,
+    state_of,
+)
+from luma_async.protocol.sightings import Sighting, sightings
+from luma_async.protocol.states import warn_once
+from luma_async.protocol.tolerant_json import to_utf8
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
 
@@ -37,78 +50,100 @@ class _Object(Named):
     error: Raw = Raw(b"null")
     data: list[Row] | Row | UnsetType | None = UNSET
 
-    def row(self) -> Row:
-        inner = self.data if isinstance(self.data, Row) else None
-        return Row(self.id, self.state, self.task_id, self.status, inner)
-
-    def is_error(self) -> bool:
-        succeeded = str(self.code or 0).lower() in ("0", "200", "ok", "success")
-        silent = bytes(self.error) in (b"null", b'""', b"false", b"{}")
-        return not succeeded or self.success is False or not silent
-
 
 class _Envelope(Struct):
     data: Raw
 
 
-_Told = list[Row] | _Object | None
+_RANK = {State.PENDING: 0, State.PROCESSING: 1, State.FAILED: 2, State.COMPLETED: 3}
 _LEAST_FINISHED = (State.PENDING, State.PROCESSING, State.COMPLETED, State.FAILED)
-_told = msgspec.json.Decoder(_Told)
-_published = msgspec.json.Decoder(list[Published])
+_SUCCESS_CODES = ("", "0", "200", "ok", "success", "succeed", "succeeded", "none")
+_SUCCESS_WORDS = ("", "ok", "success", "succeed", "succeeded", "successful", "done", "none")
+_CONTAINERS = ("data", "result", "results", "items", "list", "records", "rows", "tasks")
+_PAGE_KEYS = (
+    "total", "page", "page_size", "pageSize", "per_page", "limit", "offset", "count", "has_more",
+    "hasMore", "next", "next_page", "cursor", "pages", "size", "total_count", "total_pages",
+)  # fmt: skip
+_HARMLESS_KEYS = (
+    "request_id", "requestId", "trace_id", "traceId", "timestamp", "time", "ts", "server_time",
+    "object", "version", *_PAGE_KEYS,
+)  # fmt: skip
+_read = msgspec.json.Decoder(list[Row] | _Object | None)
+_read_published = msgspec.json.Decoder(list[Published])
 
 
 class Response:
     """One response: the state of each task in it, the whole task on demand.
 
-    `names` and `states` are those of each row, `text` is the JSON they were decoded from: an array
-    or one object, `enveloped` if it is the `data` of another. `plain`: the rows are as published;
-    `items`: they may be the videos of one task instead of tasks. `retry_after` is in seconds, or
-    None; `sent` is the Date header. ValueError if there are rows and none of them is a task.
+    `states` has the state of each id, `unknown_states` the ids whose word of state is not known
+    (they count as running). `retry_after` is in seconds, or None; `sent` is the Date header.
     """
 
     retry_after: float | None = None
     sent: str | None = None
+    unknown_states: frozenset[str] = frozenset()
 
     def __init__(
         self,
-        names: Sequence[str | None] = (),
+        names: Sequence[str] = (),
         states: Sequence[State] = (),
         text: bytes = b"",
         *,
-        plain: bool = False,
         enveloped: bool = False,
-        items: bool = False,
     ) -> None:
-        told = dict(zip(names, states, strict=True))
-        told.pop(None, None)
-        told.pop("", None)
-        if names and not told:
-            raise ValueError("none of the rows is a task")
-        self.states: dict[str, State] = cast("dict[str, State]", told)
+        self.states: dict[str, State] = dict(zip(names, states, strict=True))
         self._names = names
         self._text = text
-        self._plain = plain
         self._enveloped = enveloped
-        self._items = items
-        self._original: Raw | None = None
+        self._sighted: dict[str, Sighting] = {}
+        self._unnamed: list[Sighting] = []
+        self._original = ""
+        if len(self.states) < len(names):
+            for name, state in zip(names, states, strict=True):
+                self.states[name] = max(self.states[name], state, key=_RANK.__getitem__)
+
+    @classmethod
+    def of(cls, plain: object, text: bytes, asked: Container[str] = ()) -> "Response":
+        """Return the response that plain JSON is, of any shape; it may have no rows.
+
+        Of several rows of one task an end wins over running, completed over failed.
+        """
+        response = cls(text=text)
+        unknown: set[str] = set()
+        for one in sightings(plain, asked):
+            name = one.name(asked)
+            if name is None:
+                response._unnamed.append(one)
+                continue
+            state, is_known = state_of(one, _container(asked), warn=not asked or name in asked)
+            if name in response.states and _RANK[response.states[name]] >= _RANK[state]:
+                continue
+            response.states[name] = state
+            response._sighted[name] = one
+            (unknown.discard if is_known else unknown.add)(name)
+        response.unknown_states = frozenset(unknown)
+        return response
 
     def generation(self, task_id: str) -> Generation:
         """Build the whole task; KeyError if the response does not contain it."""
-        text = self._texts[task_id]
-        if self._plain:
-            return published(task_id, self.states[task_id], text, text)
-        return read(text).generation(task_id, self.states[task_id], text, self._original or text)
+        if task_id in self._sighted:
+            original = self._original or self._text_of(task_id)
+            return build_sighted(task_id, self._sighted[task_id], original)
+        return build(task_id, self.states[task_id], self._texts[task_id])
 
-    def row_bytes(self, task_id: str) -> Generation | bytes:
-        """Return what `reread` decodes; KeyError if the response does not contain the task."""
-        if self._original:
-            return self.generation(task_id)
-        return bytes(self._texts[task_id])
+    def row(self, task_id: str) -> RowText:
+        """Return the row of a task; KeyError if the response does not contain it."""
+        if task_id in self._sighted:
+            return RowText(task_id, b"", self.generation(task_id))
+        return RowText(task_id, bytes(self._texts[task_id]))
 
     def age(self, task_id: str) -> float:
         """Return the age of a task in seconds, by the relay's own clocks; 0 if unknown."""
-        created = self._date and created_at(self._texts[task_id])
-        return (self._date - created).total_seconds() if self._date and created else 0.0
+        if not self._date:
+            return 0.0
+        text = self._text_of(task_id).encode() if task_id in self._sighted else None
+        created = created_at(Raw(text) if text else self._texts[task_id])
+        return (self._date - created).total_seconds() if created else 0.0
 
     @cached_property
     def _date(self) -> datetime | None:
@@ -118,49 +153,138 @@ class Response:
             return None
         return date if date.tzinfo else date.replace(tzinfo=UTC)
 
-    def for_task(self, task_id: str) -> "Response":
+    def for_task(
+        self, task_id: str, open_ids_like: Callable[[str], Collection[str]] = lambda _: ()
+    ) -> "Response":
         """Return the response as one to the single GET; DecodeError if it is about another task.
 
-        One host answers with the videos of the task, whose ids are their own (seen in its
-        document). The task is then what its least finished video is, has the link of the first,
-        and all of them in `raw`.
+        A row without any name is about the task that was asked about. One host answers with the
+        videos of the task, whose ids are their own (seen in its document). The task is then what
+        its least finished video is, has the link of the first, and all of them in `raw`.
+        `open_ids_like` returns the open ids that equal a name without regard to case: a name that
+        is or fits another one's is not taken for this one's.
         """
-        if task_id in self.states or not self.states:
+        if task_id in self.states or (not self.states and not self._unnamed):
             return self
-        if not self._items:
-            raise self._about_another(task_id)
-        name = min(self.states, key=lambda name: _LEAST_FINISHED.index(self.states[name]))
-        one = copy(self)
-        one.states = {task_id: self.states[name]}
-        one._texts = {task_id: self._texts[name]}
-        one._original = self._whole()
-        return one
+        again = self._again((task_id,))
+        if task_id in again.states:
+            return again
+        if again._unnamed and not again.states:
+            return self._named(task_id, again._unnamed)
+        folded = [name for name in again.states if name.lower() == task_id.lower()]
+        if len(folded) == 1 and {*open_ids_like(folded[0])} <= {task_id}:
+            return again._renamed({folded[0]: task_id})
+        if self._is_list_of_videos() and not any(map(open_ids_like, again.states)):
+            return again._least_finished(task_id)
+        raise self._about_another(task_id)
 
-    def for_tasks(self, ids: Collection[str]) -> "Response":
-        """Return the response as one to the batch POST; warn of tasks that were not asked about."""
-        if not self.states.keys() <= set(ids):
-            strangers = self.states.keys() - set(ids)
-            if len(strangers) == len(self.states) == 1 and not _is_array(self._whole()):
+    def for_tasks(
+        self,
+        ids: Collection[str],
+        open_ids_like: Callable[[str], Collection[str]] = lambda _: (),
+    ) -> "Response":
+        """Return the response as one to the batch POST: the rows of the ids that were asked about.
+
+        An id matches exactly, else without regard to case, if only one id fits. Warn of tasks that
+        were not asked about. DecodeError if the response is one object about another task.
+        """
+        asked = frozenset(ids)
+        if self.states.keys() <= asked:
+            if self._unnamed and not self.states:
                 raise self._about_another(next(iter(ids)))
-            for stranger in strangers:
-                warn_once(
-                    "the relay tells of task %s, which was not asked about; ignored", stranger
-                )
+            return self
+        response = self
+        if not asked <= self.states.keys():
+            response = self._again(asked)
+            by_folded: dict[str, list[str]] = {}
+            for task_id in asked - response.states.keys():
+                by_folded.setdefault(task_id.lower(), []).append(task_id)
+            renamed: dict[str, str] = {}
+            for name in response.states.keys() - asked:
+                fitting = by_folded.get(name.lower(), ())
+                if len(fitting) == 1 and {*open_ids_like(name)} <= {fitting[0]}:
+                    renamed[name] = fitting[0]
+            response = response._renamed(renamed) if renamed else response
+        strangers = response.states.keys() - asked
+        if len(strangers) == len(response.states) == 1 and not _is_array(self._whole()):
+            raise self._about_another(next(iter(ids)))
+        for stranger in strangers:
+            warn_once("the relay tells of task %s, which was not asked about; ignored", stranger)
+        return response._without(strangers) if strangers else response
+
+    def _again(self, asked: Collection[str]) -> "Response":
+        """Return the response read again, now that it is known which ids it is about."""
+        return self._like(Response.of(plain_json(self._text), self._text, asked))
+
+    def _like(self, other: "Response") -> "Response":
+        other.retry_after, other.sent = self.retry_after, self.sent
+        return other
+
+    def _named(self, task_id: str, unnamed: Sequence[Sighting]) -> "Response":
+        """Return the response about the one task that was asked about, which it does not name."""
+        if len(unnamed) != 1 or unnamed[0].state((task_id,)) == (None, ""):
+            raise undecodable(200, self._text)
+        response = self._like(Response(text=self._text))
+        state, is_known = state_of(unnamed[0], (task_id,))
+        response.states = {task_id: state}
+        response._sighted = {task_id: unnamed[0]}
+        response.unknown_states = frozenset(() if is_known else (task_id,))
+        return response
+
+    def _renamed(self, names: Mapping[str, str]) -> "Response":
+        """Return the response with the names as they were asked about."""
+        response = self._like(Response(text=self._text))
+        response.states = {names.get(name, name): one for name, one in self.states.items()}
+        response._sighted = {names.get(name, name): one for name, one in self._sighted.items()}
+        unknown = self.unknown_states
+        response.unknown_states = frozenset(names.get(name, name) for name in unknown)
+        return response
+
+    def _without(self, names: Collection[str]) -> "Response":
+        for name in names:
+            self.states.pop(name, None)
+        self.unknown_states = self.unknown_states - frozenset(names)
         return self
 
+    def _least_finished(self, task_id: str) -> "Response":
+        least = min(self.states, key=lambda name: _LEAST_FINISHED.index(self.states[name]))
+        response = self._renamed({least: task_id})
+        response._original = msgspec.json.encode(plain_json(self._text)["data"]).decode()
+        return response._without([name for name in response.states if name != task_id])
+
+    def _is_list_of_videos(self) -> bool:
+        """Whether this is a bare list under `data`: no task ids, no status, no page of a table."""
+        level = as_object(plain_json(self._text))
+        if level is None or level.keys() != {"data"}:
+            return False
+        rows = map(as_object, as_list(level["data"]) or [None])
+        return all(
+            row is not None and not {"task_id", "taskId", "status"} & row.keys() for row in rows
+        )
+
     def _about_another(self, task_id: str) -> DecodeError:
-        first = next(iter(self.states))
+        first = next(iter(self.states), "a task without a name")
         error = DecodeError(
-            f"asked about {one_line(task_id)}, the relay tells of {one_line(first)}"
+            f"asked about {one_line(task_id)}, the relay answers about {one_line(first)}"
         )
         error.retry_after = self.retry_after
         return error
 
+    def _text_of(self, task_id: str) -> str:
+        return msgspec.json.encode(self._sighted[task_id].identified((task_id,))[0]).decode()
+
     @cached_property
-    def _texts(self) -> dict[str | None, Raw]:
+    def _texts(self) -> dict[str, Raw]:
         whole = self._whole()
         texts = msgspec.json.decode(whole, type=list[Raw]) if _is_array(whole) else [whole]
-        return dict(zip(self._names, texts, strict=True))
+        if len(set(self._names)) == len(self._names):
+            return dict(zip(self._names, texts, strict=True))
+        found: dict[str, Raw] = {}
+        for name, text in zip(self._names, texts, strict=True):
+            clean = msgspec.json.decode(text, type=Row).clean()
+            if clean is not None and clean[1] is self.states.get(name):
+                found[name] = text
+        return found
 
     def _whole(self) -> Raw:
         if self._enveloped:
@@ -171,8 +295,8 @@ class Response:
 def decode_response(status: int, headers: Mapping[str, str], body: bytes) -> Response:
     """Decode a response, or raise the error that it means.
 
-    Raises APIError where the relay says an error, under whatever status; NoSuchRouteError where the
-    host has no such call; DecodeError where the answer makes no sense.
+    Raise APIError if the relay says an error, under whatever status; NoSuchRouteError if the host
+    has no such endpoint; DecodeError if the response is neither tasks nor an error.
     """
     fields = lower_case(headers)
     try:
@@ -189,45 +313,117 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Response:
     if not 200 <= status < 300:
         raise error_from_response(status, fields, body)
     with suppress(ValueError, RecursionError):
-        told = _published.decode(body)
-        names, states = [row.id for row in told], [row.state for row in told]
-        return Response(names, states, body, plain=True)
+        rows = _read_published.decode(body)
+        if all(row.id for row in rows):
+            return Response([row.id for row in rows], [row.state for row in rows], body)
     with suppress(ValueError, RecursionError):
-        whole, text = _read(body)
-        if not isinstance(whole, _Object):
-            return _listed(whole, text)
-        row = whole.row()
-        if whole.name() and (whole.state or whole.status):
-            return _listed([row], text)
-        if whole.is_error():
-            raise error_from_response(status, fields, body)
-        if whole.data is not UNSET:
-            rows = [whole.data] if isinstance(whole.data, Row) else whole.data or []
-            items = whole.code is None and whole.success is None
-            return _listed(rows, text, enveloped=True, items=items)
-        return _listed([row], text)
+        if (response := _clean(body)) is not None:
+            return response
+    plain: object = UNSET
+    with suppress(ValueError, RecursionError):
+        plain = plain_json(body)
+    if plain is UNSET:
+        plain = _first_document(body)
+        if plain is None:
+            raise undecodable(status, body)
+        body = json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
+    return _of_any_shape(status, fields, body, plain)
+
+
+def _clean(body: bytes) -> Response | None:
+    """Return a response all of whose rows are clean; None for another."""
+    whole = _read.decode(body)
+    if whole is None:
+        return Response()
+    rows: list[Row] = []
+    enveloped = False
+    if isinstance(whole, list):
+        rows += whole
+    elif isinstance(whole, _Object):
+        if not _is_success(whole):
+            return None
+        inner = None if whole.data is UNSET else whole.data
+        if whole.task_id or whole.id is not None:
+            if isinstance(inner, Row | None):
+                rows = [Row(whole.id, whole.state, whole.task_id, whole.status, inner)]
+        else:
+            rows, enveloped = [inner] if isinstance(inner, Row) else inner or [], True
+    clean = [row.clean() for row in rows]
+    if not rows or None in clean:
+        return None
+    names, states = zip(*cast("list[tuple[str, State]]", clean), strict=True)
+    return Response(names, states, body, enveloped=enveloped)
+
+
+def _is_success(whole: _Object) -> bool:
+    code = str(whole.code or 0).lower()
+    silent = bytes(whole.error) in (b"null", b'""', b"false", b"{}")
+    return code in _SUCCESS_CODES and whole.success is not False and silent
+
+
+def _of_any_shape(status: int, fields: Mapping[str, str], body: bytes, plain: object) -> Response:
+    if plain is None or plain == []:
+        return Response(text=body)
+    response = Response.of(plain, body)
+    level = as_object(plain)
+    if level is None:
+        if not response.states and not _has_state(response):
+            raise undecodable(status, body)
+        return response
+    if _is_error(level) and not _is_task(level, response):
+        raise error_from_response(status, fields, body)
+    if response.states or _has_state(response):
+        return response
+    if any(key in level and not level[key] and level[key] != {} for key in _CONTAINERS):
+        if _is_none(level):
+            return Response(text=body)
+        raise error_from_response(status, fields, body)
     raise undecodable(status, body)
 
 
-def _listed(
-    rows: Sequence[Row], text: bytes, *, enveloped: bool = False, items: bool = False
-) -> Response:
-    told = [row.told() for row in rows]
-    names, states = [name for name, _ in told], [state for _, state in told]
-    return Response(names, states, text, enveloped=enveloped, items=items)
+def _has_state(response: Response) -> bool:
+    unnamed = response._unnamed  # pyright: ignore[reportPrivateUsage]
+    return any(one.state() != (None, "") for one in unnamed)
 
 
-def _read(text: bytes) -> tuple[list[Row] | _Object, bytes]:
-    """Return the rows or the object of a text, and the text that they were read from.
+def _is_error(level: JSONObject) -> bool:
+    """Whether an object says that it is an error."""
+    code = level.get("code")
+    code = "" if code is None or isinstance(code, bool) else str(code).strip().lower()
+    error = level.get("error") or level.get("errors")
+    return code not in _SUCCESS_CODES or level.get("success") is False or bool(error)
 
-    Raises ValueError or RecursionError for what holds neither.
-    """
+
+def _is_task(level: JSONObject, response: Response) -> bool:
+    """Whether an object that has an error is a task of its own: it has a name and a state."""
+    own = [one for one in response._sighted.values() if one.levels[0] is level]  # pyright: ignore[reportPrivateUsage]
+    return any(len(one.levels) == 1 and one.state() != (None, "") for one in own)
+
+
+def _is_none(level: JSONObject) -> bool:
+    """Whether an empty envelope says that there is no task: nothing in it could be an error."""
+    for key, value in level.items():
+        if key in _HARMLESS_KEYS or value is None or value is True or value in ("", [], {}):
+            continue
+        if key in ("success", "ok") and value is not True:
+            return False
+        words = _SUCCESS_CODES if key in ("code", "status") else _SUCCESS_WORDS
+        if isinstance(value, bool) or str(value).strip().lower() not in words:
+            return False
+    return True
+
+
+def _first_document(body: bytes) -> object:
+    """Return the first JSON document of a text that holds more than one; None if it holds none."""
     with suppress(ValueError, RecursionError):
-        return _told.decode(text) or [], text
-    text = normalize_json(text)
-    if not text.startswith((b"[", b"{")):
-        raise ValueError("neither an array nor an object")
-    return recover(_Told, text), text
+        plain, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip())
+        if isinstance(plain, dict | list):
+            return cast("object", plain)
+    return None
+
+
+def _container(asked: Container[str]) -> "tuple[str, ...] | frozenset[str]":
+    return cast("tuple[str, ...] | frozenset[str]", asked)
 
 
 def _is_array(text: Raw) -> bool:

@@ -1,39 +1,36 @@
 """One row of an answer: which task it names, in which state, and the whole task on demand.
 
-A row is bare, which is Luma's object as published, or of the relay's own table: its `task_id` is
-the task (its `id` is a number of the relay's database), its `status` is the state, its `data` is
-Luma's object.
+Most rows are clean: Luma's object as published, or a row of the relay's own table (its `task_id` is
+the task, its `id` is a number of the relay's database, its `status` is the state, its `data` is
+Luma's object). They are decoded by msgspec. All others are read by `sightings`, and what they have
+in other places by `fields`; that is slower, and takes any shape.
 """
 
-import logging
-from datetime import UTC, datetime
-from typing import cast
+import json
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import asdict, force_setattr
 
-from luma_async.protocol.tolerant_json import decode_lenient, recover
+from luma_async.protocol.fields import (
+    JSONObject,
+    find_created_at,
+    find_link,
+    find_reason,
+    is_link,
+    known_moment,
+)
+from luma_async.protocol.sightings import Sighting, sightings
+from luma_async.protocol.states import STATES, warn_unknown
+from luma_async.protocol.tolerant_json import decode_lenient, normalize_json
 from luma_async.structs import Body, Generation, Request, State
 
-logger: logging.Logger = logging.getLogger("luma_async")
-
-STATES: dict[str, State] = {
-    word: state
-    for state, words in {
-        State.PENDING: "pending queued submitted not_start",
-        State.PROCESSING: "processing in_progress dreaming running unknown",
-        State.COMPLETED: "completed success succeeded",
-        State.FAILED: "failed failure error canceled cancelled expired",
-    }.items()
-    for word in words.split()
-}
 _WORDS: dict[str | None, State] = {
     form: state for word, state in STATES.items() for form in (word, word.upper())
 }
-MOST_WARNINGS = 256
-_warned: set[str] = set()
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _published = msgspec.json.Decoder(Generation, strict=False)
 
 
@@ -45,18 +42,15 @@ class Named(Struct, gc=False):
     task_id: str | None = None
     status: str | None = None
 
-    def name(self) -> str | None:
-        """Return the task's id; a number is the relay's own and names no task."""
-        return self.task_id or (self.id if isinstance(self.id, str) else None)
-
 
 class Published(Struct, gc=False):
-    """A row as published and nothing else: what most are, and what is read fastest."""
+    """A row as published and nothing else: what most are, and what is decoded fastest."""
 
     id: str
     state: State
     task_id: None = None
     status: None = None
+    data: None = None
 
 
 class Row(Named):
@@ -64,73 +58,45 @@ class Row(Named):
 
     data: Named | None = None
 
-    def wrapped(self) -> bool:
-        """Whether it is of the relay's own table, so that `data` is Luma's object."""
-        return bool(self.task_id or self.status) or isinstance(self.id, int)
-
-    def told(self) -> tuple[str | None, State]:
-        """Return the task's name and state.
+    def clean(self) -> tuple[str, State] | None:
+        """Return the name and the state of a clean row, None for one that is not.
 
         An end that the row tells wins, then one that Luma's object tells: a relay that gives up
         says so outside alone, and one that does not know Luma's word says UNKNOWN there.
         """
-        inner = self.data
-        name = self.name()
-        if inner is None or not self.wrapped():
-            return name, _state(self.status or self.state)
-        state = _state(self.status or self.state or inner.state)
-        if inner.state and (within := _state(inner.state)).is_done and not state.is_done:
-            state = within
-        return name or inner.name(), state
-
-    def generation(self, task_id: str, state: State, text: Raw, original: Raw) -> Generation:
-        """Build the whole task from the `text` of this row."""
-        if not self.wrapped():
-            return published(task_id, state, text, original)
-        table = decode_lenient(_TableRow, text)
-        task = published(task_id, state, table.luma(text), original)
-        _fill_in(task, table)
-        return task
+        if not self.task_id:
+            state = _WORDS.get(self.state)
+            bare = isinstance(self.id, str) and self.status is None and self.data is None
+            return (self.id, state) if bare and self.id and state else None  # type: ignore[return-value]
+        state = _WORDS.get(self.status)
+        inner = _WORDS.get(self.data.state) if self.data and self.data.state else None
+        if state is None or self.state is not None or (self.data and self.data.status):
+            return None
+        if self.data and self.data.state and inner is None:
+            return None
+        return self.task_id, inner if inner and inner.is_done and not state.is_done else state
 
 
-def read(text: bytes | Raw) -> Row:
-    """Read one row, strictly if that will do."""
-    try:
-        return _row.decode(text)
-    except (ValueError, RecursionError):
-        return cast("Row", recover(Row, text))
+class RowText(Struct, gc=False):
+    """The row of a task as it was received; `built` is the task, where it is decoded already."""
 
+    task_id: str
+    text: bytes
+    built: Generation | None = None
 
-def reread(task_id: str, told: Generation | bytes | None) -> Generation | None:
-    """Read the text of a row that was kept; what was read already stays as it is."""
-    if not isinstance(told, bytes):
-        return told
-    row = read(told)
-    return row.generation(task_id, row.told()[1], Raw(told), Raw(told))
-
-
-_row = msgspec.json.Decoder(Row)
-
-
-def created_at(text: Raw) -> datetime | None:
-    """Return when the task of a row was created, if it says so."""
-    if not read(text).wrapped():
-        return _known(decode_lenient(_Created, text).created_at)
-    table = decode_lenient(_TableRow, text)
-    inner = decode_lenient(_Created, table.luma(text)).created_at
-    told = map(_known, (inner, table.created_at, table.submit_time))
-    return next(filter(None, told), None)
+    def generation(self) -> Generation:
+        """Return the task, decoded on demand."""
+        return self.built or read(self.task_id, Raw(self.text))
 
 
 class _Created(Struct):
-    """When it was, and nothing else."""
-
     created_at: datetime | None = None
 
 
 class _TableRow(Struct):
-    """What a row of the relay's own table tells beside Luma's object."""
+    """What a row of the relay's own table has beside Luma's object."""
 
+    task_id: str | None = None
     data: Raw = Raw(b"null")
     fail_reason: str | None = None
     result_url: str | None = None
@@ -142,26 +108,85 @@ class _TableRow(Struct):
         return self.data if bytes(self.data).startswith(b"{") else text
 
 
-def _state(word: str | None) -> State:
-    return _WORDS.get(word) or _meaning((word or "").lower())
+_row = msgspec.json.Decoder(Row)
 
 
-def _meaning(word: str) -> State:
-    """Return the state that a relay's word means; an unknown word means still running."""
-    if word not in STATES:
-        warn_once("unknown state %s is taken as still running", word)
-    return STATES.get(word, State.PROCESSING)
+def read(task_id: str, text: Raw) -> Generation:
+    """Build the whole task from the text of its row."""
+    try:
+        clean = _row.decode(text).clean()
+    except (ValueError, RecursionError):
+        clean = None
+    if clean is not None and clean[0] == task_id:
+        return build(task_id, clean[1], text)
+    first = sightings(plain_json(text), (task_id,))[0]
+    return build_sighted(task_id, first, str(text, "utf-8", "replace"))
 
 
-def warn_once(message: str, word: str) -> None:
-    """Warn once of each unknown word, of `MOST_WARNINGS` words at most."""
-    warning = message % repr(word[:80])
-    if warning not in _warned and len(_warned) < MOST_WARNINGS:
-        _warned.add(warning)
-        logger.warning("%s", warning)
+def build(task_id: str, state: State, text: Raw) -> Generation:
+    """Build the whole task from the text of a clean row."""
+    table = decode_lenient(_TableRow, text)
+    original = str(text, "utf-8", "replace")
+    if not table.task_id:
+        task = _typed(task_id, state, text, original)
+    else:
+        task = _typed(task_id, state, table.luma(text), original)
+        _fill_from_table(task, table)
+    if _lacks_something(task):
+        with suppress(ValueError, RecursionError):
+            _fill_from_levels(task, _levels(plain_json(text)))
+    return task
 
 
-def published(task_id: str, state: State, text: Raw, original: Raw) -> Generation:
+def build_sighted(task_id: str, sighting: Sighting, original: str) -> Generation:
+    """Build the whole task from a row of any shape; inner objects come before outer ones."""
+    levels = sighting.levels[::-1]
+    state, _ = state_of(sighting, (task_id,), warn=False)
+    texts = (Raw(msgspec.json.encode(level)) for level in levels)
+    task, *outer = (_typed(task_id, state, text, original) for text in texts)
+    for name in Body.__struct_fields__:
+        values = (getattr(one, name) for one in outer)
+        if getattr(task, name) is None:
+            force_setattr(task, name, next((one for one in values if one is not None), None))
+    _fill_from_levels(task, list(levels))
+    return task
+
+
+def state_of(
+    sighting: Sighting, asked: "tuple[str, ...] | frozenset[str]", *, warn: bool = True
+) -> tuple[State, bool]:
+    """Return the state of a sighting, and whether it is known; unknown means still running."""
+    state, word = sighting.state(asked)
+    if state is None and warn:
+        warn_unknown(word)
+    return state or State.PROCESSING, state is not None
+
+
+def created_at(text: Raw) -> datetime | None:
+    """Return when the task of a row was created, if it says so."""
+    table = decode_lenient(_TableRow, text)
+    moments = [table.created_at, table.submit_time]
+    if table.task_id:
+        moments = [decode_lenient(_Created, table.luma(text)).created_at, *moments]
+    known = next(filter(None, map(known_moment, moments)), None)
+    if known is None and b"reat" in bytes(text):
+        with suppress(ValueError, RecursionError):
+            return find_created_at(_levels(plain_json(text)))
+    return known
+
+
+def plain_json(text: bytes | Raw) -> Any:
+    """Return JSON as plain data; ValueError or RecursionError where it is none."""
+    return json.loads(normalize_json(bytes(text)))
+
+
+def _levels(plain: object) -> list[JSONObject]:
+    """Return the objects of the first task in plain data, from the innermost outwards."""
+    found = sightings(plain)
+    return list(found[0].levels[::-1]) if found else []
+
+
+def _typed(task_id: str, state: State, text: Raw, original: str) -> Generation:
     """Build a task, of such an id and state, of what makes sense in Luma's own object."""
     try:
         task = _published.decode(text)
@@ -169,31 +194,46 @@ def published(task_id: str, state: State, text: Raw, original: Raw) -> Generatio
         task = Generation(id="", state=State.PENDING, **asdict(decode_lenient(Body, text)))
     force_setattr(task, "id", task_id)
     force_setattr(task, "state", state)
-    force_setattr(task, "original", str(original, "utf-8", "replace"))
-    force_setattr(task, "created_at", _known(task.created_at))
+    force_setattr(task, "original", original)
+    force_setattr(task, "created_at", known_moment(task.created_at))
     if task.artifact:
-        force_setattr(task.artifact, "created_at", _known(task.artifact.created_at))
+        force_setattr(task.artifact, "created_at", known_moment(task.artifact.created_at))
     if task.prompt and task.request is None:
         force_setattr(task, "request", Request(prompt=task.prompt))
     return task
 
 
-def _fill_in(task: Generation, table: _TableRow) -> None:
-    """Add what the row tells; its `fail_reason` may be a reason, or the link of a success."""
+def _fill_from_table(task: Generation, table: _TableRow) -> None:
+    """Add what the row has; its `fail_reason` may be a reason, or the link of a success."""
     if task.created_at is None:
-        created_at = _known(table.created_at) or _known(table.submit_time)
-        force_setattr(task, "created_at", created_at)
+        moment = known_moment(table.created_at) or known_moment(table.submit_time)
+        force_setattr(task, "created_at", moment)
     link = table.result_url or task.result_url
     if task.state is State.FAILED:
         force_setattr(task, "failure_reason", table.fail_reason or task.failure_reason)
-    elif table.fail_reason and table.fail_reason.startswith(("http://", "https://")):
+    elif is_link(table.fail_reason):
         link = link or table.fail_reason
     force_setattr(task, "result_url", link)
 
 
-def _known(moment: datetime | None) -> datetime | None:
-    """Return an aware moment; Go's zero time, and the zero of unix, mean that nobody knows."""
-    if moment is None or moment.year <= 1:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return None if aware.year == 1970 and aware == _EPOCH else aware
+def _lacks_something(task: Generation) -> bool:
+    """Whether a task lacks what its row may have in another place."""
+    if task.created_at is None and "reat" in task.original:
+        return True
+    if task.state is State.FAILED:
+        return not task.failure_reason
+    return task.state is State.COMPLETED and not task.url
+
+
+def _fill_from_levels(task: Generation, levels: list[JSONObject]) -> None:
+    """Add a link, a reason and a time of creation from the places where other relays have them."""
+    if task.created_at is None:
+        force_setattr(task, "created_at", find_created_at(levels))
+    if task.state is State.FAILED:
+        if not task.failure_reason:
+            force_setattr(task, "failure_reason", find_reason(levels))
+    elif not task.url and (link := find_link(levels)):
+        force_setattr(task, "result_url", link)
+    elif not task.url:
+        reasons = (level.get("fail_reason") for level in levels)
+        force_setattr(task, "result_url", next(filter(is_link, reasons), None))

@@ -21,6 +21,7 @@ S = TypeVar("S", bound=Struct)
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _QUADRATIC = ("idna", "punycode")
 MOST_ODD_ITEMS = 10_000
+MAX_DIGITS = 4_000  # of a whole number; Python refuses more than 4,300
 
 
 def to_utf8(body: bytes, content_type: str) -> bytes:
@@ -55,9 +56,16 @@ def normalize_json(text: bytes) -> bytes:
     That is bytes that are not UTF-8, half a surrogate pair, infinity, a number too large.
     """
     plain = json.loads(
-        text.decode("utf-8", "replace"), parse_float=_finite, parse_constant=lambda _: None
+        text.decode("utf-8", "replace"),
+        parse_float=_finite,
+        parse_int=_readable,
+        parse_constant=lambda _: None,
     )
     return json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _readable(digits: str) -> int | None:
+    return int(digits) if len(digits) < MAX_DIGITS else None
 
 
 def _finite(digits: str) -> float | None:

@@ -1,61 +1,84 @@
-"""Why an id needs special care: not found, completed without a link, or quarantined."""
+"""Why an id needs special care: doubted, completed without a link, or quarantined."""
 
 from math import inf
 
 from msgspec import Struct
 
-MIN_NOT_FOUND_ANSWERS = 6
+from luma_async.scheduling.evidence import Evidence
 
 
 class Anomaly(Struct, gc=False, eq=False):
     """The special care that one id needs.
 
     `solo_polls_left` is how many responses it has to get by single GET before it rejoins a batch,
-    `quarantines` how often it was quarantined, `not_found_count` how many responses in a row did
-    not contain it, since `not_found_since`. It is completed without a link since `no_link_since`.
+    `quarantines` how often it was quarantined. `evidence` is what answers without a row of it add
+    up to; `doubted`: the last answer had none. It is completed without a link since
+    `no_link_since`, and has a link beside an unknown state since `unknown_state_since`. `ended_at`
+    is when it ended, of an id whose end is not reported yet.
     """
 
     solo_polls_left: int = 0
     quarantines: int = 0
-    not_found_count: int = 0
-    not_found_since: float | None = None
+    evidence: Evidence | None = None
+    doubted: bool = False
     no_link_since: float | None = None
+    unknown_state_since: float | None = None
     ended_at: float | None = None
 
     @property
+    def waits_for_link(self) -> bool:
+        """Whether the grace period of a link is running."""
+        return self.no_link_since is not None or self.unknown_state_since is not None
+
+    @property
     def is_undecided(self) -> bool:
-        """Whether a grace period is running: not found, or without a link."""
-        return self.not_found_since is not None or self.no_link_since is not None
+        """Whether a grace period is running."""
+        return self.doubted or self.waits_for_link
 
     @property
     def is_clear(self) -> bool:
         """Whether nothing has to be remembered of it."""
-        return not (self.is_undecided or self.quarantines or self.ended_at is not None)
+        return not (self.is_undecided or self.quarantines or self.evidence)
 
-    def reset_on_answer(self) -> None:
-        """Reset what counts responses without the id."""
+    def evidence_or_new(self) -> Evidence:
+        """Return its evidence, made if there was none."""
+        if self.evidence is None:
+            self.evidence = Evidence()
+        return self.evidence
+
+    def on_row(self, *, single: bool) -> bool:
+        """Forget the evidence after a row of it. Return whether a batch had left it out before.
+
+        That a batch left it out is remembered until one contains it: such an id is polled alone for
+        the next 0, 1, 3, … responses before it is tried in a batch again.
+        """
         self.solo_polls_left = max(0, self.solo_polls_left - 1)
-        self.not_found_since = None
-        self.not_found_count = 0
+        self.doubted = False
+        left_out = self.evidence is not None and self.evidence.left_out
+        if single and left_out:
+            if not self.solo_polls_left:
+                self.solo_polls_left = 2**self.quarantines - 1
+                self.quarantines += 1
+            self.evidence = Evidence(left_out=True)
+            return True
+        self.quarantines = 0 if left_out else self.quarantines
+        self.evidence = None
+        return False
 
-    def extend_grace(self, seconds: float) -> None:
-        """Extend the grace periods by the seconds in which requests got no response."""
-        self.not_found_since = (
-            None if self.not_found_since is None else self.not_found_since + seconds
-        )
-        self.no_link_since = None if self.no_link_since is None else self.no_link_since + seconds
+    def after_silence(self, seconds: float) -> None:
+        """Do not count the seconds in which requests got no response."""
+        if self.no_link_since is not None:
+            self.no_link_since += seconds
+        if self.unknown_state_since is not None:
+            self.unknown_state_since += seconds
 
     def quarantine(self) -> None:
         """Quarantine the id: poll it alone for the next 1, 2, 4, … responses."""
         self.solo_polls_left = 2**self.quarantines
         self.quarantines += 1
 
-    def next_deadline(self, departed: float, now: float, missing: float, link: float) -> float:
-        """Return by when to poll again so that no grace period is overrun; inf if none runs."""
-        deadline = inf
-        for since, grace in ((self.not_found_since, missing), (self.no_link_since, link)):
-            if since is not None and since + grace > now:
-                deadline = min(deadline, since + grace)
-        if self.not_found_since is not None and self.not_found_count <= MIN_NOT_FOUND_ANSWERS:
-            deadline = min(deadline, departed + missing / MIN_NOT_FOUND_ANSWERS)
-        return deadline
+    def link_deadline(self, now: float, grace: float) -> float:
+        """Return when the grace period of a link ends; inf if none runs."""
+        starts = (self.no_link_since, self.unknown_state_since)
+        ends = [start + grace for start in starts if start is not None]
+        return min((end for end in ends if end > now), default=inf)

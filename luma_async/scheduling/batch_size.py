@@ -1,32 +1,41 @@
-"""Batch size: how many ids one request may carry, learned from rejected requests."""
+"""Batch size: how many ids one request may carry, learned from what the two endpoints do."""
 
+from collections import deque
+from collections.abc import Collection
 from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from luma_async.scheduling.error_policy import Action
-
-REGROW_EVERY = 600.0
-FIRST_PROBE_DELAY = 60.0
-MAX_PROBE_DELAY = 3600.0
+REGROW_EVERY = 600.0  # seconds
+FIRST_PROBE_DELAY = 60.0  # seconds
+MAX_PROBE_DELAY = 3600.0  # seconds
+EQUAL_ROW_COUNTS = 2  # short responses in a row with as many rows, which show a cap on rows
+MIN_PROOFS_OF_CAP = 3
+MIN_PROOFS_OF_FILTER = 10
+RESPONSES_OF_FILTER = 3
 
 
 class BatchSize(Struct, frozen=True):
     """The number of ids that a request may carry: `limit` at most, 1 until `no_batch_until`.
 
-    After a request was too large, half as many ids are sent; every `REGROW_EVERY` seconds twice as
-    many are tried, up to `limit`.
+    After a request was too large, or a response had fewer rows than ids, fewer ids are sent; every
+    `REGROW_EVERY` seconds twice as many are tried, up to `limit`.
 
-    After the relay had no batch endpoint, single requests are sent for `probe_delay` seconds, then
-    the batch endpoint is tried again: a proxy may have answered for the relay. Each probe delay is
-    twice the one before, `MAX_PROBE_DELAY` at most, until a batch is answered.
+    The relay counts as having no batch endpoint after two batches in a row were answered by 404,
+    405 or 501, which asked about different ids where others are open: a firewall may reject one
+    certain id (`no_batch_suspects`: the ids of the first one). Single requests are sent for
+    `probe_delay` seconds, then the batch endpoint is tried again: a proxy may have answered for the
+    relay. Each probe delay is twice the one before, `MAX_PROBE_DELAY` at most, until a batch is
+    answered. `no_single_until` is the same for the single endpoint.
     """
 
     limit: int
     shrunk_to: float = inf
     shrunk_at: float = -inf
+    no_batch_suspects: frozenset[str] = frozenset()
     no_batch_until: float = -inf
+    no_single_until: float = -inf
     probe_delay: float = FIRST_PROBE_DELAY
 
     def current(self, now: float) -> int:
@@ -40,40 +49,95 @@ class BatchSize(Struct, frozen=True):
         regrown = self.shrunk_to * 2.0 ** min((now - self.shrunk_at) // REGROW_EVERY, 32)
         return int(min(self.limit, regrown))
 
-    def after(self, verdict: Action | None, ids: int, now: float) -> "BatchSize":
-        """Return the batch size after a request with `ids` ids; None means that it was answered."""
-        if ids == 1:
-            return self
-        match verdict:
-            case Action.SHRINK_BATCH:
-                return self.halved(ids, now)
-            case Action.NO_BATCH_ENDPOINT:
-                return self.without_batch(now)
-            case None:
-                return self.confirmed()
-            case _:
-                return self
+    def has_batch(self, now: float) -> bool:
+        """Return whether the relay has a batch endpoint, as far as is known."""
+        return now >= self.no_batch_until
+
+    def has_single(self, now: float) -> bool:
+        """Return whether the relay has a single endpoint, as far as is known."""
+        return now >= self.no_single_until
+
+    def reduced_to(self, ids: int, now: float) -> "BatchSize":
+        """Return the batch size after `ids` ids proved to be the most that pass."""
+        return replace(self, shrunk_to=max(1, min(self.batch_limit(now), ids)), shrunk_at=now)
 
     def halved(self, ids: int, now: float) -> "BatchSize":
         """Return the batch size after a request with `ids` ids was too large."""
-        half = min(self.batch_limit(now), (ids + 1) // 2)
-        return replace(self, shrunk_to=half, shrunk_at=now)
+        return self.reduced_to((ids + 1) // 2, now)
+
+    def after_no_route(self, ids: Collection[str], now: float, *, has_others: bool) -> "BatchSize":
+        """Return the batch size after a batch was answered as though there were no endpoint.
+
+        `has_others`: ids are open that are not among its `ids`.
+        """
+        suspects, known = self.no_batch_suspects, self.probe_delay > FIRST_PROBE_DELAY
+        if known or (suspects and (not has_others or suspects.isdisjoint(ids))):
+            return self.without_batch(now)
+        return replace(self, no_batch_suspects=frozenset(ids))
 
     def without_batch(self, now: float) -> "BatchSize":
         """Return the batch size after the relay had no batch endpoint at `now`."""
         if now < self.no_batch_until:
             return self
         longer = min(2.0 * self.probe_delay, MAX_PROBE_DELAY)
-        return replace(self, no_batch_until=now + self.probe_delay, probe_delay=longer)
+        return replace(
+            self,
+            no_batch_until=now + self.probe_delay,
+            probe_delay=longer,
+            no_batch_suspects=frozenset(),
+        )
 
-    def batch_restored(self) -> "BatchSize":
-        """Return the batch size after the single endpoint was missing, too: a proxy answered."""
-        return replace(self, no_batch_until=-inf, probe_delay=FIRST_PROBE_DELAY)
+    def without_single(self, now: float) -> "BatchSize":
+        """Return the batch size after the relay had no single endpoint at `now`.
+
+        If it had no batch endpoint either, a proxy answered, and both may exist.
+        """
+        if now < self.no_batch_until:
+            return replace(self, no_batch_until=-inf, probe_delay=FIRST_PROBE_DELAY)
+        return replace(self, no_single_until=now + MAX_PROBE_DELAY)
 
     def confirmed(self) -> "BatchSize":
         """Return the batch size after a batch was answered."""
-        return (
-            replace(self, probe_delay=FIRST_PROBE_DELAY)
-            if self.probe_delay > FIRST_PROBE_DELAY
-            else self
-        )
+        if self.probe_delay > FIRST_PROBE_DELAY or self.no_batch_suspects:
+            return replace(self, probe_delay=FIRST_PROBE_DELAY, no_batch_suspects=frozenset())
+        return self
+
+
+class RowCoverage:
+    """Learn from batch responses that leave out ids which the single endpoint knows.
+
+    Two kinds of relays do: one that caps its rows (responses have the same number of rows again and
+    again, never more), and one that filters them (no response has a task that is still running).
+    An id that is left out now and then, by a stale replica, proves neither.
+    """
+
+    __slots__ = ("_max_rows", "_proofs", "_row_counts", "_without_running")
+
+    def __init__(self) -> None:
+        self._max_rows = 0
+        self._row_counts: deque[int] = deque(maxlen=EQUAL_ROW_COUNTS)
+        self._proofs = 0
+        self._without_running = 0
+
+    def record(self, asked: int, rows: int, *, running: bool) -> None:
+        """Count the rows of a batch response; `running`: one of them has not ended."""
+        self._max_rows = max(self._max_rows, rows)
+        if rows < asked:
+            self._row_counts.append(rows)
+        self._without_running = 0 if running else self._without_running + 1
+
+    def prove(self, count: int) -> int | None:
+        """Count ids that batches left out and the single endpoint knows.
+
+        Return the batch size that follows, 1 if batches are of no use; None while nothing does.
+        """
+        self._proofs += count
+        capped = self._row_counts.count(self._max_rows) == EQUAL_ROW_COUNTS
+        filtered = self._without_running >= RESPONSES_OF_FILTER
+        if capped and self._max_rows and self._proofs >= MIN_PROOFS_OF_CAP:
+            self._proofs = 0
+            return self._max_rows
+        if filtered and self._proofs >= MIN_PROOFS_OF_FILTER:
+            self._proofs = 0
+            return 1
+        return None

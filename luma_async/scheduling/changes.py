@@ -1,18 +1,27 @@
-"""What a response changes: the news of each id, and which ids need special care from then on."""
+"""What a response changes: the new state of each id, and which ids need special care."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import inf
 from typing import Generic, Protocol
 
 from msgspec import Struct
 
-from luma_async.protocol.rows import reread
-from luma_async.scheduling.anomalies import MIN_NOT_FOUND_ANSWERS, Anomaly
+from luma_async.errors import LumaError
+from luma_async.protocol.rows import RowText
+from luma_async.scheduling.anomalies import Anomaly
+from luma_async.scheduling.evidence import (
+    LOOKS,
+    Clock,
+    Rule,
+    Sign,
+    rule,
+)
 from luma_async.scheduling.items import Group, Item, W
 from luma_async.scheduling.schedule import Schedule
 from luma_async.structs import Generation, State
 
-_UNTOLD = "untold"
+MIN_LOOK_DELAY = 0.5  # seconds between two polls of a doubted id
+_NO_STATE = "no state"
 
 
 class PollAnswer(Protocol):
@@ -24,16 +33,21 @@ class PollAnswer(Protocol):
         ...
 
     @property
+    def unknown_states(self) -> Collection[str]:
+        """The ids among them whose state is a word that is not known."""
+        ...
+
+    @property
     def retry_after(self) -> float | None:
         """Retry-After in seconds, or None."""
         ...
 
     def age(self, task_id: str, /) -> float:
-        """Return the age of a task in seconds; 0 if the relay tells no time of creation."""
+        """Return the age of a task in seconds; 0 if the relay gives no time of creation."""
         ...
 
-    def row_bytes(self, task_id: str, /) -> Generation | bytes:
-        """Return what to keep of an open task: its row, or the decoded task."""
+    def row(self, task_id: str, /) -> RowText:
+        """Return the row of a task."""
         ...
 
     def generation(self, task_id: str, /) -> Generation:
@@ -51,39 +65,50 @@ class Grace(Struct, frozen=True):
 class Change(Struct, Generic[W], frozen=True):
     """A change of one id, for its watchers.
 
-    `row` is what the response tells of it, None if the id is missing; `state` is the state in it,
+    `row` is its row in the response, None if the id is missing; `state` is the state in it,
     `previous_state` the one before. `max_lag` is the seconds since the response before this one,
-    the most by which the news can be late; None for the first response.
+    the most by which the news can be late; None for the first response. `error` is what the relay
+    said last of an id that is missing, or `forbidden`: the key may not see it, and it is polled on.
     """
 
     task_id: str
-    row: Generation | bytes | None
+    row: RowText | None
     ended: bool
     watchers: tuple[W, ...]
     max_lag: float | None
     state: State | None = None
     previous_state: State | None = None
+    error: LumaError | None = None
+    forbidden: bool = False
 
     @property
     def generation(self) -> Generation | None:
         """The whole task, decoded on demand; None if the id is missing."""
-        return reread(self.task_id, self.row)
+        return self.row.generation() if self.row else None
 
 
 class Answered(Struct, frozen=True):
-    """A response, when its request was sent, when it came, and the grace period of missing ids."""
+    """A response, when its request was sent, when it came, and what it says of ids without a row.
+
+    `sign` is that, `error` the relay's words. `single`: the request was a single GET;
+    `single_endpoint`: the relay has one.
+    """
 
     answer: PollAnswer
     sent_at: float
     now: float
-    missing_grace: float
+    sign: Sign
+    error: LumaError | None = None
+    single: bool = False
+    single_endpoint: bool = True
 
 
 class ChangeDetector(Generic[W]):
     """Apply one response to the groups of its batch.
 
     `changes` is the news. `solo_groups` are groups of one id that are polled by themselves from now
-    on, each with its due and the time by which it has to be polled.
+    on, each with its due and the time by which it has to be polled. `proofs` counts the ids of
+    which the single endpoint knows a state after batches left them out.
     """
 
     def __init__(self, answered: Answered, schedule: Schedule, grace: Grace) -> None:
@@ -92,26 +117,27 @@ class ChangeDetector(Generic[W]):
         self.grace = grace
         self.changes: list[Change[W]] = []
         self.solo_groups: list[tuple[Group[W], float, float]] = []
+        self.proofs: int = 0
 
     def apply(self, group: Group[W]) -> None:
         """Compare the response with a group; ids that need special care leave it."""
-        unheard = self.answered.now - group.last_heard_at if group.failed_attempts else 0.0
+        silent_for = self.answered.now - group.last_heard_at if group.failed_attempts else 0.0
         group.last_heard_at = self.answered.now
         group.failed_attempts = 0
-        states = self.answered.answer.states
+        group.hangs = False
+        states, unknown = self.answered.answer.states, self.answered.answer.unknown_states
         news = [
             item
             for item in group.items
-            if states.get(item.task_id, _UNTOLD) is not item.state or item.anomaly
+            if states.get(item.task_id, _NO_STATE) is not item.state or item.anomaly
         ]
+        if unknown:
+            news = [item for item in group.items if item in news or item.task_id in unknown]
         for item in news:
-            if item.anomaly:
-                item.anomaly.extend_grace(unheard)
+            if item.anomaly and silent_for:
+                item.anomaly.after_silence(silent_for)
             state = states.get(item.task_id)
-            if state is None:
-                change = self._on_not_found(item, group)
-            else:
-                change = self._on_state(item, group, state)
+            change = self._on_state(item, group, state) if state else self._on_no_row(item)
             if change:
                 self.changes.append(change)
             if item.anomaly and item.group:
@@ -141,23 +167,38 @@ class ChangeDetector(Generic[W]):
         elif anomaly.is_undecided or anomaly.solo_polls_left:
             solo = group.split_off([item])
             solo.oldest = solo.youngest = item.created_at
-            if anomaly.not_found_since is None:
+            if not anomaly.doubted:
                 if anomaly.ended_at is None:
                     self._observe_open(solo)
                 self._mark_polled(solo)
-            rest = self.schedule.base_delay if anomaly.solo_polls_left else self.schedule.delay
-            due = self.answered.sent_at + rest(item.created_at, self.answered.sent_at)
-            deadline = anomaly.next_deadline(
-                self.answered.sent_at, self.answered.now, self.grace.missing, self.grace.link
-            )
-            if deadline < inf:
+            alone = anomaly.solo_polls_left > 0
+            delay = self.schedule.base_delay if alone else self.schedule.delay
+            due = self.answered.sent_at + delay(item.created_at, self.answered.sent_at)
+            deadline = anomaly.link_deadline(self.answered.now, self.grace.link)
+            if anomaly.doubted:
+                deadline = min(deadline, self._next_look(item, anomaly))
+            if deadline < inf and not alone:
                 self.schedule.expedite(deadline)
             self.solo_groups.append((solo, due, deadline))
 
+    def _next_look(self, item: Item[W], anomaly: Anomaly) -> float:
+        """Return by when to poll a doubted id."""
+        if self.answered.sign is Sign.OMITTED and anomaly.solo_polls_left:
+            return self.answered.now
+        rule, grace = self._rule(item), self.grace.missing
+        step = max(grace if rule.clock is Clock.DOUBTFUL else grace / LOOKS, MIN_LOOK_DELAY)
+        remaining = anomaly.evidence_or_new().remaining(rule, grace)
+        return min(self.answered.sent_at + step, self.answered.now + remaining)
+
     def _on_state(self, item: Item[W], group: Group[W], state: State) -> Change[W] | None:
-        known, item.state = item.state, state
+        known = item.state
         if item.anomaly:
-            item.anomaly.reset_on_answer()
+            self.proofs += item.anomaly.on_row(single=self.answered.single)
+        if item.task_id in self.answered.answer.unknown_states:
+            state = self._state_of_unknown(item, state)
+        elif item.anomaly:
+            item.anomaly.unknown_state_since = None
+        item.state = state
         if state.is_done:
             return self._on_end(item, known, group)
         if state is known:
@@ -166,10 +207,18 @@ class ChangeDetector(Generic[W]):
             item.created_at = min(
                 item.created_at, self.answered.sent_at - self.answered.answer.age(item.task_id)
             )
-        if item.anomaly:
-            item.anomaly.no_link_since = None
-        item.last_row = self.answered.answer.row_bytes(item.task_id)
+        item.last_row = self.answered.answer.row(item.task_id)
         return self._change(item, known, group)
+
+    def _state_of_unknown(self, item: Item[W], state: State) -> State:
+        """Return COMPLETED once an unknown state has had a link to a video for the grace period."""
+        if not self.answered.answer.generation(item.task_id).url:
+            return state
+        anomaly = item.anomaly_or_new()
+        if anomaly.unknown_state_since is None:
+            anomaly.unknown_state_since = self.answered.now
+        over = self.answered.now >= anomaly.unknown_state_since + self.grace.link
+        return State.COMPLETED if over else state
 
     def _on_end(self, item: Item[W], known: State | None, group: Group[W]) -> Change[W] | None:
         """Handle an end; one without a link is not reported during its grace period."""
@@ -179,40 +228,57 @@ class ChangeDetector(Generic[W]):
             ended_at = (last + self.answered.sent_at) / 2
             if group.sent_at is not None:
                 self.schedule.observe_end(item.created_at, group.sent_at, self.answered.sent_at)
-        item.last_row = generation = self.answered.answer.generation(item.task_id)
+        generation = self.answered.answer.generation(item.task_id)
+        item.last_row = RowText(item.task_id, b"", generation)
         if item.state is State.COMPLETED and not generation.url:
             anomaly = item.anomaly_or_new()
             anomaly.ended_at = ended_at
-            anomaly.no_link_since = (
-                self.answered.now if anomaly.no_link_since is None else anomaly.no_link_since
-            )
+            if anomaly.no_link_since is None:
+                anomaly.no_link_since = self.answered.now
             if self.answered.now < anomaly.no_link_since + self.grace.link:
                 return None
         change = self._change(item, known, group, ended=True)
         self._finish(item, ended_at)
         return change
 
-    def _on_not_found(self, item: Item[W], group: Group[W]) -> Change[W] | None:
-        anomaly = item.anomaly_or_new()
-        anomaly.not_found_since = (
-            self.answered.now if anomaly.not_found_since is None else anomaly.not_found_since
+    def _rule(self, item: Item[W]) -> Rule:
+        return rule(
+            self.answered.sign,
+            seen=item.state is not None,
+            single_endpoint=self.answered.single_endpoint,
         )
-        anomaly.not_found_count += 1
-        if self.answered.now < anomaly.not_found_since + self.answered.missing_grace or (
-            self.answered.missing_grace and anomaly.not_found_count <= MIN_NOT_FOUND_ANSWERS
-        ):
+
+    def _on_no_row(self, item: Item[W]) -> Change[W] | None:
+        """Weigh an answer without a row of the id; it ends if it counts as missing."""
+        anomaly, rule = item.anomaly_or_new(), self._rule(item)
+        evidence, grace = anomaly.evidence_or_new(), self.grace.missing
+        anomaly.doubted = True
+        if self.answered.sign is Sign.OMITTED:
+            proved = anomaly.quarantines > 0 or not grace
+            ask = evidence.omit(seen=item.state is not None, proved=proved)
+            if ask and self.answered.single_endpoint:
+                anomaly.solo_polls_left = max(1, anomaly.solo_polls_left)
+        elif evidence.left_out:
+            evidence.omissions = 0
+            anomaly.solo_polls_left = max(0, anomaly.solo_polls_left - 1)
+        evidence.add(rule, self.answered.now, grace)
+        if not evidence.is_decided(rule, grace):
             return None
         done = item.state is not None and item.state.is_done
+        forbidden = rule.clock is Clock.FORBIDDEN
         change = Change(
             item.task_id,
-            item.last_row if done else None,
-            True,
+            item.last_row if done or forbidden else None,
+            not forbidden,
             tuple(item.watchers),
             None,
             item.state if done else None,
             item.state,
+            self.answered.error,
+            forbidden,
         )
-        self._finish(item, anomaly.ended_at)
+        if not forbidden:
+            self._finish(item, anomaly.ended_at)
         return change
 
     def _change(

@@ -1,4 +1,4 @@
-"""What a poll does about an error."""
+"""What is done about an error, of a poll or of a direct call."""
 
 from enum import StrEnum
 from math import inf
@@ -14,50 +14,61 @@ from luma_async.errors import (
     QuotaError,
     RateLimitedError,
     SessionClosed,
+    SetupError,
     TooLongError,
 )
 
-_REFUSED = (400, 410, 413, 414, 422, 431)
-MAX_TOO_LONG_ANSWERS = 1
-MAX_SENSELESS_ANSWERS = 4
+_NO_ROUTE = (404, 405, 501)
+_REJECTED = (400, 404, 405, 410, 413, 414, 422, 431, 501)
+MAX_TOO_LONG = 1
+MAX_UNDECODABLE = 4
 MAX_FAILED_ATTEMPTS = 8
 
 
 class Action(StrEnum):
-    """What a poll does about an error."""
+    """What is done about an error."""
 
-    RETRY = "ask again, later"
-    NOT_FOUND = "the relay does not know the id"
-    BISECT = "ask again in halves"
-    SHRINK_BATCH = "ask again in halves, and never for so many again"
-    NO_BATCH_ENDPOINT = "ask for one id at a time from now on"
-    ABORT = "stop asking: the key is refused, or the session closed"
+    RETRY = "retry later"
+    NOT_FOUND = "the relay says that the task does not exist"
+    REJECTED = "the relay rejects the request about one id, for whatever reason"
+    BISECT = "retry in halves"
+    NO_BATCH_ENDPOINT = "poll one id per request from now on"
+    NO_SINGLE_ENDPOINT = "poll by the batch endpoint from now on"
+    CHECK_KEY = "the key is rejected, or may not see one of the ids"
+    ABORT = "abort all waits: no request can be sent"
 
 
-def decide(error: LumaError, *, many: bool, tries: int = 1) -> Action:
-    """Return what an error means for a poll; `many` tells the batch call from the single one.
+ABORTING = (Action.CHECK_KEY, Action.ABORT)
 
-    `tries` is how often in a row the ids brought no answer, this time included: an answer that
-    stays senseless may be so because of one task in it.
-    """
-    if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError | SessionClosed):
+
+def decide(error: LumaError, *, many: bool) -> Action:
+    """Return what is done about an error; `many`: the request asked about several ids."""
+    if isinstance(error, SessionClosed | SetupError):
         return Action.ABORT
+    if isinstance(error, AuthenticationError | QuotaError | PermissionDeniedError):
+        return Action.CHECK_KEY
+    about_task = isinstance(error, NotFoundError) and error.about_task
     status = error.status if isinstance(error, APIError) else None
-    refused = isinstance(error, NotFoundError) or status in _REFUSED
     if not many:
-        return Action.NOT_FOUND if refused else Action.RETRY
-    no_such_task = isinstance(error, APIError) and error.code == "task_not_exist"
-    if isinstance(error, NoSuchRouteError) or (status in (404, 405, 501) and not no_such_task):
+        if about_task:
+            return Action.NOT_FOUND
+        if isinstance(error, NoSuchRouteError):
+            return Action.NO_SINGLE_ENDPOINT
+        return Action.REJECTED if status in _REJECTED else Action.RETRY
+    if not about_task and (isinstance(error, NoSuchRouteError) or status in _NO_ROUTE):
         return Action.NO_BATCH_ENDPOINT
-    if status == 413:
-        return Action.SHRINK_BATCH
-    return Action.BISECT if refused or tries > _max_attempts(error) else Action.RETRY
+    if about_task or status in _REJECTED:
+        return Action.BISECT
+    return Action.RETRY
 
 
-def _max_attempts(error: LumaError) -> float:
-    """Return how often a request may bring no answer before that is put down to the ids in it."""
+def max_attempts(error: LumaError) -> float:
+    """Return how many requests about the same ids may fail, while others are answered.
+
+    After that the ids are taken for the cause, and the batch is sent in parts.
+    """
     if isinstance(error, RateLimitedError):
         return inf
     if isinstance(error, TooLongError):
-        return MAX_TOO_LONG_ANSWERS
-    return MAX_SENSELESS_ANSWERS if isinstance(error, DecodeError) else MAX_FAILED_ATTEMPTS
+        return MAX_TOO_LONG
+    return MAX_UNDECODABLE if isinstance(error, DecodeError) else MAX_FAILED_ATTEMPTS

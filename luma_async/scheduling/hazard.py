@@ -1,21 +1,21 @@
-"""How long do tasks take? What the ends that a session saw say about the ends to come.
+"""How long tasks take: the hazard at each age, estimated from the tasks that a session has seen.
 
-The chance that a task ends in the next second, given that it has not ended yet, is its hazard at
-its age. It is estimated in cells of age, eight to an octave from a sixteenth of a second to three
-days: ends seen in a cell, over the seconds for which open tasks were seen to pass through it. A
-task that has not ended yet, one that was old when first seen, and one that nobody wants any more
-each count for just the ages at which they were watched, so none of them bends the estimate.
+The hazard h(age) is the chance that a task ends in the next second, given that it has not ended
+yet. It is estimated in cells of age, eight to an octave from a sixteenth of a second to three days:
+tasks that ended in a cell, divided by the seconds for which tasks were open in it. A task that is
+still open, one that was old when first polled, and one without a watcher count for the ages at
+which they were watched, so none of them biases the estimate.
 
-An end is known to lie between two looks; it is spread over the cells between them. Cells are
-averaged with their neighbours, and each is drawn towards a hazard that is the same at all ages, as
-though PRIOR more tasks had passed through it, so that nothing is concluded from next to nothing.
-What is old counts less: after MEMORY ends all counts are halved.
+A task ends between two polls; it is spread over the cells between them. Cells are averaged with
+their neighbours, and each is drawn towards a hazard that is the same at all ages, as though PRIOR
+more tasks had been open in it, so that few observations prove little. Old observations count less:
+after MEMORY ended tasks all counts are halved.
 
-What it is for is `waiting`: the seconds that news of a task of some age is late on average if it is
-not asked about for so long: W(age, rest), the integral of H(age + u) - H(age) over the rest, with H
-the cumulative hazard. Asking about all ids at equal W is the best that any number of requests can
-buy (Keller, Management Science 21, 1974). H and its integral are kept at the edges of the cells, so
-that W and its inverse cost a look into two tables.
+It is used for `expected_delay`: by how many seconds the news of a task is late on average if it is
+not polled for d seconds: W(age, d) = ∫ H(age + u) - H(age) du for u from 0 to d, where H is the
+cumulative hazard. For a given number of requests, polling all ids at equal W gives the least delay
+(Keller, Management Science 21, 1974). H and its integral are kept at the edges of the cells, so
+that W and its inverse take two lookups.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,10 +53,10 @@ def cell_of(age: float) -> int:
 
 
 class DurationCounts(Struct, frozen=True):
-    """What was seen of how long tasks take.
+    """What a session has seen of the durations of its tasks.
 
-    For each cell of age, how many tasks `ended` in it, and for how many seconds open ones were
-    `watched` there.
+    For each cell of age: how many tasks ended in it (`end_counts`), and for how many seconds tasks
+    were open in it (`exposure`).
     """
 
     end_counts: tuple[float, ...] = (0.0,) * CELLS
@@ -69,15 +69,15 @@ class DurationCounts(Struct, frozen=True):
 
     @property
     def ends(self) -> float:
-        """How many ends this is worth; what is old counts less."""
+        """How many tasks ended; old ones count less."""
         return sum(self.end_counts)
 
     def __repr__(self) -> str:
-        return f"<Seen: {self.ends:.0f} ends>"
+        return f"<DurationCounts: {self.ends:.0f} tasks ended>"
 
     @classmethod
     def of(cls, ages: Iterable[tuple[float, float, float]]) -> "DurationCounts":
-        """Return what rows of age, ends and seconds say; ValueError for what cannot have been."""
+        """Return the counts of rows of age, ended tasks and seconds; ValueError for bad numbers."""
         ended, watched = [0.0] * CELLS, [0.0] * CELLS
         for age, ends, seconds in ages:
             if not 0.0 <= age <= MOST:
@@ -87,7 +87,7 @@ class DurationCounts(Struct, frozen=True):
         return cls(tuple(ended), tuple(watched))
 
     def ages(self) -> list[tuple[float, float, float]]:
-        """Return the cells in which anything was seen: the age they begin at, ends, seconds."""
+        """Return the cells that are not empty: the age they begin at, ended tasks, seconds."""
         cells = zip(EDGES, self.end_counts, self.exposure, strict=False)
         return [(age, ends, seconds) for age, ends, seconds in cells if ends or seconds]
 
@@ -97,7 +97,7 @@ class DurationCounts(Struct, frozen=True):
 
 
 def hazard(ended: Sequence[float], watched: Sequence[float]) -> "Hazard":
-    """Return the hazard at each age that the counts of each cell speak for."""
+    """Estimate the hazard at each age from the counts of each cell."""
     common = (sum(ended) + 1.0) / (sum(watched) + 60.0)
     cells = zip(WIDTHS, _smooth(ended), _smooth(watched), strict=True)
     return Hazard(
@@ -116,7 +116,7 @@ def _smooth(counts: Sequence[float]) -> list[float]:
 
 
 class DurationCounter:
-    """What has been seen so far, as it grows."""
+    """Counts of durations, as they grow."""
 
     __slots__ = ("ended", "ends", "news", "watched")
 
@@ -127,15 +127,15 @@ class DurationCounter:
         self.news: float = 0.0
 
     def counts(self) -> DurationCounts:
-        """Return it as a value."""
+        """Return an immutable copy."""
         return DurationCounts(tuple(self.ended), tuple(self.watched))
 
     def hazard(self) -> "Hazard":
-        """Return the hazard that it speaks for."""
+        """Estimate the hazard at each age."""
         return hazard(self.ended, self.watched)
 
     def observe_open(self, young: float, old: float, tasks: int = 1) -> None:
-        """Note that so many tasks were open at both of two ages."""
+        """Count tasks that were open at both of two ages."""
         cell = cell_of(young)
         while old > EDGES[cell + 1]:
             self.watched[cell] += tasks * (EDGES[cell + 1] - young)
@@ -144,7 +144,10 @@ class DurationCounter:
         self.watched[cell] += tasks * (old - young)
 
     def observe_end(self, young: float, old: float) -> None:
-        """Note that a task was open at one age and found to have ended at another."""
+        """Count a task that was open at one age and had ended at another."""
+        # It ended at an age that is uniform between the two. Each cell between them gets its
+        # share of the end, and the seconds for which the task was open in it on average: all of
+        # the cell if it ended later, half of it if it ended there.
         share = 1.0 / (old - young)
         open_still = 1.0
         cell = cell_of(young)
@@ -168,11 +171,11 @@ class DurationCounter:
 
 
 class Hazard:
-    """The hazard in each cell, per second, and what follows from it.
+    """The hazard in each cell, per second, and its integrals.
 
-    `thrift` is what asking at equal W makes of it: the root of the hazard, averaged over the time
-    for which a task is open. Looks that are `gap` seconds apart on average over a task's life are
-    at W = (gap * thrift)² / 2.
+    `mean_sqrt_hazard` is the mean of √h over the time for which a task is open. Polls at equal W
+    are √(2·W / h) apart; so polls that are `gap` seconds apart on average over the life of a task
+    are at W = (gap * mean_sqrt_hazard)² / 2.
     """
 
     __slots__ = ("cumulative", "integral", "mean_sqrt_hazard", "rates")
@@ -190,6 +193,8 @@ class Hazard:
         self.mean_sqrt_hazard: float = self._mean_sqrt_hazard()
 
     def _mean_sqrt_hazard(self) -> float:
+        # The mean time that a task is open in a cell: its chance to reach the cell, e^-H, times
+        # the integral of e^(-rate·u) over the cell.
         spent = [
             exp(-risk) * -expm1(-rate * span) / rate
             for risk, rate, span in zip(self.cumulative, self.rates, SPANS, strict=True)
@@ -198,7 +203,7 @@ class Hazard:
         return roots / sum(spent)
 
     def quantile(self, share: float) -> float:
-        """Return the age by which such a share of tasks has ended."""
+        """Return the age by which this share of tasks has ended."""
         wanted = -log1p(-share)
         low, high = 0.0, 2.0 ** (OLDEST + 1)
         for _ in range(60):
@@ -206,19 +211,26 @@ class Hazard:
             low, high = (middle, high) if self._cumulative_at(middle) < wanted else (low, middle)
         return high
 
-    def expected_delay(self, age: float, rest: float) -> float:
-        """Return by how many seconds news is late on average where nobody asks for so long."""
-        return (
-            self._integral_at(age + rest) - self._integral_at(age) - rest * self._cumulative_at(age)
-        )
+    def expected_delay(self, age: float, delay: float) -> float:
+        """Return by how many seconds news is late on average if not polled for `delay` seconds."""
+        start, end = self._integral_at(age), self._integral_at(age + delay)
+        return end - start - delay * self._cumulative_at(age)
 
-    def delay(self, age: float, price: float, most: float) -> float:
-        """Return the seconds after which the waiting has reached the price; `most` at most."""
+    def delay(self, age: float, threshold: float, most: float) -> float:
+        """Return the delay whose expected delay W reaches `threshold`; `most` seconds at most."""
+        # With I the integral of H: W(age, d) = I(age + d) - I(age) - d·H(age) = threshold, that is
+        # I(t) - t·H(age) = line at t = age + d, where line is the same for all t. The left side
+        # grows with t, so the cell of t is found by bisection. In it, with h its hazard and
+        # t = start + x, the left side is quadratic: what is lacking at start is
+        # x·(H(start) - H(age)) + h·x²/2; solve for x.
         first = cell_of(age)
         past = age - EDGES[first]
         risk = self.cumulative[first] + self.rates[first] * past
         line = (
-            self.integral[first] + past * (self.cumulative[first] + risk) / 2 - age * risk + price
+            self.integral[first]
+            + past * (self.cumulative[first] + risk) / 2
+            - age * risk
+            + threshold
         )
         if self._integral_at(age + most) - (age + most) * risk <= line:
             return most

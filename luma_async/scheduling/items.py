@@ -8,7 +8,7 @@ Groups keep a million open ids cheap. Ids that one request asked about and that 
 share what is known of that poll: when it was sent and answered, when they are due, how many
 attempts failed. A response that shows nothing new costs no work for each id. An Item is hidden from
 the garbage collector (`gc=False`; a tuple of items is hidden, a list is not), which would otherwise
-look at a million objects again and again. The price: the cycle of an item and its group is broken
+visit a million objects again and again. In return, the cycle of an item and its group is broken
 by hand where an id is forgotten.
 """
 
@@ -18,8 +18,11 @@ from typing import Generic, Optional, TypeVar
 
 from msgspec import Struct
 
-from luma_async.scheduling.anomalies import MIN_NOT_FOUND_ANSWERS, Anomaly
-from luma_async.structs import Generation, State
+from luma_async.protocol.rows import RowText
+from luma_async.scheduling.anomalies import Anomaly
+from luma_async.structs import State
+
+FAILED_ATTEMPTS_OF_SINGLE = 6  # before the batch endpoint is tried for a single id
 
 
 class Status(StrEnum):
@@ -78,15 +81,14 @@ W = TypeVar("W")
 class Item(Struct, Generic[W], gc=False, eq=False):
     """One open id.
 
-    `last_row` is what the last change told of it, decoded on demand. Times are loop times in
-    seconds.
+    `last_row` is the row of the last change. Times are loop times in seconds.
     """
 
     task_id: str
     watched_since: float
     created_at: float
     watchers: tuple[W, ...] | dict[W, None] = ()
-    last_row: Generation | bytes | None = None
+    last_row: RowText | None = None
     state: State | None = None
     anomaly: Anomaly | None = None
     group: Optional["Group[W]"] = None
@@ -137,14 +139,15 @@ class Group(Generic[W]):
 
     The last poll was sent at `sent_at` and answered at `answered_at`, None before the first one;
     `last_heard_at` is the time of the last response (of new ids: since when they are watched),
-    `failed_attempts` the number of requests without a response since. `size` counts the ids that
+    `failed_attempts` the number of requests without a response since; `hangs`: they timed out
+    while others were answered. `size` counts the ids that
     are left; those removed stay in `items` until `compact`. All were created between `oldest` and
     `youngest`.
     """
 
     __slots__ = (
-        "answered_at", "batch", "due_at", "failed_attempts", "items", "last_heard_at", "oldest",
-        "sent_at", "size", "status", "youngest",
+        "answered_at", "batch", "due_at", "failed_attempts", "hangs", "items", "last_heard_at",
+        "oldest", "sent_at", "size", "status", "youngest",
     )  # fmt: skip
 
     def __init__(self, items: Iterable[Item[W]], now: float) -> None:
@@ -160,6 +163,7 @@ class Group(Generic[W]):
         self.oldest: float = now
         self.youngest: float = now
         self.failed_attempts: int = 0
+        self.hangs: bool = False
         self.batch: Batch[W] | None = None
 
     def apply(self, event: Transition) -> None:
@@ -186,7 +190,7 @@ class Group(Generic[W]):
             self.due_at,
             self.failed_attempts,
         )
-        solo.sent_at, solo.answered_at = self.sent_at, self.answered_at
+        solo.sent_at, solo.answered_at, solo.hangs = self.sent_at, self.answered_at, self.hangs
         solo.oldest, solo.youngest = self.oldest, self.youngest
         self.size -= solo.size
         return solo
@@ -265,11 +269,35 @@ class Batch(Generic[W]):
         Once for an id that the single endpoint does not know, and every other time where the single
         endpoint does not respond at all.
         """
-        tries = self.groups[0].failed_attempts
-        if tries:
-            return tries > MIN_NOT_FOUND_ANSWERS and tries % 2 == 0
+        failed = self.groups[0].failed_attempts
+        if failed:
+            return failed > FAILED_ATTEMPTS_OF_SINGLE and failed % 2 == 0
         anomaly = self.items[0].anomaly
-        return anomaly is not None and anomaly.not_found_count == MIN_NOT_FOUND_ANSWERS // 2
+        evidence = anomaly.evidence if anomaly else None
+        return (
+            evidence is not None
+            and evidence.not_found > 0
+            and not (evidence.left_out or evidence.tried_batch)
+        )
+
+    def choose_endpoint(self, *, has_single: bool, has_batch: bool) -> None:
+        """Use the batch endpoint for a single id, where that may say more."""
+        if len(self.items) > 1:
+            return
+        self.use_batch_endpoint = not has_single or (has_batch and self.try_batch_endpoint)
+        anomaly = self.items[0].anomaly
+        if self.use_batch_endpoint and anomaly and anomaly.evidence:
+            anomaly.evidence.tried_batch = True
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its ids timed out before, while others were answered."""
+        return any(group.hangs for group in self.groups)
+
+    @property
+    def last_heard_at(self) -> float:
+        """When one of its ids had a response last."""
+        return max(group.last_heard_at for group in self.groups)
 
     @property
     def watched_since(self) -> float:
@@ -299,15 +327,17 @@ def split_at(groups: Iterable[Group[W]], size: int) -> tuple[list[Group[W]], lis
 class Bisection:
     """A rejected batch that is sent in parts; it was too large if all parts pass.
 
-    A part of one id proves nothing: it goes to the single endpoint.
+    A part of one id proves nothing: it goes to the single endpoint. `size_evidence` is how far the
+    rejection says that the batch was too large.
     """
 
-    __slots__ = ("parts", "root", "size")
+    __slots__ = ("parts", "root", "size", "size_evidence")
 
-    def __init__(self, size: int, parent: "Bisection | None") -> None:
+    def __init__(self, size: int, parent: "Bisection | None", size_evidence: int) -> None:
         self.size: int = size
         self.parts: int = 2
         self.root: Bisection = parent.root if parent else self
+        self.size_evidence: int = size_evidence
 
     def part_passed(self) -> bool:
         """Count a part that passed. Return whether all have."""

@@ -1,4 +1,4 @@
-"""When next? How long an id rests between two looks."""
+"""Paces: the delay between two polls of an id, as a function of its age."""
 
 from math import inf
 from typing import Any, Protocol, cast, runtime_checkable
@@ -15,35 +15,35 @@ SHORTEST, LONGEST_INTERVAL = 1e-3, 1e6
 
 @runtime_checkable
 class Pace(Protocol):
-    """How often to ask about an id: a pure function of its age."""
+    """How often to poll an id: a pure function of its age."""
 
     def rest(self, age: float) -> float:
-        """Return the seconds from one look at an id to the next.
+        """Return the seconds from one poll of an id to the next, above zero.
 
-        `age` is seconds since the id was first watched.
+        `age` is the seconds since the id was first watched.
         """
         ...
 
 
-def rest(pace: Pace, age: float) -> float:
-    """Return the rest that a pace gives; ValueError where it is none that anybody could take."""
+def delay_of(pace: Pace, age: float) -> float:
+    """Return the delay of a pace; ValueError if it is not a finite number above zero."""
     seconds = pace.rest(age)
     if not 0 < seconds < inf:
-        raise ValueError(f"{pace!r} rests {seconds!r} s; return a finite number above zero")
+        raise ValueError(f"{pace!r} returned {seconds!r} s; return a finite number above zero")
     return seconds
 
 
 class Every(Struct, frozen=True):
-    """Ask about each open id every `seconds` seconds: plain and predictable.
+    """Poll each open id every `seconds` seconds.
 
-    5 s is what clients in the wild do; relays refresh from upstream every 10 to 15 s at best.
+    5 s is what most clients do; relays refresh from upstream every 10 to 15 s at best.
     """
 
     seconds: float = 5.0
 
     def __post_init__(self) -> None:
         if positive("seconds", self.seconds) == inf:
-            raise ValueError("seconds=inf would never ask again; give a finite number")
+            raise ValueError("seconds=inf would never poll again; give a finite number")
 
     def rest(self, age: float) -> float:
         """Return `seconds`, whatever the age."""
@@ -51,9 +51,9 @@ class Every(Struct, frozen=True):
 
 
 class Backoff(Struct, frozen=True):
-    """Ask often at first, then ever more seldom.
+    """Poll often at first, then less and less often.
 
-    The first rest is `first` seconds, each further one `factor` times as long, none above `most`.
+    The first delay is `first` seconds, each further one `factor` times as long, `most` at most.
     """
 
     first: float = 1.0
@@ -64,23 +64,27 @@ class Backoff(Struct, frozen=True):
         if positive("first", self.first) > positive("most", self.most):
             raise ValueError(f"first={self.first} is above most={self.most}; give first <= most")
         if self.most == inf:
-            raise ValueError("most=inf would never ask again; give a finite number")
+            raise ValueError("most=inf would never poll again; give a finite number")
         if not 1.0 <= positive("factor", self.factor) < inf:
-            raise ValueError(f"factor={self.factor} makes no rest longer; give a number from 1 on")
+            raise ValueError(
+                f"factor={self.factor} makes no delay longer; give a number of at least 1"
+            )
 
     def rest(self, age: float) -> float:
-        """Return the rest at an age: what the rests before it add up to sets how long it is."""
+        """Return the delay at an age: `first` plus `factor - 1` times the age."""
+        # Delays d, f·d, f²·d … end at age d·(fⁿ - 1)/(f - 1); the next one, d·fⁿ, is
+        # d + age·(f - 1).
         return min(self.most, self.first + max(0.0, age) * (self.factor - 1.0))
 
 
 class Learned(Struct, frozen=True):
-    """Spend what `Every(interval)` would, and ask when an end is likely.
+    """Send as many requests as `Every(interval)`, at the ages at which tasks are likely to end.
 
-    A session learns how long its tasks take from the ends that it sees. `seen` is what is known
-    beforehand: `luma.stats.learned` is this pace with what the session has learned so far, its
-    `snapshot` can be saved, `Learned.restore` gives it back. While there is little to go on, it
-    asks every `interval` seconds. No id rests for longer than four of them, or four times as long
-    as max_rate makes ids rest.
+    A session learns how long its tasks take. `seen` is what is known beforehand:
+    `luma.stats.learned` is this pace with what the session has learned so far; save its `snapshot`,
+    and pass it to `Learned.restore`. Until 20 tasks have ended it polls every `interval` seconds
+    (5.0). No id is unpolled for longer than four intervals, or four times the interval that
+    max_rate allows.
     """
 
     interval: float = 5.0
@@ -93,30 +97,32 @@ class Learned(Struct, frozen=True):
 
     @classmethod
     def restore(cls, snapshot: object) -> "Learned":
-        """Return the pace that a snapshot was taken of; ValueError if it is none."""
+        """Return the pace of a snapshot; ValueError if it is not a snapshot."""
         try:
             saved = convert(snapshot, _Snapshot)
             return cls(saved.interval, DurationCounts.of(saved.ages))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"no snapshot: {error}; give what Learned.snapshot returned") from None
+            raise ValueError(
+                f"not a snapshot: {error}; give what Learned.snapshot returned"
+            ) from None
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what is known, as plain data that `json.dumps` takes."""
+        """Return what was learned, as plain data for `json.dumps`."""
         return cast("dict[str, Any]", to_builtins(_Snapshot(self.interval, self.seen.ages())))
 
     @property
     def ends(self) -> float:
-        """How many ends this was learned from; old ones count less."""
+        """How many ended tasks this was learned from; old ones count less."""
         return self.seen.ends
 
     def quantile(self, share: float) -> float | None:
-        """Return the age in seconds by which such a share of tasks has ended; None if none has."""
+        """Return the age in seconds by which this share of tasks has ended; None if none has."""
         if not 0.0 < share < 1.0:
             raise ValueError(f"share={share!r}; give a number between 0 and 1")
         return self.hazard().quantile(share) if self.ends else None
 
     def rest(self, age: float) -> float:
-        """Return the rest of a task of such an age that has a request for itself."""
+        """Return the delay of a task of this age that is polled alone."""
         hazard = self.hazard()
         return hazard.delay(
             age,
@@ -132,12 +138,12 @@ class Learned(Struct, frozen=True):
         known = "nothing learned yet"
         if self.ends:
             half, most = map(self.hazard().quantile, (0.5, 0.95))
-            known = f"{self.ends:.0f} ends, half by {half:.3g} s, 95 % by {most:.3g} s"
+            known = f"{self.ends:.0f} tasks, half by {half:.3g} s, 95 % by {most:.3g} s"
         return f"<Learned({self.interval:g}): {known}>"
 
 
 class _Snapshot(Struct, frozen=True):
-    """What is saved of a pace; a row is an age, the ends from there on, the seconds watched."""
+    """What is saved of a pace; a row is an age, the tasks that ended there, the seconds open."""
 
     interval: float
     ages: list[tuple[float, float, float]]

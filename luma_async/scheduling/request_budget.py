@@ -39,13 +39,13 @@ class FixedIntervalBudget:
         "between",
         "gap",
         "interval",
+        "max_ids",
         "requests",
-        "seats",
     )  # fmt: skip
 
     def __init__(self, interval: float, max_batch: int, spacing: float) -> None:
         self.interval: float = interval
-        self.seats: int = max_batch
+        self.max_ids: int = max_batch
         self.requests: int = 0
         self.gap: float = interval
         self.between: float = interval
@@ -59,12 +59,12 @@ class FixedIntervalBudget:
         self._new_since = inf
         self._last = self._spaced = -inf
 
-    def add(self, fresh: int, now: float) -> None:
+    def add(self, added: int, now: float) -> None:
         """Add ids that are watched for the first time."""
-        if fresh:
+        if added:
             self.advance(now)
-            self._open += fresh
-            self._new += fresh
+            self._open += added
+            self._new += added
             self._new_since = min(self._new_since, self._new_due(now))
             self.advance(now)
 
@@ -107,14 +107,14 @@ class FixedIntervalBudget:
         return max(min(due, self._new_since), self._spaced - TIMER_TOLERANCE)
 
     def _send(self, now: float) -> None:
-        gone = min(self._ended, self.seats)
-        self._ended -= gone
-        aboard = min(self._new, self.seats - gone)
-        self._new -= aboard
+        ended = min(self._ended, self.max_ids)
+        self._ended -= ended
+        taken = min(self._new, self.max_ids - ended)
+        self._new -= taken
         self._new_since = now if self._new else inf
-        aboard += self._fill(self.seats - gone - aboard, now)
-        if aboard:
-            self._waiting.append((now, aboard))
+        taken += self._fill(self.max_ids - ended - taken, now)
+        if taken:
+            self._waiting.append((now, taken))
         self.between += EWMA_WEIGHT * (min(now - self._last, self.interval) - self.between)
         self._last = now
         self._spaced = max(now, self._spaced) + self._spacing

@@ -17,16 +17,16 @@ until as much time has passed since the last one as `Every` leaves between two, 
 most. An urgent id is polled at once.
 
 No id is unpolled for longer than MAX_INTERVALS_SILENT intervals, so that a wrong estimate can delay
-news and never lose it; for no longer than one interval until MIN_ENDS_TO_TRUST ends were seen.
+news and never lose it; for no longer than one interval until MIN_ENDS_TO_TRUST tasks have ended.
 """
 
 from math import exp, inf, sqrt
 
 from luma_async.scheduling.hazard import OLDEST, DurationCounter, Hazard, cell_of
-from luma_async.scheduling.pace import MAX_INTERVALS_SILENT, Backoff, Every, Learned, Pace, rest
+from luma_async.scheduling.pace import MAX_INTERVALS_SILENT, Backoff, Every, Learned, Pace, delay_of
 from luma_async.scheduling.request_budget import FixedIntervalBudget
 
-RELEARN_GROWTH = 0.05  # learn again when so many ends are new, as a share of all
+RELEARN_GROWTH = 0.05  # new ends as a share of all, after which the hazard is learned again
 MIN_ENDS_TO_TRUST = 20.0
 MIN_DELAY_SHARE = 0.01  # of the longest delay
 BUDGET_GAIN = 0.1
@@ -56,18 +56,18 @@ class Schedule:
         """Whether age is that of the task; if not, it is the time since the id was watched."""
         return False
 
-    def group_key(self, born: float, departed: float) -> float:
+    def group_key(self, created_at: float, sent_at: float) -> float:
         """Return a key that is equal for ids with equal delays, and for all ids of ages between."""
         monotonic = type(self._pace) in (Every, Backoff)
-        return rest(self._pace, departed - born) if monotonic else born
+        return delay_of(self._pace, sent_at - created_at) if monotonic else created_at
 
-    def delay(self, born: float, departed: float, count: int = 1) -> float:
-        """Return the seconds until `count` ids of this age, polled at `departed`, are due again."""
-        return rest(self._pace, departed - born)
+    def delay(self, created_at: float, sent_at: float, count: int = 1) -> float:
+        """Return the seconds until `count` ids of this age, polled at `sent_at`, are due again."""
+        return delay_of(self._pace, sent_at - created_at)
 
-    def base_delay(self, born: float, departed: float) -> float:
+    def base_delay(self, created_at: float, sent_at: float) -> float:
         """Return the seconds until an id that is polled alone is due again."""
-        return rest(self._pace, departed - born)
+        return delay_of(self._pace, sent_at - created_at)
 
     def start_busy_period(self, phase: float) -> None:
         """Begin a busy period; its first delays are cut to this share, from 0 to 1."""
@@ -79,25 +79,25 @@ class Schedule:
         """Return when the next request is sent; `first` is when the first id is due."""
         return first
 
-    def on_added(self, fresh: int, now: float) -> None:
+    def on_added(self, added: int, now: float) -> None:
         """Count ids that are watched for the first time."""
 
     def on_removed(self, ended_at: float | None = None) -> None:
         """Remove an id that has ended at about `ended_at`, or has no watcher any more."""
 
-    def on_sent(self, now: float, *, open_ids: int, seats: int, whole: bool, again: bool) -> None:
+    def on_sent(self, now: float, *, open_ids: int, max_ids: int, whole: bool, again: bool) -> None:
         """Count a request that was sent.
 
         `whole`: no id that was due is left; `again`: it retries ids that got no response.
         """
 
-    def on_answer(self, departed: float, now: float) -> None:
-        """Count a response to a request sent at `departed`."""
+    def on_answer(self, sent_at: float, now: float) -> None:
+        """Count a response to a request sent at `sent_at`."""
 
-    def observe_open(self, born: float, last: float, departed: float, count: int = 1) -> None:
+    def observe_open(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
         """Count `count` ids that were open at a poll, after the last one, at this age."""
 
-    def observe_end(self, born: float, last: float, departed: float) -> None:
+    def observe_end(self, created_at: float, last: float, sent_at: float) -> None:
         """Count an id whose end was seen at a poll, after the last one."""
 
 
@@ -124,12 +124,12 @@ class AdaptiveSchedule(Schedule):
     )  # fmt: skip
 
     def __init__(
-        self, pace: Learned, seats: int, spacing: float, *, known: Hazard | None = None
+        self, pace: Learned, max_ids: int, spacing: float, *, known: Hazard | None = None
     ) -> None:
         self._interval = pace.interval
         self._known = known
         self._counter = DurationCounter(pace.seen)
-        self._budget = FixedIntervalBudget(pace.interval, seats, spacing)
+        self._budget = FixedIntervalBudget(pace.interval, max_ids, spacing)
         self._spent = 0.0
         self._fits_one_batch = True
         self._sent_at = self._latest = -inf
@@ -159,20 +159,20 @@ class AdaptiveSchedule(Schedule):
         """Whether an id is as old as its task."""
         return True
 
-    def group_key(self, born: float, departed: float) -> float:
+    def group_key(self, created_at: float, sent_at: float) -> float:
         """Return the cell of age."""
-        return cell_of(departed - born)
+        return cell_of(sent_at - created_at)
 
-    def delay(self, born: float, departed: float, count: int = 1) -> float:
+    def delay(self, created_at: float, sent_at: float, count: int = 1) -> float:
         """Return when the expected delay reaches the threshold; add to the urgency of the batch."""
-        age = min(departed - born, 2.0**OLDEST)
+        age = min(sent_at - created_at, 2.0**OLDEST)
         seconds = self._hazard.delay(age, self._delay_threshold, self._longest)
         seconds = max(seconds, MIN_DELAY_SHARE * self._longest) * self._jitter
         urgency = 1.0
         if seconds >= self._longest:
             urgency = min(1.0, self._hazard.expected_delay(age, seconds) / self._delay_threshold)
         weight = count * urgency / (seconds * seconds)
-        later = departed - self._sent_at
+        later = sent_at - self._sent_at
         square, linear, constant = self._urgency_poly
         self._urgency_poly = (
             square + weight,
@@ -182,7 +182,7 @@ class AdaptiveSchedule(Schedule):
         self._batch_ids += count
         return seconds
 
-    def base_delay(self, born: float, departed: float) -> float:
+    def base_delay(self, created_at: float, sent_at: float) -> float:
         """Return the interval."""
         return self._interval
 
@@ -212,23 +212,23 @@ class AdaptiveSchedule(Schedule):
             return min(self._latest, self._expedited)
         return min(self._latest, self._expedited, self._sent_at + (linear + sqrt(root)) / square)
 
-    def on_added(self, fresh: int, now: float) -> None:
+    def on_added(self, added: int, now: float) -> None:
         """Add the ids to the budget."""
-        self._budget.add(fresh, now)
+        self._budget.add(added, now)
 
     def on_removed(self, ended_at: float | None = None) -> None:
         """Remove the id from the budget; after one without an end, ids go by their own dues."""
         self._budget.remove(ended_at)
         self._fits_one_batch = self._fits_one_batch and ended_at is not None
 
-    def on_sent(self, now: float, *, open_ids: int, seats: int, whole: bool, again: bool) -> None:
+    def on_sent(self, now: float, *, open_ids: int, max_ids: int, whole: bool, again: bool) -> None:
         """Update the balance and the threshold, and begin a new sum of urgencies.
 
         Requests saved while the relay did not respond are not sent later.
         """
-        self._budget.seats = seats
+        self._budget.max_ids = max_ids
         self._budget.advance(now)
-        bound = MAX_BUDGET_DEBT * max(1.0, open_ids / seats)
+        bound = MAX_BUDGET_DEBT * max(1.0, open_ids / max_ids)
         spent = self._spent + (not again and now < self._expedited)
         balance = spent - self._budget.requests
         balance = max(0.0 if again else -bound, min(balance, bound))
@@ -238,24 +238,24 @@ class AdaptiveSchedule(Schedule):
         self._expedited = inf
         self._jitter, self._next_jitter = self._next_jitter, 1.0
         self._sent_at = now
-        self._fits_one_batch = whole and open_ids <= seats
+        self._fits_one_batch = whole and open_ids <= max_ids
         self._batch_ids = 0
         self._urgency_poly = (0.0, 0.0, 0.0)
 
-    def on_answer(self, departed: float, now: float) -> None:
+    def on_answer(self, sent_at: float, now: float) -> None:
         """Pass the round trip on to the budget."""
         self._budget.advance(now)
-        self._budget.observe_round_trip(now - departed)
+        self._budget.observe_round_trip(now - sent_at)
 
-    def observe_open(self, born: float, last: float, departed: float, count: int = 1) -> None:
+    def observe_open(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
         """Learn from ids that are still open, unless they are older than any cell."""
-        if last < departed < born + 2.0**OLDEST:
-            self._counter.observe_open(last - born, departed - born, count)
+        if last < sent_at < created_at + 2.0**OLDEST:
+            self._counter.observe_open(last - created_at, sent_at - created_at, count)
 
-    def observe_end(self, born: float, last: float, departed: float) -> None:
+    def observe_end(self, created_at: float, last: float, sent_at: float) -> None:
         """Learn from an end, unless it is older than any cell."""
-        if last < departed < born + 2.0**OLDEST:
-            self._counter.observe_end(last - born, departed - born)
+        if last < sent_at < created_at + 2.0**OLDEST:
+            self._counter.observe_end(last - created_at, sent_at - created_at)
         if self._counter.news > RELEARN_GROWTH * self._counter.ends:
             self._learn()
 
@@ -274,6 +274,6 @@ class AdaptiveSchedule(Schedule):
         self._longest = (MAX_INTERVALS_SILENT if knows else 1.0) * max(gap, self._interval)
 
 
-def schedule_for(pace: Pace, seats: int, spacing: float) -> Schedule:
+def schedule_for(pace: Pace, max_ids: int, spacing: float) -> Schedule:
     """Return the schedule of a pace."""
-    return AdaptiveSchedule(pace, seats, spacing) if isinstance(pace, Learned) else Schedule(pace)
+    return AdaptiveSchedule(pace, max_ids, spacing) if isinstance(pace, Learned) else Schedule(pace)

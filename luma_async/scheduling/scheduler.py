@@ -3,7 +3,7 @@
 Pure: `now` is an argument, and what to do comes back as a Batch. Five promises:
 
 - fair: a batch is filled with the ids that are overdue longest, then with those due next;
-- economical: an id is in one request at a time, whoever and how many watch it;
+- economical: an id is in one request at a time, however many watchers it has;
 - bounded: a batch has at most `batch_size` ids;
 - exact: each batch taken is completed, backed off or bisected, once;
 - tidy: an id without a watcher is not polled.
@@ -20,21 +20,25 @@ one that is sent is filled up, and soon all ids share one clock. When it is sent
   longer than MAX_LINGER for a request that hangs.
 - Ids whose request got no response back off until they may be sent again; they never fill up a
   batch.
+- A third of the ids of a batch, or every third request, is for the ids that came last, so that they
+  are not polled behind a backlog.
 - Ids of a rejected batch are bisected: sent in halves until the bad one is alone. These requests
-  take turns with others. Where all parts of a rejected batch pass, twice, it was too large.
+  take turns with others. If all parts of a rejected batch pass, it was too large.
 - An id found by bisection is quarantined: in a batch, it would have each batch rejected. It rejoins
-  after a good response; rejected again, it stays alone for twice as many responses.
+  after a good response; rejected again, it stays alone for twice as many responses. So is an id
+  that batch responses leave out: the single endpoint is asked about it (see `evidence`).
 """
 
 from collections import deque
-from collections.abc import Iterable
-from heapq import heapify, heappop, heappush
-from itertools import count
+from collections.abc import Collection, Iterable
 from math import inf
 from typing import Generic
 
-from luma_async.scheduling.batch_size import BatchSize
+from luma_async.errors import LumaError
+from luma_async.protocol.rows import RowText
+from luma_async.scheduling.batch_size import BatchSize, RowCoverage
 from luma_async.scheduling.changes import Answered, Change, ChangeDetector, Grace, PollAnswer
+from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.items import (
     TRANSITIONS,
     Batch,
@@ -47,17 +51,25 @@ from luma_async.scheduling.items import (
     split_at,
 )
 from luma_async.scheduling.pace import MAX_LINGER, Pace
+from luma_async.scheduling.queues import DueQueue, NewQueue
 from luma_async.scheduling.schedule import Schedule, schedule_for
-from luma_async.structs import Generation
 
-Heap = list[tuple[float, int, Group[W]]]
+MAX_PART = 10  # ids, of a batch that timed out twice
+SHARE_OF_NEW = 3  # one id or request in so many is for the ids that came last
 
 
 class Scheduler(Generic[W]):
     """The open ids of a session, and which are polled next."""
 
     def __init__(
-        self, pace: Pace, max_batch: int, grace: Grace, *, phase: float = 1.0, spacing: float = 0.0
+        self,
+        pace: Pace,
+        max_batch: int,
+        grace: Grace,
+        *,
+        phase: float = 1.0,
+        spacing: float = 0.0,
+        max_in_flight: int = 4,
     ) -> None:
         self.schedule: Schedule = schedule_for(pace, max_batch, spacing)
         self.batch_size: BatchSize = BatchSize(max_batch)
@@ -65,22 +77,31 @@ class Scheduler(Generic[W]):
         self.phase = phase
         self._items: dict[str, Item[W]] = {}
         self._in_flight: set[Batch[W]] = set()
-        self._new: deque[Group[W]] = deque()
-        self._new_count = 0
+        self._new: NewQueue[W] = NewQueue()
+        self._scheduled: DueQueue[W] = DueQueue()
+        self._backing_off: DueQueue[W] = DueQueue()
+        self._quarantined: DueQueue[W] = DueQueue()
+        self._hanging: DueQueue[W] = DueQueue()
+        self._max_hanging = max(1, max_in_flight - 1)
         self._bisecting: deque[tuple[list[Group[W]], Bisection | None]] = deque()
         self._bisecting_first = True
         self._too_large: Bisection | None = None
-        self._scheduled: Heap[W] = []
-        self._backing_off: Heap[W] = []
-        self._quarantined: Heap[W] = []
-        self._order = count()
+        self._coverage = RowCoverage()
         self._empty_count = 0
         self._new_after_return = False
+        self._requests_since_newest = 0
         self._first_tick_at = -inf
         self._urgent = False
+        self._probing = False
+        self._added = 0
+        self._folded: dict[str, list[str]] | None = None
+        self._folded_at = (0, 0)
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._items
 
     def __repr__(self) -> str:
         return (
@@ -106,7 +127,7 @@ class Scheduler(Generic[W]):
 
     def subscribe(
         self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf
-    ) -> dict[str, Generation | bytes]:
+    ) -> dict[str, RowText]:
         """Add a watcher to these ids; it will leave at `until`, and new ids do not linger then.
 
         Return the last row of those that were open already.
@@ -115,7 +136,7 @@ class Scheduler(Generic[W]):
             self._first_tick_at = now + self.phase * self.schedule.base_delay(now, now)
             self.schedule.start_busy_period(self.phase)
         new: list[Item[W]] = []
-        known: dict[str, Generation | bytes] = {}
+        known: dict[str, RowText] = {}
         only = (watcher,)
         for task_id in ids:
             item = self._items.get(task_id)
@@ -129,10 +150,27 @@ class Scheduler(Generic[W]):
             if item.last_row is not None:
                 known[task_id] = item.last_row
         if new:
+            self._added += len(new)
             self._enqueue_new(Group(new, now), now)
             self._urgent |= until < self.schedule.linger_until + MAX_LINGER
         self.schedule.on_added(len(new), now)
         return known
+
+    def ids_like(self, name: str) -> Collection[str]:
+        """Return the open ids that equal a name without regard to case."""
+        if self._folded is None or self._folded_at != (self._added, len(self._items)):
+            self._folded, self._folded_at = {}, (self._added, len(self._items))
+            for task_id in self._items:
+                self._folded.setdefault(task_id.lower(), []).append(task_id)
+        return self._folded.get(name.lower(), ())
+
+    def has_others(self, batch: Batch[W]) -> bool:
+        """Return whether ids are open that are not in this batch."""
+        return len(self._items) > len(batch.items)
+
+    def probe(self) -> None:
+        """Send the next batch at once, whatever is due next."""
+        self._probing = True
 
     def unsubscribe(self, watcher: W, ids: Iterable[str]) -> list[Batch[W]]:
         """Remove a watcher from these ids. Return the batches in flight that have none left."""
@@ -145,33 +183,53 @@ class Scheduler(Generic[W]):
 
     def next_due(self) -> float:
         """Return when the next batch is sent; inf if none will be."""
-        return min(
+        due = min(
             self._bisected_due(),
-            _due_at(self._quarantined),
+            self._hanging_due(),
+            self._quarantined.due_at(),
             self._shared_batch_due(),
         )
+        can_probe = self._probing and (self._new.ids or self._scheduled.due_at() < inf)
+        return -inf if can_probe else due
 
     def take_batch(self, now: float) -> Batch[W] | None:
         """Return the next batch, None if none is due; complete, back off or bisect it later."""
         if self.next_due() > now:
             return None
+        self._requests_since_newest += 1
         batch = self._take_next(now, self.batch_size.current(now))
-        self._new_after_return = False
+        self._new_after_return = self._probing = False
         self._in_flight.add(batch)
         return batch
 
     def complete(
-        self, batch: Batch[W], answer: PollAnswer, now: float, *, doubt: float = 1.0
+        self,
+        batch: Batch[W],
+        answer: PollAnswer,
+        now: float,
+        *,
+        sign: Sign | None = None,
+        error: LumaError | None = None,
     ) -> list[Change[W]]:
         """Apply the response to a batch. Return what it changes.
 
-        An id that it does not contain is missing after `doubt` times the grace period.
+        `sign` is what the response says of an id without a row (default: a batch left it out, or
+        the single endpoint answered none), `error` the relay's words.
         """
         self._on_returned(batch)
         self.schedule.on_answer(batch.sent_at, now)
-        if batch.bisection and len(batch.items) > 1 and batch.bisection.part_passed():
-            self._learn_batch_size(batch.bisection, now)
-        answered = Answered(answer, batch.sent_at, now, self.grace.missing * doubt)
+        single = not batch.use_batch_endpoint
+        if len(batch.items) > 1:
+            self._learn_from_batch(batch, answer, now)
+        answered = Answered(
+            answer,
+            batch.sent_at,
+            now,
+            sign or (Sign.NONE if single else Sign.OMITTED),
+            error,
+            single,
+            self.batch_size.has_single(now),
+        )
         detector: ChangeDetector[W] = ChangeDetector(answered, self.schedule, self.grace)
         for group in batch.groups:
             detector.apply(group)
@@ -185,6 +243,8 @@ class Scheduler(Generic[W]):
                 group.mean_created_at, batch.sent_at, group.size
             )
             self._reschedule(group, due, batch.sent_at)
+        if detector.proofs:
+            self._learn_from_proofs(detector.proofs, now)
         return detector.changes
 
     def back_off(self, batch: Batch[W], until: float) -> None:
@@ -195,31 +255,86 @@ class Scheduler(Generic[W]):
                 group.failed_attempts += 1
                 self._enqueue(group, Transition.BACK_OFF, until, self._backing_off)
 
-    def bisect(self, batch: Batch[W], *, refused: bool = True) -> None:
-        """Send the ids of a rejected batch in halves from now on.
+    def bisect(
+        self, batch: Batch[W], *, parts: int = 2, size_evidence: int = 0, others_first: bool = False
+    ) -> None:
+        """Send the ids of a batch in parts from now on; `others_first`: after other such parts.
 
-        Only a batch that the relay rejected (`refused`) can prove to be too large.
+        `size_evidence` is how far its rejection says that it was too large: 0 not at all, 1 if it
+        happens to two batches, 2 at once; each time only if all parts pass.
         """
         self._on_returned(batch)
-        bisection = Bisection(len(batch.items), batch.bisection) if refused else None
-        left = sum(group.size for group in batch.groups)
-        first, second = split_at(batch.groups, (left + 1) // 2)
-        for half in (second, first):
+        left = [group for group in batch.groups if group.size]
+        size = -(-sum(group.size for group in left) // parts)
+        bisection = Bisection(len(batch.items), batch.bisection, size_evidence)
+        halves: list[list[Group[W]]] = []
+        while left:
+            half, left = split_at(left, size)
+            halves.append(half)
             for group in half:
                 group.apply(Transition.BISECT)
-            self._bisecting.appendleft((half, bisection))
+        bisection.parts = len(halves)
+        if others_first:
+            self._bisecting.extend((half, bisection) for half in halves)
+        else:
+            self._bisecting.extendleft((half, bisection) for half in reversed(halves))
 
-    def _learn_batch_size(self, bisection: Bisection, now: float) -> None:
-        """Halve the batch size once all parts of two rejected batches have passed."""
-        if self._too_large and self._too_large is not bisection.root:
-            self.batch_size = self.batch_size.halved(bisection.size, now)
-        self._too_large = bisection.root
+    def isolate(self, batch: Batch[W], until: float) -> None:
+        """Back off a batch that timed out while others were answered, apart from the others.
+
+        From the second time on in parts of `MAX_PART` ids, then of one id. All but one of the
+        requests in flight may be such batches: one is left for ids that are answered.
+        """
+        self._on_returned(batch)
+        size = len(batch.items)
+        if batch.attempt > 1:
+            size = MAX_PART if size > MAX_PART else 1
+        left = [group for group in batch.groups if group.size]
+        while left:
+            part, left = split_at(left, size)
+            first, *others = part
+            first.merge(others)
+            first.failed_attempts = batch.attempt
+            first.apply(Transition.BACK_OFF)
+            first.hangs = True
+            if first.size == 1:
+                first.items[0].anomaly_or_new().quarantine()
+            self._hanging.push(first, until)
+
+    def _hanging_due(self) -> float:
+        """Return when the next batch of ids that timed out is sent."""
+        if sum(batch.hangs for batch in self._in_flight) >= self._max_hanging:
+            return inf
+        return self._hanging.due_at()
+
+    def _learn_from_batch(self, batch: Batch[W], answer: PollAnswer, now: float) -> None:
+        """Learn the batch size from a batch that passed."""
+        bisection = batch.bisection
+        if bisection and bisection.part_passed() and bisection.size_evidence:
+            before = self._too_large
+            if bisection.size_evidence > 1 or (before and before is not bisection.root):
+                self.batch_size = self.batch_size.halved(bisection.size, now)
+            self._too_large = bisection.root
+        rows = len(answer.states)
+        if rows < len(batch.items):
+            running = not all(state.is_done for state in answer.states.values())
+            self._coverage.record(len(batch.items), rows, running=running)
+        else:
+            self._coverage.record(len(batch.items), rows, running=True)
+
+    def _learn_from_proofs(self, proofs: int, now: float) -> None:
+        """Learn the batch size from ids that batches left out and the single endpoint knows."""
+        size = self._coverage.prove(proofs)
+        if size == 1:
+            self.batch_size = self.batch_size.without_batch(now)
+        elif size:
+            self.batch_size = self.batch_size.reduced_to(size, now)
 
     def _abandon(self, item: Item[W]) -> Iterable[Batch[W]]:
         group = item.group
         assert group
         if TRANSITIONS[group.status][Transition.UNSUBSCRIBE] is Status.UNTRACKED:
-            self._new_count -= group.status is Status.NEW
+            self._new.ids -= group.status is Status.NEW
             self._forget(item)
             if not group.size:
                 self._drop_empty_groups()
@@ -231,79 +346,85 @@ class Scheduler(Generic[W]):
     def _drop_empty_groups(self) -> None:
         """Drop empty groups once they outnumber the others."""
         self._empty_count += 1
-        rooms = (
-            len(self._new) + len(self._scheduled) + len(self._backing_off) + len(self._quarantined)
-        )
-        if self._empty_count > 100 + rooms // 2:
-            self._new = deque(group for group in self._new if group.size)
-            for heap in (self._scheduled, self._backing_off, self._quarantined):
-                heap[:] = [one for one in heap if one[2].size]
-                heapify(heap)
+        queues: tuple[NewQueue[W] | DueQueue[W], ...] = (
+            self._new, self._scheduled, self._backing_off, self._quarantined, self._hanging,
+        )  # fmt: skip
+        if self._empty_count > 100 + sum(map(len, queues)) // 2:
+            for queue in queues:
+                queue.drop_empty()
             self._empty_count = 0
 
     def _enqueue_new(self, group: Group[W], now: float) -> None:
         group.apply(Transition.SUBSCRIBE)
-        group.due_at = now + (MAX_LINGER if self._in_flight else 0.0)
-        self._new.append(group)
-        self._new_count += group.size
+        self._new.push(group, now + (MAX_LINGER if self._in_flight else 0.0))
 
-    def _enqueue(self, group: Group[W], event: Transition, due: float, heap: "Heap[W]") -> None:
+    def _enqueue(
+        self, group: Group[W], transition: Transition, due: float, queue: DueQueue[W]
+    ) -> None:
         """Keep a group until it is due; a quarantined id apart from the others."""
         anomaly = group.items[0].anomaly
         alone = anomaly is not None and anomaly.solo_polls_left > 0
-        group.apply(Transition.QUARANTINE if alone else event)
-        group.due_at = due
-        heappush(self._quarantined if alone else heap, (due, next(self._order), group))
+        group.apply(Transition.QUARANTINE if alone else transition)
+        (self._quarantined if alone else queue).push(group, due)
 
     def _shared_batch_due(self) -> float:
         return min(
             self._new_due(),
-            _due_at(self._backing_off),
-            self.schedule.send_at(_due_at(self._scheduled)),
+            self._backing_off.due_at(),
+            self.schedule.send_at(self._scheduled.due_at()),
         )
 
-    def _take_next(self, now: float, seats: int) -> Batch[W]:
-        others_at = min(_due_at(self._quarantined), self._shared_batch_due())
+    def _take_next(self, now: float, max_ids: int) -> Batch[W]:
+        # A part of a rejected batch and anything else take turns; so a bisection delays the others
+        # by one request each, and they delay it by one. Of the others, a quarantined id goes alone
+        # if it is due before the shared batch, and it is not the turn of new ids.
+        alone_at, shared_at = self._quarantined.due_at(), self._shared_batch_due()
+        others_at = min(alone_at, shared_at, self._hanging_due())
         if self._bisecting and (self._bisecting_first or others_at > now):
             self._bisecting_first = False
-            return self._take_bisected(now, seats)
+            return self._take_bisected(now, max_ids)
         self._bisecting_first = True
-        if _due_at(self._quarantined) <= min(now, self._shared_batch_due()):
-            return Batch([heappop(self._quarantined)[2]], now)
-        batch = Batch(self._fill(now, seats), now)
-        self._urgent &= self._new_count > 0
+        hanging_at = self._hanging_due()
+        if hanging_at <= min(now, alone_at, shared_at):
+            return Batch([self._hanging.pop(max_ids)], now)
+        if alone_at <= min(now, shared_at) and not (self._is_turn_of_new() and shared_at <= now):
+            return Batch([self._quarantined.pop(1)], now)
+        batch = Batch(self._fill(now, max_ids), now)
+        self._urgent &= self._new.ids > 0
         self.schedule.on_sent(
             now,
             open_ids=len(self._items),
-            seats=seats,
-            whole=not self._new_count and _due_at(self._scheduled) == inf,
+            max_ids=max_ids,
+            whole=not self._new.ids and self._scheduled.due_at() == inf,
             again=batch.attempt > 1,
         )
         return batch
 
+    def _is_turn_of_new(self) -> bool:
+        """Whether the next request is for the ids that came last, where it has few ids."""
+        return self._new.ids > 0 and self._requests_since_newest >= SHARE_OF_NEW
+
     def _new_due(self) -> float:
-        first = self._first_new()
+        # New ids that fill a batch: at once. Nothing in flight, or a request returned since: at
+        # once. Else when that request is late, MAX_LINGER after they came. Not before
+        # `linger_until`, where the schedule sends a request soon anyway; urgent ones do not wait.
+        first = self._new.first()
         if first is None:
             return inf
-        if self._new_count >= self.batch_size.limit:
+        if self._new.ids >= self.batch_size.limit:
             return first.last_heard_at
         at_once = not self._in_flight or self._new_after_return
         leaves_at = first.last_heard_at if at_once else first.due_at
         return leaves_at if self._urgent else max(leaves_at, self.schedule.linger_until)
-
-    def _first_new(self) -> Group[W] | None:
-        while self._new and not self._new[0].size:
-            self._new.popleft()
-        return self._new[0] if self._new else None
 
     def _bisected_due(self) -> float:
         while self._bisecting and not any(group.size for group in self._bisecting[0][0]):
             self._bisecting.popleft()
         return -inf if self._bisecting else inf
 
-    def _take_bisected(self, now: float, seats: int) -> Batch[W]:
+    def _take_bisected(self, now: float, max_ids: int) -> Batch[W]:
         half, bisection = self._bisecting.popleft()
-        taken, rest = split_at(half, seats)
+        taken, rest = split_at(half, max_ids)
         if rest:
             if bisection:
                 bisection.parts += 1
@@ -312,31 +433,34 @@ class Scheduler(Generic[W]):
             taken[0].items[0].anomaly_or_new().quarantine()
         return Batch(taken, now, bisection)
 
-    def _fill(self, now: float, seats: int) -> list[Group[W]]:
-        taken: list[Group[W]] = []
-        while seats and (group := self._pop_most_overdue(now, seats)):
+    def _fill(self, now: float, max_ids: int) -> list[Group[W]]:
+        """Take the ids of the next shared batch: a share of new ones, then those due first."""
+        for_new = max_ids // SHARE_OF_NEW or max_ids * self._is_turn_of_new()
+        taken = list(self._new.pop_newest(for_new))
+        if taken:
+            self._requests_since_newest = 0
+        left = max_ids - sum(group.size for group in taken)
+        while left and (group := self._pop_most_overdue(now, left)):
             taken.append(group)
-            seats -= group.size
+            left -= group.size
         return taken
 
-    def _pop_most_overdue(self, now: float, seats: int) -> Group[W] | None:
+    def _pop_most_overdue(self, now: float, max_ids: int) -> Group[W] | None:
         """Pop the ids that are due first; those backing off only once they are due."""
-        first = self._first_new()
-        new = first.last_heard_at if first else inf
-        resting, held = _due_at(self._scheduled), _due_at(self._backing_off)
-        if held <= now and held <= min(new, resting):
-            return _pop_group(self._backing_off, seats)
-        if first and new <= resting:
-            taken = first.take(seats)
-            if taken is first:
-                self._new.popleft()
-            self._new_count -= taken.size
-            return taken
-        return _pop_group(self._scheduled, seats) if self._scheduled else None
+        # New ids are due since they came (`last_heard_at`). Scheduled ids may be taken early, to
+        # fill the batch.
+        first = self._new.first()
+        new_at = first.last_heard_at if first else inf
+        scheduled_at, retry_at = self._scheduled.due_at(), self._backing_off.due_at()
+        if retry_at <= now and retry_at <= min(new_at, scheduled_at):
+            return self._backing_off.pop(max_ids)
+        if first and new_at <= scheduled_at:
+            return self._new.pop(max_ids)
+        return self._scheduled.pop(max_ids) if self._scheduled else None
 
     def _on_returned(self, batch: Batch[W]) -> None:
         self._in_flight.remove(batch)
-        self._new_after_return = self._new_count > 0
+        self._new_after_return = self._new.ids > 0
         if batch.watched_count < len(batch.items):
             for item in batch.items:
                 if not item.watchers:
@@ -350,49 +474,34 @@ class Scheduler(Generic[W]):
         item.leave()
         self.schedule.on_removed(None)
 
-    def _regroup(self, groups: Iterable[Group[W]], departed: float) -> Iterable[Group[W]]:
+    def _regroup(self, groups: Iterable[Group[W]], sent_at: float) -> Iterable[Group[W]]:
         """Sort ids that were polled together into groups with equal delays."""
-        kinds: dict[float, list[Group[W]]] = {}
+        by_key: dict[float, list[Group[W]]] = {}
         for group in groups:
-            for kind, part in self._split_by_key(group, departed):
-                kinds.setdefault(kind, []).append(part)
-        for first, *others in kinds.values():
+            for key, part in self._split_by_key(group, sent_at):
+                by_key.setdefault(key, []).append(part)
+        for first, *others in by_key.values():
             if others:
                 first.merge(others)
             yield first
 
-    def _split_by_key(self, group: Group[W], departed: float) -> Iterable[tuple[float, Group[W]]]:
+    def _split_by_key(self, group: Group[W], sent_at: float) -> Iterable[tuple[float, Group[W]]]:
         if not group.size:
             return ()
-        kind = self.schedule.group_key(group.oldest, departed)
-        if self.schedule.group_key(group.youngest, departed) == kind:
-            return ((kind, group),)
-        kinds: dict[float, list[Item[W]]] = {}
+        key = self.schedule.group_key(group.oldest, sent_at)
+        if self.schedule.group_key(group.youngest, sent_at) == key:
+            return ((key, group),)
+        by_key: dict[float, list[Item[W]]] = {}
         for item in group.items:
-            kinds.setdefault(self.schedule.group_key(item.created_at, departed), []).append(item)
-        parts = {kind: group.split_off(items) for kind, items in kinds.items()}
+            by_key.setdefault(self.schedule.group_key(item.created_at, sent_at), []).append(item)
+        parts = {key: group.split_off(items) for key, items in by_key.items()}
         for part in parts.values():
             part.update_age_range()
         return parts.items()
 
     def _reschedule(
-        self, group: Group[W], due: float, departed: float, deadline: float = inf
+        self, group: Group[W], due: float, sent_at: float, deadline: float = inf
     ) -> None:
-        if departed < self._first_tick_at:
+        if sent_at < self._first_tick_at and deadline == inf:
             due = min(due, self._first_tick_at)
         self._enqueue(group, Transition.RESCHEDULE, min(due, deadline), self._scheduled)
-
-
-def _due_at(heap: "Heap[W]") -> float:
-    while heap and not heap[0][2].size:
-        heappop(heap)
-    return heap[0][0] if heap else inf
-
-
-def _pop_group(heap: "Heap[W]", seats: int) -> Group[W]:
-    """Pop the group that is due first; of a large one, as many ids as fit."""
-    group = heap[0][2]
-    taken = group.take(seats)
-    if taken is group:
-        heappop(heap)
-    return taken

@@ -1,8 +1,8 @@
 """Rate limit, concurrency limit and cool-down of a session. Pure: `now` is an argument.
 
-A Throttle is an immutable value: each method returns the next one. It bounds the requests in flight
-(`max_in_flight`), the time between two sends (`max_rate`), and holds back all requests until
-`cooldown_until`, which only grows, after errors or a Retry-After.
+A Throttle bounds the requests in flight (`max_in_flight`) and the time between two sends
+(`max_rate`), and holds back all requests until `cooldown_until`, which only grows, after errors or
+a Retry-After.
 
 Sends are spaced, not counted in windows: a counted window allows a burst at its edge, and the
 relay's second does not begin when ours does. A second counts as `SPACING_SECOND`, so that network
@@ -11,15 +11,18 @@ may take `TIMER_TOLERANCE` back. N + 1 sends then span at least `SPACING_SECOND 
 seconds, which is more than one.
 """
 
+from collections.abc import Callable
 from math import inf
 
 from msgspec import Struct
-from msgspec.structs import replace
 
+from luma_async.errors import LumaError, RateLimitedError
 from luma_async.validation import positive, whole
 
 SPACING_SECOND = 1.05  # seconds
 TIMER_TOLERANCE = 0.02  # seconds
+MAX_RETRY_AFTER = 86_400.0  # seconds
+PROBE_EVERY = 600.0  # seconds, in a longer Retry-After
 
 
 class Limits(Struct, frozen=True):
@@ -57,61 +60,95 @@ class ExponentialBackoff(Struct, frozen=True):
     base: float = 0.5
     cap: float = 20.0
 
-    def delay(self, failures: int, dice: float) -> float:
-        """Return the seconds to wait after `failures` in a row; `dice` is random in [0, 1)."""
-        return dice * min(self.cap, self.base * 2.0 ** min(failures - 1, 32))
+    def delay(self, failures: int, roll: float) -> float:
+        """Return the seconds to wait after `failures` in a row; `roll` is random in [0, 1)."""
+        return roll * min(self.cap, self.base * 2.0 ** min(failures - 1, 32))
 
 
-class Throttle(Struct, frozen=True):
-    """The limits and what uses them up: requests in flight, the next send, the cool-down."""
+_TRANSIENT = ExponentialBackoff()
+_THROTTLED = ExponentialBackoff(base=1.0)
 
-    limits: Limits
-    retry: ExponentialBackoff = ExponentialBackoff()
-    throttled: ExponentialBackoff = ExponentialBackoff(base=1.0)
-    in_flight: int = 0
-    next_send_at: float = -inf
-    cooldown_until: float = -inf
-    failures: int = 0
-    failed_at: float = -inf
+
+class Throttle:
+    """The limits and what uses them up: requests in flight, the next send, the cool-down.
+
+    `roll` returns random numbers in [0, 1). `cooldown_cause` is the error behind the last cool-down
+    that an error caused. `quiet_until` is when a Retry-After is over. In a quiet time of more than
+    `PROBE_EVERY` seconds one request is sent so often: a relay that asked for a day may be well
+    again after a minute. If it is answered, the quiet time is over.
+    """
+
+    __slots__ = (
+        "_failed_at", "_failures", "_next_send_at", "_quiet_since", "_roll", "_sent_at",
+        "cooldown_cause", "cooldown_until", "in_flight", "limits", "quiet_until",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits, roll: Callable[[], float]) -> None:
+        self.limits = limits
+        self.in_flight: int = 0
+        self.cooldown_until: float = -inf
+        self.cooldown_cause: LumaError | None = None
+        self.quiet_until: float = -inf
+        self._quiet_since = -inf
+        self._sent_at = -inf
+        self._roll = roll
+        self._next_send_at = -inf
+        self._failures = 0
+        self._failed_at = -inf
 
     def next_slot_at(self) -> float:
         """Return when the next request may be sent; inf while `max_in_flight` are in flight."""
         if self.in_flight >= self.limits.max_in_flight:
             return inf
-        return max(self.cooldown_until, self.next_send_at - TIMER_TOLERANCE)
+        open_at = self.cooldown_until
+        if not self.in_flight and open_at == self.quiet_until:
+            open_at = min(open_at, max(self._sent_at, self._quiet_since) + PROBE_EVERY)
+        return max(open_at, self._next_send_at - TIMER_TOLERANCE)
 
-    def acquire(self, now: float) -> "Throttle":
-        """Return the throttle after a request was sent at `now`."""
-        spaced = max(now, self.next_send_at) + self.limits.spacing
-        return replace(self, in_flight=self.in_flight + 1, next_send_at=spaced)
+    def acquire(self, now: float) -> None:
+        """Take a slot for a request that is sent at `now`."""
+        self.in_flight += 1
+        self._sent_at = now
+        self._next_send_at = max(now, self._next_send_at) + self.limits.spacing
 
-    def release(self) -> "Throttle":
-        """Return the throttle after a request ended, with or without a response."""
-        return replace(self, in_flight=self.in_flight - 1)
+    def release(self) -> None:
+        """Free the slot of a request that ended, with or without a response."""
+        self.in_flight -= 1
 
-    def after_success(self) -> "Throttle":
-        """Return the throttle after a response: the next failure counts as the first."""
-        return replace(self, failures=0) if self.failures else self
+    def record_response(self, sent_at: float, now: float) -> None:
+        """Record a response to a request sent at `sent_at`: the next failure counts as the first.
 
-    def after_failure(
-        self, now: float, dice: float, *, departed: float = inf, throttled: bool = False
-    ) -> "Throttle":
-        """Return the throttle after a failure: all requests wait for a growing delay.
+        A cool-down continues, but for a quiet time that began before the request was sent.
+        """
+        self._failures = 0
+        if sent_at > self._quiet_since and self.cooldown_until == self.quiet_until:
+            self.cooldown_until = min(self.cooldown_until, now)
 
-        A request that was sent (`departed`) before the last failure was known counts as the same
+    def back_off(self, error: LumaError, sent_at: float, now: float) -> None:
+        """Hold back all requests for a random delay that grows with the failures in a row.
+
+        A request that was sent (`sent_at`) before the last failure was known counts as the same
         failure: an outage that fails all requests in flight counts once.
         """
-        if departed < self.failed_at:
-            return self
-        failures = self.failures + 1
-        policy = self.throttled if throttled else self.retry
-        counted = replace(self, failures=failures, failed_at=now)
-        return counted.cool_down_until(now + policy.delay(failures, dice))
+        self.cooldown_cause = error
+        if sent_at < self._failed_at:
+            return
+        self._failures += 1
+        self._failed_at = now
+        backoff = _THROTTLED if isinstance(error, RateLimitedError) else _TRANSIENT
+        self.cool_down_until(now + backoff.delay(self._failures, self._roll()))
 
-    def after_refusal(self, now: float, dice: float) -> "Throttle":
-        """Return the throttle after a rejected request: all requests wait for a short delay."""
-        return self.cool_down_until(now + self.retry.delay(1, dice))
+    def pause_briefly(self, now: float) -> None:
+        """Hold back all requests for a short random delay after a rejected request."""
+        self.cool_down_until(now + _TRANSIENT.delay(1, self._roll()))
 
-    def cool_down_until(self, when: float) -> "Throttle":
-        """Return the throttle with a cool-down until `when` at least."""
-        return replace(self, cooldown_until=max(self.cooldown_until, when))
+    def honour_retry_after(self, seconds: float | None, now: float) -> None:
+        """Hold back all requests for a Retry-After in seconds, `MAX_RETRY_AFTER` at most."""
+        if seconds:
+            self.quiet_until = max(self.quiet_until, now + min(seconds, MAX_RETRY_AFTER))
+            self._quiet_since = now
+            self.cool_down_until(self.quiet_until)
+
+    def cool_down_until(self, when: float) -> None:
+        """Hold back all requests until `when`; an earlier cool-down does not shorten it."""
+        self.cooldown_until = max(self.cooldown_until, when)

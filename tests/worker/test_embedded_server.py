@@ -205,7 +205,6 @@ async def test_ends_are_kept_while_the_server_is_away_and_told_when_it_is_back(
 ) -> None:
     """It is stopped, and killed, and found again by whoever uses it."""
     caplog.set_level(logging.WARNING, "luma_async")
-    monkeypatch.setattr("luma_async.worker.connection.REQUEST_TIMEOUT", 1.0)
     monkeypatch.setattr("luma_async.worker.publisher.ACK_TIMEOUT", 1.0)
     monkeypatch.setattr("luma_async.worker.result_reader.HEARTBEAT", 1)
     async with working(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
@@ -243,11 +242,12 @@ async def test_whoever_asks_a_silent_server_waits_until_it_answers(
     tmp_path: Path, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As while a cluster elects a leader, who submits or reads asks again."""
-    monkeypatch.setattr("luma_async.worker.connection.REQUEST_TIMEOUT", 0.1)
     async with working(relay, tmp_path), Queue(data=tmp_path) as queue:
         await queue.submit(told := relay.add(duration=0.0))
         await queue.wait_submitted(told, timeout=20)
         (server,) = servers_in(tmp_path)
+        # Only from now on: a busy disk makes streams more slowly than this.
+        monkeypatch.setattr(queue.js, "_timeout", 0.1)
         os.kill(server, signal.SIGSTOP)
         waiting = asyncio.create_task(queue.wait_submitted(told, timeout=20))
         submitting = asyncio.create_task(queue.submit(late := relay.add(duration=0.0)))
@@ -258,6 +258,7 @@ async def test_whoever_asks_a_silent_server_waits_until_it_answers(
             assert not waiting.done()
             assert not submitting.done()
         finally:
+            monkeypatch.setattr(queue.js, "_timeout", 5.0)
             os.kill(server, signal.SIGCONT)
         assert (await waiting).url
         await submitting
@@ -311,7 +312,11 @@ class working:  # noqa: N801 - a context manager, as a word
 
     async def __aenter__(self) -> Worker:
         await self._luma.__aenter__()
-        await self._queue.__aenter__()
+        try:
+            await self._queue.__aenter__()
+        except BaseException:
+            await self._luma.close()
+            raise
         self._worker = Worker(self._luma, self._queue)
         self._task = asyncio.create_task(self._worker.run())
         return self._worker

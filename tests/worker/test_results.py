@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_async.protocol.rows import reread
+from luma_async.protocol.rows import RowText
 from luma_async.structs import Generation, State
 from luma_async.worker.results import (
     MAX_TOKEN,
@@ -65,8 +65,7 @@ def test_a_whole_task_comes_back_with_the_relays_own_object() -> None:
         b'{"id": "a", "state": "completed", "video": {"url": "https://cdn/v.mp4", "width": 8},'
         b' "created_at": "2026-11-21T10:00:00Z", "strange": ["\\u00e9", 1e3]}'
     )
-    task = reread("a", row)
-    assert task is not None
+    task = RowText("a", row).generation()
     text, whole = encode_result("a", EndState.COMPLETED, task, 3, most=10_000)
     assert whole
     assert decode_result(text).submission == 3

@@ -1,163 +1,137 @@
-"""`luma-async demo`: many waits on a relay in this process, drawn on the terminal.
+"""`luma-async demo`: many waits on a relay in this process, as a live table and a few figures.
 
 rich draws, and is imported only when there is something to draw: help and version work without.
 """
 
 import argparse
+import asyncio
+import math
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from statistics import fmean
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from luma_async.cli.demo import FAILING, Progress, Report, Settings, demo
-from luma_async.cli.display.words import shares
+from luma_async.cli.display.output import TerminalOutput
+from luma_async.cli.display.progress import Progress
 from luma_async.cli.options.types import Commands, add_command, count, seconds, whole
 from luma_async.cli.runtime import UNUSABLE, print_error, run, run_and_report
+from luma_async.polling.hooks import ChangeEvent
+from luma_async.scheduling.pace import Every
+from luma_async.scheduling.throttle import Limits
+from luma_async.session import LumaSession
+from luma_async.testing import FakeRelay
 from luma_async.text import format_precisely
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-MOST_TASKS = 100_000
+MAX_TASKS = 100_000
+FAILING_SHARE = 0.08
+SPARE_RATE = 1.2  # of the rate that a full round of polls needs, where it exceeds the default
 
 _NO_RICH = "the demo needs rich, which is missing; pip install 'luma-async[cli]'"
-_WIDEST = 76
-_COLOURS = {"completed": "green", "failed": "red", "processing": "yellow", "pending": "dim"}
-_MARKS = "━━━─"
-_PLAIN_MARKS = "#x=-"
-
-
-class Row(Struct, frozen=True):
-    """One line of the report: what, how much, and what to know about it; no value: a heading."""
-
-    label: str
-    value: str = ""
-    note: str = ""
 
 
 def add_demo(commands: Commands) -> None:
     """Add the command."""
     about = "wait for many tasks on a relay in this process: no key, no network"
-    odds = f"About {FAILING:.0%} of the tasks fail, on purpose."
+    odds = f"About {FAILING_SHARE:.0%} of the tasks fail, on purpose."
     parser = add_command(commands, "demo", about, run_demo, more=f" {odds}")
-    usual = Settings()
     for name, kind, default, what in (
-        ("tasks", count(MOST_TASKS), usual.tasks, "how many tasks to submit and wait for"),
-        ("seconds", seconds, usual.seconds, "the tasks end at random over this many seconds"),
-        ("interval", seconds, usual.interval, "seconds from one look at a task to the next"),
-        ("seed", whole, usual.seed, "the same number plays the same tasks"),
+        ("tasks", count(MAX_TASKS), 1000, "how many tasks to submit and wait for"),
+        ("seconds", seconds, 20.0, "the tasks end at random over this many seconds"),
+        ("interval", seconds, 1.0, "seconds from one poll of a task to the next"),
+        ("seed", whole, 0, "the same number plays the same tasks"),
     ):
-        told = f"{what} (default {default:g})"
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=told)
+        text = f"{what} (default {default:g})"
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=text)
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    settings = Settings(
-        tasks=arguments.tasks,
-        seconds=arguments.seconds,
-        interval=arguments.interval,
-        seed=arguments.seed,
-    )
     try:
         from rich.console import Console
     except ModuleNotFoundError:
         print_error(_NO_RICH)
         return UNUSABLE
     console = Console(highlight=False)
+    is_live = console.is_interactive and console.file.isatty()
 
     def act() -> int:
-        _print(console, _demo(console, settings))
+        for line in run(demo(arguments, console if is_live else None)):
+            console.print(line, markup=False, soft_wrap=True)
         return 0
 
     return run_and_report(act)
 
 
-def _demo(console: "Console", settings: Settings) -> Report:
-    """Run the demo; live on a terminal that can take it, silent anywhere else."""
-    if not (console.is_interactive and console.file.isatty()):
-        return run(demo(settings))
-    from rich.live import Live
+async def demo(arguments: argparse.Namespace, console: "Console | None" = None) -> list[str]:
+    """Submit the tasks, wait for all of them, and return the report; draw on the console if any."""
+    loop = asyncio.get_running_loop()
+    progress, lags = Progress(), list[float]()
 
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    def on_change(event: ChangeEvent) -> None:
+        now, date = time.monotonic(), datetime.now(UTC)
+        if not event.ended and event.generation is not None:
+            progress.learn(event.generation, now, date)
+        elif event.ended:
+            progress.end(event.id, event.generation, now, date)
+            lags.append(loop.time() - (relay.tasks[event.id].ends_at or 0.0))
 
-        def show(progress: Progress) -> None:
-            live.update(_screen(console, settings, progress), refresh=True)
+    relay = FakeRelay(seed=arguments.seed, durations=(0.0, arguments.seconds), fails=FAILING_SHARE)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(relay)
+        luma = await stack.enter_async_context(
+            LumaSession(
+                relay.url,
+                api_key=relay.api_key,
+                pace=Every(arguments.interval),
+                limits=limits_for(arguments.tasks, arguments.interval),
+                on_change=on_change,
+            )
+        )
+        if console is not None:
+            await stack.enter_async_context(TerminalOutput(console).living(progress, luma))
+        began = loop.time()
+        ids = progress.add([relay.submit() for _ in range(arguments.tasks)], time.monotonic())
+        await luma.wait_until_done(ids, timeout=None)
+        await asyncio.sleep(0)
+        took = loop.time() - began
+    durations = [(task.ends_at or 0.0) - task.submitted_at for task in relay.tasks.values()]
+    singly = sum(polls_alone(one, arguments.interval) for one in durations)
+    return report(progress, arguments.interval, sorted(lags), relay.requests, singly, took)
 
-        return run(demo(settings, show))
+
+def limits_for(tasks: int, interval: float) -> Limits:
+    """Return the default limits; if a round of polls does not fit in, with a higher rate."""
+    usual = Limits()
+    needed = math.ceil(tasks / usual.max_batch) / interval
+    return usual if needed <= usual.max_rate else Limits(max_rate=needed * SPARE_RATE)
 
 
-def _print(console: "Console", report: Report) -> None:
-    if console.is_terminal:
-        console.print(_table(report))
-        return
-    for line in plain_lines(report):
-        console.print(line, markup=False, soft_wrap=True)
+def polls_alone(duration: float, interval: float) -> int:
+    """Return the GETs for one task: at once, then every `interval`, until one finds it ended."""
+    return math.ceil(duration / interval) + 1
 
 
-def report_rows(report: Report) -> list[Row]:
-    """Say what a report says, in words, row by row."""
-    times = f"{report.ratio:.1f}" if report.ratio < 10 else f"{report.ratio:,.0f}"
-    return [
-        Row("Tasks", f"{report.tasks:,}", f"all ended, in {format_precisely(report.seconds)}"),
-        Row("  completed", f"{report.completed:,}"),
-        Row("  failed", f"{report.failed:,}", "on purpose" if report.failed else ""),
-        Row("Requests", "", f"each task looked at every {format_precisely(report.interval)}"),
-        Row("  one shared poller", f"{report.requests:,}"),
-        Row("  one GET per task", f"{report.requests_singly:,}", f"{times} times as many"),
-        Row("Delay", "", "from the true end of a task to its news"),
-        Row("  on average", format_precisely(report.lag_mean)),
-        Row("  95 of 100 within", format_precisely(report.lag_p95)),
+def report(
+    progress: Progress, interval: float, lags: list[float], requests: int, singly: int, took: float
+) -> list[str]:
+    """Return the report as aligned lines of plain ASCII; `lags` are sorted."""
+    counts, ratio = progress.counts, singly / requests
+    times = f"{ratio:.1f}" if ratio < 10 else f"{ratio:,.0f}"
+    every = f"each task polled every {format_precisely(interval)}"
+    rows = [
+        ("Tasks", f"{len(progress.rows):,}", f"all ended, in {format_precisely(took)}"),
+        ("  completed", f"{counts['completed']:,}", ""),
+        ("  failed", f"{counts['failed']:,}", "on purpose" if counts["failed"] else ""),
+        ("Requests", "", every),
+        ("  one shared poller", f"{requests:,}", ""),
+        ("  one GET per task", f"{singly:,}", f"{times} times as many"),
+        ("Delay", "", "from the true end of a task to its news"),
+        ("  on average", format_precisely(fmean(lags)), ""),
+        ("  95 of 100 within", format_precisely(lags[math.ceil(0.95 * len(lags)) - 1]), ""),
     ]
-
-
-def plain_lines(report: Report) -> list[str]:
-    """Write the report as aligned lines of plain ASCII."""
-    rows = report_rows(report)
-    first = max(len(row.label) for row in rows)
-    second = max(len(row.value) for row in rows)
-    return [f"{row.label:<{first}}  {row.value:>{second}}  {row.note}".rstrip() for row in rows]
-
-
-def _table(report: Report) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim")
-    for row in report_rows(report):
-        heading = "" if row.label.startswith(" ") else "bold"
-        colour = _COLOURS.get(row.label.strip(), heading)
-        table.add_row(Text(row.label, heading), Text(row.value, colour), row.note)
-    return table
-
-
-def _screen(console: "Console", settings: Settings, progress: Progress) -> "Text":
-    """Draw the live display: a bar of all tasks by their state, the counts, the cost so far."""
-    from rich.text import Text
-
-    marks = _PLAIN_MARKS if console.no_color or console.options.ascii_only else _MARKS
-    states = {state: getattr(progress, state) for state in _COLOURS}
-    cells = shares(list(states.values()), progress.tasks, min(console.width - 1, _WIDEST))
-    text = Text(no_wrap=True, overflow="crop", end="")
-    text.append(f"Waiting for {progress.tasks:,} tasks", style="bold")
-    text.append(f", each looked at every {format_precisely(settings.interval)}\n\n", style="dim")
-    for mark, state, width in zip(marks, states, cells, strict=True):
-        text.append(mark * width, style=_COLOURS[state])
-    text.append("\n\n")
-    for mark, state, cost in zip(marks, states, _costs(progress), strict=True):
-        text.append(f"{mark} ", style=_COLOURS[state])
-        text.append(f"{state:<11}{states[state]:>9,}      {cost}\n")
-    return text
-
-
-def _costs(progress: Progress) -> list[str]:
-    return [
-        f"requests   {progress.requests:>9,}",
-        f"in flight  {progress.in_flight:>9,}",
-        f"time       {progress.elapsed:>9.1f} s",
-        "",
-    ]
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return [f"{label:<{first}}  {value:>{second}}  {note}".rstrip() for label, value, note in rows]

@@ -6,13 +6,12 @@ which leaves no sign that a terminal would obey.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING
 
 from luma_async.cli.display.eta import remaining
 from luma_async.cli.display.progress import MISSING, WAITING, WORDS, Progress, TaskRow
-from luma_async.cli.display.words import shares
 from luma_async.polling.stats import Stats
 from luma_async.structs import State
 from luma_async.text import format_precisely, format_roughly, one_line, printable
@@ -115,6 +114,12 @@ class LastWarning(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show what is said last."""
         self._screen.trouble = f"{time.strftime('%H:%M:%S')} {record.getMessage()}"
+
+
+def shares(counts: Sequence[int], total: int, width: int) -> list[int]:
+    """Share `width` cells of a bar among counts out of a total; they never add up to more."""
+    edges = [round(width * upto / total) for upto in accumulate(counts, initial=0)]
+    return [right - left for left, right in pairwise(edges)]
 
 
 def table(rows: Iterable[TaskRow], now: float) -> "Table":
