@@ -1,4 +1,4 @@
-"""What all tests share: the choice of clock, a relay with a session, aioresponses mended."""
+"""What all tests share: the choice of clock, a relay with a session, aioresponses patched."""
 
 import asyncio
 import gc
@@ -21,7 +21,7 @@ from tests.subprocesses import held_port
 
 load_profiles()
 
-# Commands that the tests start find their modules compiled, and hear ctrl-C, wherever this run was
+# Commands that the tests start find compiled modules, and receive ctrl-C, however this run was
 # started: `pytest &` in a script ignores SIGINT, and children inherit that.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -34,7 +34,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell in one line what was skipped, and how to have it run."""
+    """Print in one line what was skipped, and how to run it."""
     if line := not_run(terminalreporter.getreports("skipped")):
         terminalreporter.write_line(line)
 
@@ -46,7 +46,7 @@ def pytest_asyncio_loop_factories(
     return loop_factories(item)
 
 
-class MendedResponse(ClientResponse):
+class PatchedResponse(ClientResponse):
     """A response that aioresponses 0.7.9 can build on aiohttp 3.14 (its issue 289)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,8 +55,8 @@ class MendedResponse(ClientResponse):
 
 @pytest.fixture
 def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aioresponses]:
-    """Yield aioresponses, mended: every request of aiohttp's client is answered by it."""
-    monkeypatch.setattr(aioresponses.core, "ClientResponse", MendedResponse)
+    """Yield aioresponses, patched: it answers every request of aiohttp's client."""
+    monkeypatch.setattr(aioresponses.core, "ClientResponse", PatchedResponse)
     with Aioresponses() as mock:
         yield mock
 

@@ -1,4 +1,4 @@
-"""Answers of a relay, as values: what the pure tests feed to the book and the poller."""
+"""Responses of a relay, as values: input of the pure tests of the scheduler and the poller."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,8 +14,8 @@ def generation(task_id: str, state: State = State.COMPLETED, url: str | None = L
     return Generation(id=task_id, state=state, result_url=link)
 
 
-class Told:
-    """An answer that names these tasks in these states."""
+class FakeAnswer:
+    """A response with these tasks in these states."""
 
     retry_after: float | None = None
     unknown_states: frozenset[str] = frozenset()

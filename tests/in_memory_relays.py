@@ -1,4 +1,4 @@
-"""Relays without a socket: the two calls, and a count of what became of the requests."""
+"""Relays without a socket: the two endpoints, and a record of the requests."""
 
 import asyncio
 from collections import Counter, deque
@@ -25,42 +25,42 @@ from luma_async.errors import (
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
-from tests.fake_answers import LINK, Told, generation
+from tests.fake_answers import LINK, FakeAnswer, generation
 
 ROUNDING = 1e-6
 
 
 class ScriptedRelay:
-    """Answers after `latency` seconds what `play` says of each id; None is an unknown id."""
+    """Answers after `latency` seconds with what `play` returns for each id; None: unknown."""
 
     def __init__(self, play: Callable[[str], State | None], latency: float = 0.1) -> None:
         self.play = play
         self.latency = latency
         self.asked: list[tuple[str, ...]] = []
-        self.under_way = 0
+        self.in_flight = 0
         self.cancelled = 0
 
-    async def get(self, task_id: str) -> Told:
+    async def get(self, task_id: str) -> FakeAnswer:
         return await self._ask([task_id])
 
-    async def get_many(self, ids: Sequence[str]) -> Told:
+    async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
         return await self._ask(ids)
 
-    async def _ask(self, ids: Sequence[str]) -> Told:
+    async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
         self.asked.append(tuple(ids))
-        self.under_way += 1
+        self.in_flight += 1
         try:
             await asyncio.sleep(self.latency)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
         finally:
-            self.under_way -= 1
-        return Told({i: state for i in ids if (state := self.play(i))})
+            self.in_flight -= 1
+        return FakeAnswer({i: state for i in ids if (state := self.play(i))})
 
 
 class Stage(StrEnum):
-    """Where a task really stands; it only moves on."""
+    """The true state of a task, which never goes back."""
 
     UNKNOWN = "unknown"
     PENDING = "pending"
@@ -71,7 +71,7 @@ class Stage(StrEnum):
 
     @property
     def is_end(self) -> bool:
-        """Whether an answer that tells this stage settles the id at once."""
+        """Whether a response with this stage ends the id at once."""
         return self in (Stage.LINKED, Stage.FAILED)
 
     def leads_to(self, later: "Stage") -> bool:
@@ -94,8 +94,8 @@ def generation_at(task_id: str, stage: Stage) -> Generation:
     return generation(task_id, STATES[stage], LINK if stage is Stage.LINKED else None)
 
 
-class Staged:
-    """An answer that names these tasks at these stages."""
+class StagedAnswer:
+    """A response with these tasks at these stages."""
 
     unknown_states: frozenset[str] = frozenset()
 
@@ -115,16 +115,16 @@ class Staged:
 
 
 class Outcome(Struct, frozen=True):
-    """What becomes of one request, `late` seconds after it departed: a fault, or an answer.
+    """The outcome of one request, `late` seconds after it was sent: a fault, or a response.
 
-    `fault` is a key of FAULTS, `after` its Retry-After in seconds. An answer keeps silent about the
-    ids in `unsaid`; one with `strangers` begins with ids that were not asked about, as failed.
+    `fault` is a key of FAULTS, `after` its Retry-After in seconds. A response omits the ids in
+    `omitted`; one with `strangers` begins with other ids, as failed.
     """
 
     late: float = 0.1
     fault: str = ""
     after: float | None = None
-    unsaid: frozenset[str] = frozenset()
+    omitted: frozenset[str] = frozenset()
     strangers: bool = False
 
 
@@ -150,113 +150,113 @@ AMNESIA = "amnesia"
 
 
 class Request(Struct, frozen=True, eq=False):
-    """One request that departed."""
+    """One request that was sent."""
 
     ids: tuple[str, ...]
     direct: bool
-    departed: float
+    sent_at: float
 
 
-class Budget:
-    """Looks at each request of one session as it departs; what breaks a promise is a fault."""
+class LimitChecker:
+    """Checks each request of one session when it is sent; a broken promise is a fault."""
 
     def __init__(self, limits: Limits, wanted: Callable[[str], bool], faults: list[str]) -> None:
-        self.under_way: list[Request] = []
+        self.in_flight: list[Request] = []
         self.closed = False
         self._limits = limits
         self._wanted = wanted
         self._faults = faults
-        self._departures: list[float] = []
-        self._quiets: list[tuple[float, float]] = []
+        self._sends: list[float] = []
+        self._cooldowns: list[tuple[float, float]] = []
 
-    def departs(self, request: Request) -> None:
-        now = request.departed
-        self._departures.append(now)
-        self.under_way.append(request)
+    def check(self, request: Request) -> None:
+        now = request.sent_at
+        self._sends.append(now)
+        self.in_flight.append(request)
         broken = self._broken(request, now) | ({} if request.direct else self._poll(request))
         self._faults += [f"{claim}: {request}" for claim, is_broken in broken.items() if is_broken]
 
-    def rest(self, since: float, seconds: float) -> None:
-        """Note that the relay asked for quiet."""
-        self._quiets.append((since, since + seconds - ROUNDING))
+    def cool_down(self, since: float, seconds: float) -> None:
+        """Record a Retry-After of the relay."""
+        self._cooldowns.append((since, since + seconds - ROUNDING))
 
     def _broken(self, request: Request, now: float) -> dict[str, bool]:
-        recent = sum(at > now - 1.0 for at in self._departures)
+        recent = sum(at > now - 1.0 for at in self._sends)
         return {
-            "departed after the close": self.closed,
-            "asks about too many ids": len(request.ids) > self._limits.max_batch,
-            "asks about an id twice": len(set(request.ids)) < len(request.ids),
-            "too many under way": len(self.under_way) > self._limits.max_in_flight,
+            "sent after the close": self.closed,
+            "has too many ids": len(request.ids) > self._limits.max_batch,
+            "has an id twice": len(set(request.ids)) < len(request.ids),
+            "too many in flight": len(self.in_flight) > self._limits.max_in_flight,
             f"one of {recent} in a second": recent > self._limits.max_rate,
-            "in spite of a Retry-After": any(a < now < b for a, b in self._quiets),
+            "sent during a Retry-After": any(a < now < b for a, b in self._cooldowns),
         }
 
     def _poll(self, request: Request) -> dict[str, bool]:
-        polled = Counter(i for poll in self.under_way if not poll.direct for i in poll.ids)
+        polled = Counter(i for poll in self.in_flight if not poll.direct for i in poll.ids)
         return {
-            "an id is under way twice": any(polled[i] > 1 for i in request.ids),
-            "nobody wants an id": not all(map(self._wanted, request.ids)),
+            "an id is in flight twice": any(polled[i] > 1 for i in request.ids),
+            "an id has no watcher": not all(map(self._wanted, request.ids)),
         }
 
 
 Listener: TypeAlias = Callable[[Request, Mapping[str, Stage] | LumaError], None]
 
 
-class UnrulyRelay:
-    """Follows a script of outcomes, one a request, and tells the truth when it is through.
+class FaultyRelay:
+    """Follows a script of outcomes, one per request, and answers correctly after its end.
 
-    An answer is as true as it was when its request departed. Beside the script there are `troubles`
+    A response has the stages from when its request was sent. Beside the script there are `troubles`
     (AMNESIA or a key of TROUBLES, and until when), ids that are `refused` (the status of a batch
-    that holds one, the status of that one alone, 200 for the truth), and batches of more than
-    `most` ids.
+    with one, the status of that one alone, 200 for a correct response), and batches of more
+    than `max_ids` ids.
     """
 
-    def __init__(self, ids: Iterable[str], heard: Listener) -> None:
+    def __init__(self, ids: Iterable[str], on_answer: Listener) -> None:
         self.stages = dict.fromkeys(ids, Stage.PENDING)
         self.script: deque[Outcome] = deque()
         self.troubles: dict[str, float] = {}
         self.refused: dict[str, tuple[int, int]] = {}
-        self.most = inf
-        self._heard = heard
+        self.max_ids = inf
+        self._on_answer = on_answer
 
-    def calm_down(self) -> None:
+    def stop_faults(self) -> None:
         self.script.clear()
         self.troubles.clear()
         self.refused.clear()
-        self.most = inf
+        self.max_ids = inf
 
-    async def ask(self, budget: Budget, request: Request, *, many: bool) -> Staged:
-        budget.departs(request)
+    async def ask(self, budget: LimitChecker, request: Request, *, many: bool) -> StagedAnswer:
+        budget.check(request)
         try:
             outcome = self.script.popleft() if self.script else Outcome()
             answer = self._answer(request, outcome, many)
             await asyncio.sleep(outcome.late)
         finally:
-            budget.under_way.remove(request)
+            budget.in_flight.remove(request)
         now = asyncio.get_running_loop().time()
         if outcome.after is not None:
-            budget.rest(now, outcome.after)
+            budget.cool_down(now, outcome.after)
         unknown = not many and isinstance(answer, NotFoundError | BadRequestError)
-        self._heard(request, {} if unknown else answer)
+        self._on_answer(request, {} if unknown else answer)
         if isinstance(answer, LumaError):
             answer.retry_after = outcome.after
             raise answer
-        told = self._strangers(request) | answer if outcome.strangers else answer
-        return Staged(told, outcome.after)
+        stages = self._strangers(request) | answer if outcome.strangers else answer
+        return StagedAnswer(stages, outcome.after)
 
     def _answer(
         self, request: Request, outcome: Outcome, many: bool
     ) -> dict[str, Stage] | LumaError:
         if outcome.fault:
             return FAULTS[outcome.fault](outcome.after)
-        if error := self._trouble(many, request.departed) or self._refusal(request.ids, many):
+        if error := self._trouble(many, request.sent_at) or self._refusal(request.ids, many):
             return error
-        if request.departed < self.troubles.get(AMNESIA, 0.0):
+        if request.sent_at < self.troubles.get(AMNESIA, 0.0):
             return {}
         return {
             i: stage
             for i in reversed(request.ids)
-            if i not in outcome.unsaid and (stage := self.stages[i]) is not Stage.UNKNOWN
+            if i not in outcome.omitted and (stage := self.stages[i]) is not Stage.UNKNOWN
         }
 
     def _trouble(self, many: bool, now: float) -> LumaError | None:
@@ -266,7 +266,7 @@ class UnrulyRelay:
         return None
 
     def _refusal(self, ids: Sequence[str], many: bool) -> LumaError | None:
-        if many and len(ids) > self.most:
+        if many and len(ids) > self.max_ids:
             return BadRequestError(413)
         for in_a_batch, alone in (self.refused[i] for i in ids if i in self.refused):
             status = in_a_batch if many else alone
@@ -278,21 +278,21 @@ class UnrulyRelay:
         return {i: Stage.FAILED for i in self.stages if i not in request.ids}
 
 
-class Door:
-    """The two calls of an unruly relay, as one session makes them: its polls, or directly."""
+class RelayClient:
+    """The two endpoints of a faulty relay for one session: its polls, or its direct calls."""
 
-    def __init__(self, relay: UnrulyRelay, budget: Budget, *, direct: bool) -> None:
+    def __init__(self, relay: FaultyRelay, budget: LimitChecker, *, direct: bool) -> None:
         self._relay = relay
         self._budget = budget
         self._direct = direct
 
-    async def get(self, task_id: str) -> Staged:
+    async def get(self, task_id: str) -> StagedAnswer:
         return await self._ask([task_id], many=False)
 
-    async def get_many(self, ids: Sequence[str]) -> Staged:
+    async def get_many(self, ids: Sequence[str]) -> StagedAnswer:
         return await self._ask(ids, many=True)
 
-    async def _ask(self, ids: Sequence[str], *, many: bool) -> Staged:
+    async def _ask(self, ids: Sequence[str], *, many: bool) -> StagedAnswer:
         now = asyncio.get_running_loop().time()
         request = Request(tuple(ids), self._direct, now)
         return await self._relay.ask(self._budget, request, many=many)

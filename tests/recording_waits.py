@@ -1,4 +1,4 @@
-"""Callers that remember what they were told, and when."""
+"""Waits and callers that record what they received, and when."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,22 +14,22 @@ from luma_async.polling.wait import READER_IDLE_TIMEOUT, Notify, Wait
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.structs import Generation
-from tests.in_memory_relays import ROUNDING, Budget, Door, Stage
+from tests.in_memory_relays import ROUNDING, LimitChecker, RelayClient, Stage
 
 Habit: TypeAlias = tuple[float | None, float]
 
 
-class HeardWait(Wait):
-    """A wait that remembers when it was told what, and that `listener` hears beside it."""
+class RecordingWait(Wait):
+    """A wait that records its changes with their times, and passes them to `listener`."""
 
     def __init__(
         self,
         poller: Poller,
-        door: Door,
+        door: RelayClient,
         asked: tuple[str, ...],
         timeout: float | None,
         news: Notify,
-        listener: "Callable[[HeardWait, Change[Watcher]], None]",
+        listener: "Callable[[RecordingWait, Change[Watcher]], None]",
         clock: Callable[[], float],
     ) -> None:
         super().__init__(poller, door, asked, timeout, news)
@@ -37,8 +37,8 @@ class HeardWait(Wait):
         self.ends: dict[str, Change[Watcher]] = {}
         self.ended_at: dict[str, float] = {}
         self.left_at: set[float] = set()
-        self.looks = timeout == 0
-        self.watches = False
+        self.is_direct = timeout == 0
+        self.is_watching = False
         self.watched_at = inf
         self.aborted = False
         self.paused_at = inf
@@ -57,58 +57,63 @@ class HeardWait(Wait):
         super().abort(cause)
 
     def detach(self) -> None:
-        self.note_leaving()
+        self.record_leaving()
         super().detach()
 
     def now(self) -> float:
         return self._clock()
 
     def wants(self, task_id: str) -> bool:
-        return self.watches and task_id in self.ids and task_id not in self.ends
+        return self.is_watching and task_id in self.ids and task_id not in self.ends
 
     def wanted(self, task_id: str) -> bool:
-        """Whether it wants the id, or did until this very moment."""
+        """Whether it watches the id, or did until this moment."""
         now = self._clock()
         read = now <= self.paused_at + READER_IDLE_TIMEOUT + ROUNDING
-        watched = (self.watches and read) or now in self.left_at
+        watched = (self.is_watching and read) or now in self.left_at
         return watched and task_id in self.ids and self.open_after(now, task_id)
 
     def open_after(self, when: float, *ids: str) -> bool:
-        """Whether one of the ids, or of all, had not been told as ended before `when`."""
+        """Whether one of the ids, or of all, was not reported as ended before `when`."""
         return any(self.ended_at.get(i, inf) >= when for i in ids or self.ids)
 
-    def note_leaving(self) -> None:
-        if self.watches:
-            self.watches = False
+    def record_leaving(self) -> None:
+        if self.is_watching:
+            self.is_watching = False
             self.left_at.add(self._clock())
 
 
-class HeardPoller(Poller):
-    """A poller that notes at each wait whether it watches."""
+class RecordingPoller(Poller):
+    """A poller that records for each wait whether it watches."""
 
     def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
     ) -> dict[str, RowText]:
         known = super().subscribe(watcher, ids, until)
-        if isinstance(watcher, HeardWait):
-            watcher.watches = True
+        if isinstance(watcher, RecordingWait):
+            watcher.is_watching = True
             watcher.watched_at = watcher.now()
         return known
 
     def unsubscribe(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
-        if isinstance(watcher, HeardWait):
-            watcher.note_leaving()
+        if isinstance(watcher, RecordingWait):
+            watcher.record_leaving()
         return super().unsubscribe(watcher, ids)
 
 
 class Caller:
-    """Somebody who waits for the end, or reads with `patience` for a step and a `pause` after it.
+    """A caller that awaits the result, or reads with `patience` per step and a `pause` after it.
 
     A step that takes longer than `patience` seconds is cancelled, and tried again after the pause.
     """
 
     def __init__(
-        self, wait: HeardWait, news: Notify, timeout: float | None, habit: Habit, session: Budget
+        self,
+        wait: RecordingWait,
+        news: Notify,
+        timeout: float | None,
+        habit: Habit,
+        session: LimitChecker,
     ) -> None:
         self.wait = wait
         self.news = news
@@ -163,10 +168,10 @@ class Caller:
         return f"<Caller for {self.news.name} of {self.wait.ids}>"
 
 
-class Call:
-    """One direct call, and the stages at which its answer may show its tasks."""
+class DirectCall:
+    """One direct call, and the stages that its response may have."""
 
-    def __init__(self, ids: list[str], alone: bool, session: Budget) -> None:
+    def __init__(self, ids: list[str], alone: bool, session: LimitChecker) -> None:
         self.ids = ids
         self.alone = alone
         self.session = session
@@ -175,16 +180,16 @@ class Call:
         self.stages: dict[str, int] = {}
         self.begun_at = 0.0
 
-    async def run(self, asker: DirectClient, history: Mapping[str, list[Stage]]) -> None:
+    async def run(self, client: DirectClient, history: Mapping[str, list[Stage]]) -> None:
         self.begun_at = asyncio.get_running_loop().time()
         self.stages = {i: len(stages) - 1 for i, stages in history.items()}
         try:
             if self.alone:
-                self.found[self.ids[0]] = await asker.get(self.ids[0])
+                self.found[self.ids[0]] = await client.get(self.ids[0])
             else:
-                await asker.get_many(self.ids, self.found)
+                await client.get_many(self.ids, self.found)
         except LumaError as error:
             self.error = error
 
     def __repr__(self) -> str:
-        return f"<Call about {self.ids}>"
+        return f"<DirectCall for {self.ids}>"

@@ -79,7 +79,7 @@ def test_what_the_page_on_testing_shows_passes_where_it_is_pasted(tmp_path: Path
 
 
 async def test_the_mend_is_still_needed() -> None:
-    """The day this fails, MendedResponse in conftest and the fixture of docs/testing.md can go."""
+    """The day this fails, PatchedResponse in conftest and the fixture of docs/testing.md can go."""
     given: dict[str, Any] = {"status": 200, "body": b"[]"}
     with aioresponses() as unmended:
         mocked: Any = unmended

@@ -1,4 +1,4 @@
-"""What refusals teach about the batch call."""
+"""The batch size, learned from rejected batches."""
 
 from luma_async.scheduling.batch_size import (
     FIRST_PROBE_DELAY,
@@ -8,20 +8,20 @@ from luma_async.scheduling.batch_size import (
 )
 
 
-def test_a_request_that_was_too_large_halves_those_that_come() -> None:
+def test_a_batch_that_was_too_large_halves_the_batch_size() -> None:
     assert BatchSize(100).halved(100, 0.0).current(0.0) == 50
     assert BatchSize(100).halved(5, 0.0).current(0.0) == 3
     assert BatchSize(2).halved(100, 0.0).current(0.0) == 2, "what was small enough stays"
 
 
-def test_every_ten_minutes_twice_as_much_is_tried_up_to_the_limit() -> None:
-    seats = BatchSize(100).halved(40, 1000.0)
+def test_every_ten_minutes_twice_as_many_ids_are_tried_up_to_the_limit() -> None:
+    batch_size = BatchSize(100).halved(40, 1000.0)
     times = (1000.0, 1599.0, 1600.0, 2199.0, 2200.0, 2800.0, 1e9)
-    assert [seats.current(at) for at in times] == [20, 20, 40, 40, 80, 100, 100]
-    assert seats.halved(40, 1600.0).current(1700.0) == 20
+    assert [batch_size.current(at) for at in times] == [20, 20, 40, 40, 80, 100, 100]
+    assert batch_size.halved(40, 1600.0).current(1700.0) == 20
 
 
-def test_a_first_404_is_suspected_and_a_second_one_believed() -> None:
+def test_a_first_404_is_doubted_and_a_second_one_believed() -> None:
     size = BatchSize(100).after_no_route("ab", 0.0, has_others=True)
     assert size.has_batch(0.0)
     assert not size.after_no_route("cd", 1.0, has_others=True).has_batch(1.0)
@@ -75,29 +75,29 @@ class TestRowCoverage:
             assert coverage.prove(1) is None
 
 
-def test_without_the_batch_call_ids_are_asked_singly_for_a_spell() -> None:
-    seats = BatchSize(100).without_batch(10.0)
-    assert [seats.current(at) for at in (10.0, 69.9, 70.0)] == [1, 1, 100]
+def test_without_a_batch_endpoint_ids_are_polled_singly_for_a_while() -> None:
+    batch_size = BatchSize(100).without_batch(10.0)
+    assert [batch_size.current(at) for at in (10.0, 69.9, 70.0)] == [1, 1, 100]
 
 
-def test_each_spell_is_twice_as_long_as_the_one_before_up_to_a_cap() -> None:
-    seats, now, spells = BatchSize(100), 0.0, list[float]()
+def test_each_probe_delay_is_twice_the_one_before_up_to_a_cap() -> None:
+    batch_size, now, delays = BatchSize(100), 0.0, list[float]()
     for _ in range(8):
-        seats = seats.without_batch(now)
-        spells.append(seats.no_batch_until - now)
-        now = seats.no_batch_until
+        batch_size = batch_size.without_batch(now)
+        delays.append(batch_size.no_batch_until - now)
+        now = batch_size.no_batch_until
     assert (
-        spells
+        delays
         == [FIRST_PROBE_DELAY * factor for factor in (1, 2, 4, 8, 16, 32)] + [MAX_PROBE_DELAY] * 2
     )
 
 
-def test_refusals_of_requests_that_departed_together_count_once() -> None:
-    seats = BatchSize(100).without_batch(0.0)
-    assert seats.without_batch(0.1) == seats
+def test_rejections_of_requests_sent_together_count_once() -> None:
+    batch_size = BatchSize(100).without_batch(0.0)
+    assert batch_size.without_batch(0.1) == batch_size
 
 
-def test_a_batch_that_is_answered_makes_the_next_spell_a_short_one() -> None:
-    seats = BatchSize(100).without_batch(0.0).without_batch(100.0)
-    assert seats.probe_delay == 4 * FIRST_PROBE_DELAY
-    assert seats.confirmed().probe_delay == FIRST_PROBE_DELAY
+def test_an_answered_batch_resets_the_probe_delay() -> None:
+    batch_size = BatchSize(100).without_batch(0.0).without_batch(100.0)
+    assert batch_size.probe_delay == 4 * FIRST_PROBE_DELAY
+    assert batch_size.confirmed().probe_delay == FIRST_PROBE_DELAY

@@ -1,4 +1,4 @@
-"""Leaving: at every await, by every means, and what is left behind, which is nothing."""
+"""Cancellation: at every await, in every way, and nothing is left behind."""
 
 import asyncio
 import gc
@@ -43,7 +43,7 @@ async def wait(poller: Poller, relay: ScriptedRelay, timeout: float | None = Non
         one.stop()
 
 
-async def look(poller: Poller, relay: ScriptedRelay) -> None:
+async def poll_once(poller: Poller, relay: ScriptedRelay) -> None:
     try:
         await wait(poller, relay, timeout=0)
     except WaitTimeout:
@@ -85,16 +85,16 @@ def cancel_at(step: int, task: "asyncio.Future[None]") -> None:
     loop._run_once = counted
 
 
-async def assert_at_rest(poller: Poller, relay: ScriptedRelay, within: float = 0.0) -> None:
+async def assert_idle(poller: Poller, relay: ScriptedRelay, within: float = 0.0) -> None:
     await asyncio.sleep(within)
     await turns(5)
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert relay.under_way == 0
+    assert relay.in_flight == 0
     stats = poller.snapshot()
     assert (stats.in_flight, stats.open) == (0, 0)
 
 
-@pytest.mark.parametrize("call", [wait, look, read, get, get_many])
+@pytest.mark.parametrize("call", [wait, poll_once, read, get, get_many])
 async def test_cancelled_at_any_step_of_the_loop_nothing_is_left(
     call: Callable[[Poller, ScriptedRelay], Awaitable[None]],
 ) -> None:
@@ -106,7 +106,7 @@ async def test_cancelled_at_any_step_of_the_loop_nothing_is_left(
         cancel_at(step, task)
         await asyncio.wait([task])
         cancelled = task.cancelled()
-        await assert_at_rest(poller, relay, within=1.0 if call is read else 0.0)
+        await assert_idle(poller, relay, within=1.0 if call is read else 0.0)
         if not cancelled:
             break
     else:
@@ -115,22 +115,22 @@ async def test_cancelled_at_any_step_of_the_loop_nothing_is_left(
 
 
 @pytest.mark.parametrize("call", [wait, read])
-async def test_cancelled_at_any_step_no_other_waiter_is_harmed(
+async def test_cancelled_at_any_step_no_other_wait_is_affected(
     call: Callable[[Poller, ScriptedRelay], Awaitable[None]],
 ) -> None:
     loop = asyncio.get_running_loop()
     for step in range(60):
         relay = ScriptedRelay(ends_at(loop.time() + 2.5))
         poller = poller_of(relay)
-        leaver = asyncio.ensure_future(call(poller, relay))
-        stayer = asyncio.ensure_future(wait(poller, relay))
-        cancel_at(step, leaver)
-        await stayer
-        assert relay.cancelled == 0, "a request that somebody needs goes on"
-        await assert_at_rest(poller, relay)
+        cancelled_wait = asyncio.ensure_future(call(poller, relay))
+        other_wait = asyncio.ensure_future(wait(poller, relay))
+        cancel_at(step, cancelled_wait)
+        await other_wait
+        assert relay.cancelled == 0, "a request with a watcher continues"
+        await assert_idle(poller, relay)
 
 
-async def test_a_request_that_the_last_waiter_leaves_is_cancelled() -> None:
+async def test_a_request_without_a_watcher_is_cancelled() -> None:
     relay = ScriptedRelay(ends_at(99.0), latency=60.0)
     poller = poller_of(relay)
     with anyio.move_on_after(1.0):
@@ -138,7 +138,7 @@ async def test_a_request_that_the_last_waiter_leaves_is_cancelled() -> None:
     await turns(3)
     assert asyncio.get_running_loop().time() == 1.0
     assert relay.cancelled == 2
-    await assert_at_rest(poller, relay)
+    await assert_idle(poller, relay)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_a_reader_that_leaves_early_stops_the_polling(
     assert relay.requests == requests
 
 
-async def test_a_reader_that_raises_harms_only_itself(relay: FakeRelay, luma: LumaSession) -> None:
+async def test_a_reader_that_raises_affects_no_other(relay: FakeRelay, luma: LumaSession) -> None:
     task_id = relay.add(duration=20.0, queued=5.0)
     other = asyncio.ensure_future(luma.wait_until_done(task_id))
     with pytest.raises(ZeroDivisionError):
@@ -185,7 +185,7 @@ async def test_a_reader_that_raises_harms_only_itself(relay: FakeRelay, luma: Lu
     assert (await other).is_done
 
 
-async def test_a_slow_reader_holds_nobody_up(relay: FakeRelay, luma: LumaSession) -> None:
+async def test_a_slow_reader_delays_no_other(relay: FakeRelay, luma: LumaSession) -> None:
     loop = asyncio.get_running_loop()
     ids = [relay.add(duration=10.0) for _ in range(20)]
     other = asyncio.ensure_future(luma.wait_until_done(ids))
@@ -198,7 +198,7 @@ async def test_a_slow_reader_holds_nobody_up(relay: FakeRelay, luma: LumaSession
     assert len(seen) == 21
 
 
-async def test_a_reader_whose_step_is_cancelled_may_read_on(
+async def test_a_reader_whose_step_is_cancelled_can_be_read_again(
     relay: FakeRelay, luma: LumaSession
 ) -> None:
     reader = luma.as_completed([relay.add(duration=12.0)])
@@ -207,10 +207,10 @@ async def test_a_reader_whose_step_is_cancelled_may_read_on(
             async with asyncio.timeout(2.0):
                 await anext(reader)
     assert (await anext(reader)).is_done
-    assert relay.requests <= 5, "being cancelled does not ask anew"
+    assert relay.requests <= 5, "a cancelled step sends no request"
 
 
-async def test_a_reader_that_is_kept_and_not_read_on_stops_the_polling_within_a_second(
+async def test_a_reader_that_is_kept_and_not_read_again_stops_polling_within_a_second(
     relay: FakeRelay, luma: LumaSession
 ) -> None:
     ids = [relay.add(), relay.add(duration=90.0)]
@@ -238,9 +238,7 @@ async def test_a_reader_is_left_by_aclose_and_by_async_with(
         await anext(reader)
 
 
-async def test_closing_a_reader_ends_the_step_under_way(
-    relay: FakeRelay, luma: LumaSession
-) -> None:
+async def test_closing_a_reader_ends_its_pending_step(relay: FakeRelay, luma: LumaSession) -> None:
     async with luma.as_completed([relay.add(ends="never")], timeout=None) as reader:
         step = asyncio.ensure_future(anext(reader))
         await asyncio.sleep(1.0)
@@ -261,7 +259,7 @@ async def test_a_reader_that_is_kept_polls_no_longer_than_its_timeout(
     assert caught.value.pending[ids[1]] is not None, "what was seen is remembered"
 
 
-async def test_a_reader_that_comes_back_after_the_session_closed_has_what_it_was_told(
+async def test_a_reader_read_again_after_the_session_closed_has_its_results(
     relay: FakeRelay,
 ) -> None:
     async with LumaSession(relay.url, api_key=relay.api_key) as luma:
@@ -277,7 +275,7 @@ async def test_a_reader_that_comes_back_after_the_session_closed_has_what_it_was
     assert caught.value.pending == {ids[2]: seen}
 
 
-async def test_a_watch_that_is_read_on_after_a_pause_repeats_no_state(
+async def test_a_watch_that_is_read_again_after_a_pause_repeats_no_state(
     relay: FakeRelay, luma: LumaSession
 ) -> None:
     reader = luma.watch(relay.add(duration=30.0))
@@ -290,7 +288,7 @@ async def test_a_watch_that_is_read_on_after_a_pause_repeats_no_state(
     assert states == [State.PROCESSING, State.COMPLETED]
 
 
-async def test_one_look_that_is_cancelled_keeps_what_it_found() -> None:
+async def test_a_cancelled_wait_with_timeout_zero_keeps_its_results() -> None:
     async with FakeRelay() as relay:
         ids = [relay.add() for _ in range(2)]
         limits = Limits(max_batch=1, max_rate=1.0)
@@ -305,7 +303,7 @@ async def test_one_look_that_is_cancelled_keeps_what_it_found() -> None:
     assert list(caught.value.done) == ids[:1]
 
 
-async def test_a_reader_that_is_never_read_asks_nothing(
+async def test_a_reader_that_is_never_read_sends_nothing(
     relay: FakeRelay, luma: LumaSession
 ) -> None:
     luma.as_completed([relay.add()])

@@ -1,4 +1,4 @@
-"""What an error of a relay means for a poll, as a table."""
+"""What is done about an error of a relay, as a table."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from luma_async import (
 )
 from luma_async.scheduling.error_policy import Action, decide
 
-JUDGED: list[tuple[LumaError, Action, Action]] = [
+DECISIONS: list[tuple[LumaError, Action, Action]] = [
     (AuthenticationError(401), Action.CHECK_KEY, Action.CHECK_KEY),
     (QuotaError(401), Action.CHECK_KEY, Action.CHECK_KEY),
     (PermissionDeniedError(403), Action.CHECK_KEY, Action.CHECK_KEY),
@@ -51,13 +51,13 @@ JUDGED: list[tuple[LumaError, Action, Action]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "alone", "together"), JUDGED, ids=repr)
-def test_an_error_has_one_verdict_for_each_call(
+@pytest.mark.parametrize(("error", "alone", "together"), DECISIONS, ids=repr)
+def test_an_error_has_one_action_for_each_endpoint(
     error: LumaError, alone: Action, together: Action
 ) -> None:
     assert decide(error, many=False) is alone
     assert decide(error, many=True) is together
 
 
-def test_every_verdict_is_reached() -> None:
-    assert {verdict for _, *verdicts in JUDGED for verdict in verdicts} == set(Action)
+def test_every_action_is_reached() -> None:
+    assert {action for _, *actions in DECISIONS for action in actions} == set(Action)

@@ -1,4 +1,4 @@
-"""How long tasks take: what is counted, and what follows from it."""
+"""How long tasks take: the counts, and the hazard estimated from them."""
 
 import random
 from collections.abc import Callable
@@ -41,17 +41,17 @@ def watched(
     first_at: float = 0.0,
     interval: float = 5.0,
 ) -> DurationCounts:
-    """Return what is seen of tasks that are asked about at an interval from some age on."""
-    tally, dice = DurationCounter(DurationCounts()), random.Random(1)
+    """Return the counts of tasks that are polled at an interval from some age on."""
+    counter, dice = DurationCounter(DurationCounts()), random.Random(1)
     for _ in range(tasks):
         end, age = draw(dice), first_at
         while age < end:
-            looked, age = age, age + interval
+            polled_at, age = age, age + interval
             if age < end:
-                tally.observe_open(looked, age)
+                counter.observe_open(polled_at, age)
             else:
-                tally.observe_end(looked, age)
-    return tally.counts()
+                counter.observe_end(polled_at, age)
+    return counter.counts()
 
 
 @given(ages)
@@ -66,22 +66,22 @@ def test_a_task_older_than_the_last_edge_lies_in_the_last_cell() -> None:
 
 @given(ages, spans)
 def test_time_that_passes_is_counted_once(age: float, span: float) -> None:
-    tally = DurationCounter(DurationCounts())
-    tally.observe_open(age, age + span)
-    assert sum(tally.watched) == pytest.approx(span, rel=1e-6, abs=1e-6)
+    counter = DurationCounter(DurationCounts())
+    counter.observe_open(age, age + span)
+    assert sum(counter.watched) == pytest.approx(span, rel=1e-6, abs=1e-6)
     assert all(
         seconds <= high - low + 1e-6
-        for seconds, low, high in zip(tally.watched, EDGES, EDGES[1:], strict=False)
+        for seconds, low, high in zip(counter.watched, EDGES, EDGES[1:], strict=False)
     )
 
 
 @given(ages, spans)
-def test_an_end_is_one_end_halfway_between_two_looks(age: float, span: float) -> None:
-    tally = DurationCounter(DurationCounts())
-    tally.observe_end(age, age + span)
-    assert sum(tally.ended) == pytest.approx(1.0)
-    assert sum(tally.watched) == pytest.approx(span / 2, rel=1e-6, abs=1e-6)
-    cells = [cell for cell, part in enumerate(tally.ended) if part]
+def test_an_ended_task_counts_once_halfway_between_two_polls(age: float, span: float) -> None:
+    counter = DurationCounter(DurationCounts())
+    counter.observe_end(age, age + span)
+    assert sum(counter.ended) == pytest.approx(1.0)
+    assert sum(counter.watched) == pytest.approx(span / 2, rel=1e-6, abs=1e-6)
+    cells = [cell for cell, part in enumerate(counter.ended) if part]
     assert cell_of(age) <= cells[0]
     assert cells[-1] <= cell_of(age + span)
 
@@ -102,42 +102,42 @@ def test_the_hazard_of_lognormal_tasks_is_found(age: float) -> None:
     assert hazard.rates[cell_of(age)] == pytest.approx(true, rel=0.2)
 
 
-def test_tasks_that_were_old_when_first_seen_bend_nothing() -> None:
+def test_tasks_that_were_old_when_first_seen_do_not_bias_the_hazard() -> None:
     hazard = watched(memoryless, 20_000, first_at=60.0).hazard()
     assert hazard.rates[cell_of(80.0)] == pytest.approx(0.02, rel=0.15)
 
 
-def test_what_was_not_seen_is_held_to_be_like_the_rest() -> None:
+def test_ages_without_observations_have_the_mean_hazard() -> None:
     hazard = watched(memoryless, 1000).hazard()
     assert hazard.rates[cell_of(50_000.0)] == pytest.approx(0.02, rel=0.1)
 
 
-def test_what_is_old_counts_less() -> None:
-    tally = DurationCounter(DurationCounts())
+def test_old_observations_count_less() -> None:
+    counter = DurationCounter(DurationCounts())
     for _ in range(10_000):
-        tally.observe_end(10.0, 15.0)
-    assert MEMORY / 2 <= tally.counts().ends <= MEMORY
-    assert tally.counts().ends == pytest.approx(tally.ends)
+        counter.observe_end(10.0, 15.0)
+    assert MEMORY / 2 <= counter.counts().ends <= MEMORY
+    assert counter.counts().ends == pytest.approx(counter.ends)
     for _ in range(10_000):
-        tally.observe_end(100.0, 105.0)
-    assert tally.ended[cell_of(12.0)] < 0.1 * tally.ended[cell_of(102.0)]
+        counter.observe_end(100.0, 105.0)
+    assert counter.ended[cell_of(12.0)] < 0.1 * counter.ended[cell_of(102.0)]
 
 
 @given(rates, st.floats(0.0, 2000.0), st.floats(1e-4, 10.0), st.floats(1.0, 500.0))
-def test_an_id_rests_until_the_waiting_has_reached_the_price(
-    hazard: Hazard, age: float, price: float, most: float
+def test_the_delay_ends_when_the_expected_delay_reaches_the_threshold(
+    hazard: Hazard, age: float, threshold: float, most: float
 ) -> None:
-    rest = hazard.delay(age, price, most)
+    rest = hazard.delay(age, threshold, most)
     assert 0.0 < rest <= most
     waiting = hazard.expected_delay(age, rest)
     if rest < most:
-        assert isclose(waiting, price, rel_tol=1e-4, abs_tol=1e-7)
+        assert isclose(waiting, threshold, rel_tol=1e-4, abs_tol=1e-7)
     else:
-        assert waiting <= price * 1.0001
+        assert waiting <= threshold * 1.0001
 
 
 @pytest.mark.parametrize(("age", "rest"), [(0.0, 0.01), (3.0, 40.0), (63.9, 0.2), (64.0, 200.0)])
-def test_the_waiting_is_the_integral_of_the_risk_since_the_last_look(
+def test_the_expected_delay_is_the_integral_of_the_risk_since_the_last_poll(
     age: float, rest: float
 ) -> None:
     dice = random.Random(3)
@@ -152,13 +152,13 @@ def test_the_waiting_is_the_integral_of_the_risk_since_the_last_look(
 
 
 @given(st.floats(0.01, 100.0), ages)
-def test_where_nothing_is_to_be_learned_the_rest_is_the_gap(gap: float, age: float) -> None:
-    price = (gap * constant.mean_sqrt_hazard) ** 2 / 2
-    assert constant.delay(age, price, 1e4) == pytest.approx(gap, rel=1e-3, abs=1e-3)
+def test_with_a_constant_hazard_the_delay_is_the_gap(gap: float, age: float) -> None:
+    threshold = (gap * constant.mean_sqrt_hazard) ** 2 / 2
+    assert constant.delay(age, threshold, 1e4) == pytest.approx(gap, rel=1e-3, abs=1e-3)
 
 
-def test_thrift_is_what_the_theory_says() -> None:
-    """(∫ √(f S))² / E[T], the least lag at equal looks, is 0.57 for this lognormal."""
+def test_the_mean_sqrt_hazard_is_that_of_the_theory() -> None:
+    """(∫ √(f S))² / E[T], the least lag at equal polls, is 0.57 for this lognormal."""
     mean = DURATIONS["lognormal"].mean()
     assert true_hazard("lognormal").mean_sqrt_hazard ** 2 * mean == pytest.approx(0.572, abs=0.005)
 
@@ -169,5 +169,5 @@ def test_a_quantile_is_the_age_by_which_a_share_has_ended(share: float) -> None:
     assert 1.0 - exp(-0.02 * constant.quantile(share)) == pytest.approx(share)
 
 
-def test_the_thrift_of_a_constant_hazard_is_its_root() -> None:
+def test_the_mean_sqrt_hazard_of_a_constant_hazard_is_its_root() -> None:
     assert constant.mean_sqrt_hazard == pytest.approx(sqrt(0.02))

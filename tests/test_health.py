@@ -58,7 +58,9 @@ def test_all_requests_of_an_outage_are_counted(requests: list[tuple[float, bool]
         assert (outage.failed, outage.requests) == (sum(seen), len(seen))
 
 
-def test_the_recovery_tells_how_many_requests_failed(log: pytest.LogCaptureFixture) -> None:
+def test_the_recovery_is_logged_with_the_number_of_failed_requests(
+    log: pytest.LogCaptureFixture,
+) -> None:
     outage = Outage()
     for now, failed in ((0.0, True), (1.0, False), (2.0, True), (61.9, False), (62.0, False)):
         record(outage, now, failed=failed)

@@ -1,4 +1,4 @@
-"""What the hooks of a session are told, and what they cannot break."""
+"""What the hooks of a session receive, and what they cannot break."""
 
 import asyncio
 import logging
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.virtual_time
 KEY = "sk-secret-of-a-customer"
 
 
-class Heard:
-    """Keeps what both hooks are told, and opens sessions with them."""
+class Recorder:
+    """Records what both hooks receive, and opens sessions with them."""
 
     def __init__(self) -> None:
         self.requests: list[RequestEvent] = []
@@ -50,125 +50,129 @@ class Heard:
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def recorder() -> Recorder:
+    return Recorder()
 
 
 class TestChanges:
-    async def test_each_change_is_told_once_however_many_wait(
-        self, relay: FakeRelay, heard: Heard
+    async def test_each_change_is_reported_once_however_many_wait(
+        self, relay: FakeRelay, recorder: Recorder
     ) -> None:
         task_id = relay.add(queued=20.0, duration=60.0)
-        async with heard.session(relay) as luma:
+        async with recorder.session(relay) as luma:
             await asyncio.gather(*(luma.wait_until_done([task_id]) for _ in range(5)))
-        assert heard.states(task_id) == [State.PENDING, State.PROCESSING, State.COMPLETED]
-        assert [event.ended for event in heard.changes] == [False, False, True]
-        first, _, last = heard.changes
+        assert recorder.states(task_id) == [State.PENDING, State.PROCESSING, State.COMPLETED]
+        assert [event.ended for event in recorder.changes] == [False, False, True]
+        first, _, last = recorder.changes
         assert first.lag is None
         assert 0.0 < (last.lag or 0.0) <= 10.0
         assert last.generation
         assert last.generation.url
 
     async def test_an_unknown_id_is_an_end_without_a_state(
-        self, relay: FakeRelay, heard: Heard
+        self, relay: FakeRelay, recorder: Recorder
     ) -> None:
-        async with heard.session(relay, missing_grace=0.0) as luma:
+        async with recorder.session(relay, missing_grace=0.0) as luma:
             with pytest.raises(GenerationsMissing):
                 await luma.wait_until_done(["nobody"])
-        assert heard.changes == [
+        assert recorder.changes == [
             ChangeEvent(id="nobody", state=None, generation=None, ended=True, lag=None)
         ]
 
-    async def test_what_ends_is_told_before_whoever_waits_goes_on(
-        self, relay: FakeRelay, heard: Heard
+    async def test_an_end_is_reported_before_its_waits_continue(
+        self, relay: FakeRelay, recorder: Recorder
     ) -> None:
-        async with heard.session(relay) as luma:
+        async with recorder.session(relay) as luma:
             await luma.wait_until_done(task_id := relay.add())
-            assert heard.states(task_id) == [State.COMPLETED]
+            assert recorder.states(task_id) == [State.COMPLETED]
 
-    async def test_a_direct_call_tells_its_requests_alone(
-        self, relay: FakeRelay, heard: Heard
+    async def test_a_direct_call_reports_its_requests_only(
+        self, relay: FakeRelay, recorder: Recorder
     ) -> None:
         ids = [relay.add(), relay.add()]
-        async with heard.session(relay) as luma:
+        async with recorder.session(relay) as luma:
             await luma.get(ids[0])
             await luma.get_many(ids)
             await luma.wait_until_done(ids, timeout=0)
-        assert [(event.call, event.ids) for event in heard.requests] == [
+        assert [(event.call, event.ids) for event in recorder.requests] == [
             ("get", 1),
             ("get_many", 2),
             ("get_many", 2),
         ]
-        assert heard.changes == []
+        assert recorder.changes == []
 
 
 class TestRequests:
-    async def test_there_is_an_event_for_each_request(self, heard: Heard) -> None:
-        async with FakeRelay(latency=0.25) as relay, heard.session(relay) as luma:
+    async def test_there_is_an_event_for_each_request(self, recorder: Recorder) -> None:
+        async with FakeRelay(latency=0.25) as relay, recorder.session(relay) as luma:
             await luma.wait_until_done([relay.add(duration=20.0) for _ in range(150)])
-            assert len(heard.requests) == luma.stats.requests == relay.requests
-            assert sum(event.ids for event in heard.requests) == luma.stats.ids_asked
-        assert {(event.error, event.cancelled) for event in heard.requests} == {(None, False)}
-        assert {round(event.seconds, 3) for event in heard.requests} == {0.25}
+            assert len(recorder.requests) == luma.stats.requests == relay.requests
+            assert sum(event.ids for event in recorder.requests) == luma.stats.ids_asked
+        assert {(event.error, event.cancelled) for event in recorder.requests} == {(None, False)}
+        assert {round(event.seconds, 3) for event in recorder.requests} == {0.25}
 
-    async def test_a_refused_key_is_told_with_its_error(
-        self, relay: FakeRelay, heard: Heard
+    async def test_a_rejected_key_is_reported_with_its_error(
+        self, relay: FakeRelay, recorder: Recorder
     ) -> None:
         refused = Reply(status=401, body=f'{{"message": "bad key {KEY}"}}'.encode())
         relay.reply(refused, refused)
-        async with heard.session(relay, api_key=KEY) as luma:
+        async with recorder.session(relay, api_key=KEY) as luma:
             with pytest.raises(WaitAborted):
                 await luma.wait_until_done(["a"])
-        event, _ = heard.requests
+        event, _ = recorder.requests
         assert isinstance(event.error, AuthenticationError)
         assert (event.error.status, event.error.message) == (401, "bad key [api_key]")
         assert KEY not in repr(event) + repr(vars(event.error))
 
-    async def test_what_the_relay_does_not_know_is_an_error_of_the_request(
-        self, relay: FakeRelay, heard: Heard
+    async def test_an_unknown_id_is_an_error_of_the_request(
+        self, relay: FakeRelay, recorder: Recorder
     ) -> None:
         relay.reply(Reply(status=404, body=b'{"code": "task_not_exist"}'))
-        async with heard.session(relay) as luma:
+        async with recorder.session(relay) as luma:
             with pytest.raises(NotFoundError):
                 await luma.get("nobody")
-        (event,) = heard.requests
+        (event,) = recorder.requests
         assert isinstance(event.error, NotFoundError)
         assert event.error.__traceback__ is None, "its frames hold the request, and the key"
 
-    async def test_a_request_that_nobody_wants_any_more_is_told_as_cancelled(
-        self, heard: Heard
+    async def test_a_request_without_a_watcher_is_reported_as_cancelled(
+        self, recorder: Recorder
     ) -> None:
-        async with FakeRelay(latency=9.0) as relay, heard.session(relay) as luma:
+        async with FakeRelay(latency=9.0) as relay, recorder.session(relay) as luma:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await luma.wait_until_done([relay.add()])
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await luma.get(relay.add())
-        assert [(event.cancelled, event.error) for event in heard.requests] == [(True, None)] * 2
-        assert [round(event.seconds, 3) for event in heard.requests] == [2.0, 2.0]
+        assert [(event.cancelled, event.error) for event in recorder.requests] == [(True, None)] * 2
+        assert [round(event.seconds, 3) for event in recorder.requests] == [2.0, 2.0]
 
-    async def test_a_request_under_way_when_the_session_closes_is_told_before_it_is_closed(
-        self, heard: Heard
+    async def test_a_request_in_flight_when_the_session_closes_is_reported_before_it_is_closed(
+        self, recorder: Recorder
     ) -> None:
         async with FakeRelay(latency=9.0) as relay:
-            async with heard.session(relay) as luma:
+            async with recorder.session(relay) as luma:
                 wait = asyncio.ensure_future(luma.wait_until_done(relay.add()))
-                look = asyncio.ensure_future(luma.get(relay.add()))
+                direct_call = asyncio.ensure_future(luma.get(relay.add()))
                 await asyncio.sleep(1.0)
-            for left in await asyncio.gather(wait, look, return_exceptions=True):
+            for left in await asyncio.gather(wait, direct_call, return_exceptions=True):
                 assert isinstance(left, WaitAborted | SessionClosed)
-        assert [event.cancelled for event in heard.requests] == [True, True]
+        assert [event.cancelled for event in recorder.requests] == [True, True]
 
-    async def test_a_fault_of_our_own_is_told_as_an_error_of_this_tree(self, heard: Heard) -> None:
+    async def test_an_unexpected_error_is_reported_as_a_transport_error(
+        self, recorder: Recorder
+    ) -> None:
         def fault(_: str) -> State:
             raise ZeroDivisionError("a fault")
 
-        relay = InstrumentedRelay(ScriptedRelay(fault), Hook("on_request", heard.requests.append))
+        relay = InstrumentedRelay(
+            ScriptedRelay(fault), Hook("on_request", recorder.requests.append)
+        )
         with pytest.raises(ZeroDivisionError):
             await relay.get("a")
-        assert str(heard.requests[0].error) == "ZeroDivisionError: a fault"
-        assert isinstance(heard.requests[0].error, TransportError)
+        assert str(recorder.requests[0].error) == "ZeroDivisionError: a fault"
+        assert isinstance(recorder.requests[0].error, TransportError)
 
     def test_without_a_hook_nothing_stands_before_the_transport(self) -> None:
         luma = LumaSession("http://127.0.0.1:1", api_key=KEY)
@@ -176,50 +180,50 @@ class TestRequests:
 
 
 class TestWhatHooksDo:
-    async def test_a_hook_that_raises_cancelled_error_costs_no_answer(
-        self, relay: FakeRelay, heard: Heard
+    async def test_a_hook_that_raises_cancelled_error_loses_no_result(
+        self, relay: FakeRelay, recorder: Recorder
     ) -> None:
         def cancelled(_: object) -> None:
             raise asyncio.CancelledError
 
-        async with heard.session(relay, on_request=cancelled, on_change=cancelled) as luma:
+        async with recorder.session(relay, on_request=cancelled, on_change=cancelled) as luma:
             assert (await luma.wait_until_done(relay.add())).is_done
 
     @pytest.mark.parametrize("name", ["on_request", "on_change"])
-    async def test_a_hook_that_raises_is_logged_once_and_harms_nothing(
-        self, name: str, relay: FakeRelay, heard: Heard, caplog: pytest.LogCaptureFixture
+    async def test_a_hook_that_raises_is_logged_once_and_has_no_other_effect(
+        self, name: str, relay: FakeRelay, recorder: Recorder, caplog: pytest.LogCaptureFixture
     ) -> None:
-        told: list[object] = []
+        received: list[object] = []
 
         def hook(event: object) -> None:
-            told.append(event)
+            received.append(event)
             raise ZeroDivisionError("a fault of the user's")
 
         ids = [relay.add(queued=10.0, duration=30.0) for _ in range(3)]
-        async with heard.session(relay, **{name: hook}) as luma:
+        async with recorder.session(relay, **{name: hook}) as luma:
             assert len(await luma.wait_until_done(ids)) == 3
-        assert len(told) > 3
+        assert len(received) > 3
         (record,) = (one for one in caplog.records if one.levelno == logging.ERROR)
         assert record.getMessage().startswith(f"{name} failed")
         assert "ZeroDivisionError: a fault of the user's" in caplog.text
 
     async def test_a_coroutine_that_a_hook_returns_is_closed_and_logged(
-        self, relay: FakeRelay, heard: Heard, caplog: pytest.LogCaptureFixture
+        self, relay: FakeRelay, recorder: Recorder, caplog: pytest.LogCaptureFixture
     ) -> None:
-        async with heard.session(relay, on_request=Waits()) as luma:
+        async with recorder.session(relay, on_request=Waits()) as luma:
             await luma.wait_until_done([relay.add()])
         assert "give a plain function" in caplog.text
 
     @pytest.mark.parametrize("name", ["on_request", "on_change"])
     async def test_a_hook_may_close_the_session(
-        self, name: str, relay: FakeRelay, heard: Heard
+        self, name: str, relay: FakeRelay, recorder: Recorder
     ) -> None:
         tasks: list[asyncio.Task[None]] = []
 
         def hook(_: object) -> None:
             tasks.append(asyncio.ensure_future(luma.close()))
 
-        luma = heard.session(relay, **{name: hook})
+        luma = recorder.session(relay, **{name: hook})
         async with luma:
             with pytest.raises(WaitAborted, match="closed"):
                 await luma.wait_until_done([relay.add(duration=60.0) for _ in range(3)])
@@ -227,7 +231,7 @@ class TestWhatHooksDo:
 
     @pytest.mark.parametrize("name", ["on_request", "on_change"])
     async def test_a_hook_may_begin_to_wait_and_leave_a_wait(
-        self, name: str, relay: FakeRelay, heard: Heard
+        self, name: str, relay: FakeRelay, recorder: Recorder
     ) -> None:
         later = [relay.add(duration=40.0) for _ in range(4)]
         dropped, *others = [relay.add(duration=30.0) for _ in range(4)]
@@ -237,7 +241,7 @@ class TestWhatHooksDo:
             if later:
                 following.add([later.pop()])
 
-        async with heard.session(relay, limits=Limits(max_batch=2), **{name: hook}) as luma:
+        async with recorder.session(relay, limits=Limits(max_batch=2), **{name: hook}) as luma:
             following = luma.follow()
             following.add([dropped, *others])
             wanted = {*others, *later}
@@ -246,12 +250,12 @@ class TestWhatHooksDo:
             assert len(following) == luma.stats.open == 0
 
     @pytest.mark.parametrize("name", ["on_request", "on_change"])
-    def test_ctrl_c_in_a_hook_goes_through(self, name: str) -> None:
+    def test_a_keyboard_interrupt_in_a_hook_is_not_caught(self, name: str) -> None:
         def hook(_: object) -> None:
             raise KeyboardInterrupt
 
         async def main() -> None:
-            async with FakeRelay() as relay, Heard().session(relay, **{name: hook}) as luma:
+            async with FakeRelay() as relay, Recorder().session(relay, **{name: hook}) as luma:
                 await luma.wait_until_done([relay.add()])
 
         with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What the log is told: changes of state at DEBUG, trouble once, and no more than that."""
+"""What is logged: changes of state at DEBUG, outages once, and no more than that."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ async def waited(luma: LumaSession, relay: FakeRelay, ids: int, seconds: float) 
 
 
 class TestChanges:
-    async def test_changes_of_state_are_told_at_debug(
+    async def test_changes_of_state_are_logged_at_debug(
         self, relay: FakeRelay, luma: LumaSession, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "luma_async")
@@ -61,8 +61,8 @@ class TestChanges:
     ) -> None:
         caplog.set_level(logging.DEBUG, "luma_async")
         async with LumaSession(relay.url, api_key=relay.api_key, missing_grace=0.0) as luma:
-            await asyncio.wait([asyncio.ensure_future(luma.wait_until_done(["nobody"]))])
-        assert lines(caplog, logging.DEBUG) == ["nobody: missing"]
+            await asyncio.wait([asyncio.ensure_future(luma.wait_until_done(["unknown"]))])
+        assert lines(caplog, logging.DEBUG) == ["unknown: missing"]
 
     async def test_a_hostile_id_forges_no_line(
         self, relay: FakeRelay, luma: LumaSession, caplog: pytest.LogCaptureFixture
@@ -72,16 +72,18 @@ class TestChanges:
         await luma.wait_until_done([task_id])
         assert lines(caplog, logging.DEBUG) == ["a ERROR all is lost\ufffd[2J\ufffd: completed"]
 
-    def test_nobody_is_told_where_nobody_listens(self, log: pytest.LogCaptureFixture) -> None:
+    def test_a_notifier_without_a_hook_or_a_debug_log_has_no_listener(
+        self, log: pytest.LogCaptureFixture
+    ) -> None:
         assert not ChangeNotifier(None).has_listener
-        told: list[ChangeEvent] = []
-        assert ChangeNotifier(Hook("on_change", told.append)).has_listener
+        events: list[ChangeEvent] = []
+        assert ChangeNotifier(Hook("on_change", events.append)).has_listener
         log.set_level(logging.DEBUG, "luma_async")
         assert ChangeNotifier(None).has_listener
 
 
-class TestTrouble:
-    async def test_ten_minutes_without_a_relay_are_told_once_and_so_is_their_end(
+class TestOutages:
+    async def test_an_outage_of_ten_minutes_is_logged_once_and_so_is_its_end(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:
         wait = asyncio.ensure_future(waited(luma, relay, 300, 1500.0))
@@ -112,7 +114,7 @@ class TestTrouble:
         assert 1 <= len(lines(log)) <= 6
         assert len(lines(log, logging.INFO)) <= 6
 
-    async def test_what_a_relay_asks_for_is_told(
+    async def test_a_retry_after_is_logged(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:
         relay.reply(Reply(status=429, headers={"Retry-After": "300"}, body=b'{"message": "slow"}'))
@@ -121,7 +123,7 @@ class TestTrouble:
             "a request failed: status 429: slow; waiting for 5 min, as the relay asks"
         ]
 
-    async def test_a_refused_batch_is_told_with_what_is_done(
+    async def test_a_rejected_batch_is_logged_with_the_action(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:
         relay.reply(Reply(status=422, body=b'{"message": "bad id"}'))
@@ -130,10 +132,10 @@ class TestTrouble:
             "a request failed: status 422: bad id; retrying with fewer ids per request"
         ]
 
-    async def test_a_refused_key_is_told_once_however_often_it_is_tried(
+    async def test_a_rejected_key_is_logged_once_however_often_it_is_tried(
         self, relay: FakeRelay, log: pytest.LogCaptureFixture
     ) -> None:
-        async with LumaSession(relay.url, api_key="sk-of-somebody-else") as luma:
+        async with LumaSession(relay.url, api_key="sk-of-another-account") as luma:
             for _ in range(20):
                 with pytest.raises(WaitAborted) as caught:
                     await luma.wait_until_done([relay.add()])
@@ -144,7 +146,7 @@ class TestTrouble:
         assert warning.startswith("a request failed: status 401")
         assert warning.endswith("; check the API key and the account")
 
-    async def test_a_refused_key_is_told_though_other_trouble_was(
+    async def test_a_rejected_key_is_logged_during_an_outage_too(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:
         relay.reply(Reply(status=503), *[Reply(status=401, body=b'{"message": "no"}')] * 2)
@@ -155,7 +157,7 @@ class TestTrouble:
             "a request failed: status 401: no",
         ]
 
-    async def test_a_relay_without_the_batch_call_is_told_once_and_is_no_trouble(
+    async def test_a_relay_without_a_batch_endpoint_is_logged_once_and_is_no_outage(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:
         relay.reply(*[Reply(status=404, body=b'{"message": "Invalid URL"}')] * 3, on="tasks")
@@ -170,7 +172,7 @@ class TestTrouble:
         (warning,) = lines(log)
         assert warning.startswith("a request failed: status 500: a ERROR all is lost\ufffd[2J;")
 
-    async def test_direct_calls_share_the_episode_with_the_polls(
+    async def test_direct_calls_share_the_outage_with_the_polls(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:
         relay.faults = {"storm": 1.0}
@@ -180,7 +182,7 @@ class TestTrouble:
         await waited(luma, relay, 2, 30.0)
         assert len(lines(log)) == 1
 
-    async def test_silence_is_told_as_what_it_is(
+    async def test_a_timeout_is_logged_as_one(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:
         relay.reply(Reply(breakage="black_hole"))

@@ -1,4 +1,4 @@
-"""How long an id rests between two looks."""
+"""The delay between two polls of an id."""
 
 from math import inf, nan
 
@@ -9,22 +9,22 @@ from luma_async import Backoff, Every, Learned, Pace
 
 @pytest.mark.parametrize("age", [0.0, 1.0, 1e6])
 @pytest.mark.parametrize("seconds", [0.25, 5, 3600.0])
-def test_every_rests_the_same_at_any_age(seconds: float, age: float) -> None:
+def test_every_has_the_same_delay_at_any_age(seconds: float, age: float) -> None:
     assert Every(seconds).rest(age) == seconds
 
 
-def test_every_is_five_seconds_unless_told_otherwise() -> None:
+def test_every_is_five_seconds_by_default() -> None:
     assert Every().rest(0.0) == 5.0
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.0, inf, -inf, nan])
-def test_a_rest_is_above_zero_and_finite(seconds: float) -> None:
+def test_a_delay_is_positive_and_finite(seconds: float) -> None:
     with pytest.raises(ValueError, match=r"seconds.*; give a (finite )?number( above zero)?$"):
         Every(seconds)
 
 
 @pytest.mark.parametrize("seconds", [True, "5", None, [5.0]])
-def test_a_rest_is_a_number(seconds: object) -> None:
+def test_a_delay_is_a_number(seconds: object) -> None:
     with pytest.raises(TypeError, match=r"^seconds is .*; give a number$"):
         Every(seconds)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -41,7 +41,7 @@ def test_every_is_a_value() -> None:
         Every().seconds = 1.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_backoff_rests_ever_longer_up_to_its_most() -> None:
+def test_the_delay_of_a_backoff_grows_up_to_its_maximum() -> None:
     pace = Backoff(first=1.0, factor=2.0, most=15.0)
     age = 0.0
     rests: list[float] = []
@@ -68,7 +68,7 @@ def test_a_backoff_is_a_function_of_age_alone() -> None:
         (1.0, inf, 15.0),
     ],
 )
-def test_a_backoff_grows_to_an_end(rests: tuple[float, float, float]) -> None:
+def test_invalid_arguments_of_a_backoff_are_rejected(rests: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="; give "):
         Backoff(*rests)
 
@@ -80,12 +80,12 @@ def test_a_backoff_is_made_of_numbers(wrong: object) -> None:
 
 
 @pytest.mark.parametrize("interval", [0, -1, 1e-4, 1e160, inf, nan])
-def test_an_interval_is_one_that_anybody_could_mean(interval: float) -> None:
+def test_an_interval_out_of_range_is_rejected(interval: float) -> None:
     with pytest.raises(ValueError, match=r"^interval.*; give (a number.*|seconds from .*)$"):
         Learned(interval)
 
 
-def test_what_was_seen_is_no_snapshot() -> None:
+def test_a_snapshot_is_not_accepted_as_seen() -> None:
     with pytest.raises(TypeError, match="seen is .*; give what"):
         Learned(5.0, {})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -1,4 +1,4 @@
-"""The poller on a relay that is a function: what it does when its surroundings misbehave."""
+"""The poller on a relay that is a function: what it does when pace, transport or relay fail."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace
 from luma_async.structs import State
-from tests.fake_answers import Told
+from tests.fake_answers import FakeAnswer
 from tests.in_memory_relays import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
@@ -52,8 +52,8 @@ def done(_: str) -> State:
     return State.COMPLETED
 
 
-class Faulty(Every, frozen=True):
-    """A pace that a user wrote, which works until an id has to rest."""
+class FaultyPace(Every, frozen=True):
+    """A pace of a user, which works until an id is due again."""
 
     def rest(self, age: float) -> float:
         if age > 0.0:
@@ -61,73 +61,75 @@ class Faulty(Every, frozen=True):
         return self.seconds
 
 
-async def test_a_fault_in_a_pace_is_told_to_everybody_and_hangs_nobody(
+async def test_an_error_in_a_pace_aborts_all_waits_and_the_next_wait_works(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "luma_async")
     plays = iter([State.PROCESSING] * 4 + [State.COMPLETED] * 9)
     relay = ScriptedRelay(lambda _: next(plays))
-    poller = poller_of(relay, Faulty(1.0))
-    ends = await asyncio.gather(
+    poller = poller_of(relay, FaultyPace(1.0))
+    results = await asyncio.gather(
         wait(poller, relay, "a"), wait(poller, relay, "a", "b"), return_exceptions=True
     )
-    for end in ends:
-        assert isinstance(end, WaitAborted)
-        assert isinstance(end.cause, ZeroDivisionError)
+    for result in results:
+        assert isinstance(result, WaitAborted)
+        assert isinstance(result.cause, ZeroDivisionError)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert await wait(poller, relay, "a") == ["a"], "the next wait finds a poller that works"
     stats = poller.snapshot()
     assert (stats.open, stats.in_flight) == (0, 0)
 
 
-class Nonsense(Every, frozen=True):
-    """A pace that a user wrote, which says what nobody can wait for."""
+class InvalidPace(Every, frozen=True):
+    """A pace of a user, which returns an invalid delay."""
 
-    says: float = nan
+    seconds_returned: float = nan
     age: float = -1.0
 
     def rest(self, age: float) -> float:
-        return self.says if age > self.age else self.seconds
+        return self.seconds_returned if age > self.age else self.seconds
 
 
-@pytest.mark.parametrize("says", [nan, inf, -inf, 0.0, -5.0])
-async def test_a_pace_that_says_nonsense_is_refused_by_name(says: float) -> None:
+@pytest.mark.parametrize("seconds_returned", [nan, inf, -inf, 0.0, -5.0])
+async def test_a_pace_that_returns_no_positive_number_is_rejected_by_name(
+    seconds_returned: float,
+) -> None:
     relay = ScriptedRelay(lambda _: State.PROCESSING)
-    with pytest.raises(ValueError, match=r"^Nonsense.* return a finite number above zero$"):
-        await wait(poller_of(relay, Nonsense(5.0, says)), relay, "a")
+    with pytest.raises(ValueError, match=r"^InvalidPace.* return a finite number above zero$"):
+        await wait(poller_of(relay, InvalidPace(5.0, seconds_returned)), relay, "a")
     assert not relay.asked
     with pytest.raises(WaitAborted, match="return a finite number above zero") as caught:
-        await wait(poller_of(relay, Nonsense(5.0, says, age=4.0)), relay, "a")
+        await wait(poller_of(relay, InvalidPace(5.0, seconds_returned, age=4.0)), relay, "a")
     assert isinstance(caught.value.cause, ValueError)
 
 
-async def test_a_fault_while_an_answer_is_read_is_told_to_those_who_had_been_answered_too() -> None:
+async def test_an_error_while_a_response_is_applied_aborts_all_waits_that_have_not_ended() -> None:
     relay = ScriptedRelay(lambda name: State.COMPLETED if name == "a" else State.PROCESSING)
-    poller = poller_of(relay, Faulty(1.0))
+    poller = poller_of(relay, FaultyPace(1.0))
     relay.latency = 0.0
-    ends = await asyncio.wait_for(
+    results = await asyncio.wait_for(
         asyncio.gather(
             *(wait(poller, relay, name) for name in ("a", "b", "c")), return_exceptions=True
         ),
         60.0,
     )
-    assert all(isinstance(end, WaitAborted) or end == ["a"] for end in ends)
+    assert all(isinstance(result, WaitAborted) or result == ["a"] for result in results)
 
 
-class Moody(ScriptedRelay):
-    """A relay whose transport raises what it never should, once."""
+class FailingOnce(ScriptedRelay):
+    """A relay whose transport raises an unexpected error, once."""
 
-    async def get(self, task_id: str) -> Told:
+    async def get(self, task_id: str) -> FakeAnswer:
         if not self.asked:
             self.asked.append((task_id,))
             raise ZeroDivisionError("a fault in a transport")
         return await super().get(task_id)
 
 
-async def test_a_fault_in_a_transport_is_logged_and_asked_again(
+async def test_an_unexpected_error_in_a_transport_is_logged_and_retried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    relay = Moody(done)
+    relay = FailingOnce(done)
     assert await wait(poller_of(relay), relay, "a") == ["a"]
     assert "unexpected error in a poll" in caplog.text
 
@@ -135,12 +137,12 @@ async def test_a_fault_in_a_transport_is_logged_and_asked_again(
 class Down(ScriptedRelay):
     """A relay that answers nothing but errors."""
 
-    async def get(self, task_id: str) -> Told:
+    async def get(self, task_id: str) -> FakeAnswer:
         await super().get(task_id)
         raise RelayError(503)
 
 
-async def test_with_the_worst_of_dice_a_relay_that_is_down_is_asked_once_an_interval() -> None:
+async def test_without_random_delays_a_relay_that_is_down_is_polled_once_an_interval() -> None:
     relay = Down(done, latency=0.0)
     poller = poller_of(relay, dice=0.0)
     with anyio.move_on_after(60.0):
@@ -148,24 +150,24 @@ async def test_with_the_worst_of_dice_a_relay_that_is_down_is_asked_once_an_inte
     assert len(relay.asked) <= FAST_RETRIES + 60 / 5 + 1
 
 
-class Picky(ScriptedRelay):
-    """A relay that refuses each batch which holds the id "bad", and that id by itself."""
+class RejectingBadId(ScriptedRelay):
+    """A relay that rejects each batch with the id "bad", and that id by itself."""
 
-    async def get_many(self, ids: Sequence[str]) -> Told:
-        told = await super().get_many(ids)
+    async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+        answer = await super().get_many(ids)
         if "bad" in ids:
             raise BadRequestError(400)
-        return told
+        return answer
 
-    async def get(self, task_id: str) -> Told:
-        told = await super().get(task_id)
+    async def get(self, task_id: str) -> FakeAnswer:
+        answer = await super().get(task_id)
         if task_id == "bad":
             raise BadRequestError(400)
-        return told
+        return answer
 
 
-async def test_one_bad_id_is_found_by_halving_and_told_to_nobody_else() -> None:
-    relay = Picky(done)
+async def test_one_bad_id_is_found_by_bisection_and_reported_to_its_wait_only() -> None:
+    relay = RejectingBadId(done)
     poller = poller_of(relay)
     ids = [f"id {number}" for number in range(99)]
     good = asyncio.ensure_future(wait(poller, relay, *ids))
@@ -178,8 +180,8 @@ async def test_one_bad_id_is_found_by_halving_and_told_to_nobody_else() -> None:
     assert sum("bad" in asked and len(asked) > 1 for asked in relay.asked) <= 7
 
 
-async def test_requests_run_in_the_context_of_whoever_opened_the_session() -> None:
-    user: ContextVar[str] = ContextVar("user", default="nobody")
+async def test_requests_run_in_the_context_in_which_the_session_was_opened() -> None:
+    user: ContextVar[str] = ContextVar("user", default="none")
     seen: list[str] = []
 
     def play(_: str) -> State:
@@ -195,7 +197,7 @@ async def test_requests_run_in_the_context_of_whoever_opened_the_session() -> No
 
 
 @pytest.mark.parametrize(("dice", "first"), [(0.0, 2.5), (0.5, 3.75), (0.999, 4.9975)])
-async def test_the_first_rest_falls_between_half_an_interval_and_a_whole_one(
+async def test_the_first_delay_is_between_half_an_interval_and_a_whole_one(
     dice: float, first: float
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -210,14 +212,14 @@ async def test_the_first_rest_falls_between_half_an_interval_and_a_whole_one(
     assert times == pytest.approx([0.0, first, first + 5.0])
 
 
-async def test_who_comes_in_one_turn_of_the_loop_shares_one_request() -> None:
+async def test_waits_started_in_one_turn_of_the_loop_share_one_request() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
     await asyncio.gather(*(wait(poller, relay, f"id {number}") for number in range(100)))
     assert [len(ids) for ids in relay.asked] == [100]
 
 
-async def test_a_request_that_hangs_holds_up_what_is_new_for_a_second_at_most() -> None:
+async def test_a_request_that_hangs_delays_new_ids_for_a_second_at_most() -> None:
     loop = asyncio.get_running_loop()
     relay = ScriptedRelay(done, latency=20.0)
     poller = poller_of(relay)
@@ -234,7 +236,7 @@ def timers() -> list[asyncio.TimerHandle]:
     return [handle for handle in loop._scheduled if not handle.cancelled()]
 
 
-async def test_the_last_waiter_who_leaves_takes_the_timer_along() -> None:
+async def test_no_timer_is_left_after_the_last_wait() -> None:
     relay = ScriptedRelay(lambda _: State.PROCESSING)
     poller = poller_of(relay)
     with anyio.move_on_after(2.0):
@@ -242,7 +244,7 @@ async def test_the_last_waiter_who_leaves_takes_the_timer_along() -> None:
     assert not timers()
 
 
-async def test_the_last_direct_call_that_is_cancelled_takes_the_timer_along() -> None:
+async def test_no_timer_is_left_after_the_last_direct_call_is_cancelled() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
     poller.throttle.honour_retry_after(20.0, asyncio.get_running_loop().time())
@@ -256,7 +258,7 @@ async def test_the_last_direct_call_that_is_cancelled_takes_the_timer_along() ->
     ("error", "times"),
     [(RelayError(502), [0.0, 0.25, 0.75]), (RateLimitedError(429), [0.0, 0.5, 1.5])],
 )
-async def test_direct_calls_keep_a_growing_distance_too(
+async def test_direct_calls_are_retried_with_increasing_delay(
     error: LumaError, times: list[float]
 ) -> None:
     relay = Failing(error)
@@ -275,7 +277,7 @@ def no_such_task() -> NotFoundError:
     ("error", "errors"),
     [(no_such_task(), 0), (NotFoundError(404), 1), (AuthenticationError(401), 1)],
 )
-async def test_an_unknown_id_is_no_error_in_the_stats_and_a_refused_key_is_one(
+async def test_an_unknown_id_is_no_error_in_the_stats_and_a_rejected_key_is_one(
     error: LumaError, errors: int
 ) -> None:
     relay = Failing(error)
@@ -286,14 +288,14 @@ async def test_an_unknown_id_is_no_error_in_the_stats_and_a_refused_key_is_one(
 
 
 class Failing(ScriptedRelay):
-    """A relay that answers with one error at once, and remembers when."""
+    """A relay that answers with one error at once, and records when."""
 
     def __init__(self, error: LumaError) -> None:
         super().__init__(done, latency=0.0)
         self.error = error
         self.times: list[float] = []
 
-    async def _ask(self, ids: Sequence[str]) -> Told:
+    async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
         self.times.append(asyncio.get_running_loop().time())
         raise self.error
 
@@ -304,28 +306,28 @@ async def test_a_retry_after_is_obeyed_for_a_day_at_most() -> None:
     assert poller.snapshot().quiet_for == 86_400.0
 
 
-async def test_a_refused_key_is_told_to_those_too_who_were_asked_about_in_no_request() -> None:
+async def test_a_rejected_key_aborts_the_waits_whose_ids_were_in_no_request_too() -> None:
     relay = Failing(AuthenticationError(401))
     poller = Poller(relay, Every(5.0), Limits(max_batch=1), Grace(), max_cooldown=30.0)
-    ends = await asyncio.gather(
+    results = await asyncio.gather(
         *(wait(poller, relay, name) for name in "abcde"), return_exceptions=True
     )
-    assert [type(end) for end in ends] == [WaitAborted] * 5
+    assert [type(result) for result in results] == [WaitAborted] * 5
     assert len(relay.times) <= 4, "max_in_flight"
     assert asyncio.get_running_loop().time() < 1.0
 
 
-async def test_closing_waits_for_the_requests_to_be_gone() -> None:
+async def test_close_waits_until_the_requests_have_ended() -> None:
     relay = ScriptedRelay(done, latency=60.0)
     poller = poller_of(relay)
     waiting = asyncio.ensure_future(wait(poller, relay, "a", "b"))
     await asyncio.sleep(1.0)
     await poller.close()
-    assert (relay.under_way, relay.cancelled) == (0, 1)
+    assert (relay.in_flight, relay.cancelled) == (0, 1)
     assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], WaitAborted)
 
 
-async def test_nothing_is_scheduled_while_nobody_waits() -> None:
+async def test_nothing_is_scheduled_without_a_wait() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
     await wait(poller, relay, "a")
@@ -349,7 +351,7 @@ class BrokenRelay:
     get_many = get
 
 
-async def test_a_fault_while_a_request_departs_ends_the_wait_and_frees_the_slot() -> None:
+async def test_an_error_while_a_request_is_sent_ends_the_wait_and_frees_the_slot() -> None:
     relay = BrokenRelay()
     poller = poller_of(relay)
     for _ in range(6):
@@ -361,7 +363,7 @@ async def test_a_fault_while_a_request_departs_ends_the_wait_and_frees_the_slot(
     await poller.close()
 
 
-async def test_who_has_left_is_not_told_that_the_key_was_refused() -> None:
+async def test_a_stopped_wait_does_not_receive_the_cause_of_an_abort() -> None:
     relay = ScriptedRelay(done)
     poller = poller_of(relay)
     one = Wait(poller, relay, ("a",), None, Notify.NOTHING)
@@ -373,14 +375,14 @@ async def test_who_has_left_is_not_told_that_the_key_was_refused() -> None:
     assert await wait(poller, relay, "a") == ["a"]
 
 
-async def test_closing_while_a_request_is_under_way_is_no_fault(
+async def test_closing_while_a_request_is_in_flight_logs_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     relay = ScriptedRelay(done, latency=1.0)
     poller = poller_of(relay)
     waiting = asyncio.create_task(wait(poller, relay, "a", "b"))
     await asyncio.sleep(0.5)
-    assert relay.under_way == 1
+    assert relay.in_flight == 1
     await poller.close()
     with pytest.raises(WaitAborted):
         await waiting

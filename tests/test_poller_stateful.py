@@ -1,7 +1,7 @@
-"""The promise of the whole poller, over any interleaving of callers, answers and faults.
+"""The promise of the whole poller, over any interleaving of callers, responses and faults.
 
-For any script of answers and faults that ends in answers, every waiter is served exactly once with
-the right end, and no second sees more requests than the budget.
+For any script of responses and faults that ends in responses, each wait gets the right result
+exactly once, and no second has more requests than the limit.
 
 `python -m tests.test_poller_stateful 2000` tries that many examples, others at each run.
 """
@@ -49,16 +49,16 @@ from tests.in_memory_relays import (
     ROUNDING,
     STATES,
     TROUBLES,
-    Budget,
-    Door,
+    FaultyRelay,
+    LimitChecker,
     Outcome,
+    RelayClient,
     Request,
     Stage,
-    UnrulyRelay,
     generation_at,
 )
 from tests.properties import examples
-from tests.recording_waits import Call, Caller, Habit, HeardPoller, HeardWait
+from tests.recording_waits import Caller, DirectCall, Habit, RecordingPoller, RecordingWait
 
 GRACE = Grace(missing=30.0, link=60.0)
 TICK = 0.001
@@ -85,9 +85,9 @@ quiets = st.sampled_from([None, 0.5, 3.0, 20.0, 120.0])
 refusals = st.sampled_from([400, 422]), st.sampled_from([200, 400, 404, 422])
 faults = st.sampled_from(["429", "500", "502", "503"])
 outcomes = st.one_of(
-    st.builds(Outcome, late=lates, unsaid=st.frozensets(an_id), strangers=st.booleans()),
+    st.builds(Outcome, late=lates, omitted=st.frozensets(an_id), strangers=st.booleans()),
     st.builds(Outcome, late=moments, after=quiets),
-    st.just(Outcome(unsaid=frozenset(IDS))),
+    st.just(Outcome(omitted=frozenset(IDS))),
     st.just(Outcome(late=30.0, fault="timeout")),
     st.builds(Outcome, fault=st.sampled_from(["reset", "senseless"]), late=st.just(0.0)),
     st.builds(Outcome, fault=faults, late=lates, after=quiets),
@@ -98,29 +98,29 @@ KNOWN = [DurationCounts.of([(age, 20.0, 400.0), (2 * age, 5.0, 10.0)]) for age i
 
 
 class PollerMachine(RuleBasedStateMachine):
-    """Drives a poller on an unruly relay in virtual time, beside what its callers hear."""
+    """Drives a poller on a faulty relay in virtual time, and checks what its callers receive."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = VirtualTimeLoop()
-        self.loop.set_exception_handler(self.note_unhandled)
+        self.loop.set_exception_handler(self.record_unhandled)
         self.faults: list[str] = []
         self.reported = False
-        self.relay = UnrulyRelay(IDS, self.heard)
+        self.relay = FaultyRelay(IDS, self.on_answer)
         self.history: dict[str, list[Stage]] = {}
         self.seen: dict[str, list[tuple[float, Stage]]] = {task_id: [] for task_id in IDS}
         self.unnamed: dict[str, float] = {}
         self.callers: dict[asyncio.Task[None], Caller] = {}
-        self.calls: dict[asyncio.Task[None], Call] = {}
+        self.direct_calls: dict[asyncio.Task[None], DirectCall] = {}
         self.cancelled: set[asyncio.Task[None]] = set()
-        self.owed: list[tuple[float, HeardWait, str | None]] = []
-        self.session: Budget
-        self.poller: HeardPoller
-        self.judged: set[asyncio.Task[None]] = set()
+        self.expected: list[tuple[float, RecordingWait, str | None]] = []
+        self.session: LimitChecker
+        self.poller: RecordingPoller
+        self.checked: set[asyncio.Task[None]] = set()
         self.rejections = 0
 
     @initialize(
-        seats=st.sampled_from([3, 1, 2, 100]),
+        max_batch=st.sampled_from([3, 1, 2, 100]),
         slots=st.sampled_from([4, 1, 2]),
         rate=st.sampled_from([5.0, 2.0, 10.0]),
         seconds=st.sampled_from([5.0, 1.0]),
@@ -132,7 +132,7 @@ class PollerMachine(RuleBasedStateMachine):
     )
     def begin(
         self,
-        seats: int,
+        max_batch: int,
         slots: int,
         rate: float,
         seconds: float,
@@ -142,7 +142,7 @@ class PollerMachine(RuleBasedStateMachine):
         script: list[Outcome],
         waits: list[tuple[list[str], float | None, Notify, Habit]],
     ) -> None:
-        self.limits = Limits(max_batch=seats, max_in_flight=slots, max_rate=rate)
+        self.limits = Limits(max_batch=max_batch, max_in_flight=slots, max_rate=rate)
         self.pace = Every(seconds) if known is None else Learned(seconds, known)
         self.dice = random.Random(seed).random
         self.relay.stages.update(begun)
@@ -161,9 +161,11 @@ class PollerMachine(RuleBasedStateMachine):
 
     @rule(ids=some_ids, alone=st.booleans(), then=passing)
     def get(self, ids: list[str], alone: bool, then: float) -> None:
-        call = Call(ids[:1] if alone else ids, alone, self.session)
-        asker = DirectClient(self.poller, Door(self.relay, self.session, direct=True))
-        self.calls[self.loop.create_task(call.run(asker, self.history))] = call
+        direct_call = DirectCall(ids[:1] if alone else ids, alone, self.session)
+        client = DirectClient(self.poller, RelayClient(self.relay, self.session, direct=True))
+        self.direct_calls[self.loop.create_task(direct_call.run(client, self.history))] = (
+            direct_call
+        )
         self.sleep(then)
 
     @rule(task_id=an_id, stage=stages, then=passing)
@@ -180,7 +182,7 @@ class PollerMachine(RuleBasedStateMachine):
         trouble=st.sampled_from([AMNESIA, *TROUBLES]),
         seconds=passing,
         refused=st.dictionaries(an_id, st.tuples(*refusals), max_size=2),
-        most=st.sampled_from([inf, 2, 5]),
+        max_ids=st.sampled_from([inf, 2, 5]),
         then=passing,
     )
     def misbehave(
@@ -188,18 +190,18 @@ class PollerMachine(RuleBasedStateMachine):
         trouble: str,
         seconds: float,
         refused: dict[str, tuple[int, int]],
-        most: float,
+        max_ids: float,
         then: float,
     ) -> None:
         self.relay.troubles[trouble] = self.loop.time() + seconds
         self.relay.refused = refused
-        self.relay.most = most
+        self.relay.max_ids = max_ids
         self.sleep(then)
 
-    @precondition(lambda self: self.under_way())
+    @precondition(lambda self: self.in_flight())
     @rule(data=st.data(), then=passing)
     def cancel(self, data: st.DataObject, then: float) -> None:
-        tasks = self.under_way()
+        tasks = self.in_flight()
         task = tasks[data.draw(st.integers(0, len(tasks) - 1))]
         task.cancel()
         self.cancelled.add(task)
@@ -214,7 +216,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.run(reader.aclose())
         self.sleep(then)
 
-    @precondition(lambda self: len(self.under_way()) > 2)
+    @precondition(lambda self: len(self.in_flight()) > 2)
     @rule(then=passing)
     def reopen(self, then: float) -> None:
         self.run(self.close())
@@ -222,19 +224,23 @@ class PollerMachine(RuleBasedStateMachine):
         self.sleep(then)
 
     @invariant()
-    def what_is_owed_was_told_at_once(self) -> None:
+    def what_is_expected_was_reported_at_once(self) -> None:
         now = self.loop.time()
-        for at, wait, task_id in [owed for owed in self.owed if owed[0] < now]:
-            told = wait.ended_at.get(task_id) == at if task_id else not wait.open_after(at + TICK)
-            self.claim(told or at in wait.left_at, f"{task_id or 'the abort'} at {at} was not told")
-        self.owed = [owed for owed in self.owed if owed[0] >= now]
+        for at, wait, task_id in [expected for expected in self.expected if expected[0] < now]:
+            received = (
+                wait.ended_at.get(task_id) == at if task_id else not wait.open_after(at + TICK)
+            )
+            self.claim(
+                received or at in wait.left_at, f"{task_id or 'the abort'} at {at} was not reported"
+            )
+        self.expected = [expected for expected in self.expected if expected[0] >= now]
 
     @invariant()
-    def every_end_is_right(self) -> None:
+    def every_result_is_right(self) -> None:
         for task in self.tasks():
-            if task.done() and task not in self.judged:
-                self.judged.add(task)
-                self.judge(task)
+            if task.done() and task not in self.checked:
+                self.checked.add(task)
+                self.check_end(task)
 
     @invariant()
     def every_promise_is_kept(self) -> None:
@@ -245,7 +251,7 @@ class PollerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.history and not self.reported:
-                self.end_well()
+                self.finish()
                 self.every_promise_is_kept()
         finally:
             for task in asyncio.all_tasks(self.loop):
@@ -254,7 +260,7 @@ class PollerMachine(RuleBasedStateMachine):
             self.loop.close()
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass; 0 is one turn of the loop, which ends amid what happens at once."""
+        """Let time pass; 0 is one turn of the loop, which ends between two callbacks."""
         if seconds:
             self.run(asyncio.sleep(seconds))
         else:
@@ -267,38 +273,38 @@ class PollerMachine(RuleBasedStateMachine):
             self.history[task_id].append(stage)
 
     async def open(self) -> None:
-        self.session = Budget(self.limits, self.wanted, self.faults)
-        door = Door(self.relay, self.session, direct=False)
-        self.poller = HeardPoller(
+        self.session = LimitChecker(self.limits, self.wanted, self.faults)
+        door = RelayClient(self.relay, self.session, direct=False)
+        self.poller = RecordingPoller(
             door, self.pace, self.limits, GRACE, max_cooldown=30.0, roll=self.dice
         )
 
     async def close(self) -> None:
-        """Close the session; what it had under way is gone when that returns, but for a moment."""
+        """Close the session; none of its requests is in flight when that returns."""
         self.session.closed = True
-        self.owe_abort()
+        self.expect_abort()
         await self.poller.close()
-        polls = [request for request in self.session.under_way if not request.direct]
-        self.claim(not polls, f"under way after the close: {polls}")
+        polls = [request for request in self.session.in_flight if not request.direct]
+        self.claim(not polls, f"in flight after the close: {polls}")
         await asyncio.sleep(TICK)
-        self.claim(not self.session.under_way, f"left behind: {self.session.under_way}")
+        self.claim(not self.session.in_flight, f"left behind: {self.session.in_flight}")
 
-    def end_well(self) -> None:
-        """Let the relay tell the truth from now on: each waiter ends, and nothing is left."""
-        self.relay.calm_down()
+    def finish(self) -> None:
+        """Let the relay answer correctly from now on: each wait ends, and nothing is left."""
+        self.relay.stop_faults()
         for caller in self.callers.values():
             caller.patience, caller.pause = None, 0.0
         for task_id in IDS:
             if self.relay.stages[task_id] in (Stage.PENDING, Stage.PROCESSING):
                 self.move_on(task_id, Stage.LINKED)
         until = self.loop.time() + LONGEST
-        while self.under_way() and self.loop.time() < until:
+        while self.in_flight() and self.loop.time() < until:
             self.run(asyncio.sleep(1.0))
-        for task in self.under_way():
-            self.claim(False, f"not served in {LONGEST:g} s: {self.tasks()[task]}")
+        for task in self.in_flight():
+            self.claim(False, f"no result in {LONGEST:g} s: {self.tasks()[task]}")
         self.run(asyncio.sleep(TICK))
-        self.what_is_owed_was_told_at_once()
-        self.every_end_is_right()
+        self.what_is_expected_was_reported_at_once()
+        self.every_result_is_right()
         self.check_nothing_is_left()
         self.run(self.close())
         self.check_nothing_is_left()
@@ -312,18 +318,20 @@ class PollerMachine(RuleBasedStateMachine):
         self.claim((stats.open, stats.in_flight) == (0, 0), f"left open: {stats}")
 
     def start(self, ids: list[str], timeout: float | None, news: Notify, habit: Habit) -> None:
-        door = Door(self.relay, self.session, direct=True)
-        wait = HeardWait(self.poller, door, tuple(ids), timeout, news, self.listen, self.loop.time)
+        door = RelayClient(self.relay, self.session, direct=True)
+        wait = RecordingWait(
+            self.poller, door, tuple(ids), timeout, news, self.check_change, self.loop.time
+        )
         caller = Caller(wait, news, timeout, habit, self.session)
         self.callers[self.loop.create_task(caller.run())] = caller
 
-    def heard(self, request: Request, answer: Mapping[str, Stage] | LumaError) -> None:
-        """Note what was told, and who is to hear of it at once."""
+    def on_answer(self, request: Request, answer: Mapping[str, Stage] | LumaError) -> None:
+        """Record a response, and which waits have to receive it at once."""
         if isinstance(answer, LumaError):
             if isinstance(answer, REFUSED_KEY) and not request.direct:
                 self.rejections += 1
                 if self.rejections == MANY_REJECTIONS:
-                    self.owe_abort()
+                    self.expect_abort()
             return
         self.rejections = 0
         if request.direct:
@@ -334,71 +342,75 @@ class PollerMachine(RuleBasedStateMachine):
             stage = answer.get(task_id, Stage.UNKNOWN)
             self.seen[task_id].append((self.loop.time(), stage))
             if stage.is_end:
-                self.owe(task_id)
+                self.expect_report(task_id)
 
-    def owe(self, task_id: str) -> None:
+    def expect_report(self, task_id: str) -> None:
         waits = [wait for wait in self.waits() if wait.wants(task_id)]
-        self.owed += [(self.loop.time(), wait, task_id) for wait in waits]
+        self.expected += [(self.loop.time(), wait, task_id) for wait in waits]
 
-    def owe_abort(self) -> None:
+    def expect_abort(self) -> None:
         waits = [wait for wait in self.waits() if any(map(wait.wants, wait.ids))]
-        self.owed += [(self.loop.time(), wait, None) for wait in waits]
+        self.expected += [(self.loop.time(), wait, None) for wait in waits]
 
-    def listen(self, wait: HeardWait, change: Change[Watcher]) -> None:
-        """Judge news of one id as it is told."""
+    def check_change(self, wait: RecordingWait, change: Change[Watcher]) -> None:
+        """Check a change of one id when it is reported."""
         task_id = change.task_id
-        self.claim(task_id in wait.ids, f"{task_id} was not asked for")
-        self.claim(task_id not in wait.ends, f"{task_id} is told again after its end")
-        self.claim(wait.watches or wait.looks, f"{task_id} is told to one who has left")
+        self.claim(task_id in wait.ids, f"{task_id} is not watched")
+        self.claim(task_id not in wait.ends, f"{task_id} is reported again after its end")
+        self.claim(
+            wait.is_watching or wait.is_direct, f"{task_id} is reported to a wait that has left"
+        )
         if not change.ended:
             return
-        if wait.looks:
+        if wait.is_direct:
             true = [generation_at(task_id, one) for one in self.history[task_id] if one in STATES]
             right = change.generation in true
         else:
             right = self.is_right(wait, task_id, change.generation)
         self.claim(right, f"{task_id} ends wrongly: {change.generation}")
 
-    def is_right(self, wait: HeardWait, task_id: str, told: Generation | None) -> bool:
-        """Whether what polls have been told of an id makes this its end, now."""
+    def is_right(self, wait: RecordingWait, task_id: str, received: Generation | None) -> bool:
+        """Whether the responses about an id make this its result, now."""
         seen, now = self.seen[task_id], self.loop.time()
         known = [(at, stage) for at, stage in seen if stage is not Stage.UNKNOWN]
         silent = [at for at, _ in seen[seen.index(known[-1]) + 1 if known else 0 :]]
         gone = bool(silent) and now - silent[0] >= GRACE.missing - ROUNDING
-        if told is None:
+        if received is None:
             return gone and not any(
                 at >= wait.watched_at and STATES[one].is_done for at, one in known
             )
         stage = known[-1][1] if known else Stage.PENDING
-        if told != generation_at(task_id, stage):
+        if received != generation_at(task_id, stage):
             return False
-        linkless = next((at for at, told in known if told is Stage.LINKLESS), now)
+        linkless = next((at for at, received in known if received is Stage.LINKLESS), now)
         late = now - linkless >= GRACE.link - ROUNDING
         return not silent if stage.is_end else late or gone
 
-    def judge(self, task: asyncio.Task[None]) -> None:
-        """Judge how a caller or a call ended."""
+    def check_end(self, task: asyncio.Task[None]) -> None:
+        """Check how a caller or a direct call ended."""
         if task.cancelled():
-            self.claim(task in self.cancelled, "cancelled by nobody")
+            self.claim(task in self.cancelled, "cancelled without a reason")
         elif error := task.exception():
             self.claim(False, f"ended by {error!r}")
-        elif task in self.calls:
-            self.judge_call(self.calls[task])
+        elif task in self.direct_calls:
+            self.check_call(self.direct_calls[task])
         else:
-            self.judge_caller(self.callers[task])
+            self.check_caller(self.callers[task])
 
-    def judge_call(self, call: Call) -> None:
-        if isinstance(call.error, SessionClosed):
-            self.claim(call.session.closed, "a call found the session closed")
-        for task_id, found in call.found.items():
-            stages = self.history[task_id][call.stages[task_id] :]
+    def check_call(self, direct_call: DirectCall) -> None:
+        if isinstance(direct_call.error, SessionClosed):
+            self.claim(direct_call.session.closed, "a call found the session closed")
+        for task_id, found in direct_call.found.items():
+            stages = self.history[task_id][direct_call.stages[task_id] :]
             true = [generation_at(task_id, stage) for stage in stages if stage in STATES]
-            self.claim(task_id in call.ids and found in true, f"{found} is not {true}")
-        absent = [i for i in call.ids if i not in call.found and not call.error]
-        lost = [i for i in absent if self.unnamed.get(i, -inf) < call.begun_at]
-        self.claim(not lost, f"{lost} are absent, and no answer was silent about them")
+            self.claim(task_id in direct_call.ids and found in true, f"{found} is not {true}")
+        absent = [
+            i for i in direct_call.ids if i not in direct_call.found and not direct_call.error
+        ]
+        lost = [i for i in absent if self.unnamed.get(i, -inf) < direct_call.begun_at]
+        self.claim(not lost, f"{lost} are absent, and no response omitted them")
 
-    def judge_caller(self, caller: Caller) -> None:
+    def check_caller(self, caller: Caller) -> None:
         wait = caller.wait
         ends = {i: wait.ends[i].generation for i in wait.ids if i in wait.ends}
         done = {i: generation for i, generation in ends.items() if generation}
@@ -418,14 +430,14 @@ class PollerMachine(RuleBasedStateMachine):
                 right = False
         self.claim(right, f"a wait for {wait.ids} ended wrongly: {caller.error!r}")
         if isinstance(error := caller.error, WaitIncomplete):
-            told = list(error.done.items()), list(error.pending), error.missing
-            self.claim(told == (list(done.items()), pending, missing), f"{error!r} lies")
+            received = list(error.done.items()), list(error.pending), error.missing
+            self.claim(received == (list(done.items()), pending, missing), f"{error!r} is wrong")
         elif not caller.left:
-            self.claim(wait.done == done, f"a wait for {wait.ids} lies")
-        self.judge_reading(caller, set(done))
+            self.claim(wait.done == done, f"a wait for {wait.ids} has wrong results")
+        self.check_reading(caller, set(done))
 
-    def judge_reading(self, caller: Caller, done: set[str]) -> None:
-        """Judge what a reader was handed: each change once, in order, the end of each id last."""
+    def check_reading(self, caller: Caller, done: set[str]) -> None:
+        """Check what a reader received: each change once, in order, the end of each id last."""
         if caller.news is Notify.NOTHING:
             return
         ended = [generation.id for generation in caller.read if generation.is_done]
@@ -444,13 +456,13 @@ class PollerMachine(RuleBasedStateMachine):
     def wanted(self, task_id: str) -> bool:
         return any(wait.wanted(task_id) for wait in self.waits())
 
-    def waits(self) -> list[HeardWait]:
+    def waits(self) -> list[RecordingWait]:
         return [caller.wait for caller in self.callers.values()]
 
-    def tasks(self) -> dict[asyncio.Task[None], Caller | Call]:
-        return {**self.callers, **self.calls}
+    def tasks(self) -> dict[asyncio.Task[None], Caller | DirectCall]:
+        return {**self.callers, **self.direct_calls}
 
-    def under_way(self) -> list[asyncio.Task[None]]:
+    def in_flight(self) -> list[asyncio.Task[None]]:
         return [task for task in self.tasks() if not task.done()]
 
     def readers(self) -> list[tuple[Caller, Reader]]:
@@ -464,7 +476,7 @@ class PollerMachine(RuleBasedStateMachine):
         if not holds:
             self.faults.append(f"at {self.loop.time():g}: {fault}")
 
-    def note_unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def record_unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.claim(False, f"unhandled: {context}")
 
 

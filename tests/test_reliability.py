@@ -1,4 +1,4 @@
-"""Nothing lost: long waits beside relays that refuse, forget, stall and jump."""
+"""Nothing is lost: long waits on relays that reject, forget and hang, and clocks that jump."""
 
 import asyncio
 import gc
@@ -34,7 +34,7 @@ from luma_async.structs import State
 from luma_async.testing import FAULTS, Breakage, FakeRelay, Fault, Reply
 from tests.bench.faults import against
 from tests.bench.mixed_callers import fates
-from tests.fake_answers import Told
+from tests.fake_answers import FakeAnswer
 from tests.in_memory_relays import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
@@ -47,7 +47,7 @@ def now() -> float:
 
 
 def jump(seconds: float) -> None:
-    """Let the clock go on while the loop does not run: a block, or a suspended machine."""
+    """Move the clock while the loop does not run: a blocked loop, or a suspended machine."""
     loop: Any = asyncio.get_running_loop()
     loop._jumping.now += seconds
 
@@ -66,48 +66,48 @@ async def wait(
     return await one.result()
 
 
-class Refusing(ScriptedRelay):
-    """A relay whose tasks end at `ends`, and whose calls raise what `refuse` says of their ids."""
+class RejectingRelay(ScriptedRelay):
+    """A relay whose tasks end at `ends`, and whose calls raise what `reject` returns."""
 
     def __init__(
-        self, refuse: Callable[[tuple[str, ...]], LumaError | None], ends: float = 60.0
+        self, reject: Callable[[tuple[str, ...]], LumaError | None], ends: float = 60.0
     ) -> None:
         super().__init__(lambda _: State.COMPLETED if now() >= ends else State.PROCESSING)
-        self.refuse = refuse
-        self.refused: list[float] = []
-        self.departed: list[tuple[float, tuple[str, ...]]] = []
+        self.reject = reject
+        self.rejected: list[float] = []
+        self.sent: list[tuple[float, tuple[str, ...]]] = []
 
-    async def _ask(self, ids: Sequence[str]) -> Told:
-        self.departed.append((now(), tuple(ids)))
-        told = await super()._ask(ids)
-        if error := self.refuse(tuple(ids)):
-            self.refused.append(now())
+    async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
+        self.sent.append((now(), tuple(ids)))
+        received = await super()._ask(ids)
+        if error := self.reject(tuple(ids)):
+            self.rejected.append(now())
             raise error
-        return told
+        return received
 
     def batches_with(self, task_id: str) -> int:
         return sum(task_id in ids and len(ids) > 1 for ids in self.asked)
 
 
 class OnlyBatches(ScriptedRelay):
-    """A relay whose single call knows nothing."""
+    """A relay whose single endpoint knows no id."""
 
     def __init__(self, error: LumaError) -> None:
         super().__init__(lambda _: State.COMPLETED)
         self.error = error
 
-    async def get(self, task_id: str) -> Told:
+    async def get(self, task_id: str) -> FakeAnswer:
         raise self.error
 
 
-class TestRefusedBatches:
-    async def test_a_bad_id_is_looked_for_once_and_asked_alone_from_then_on(self) -> None:
-        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+class TestRejectedBatches:
+    async def test_a_bad_id_is_found_by_one_bisection_and_polled_alone_from_then_on(self) -> None:
+        def reject(ids: tuple[str, ...]) -> LumaError | None:
             if "bad" not in ids:
                 return None
             return BadRequestError(422) if len(ids) > 1 else NotFoundError(400, "task_not_exist")
 
-        relay = Refusing(refuse)
+        relay = RejectingRelay(reject)
         with pytest.raises(GenerationsMissing) as caught:
             await wait(relay, [*IDS[1:], "bad"])
         assert caught.value.missing == ("bad",)
@@ -116,43 +116,45 @@ class TestRefusedBatches:
         assert relay.asked.count(("bad",)) <= 30 / 5 + 2, "no more than once an interval"
         assert now() < 70.0
 
-    async def test_an_id_that_only_the_single_call_knows_is_looked_for_ever_less_often(
+    async def test_an_id_that_only_the_single_endpoint_accepts_is_bisected_less_and_less_often(
         self,
     ) -> None:
-        def refuse(ids: tuple[str, ...]) -> LumaError | None:
-            return BadRequestError(400) if "odd" in ids and len(ids) > 1 else None
+        def reject(ids: tuple[str, ...]) -> LumaError | None:
+            return BadRequestError(400) if "rejected" in ids and len(ids) > 1 else None
 
-        relay = Refusing(refuse, ends=600.0)
-        assert list(await wait(relay, [*IDS[1:], "odd"])) == [*IDS[1:], "odd"]
-        assert relay.batches_with("odd") <= 7 * 7, "in 120 intervals"
+        relay = RejectingRelay(reject, ends=600.0)
+        assert list(await wait(relay, [*IDS[1:], "rejected"])) == [*IDS[1:], "rejected"]
+        assert relay.batches_with("rejected") <= 7 * 7, "in 120 intervals"
 
-    async def test_a_proxy_that_refuses_everything_for_a_while_costs_what_it_refused(self) -> None:
-        relay = Refusing(lambda _: BadRequestError(400) if 10 < now() < 20 else None, ends=120.0)
+    async def test_a_proxy_that_rejects_everything_for_a_while_has_no_lasting_effect(self) -> None:
+        relay = RejectingRelay(
+            lambda _: BadRequestError(400) if 10 < now() < 20 else None, ends=120.0
+        )
         assert list(await wait(relay, IDS)) == IDS
-        assert len(relay.refused) < 50, "in ten seconds"
+        assert len(relay.rejected) < 50, "in ten seconds"
         late = [ids for ids in relay.asked if len(ids) == 100]
-        assert len(late) > 12, "all travel together again"
+        assert len(late) > 12, "all are in one batch again"
 
-    async def test_an_answer_that_one_task_makes_senseless_costs_only_that_task(self) -> None:
-        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+    async def test_a_task_that_makes_responses_undecodable_affects_no_other(self) -> None:
+        def reject(ids: tuple[str, ...]) -> LumaError | None:
             return DecodeError("too deep") if "poison" in ids and now() < 900.0 else None
 
-        relay = Refusing(refuse, ends=300.0)
+        relay = RejectingRelay(reject, ends=300.0)
         with pytest.raises(WaitTimeout) as caught:
             await wait(relay, [*IDS[1:], "poison"], timeout=600.0)
         assert list(caught.value.done) == IDS[1:]
         assert list(caught.value.pending) == ["poison"]
         assert relay.batches_with("poison") < 20
 
-    async def test_a_relay_that_makes_no_sense_at_all_is_asked_no_more_than_one_that_is_well(
+    async def test_a_relay_with_undecodable_responses_is_polled_no_more_often_than_one_that_works(
         self,
     ) -> None:
-        relay = Refusing(lambda _: DecodeError("no task"))
+        relay = RejectingRelay(lambda _: DecodeError("no task"))
         with pytest.raises(WaitTimeout):
             await wait(relay, IDS, timeout=600.0)
         assert len(relay.asked) <= 600 / 5 + FAST_RETRIES
 
-    async def test_answers_above_the_cap_are_asked_for_in_halves(self, relay: FakeRelay) -> None:
+    async def test_responses_above_max_body_are_requested_in_halves(self, relay: FakeRelay) -> None:
         ids = [relay.add(duration=60.0) for _ in range(16)]
         limits = Limits(max_body=8_000)
         async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
@@ -161,7 +163,7 @@ class TestRefusedBatches:
             assert luma.stats.requests < 60 / 5 + 20
             assert list(await luma.get_many(ids)) == ids
 
-    async def test_one_answer_above_the_cap_is_no_reason_to_halve(
+    async def test_one_response_above_max_body_is_not_bisected(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=30.0) for _ in range(16)]
@@ -169,72 +171,74 @@ class TestRefusedBatches:
         await luma.wait_until_done(ids)
         assert {len(asked.ids) for asked in relay.log} == {16}
 
-    async def test_direct_calls_use_what_was_learned_while_they_stood_in_line(
+    async def test_direct_calls_use_the_batch_size_learned_while_they_waited(
         self, relay: FakeRelay
     ) -> None:
         ids = [relay.add() for _ in range(3000)]
-        refused = [Reply(status=413)] * 4
+        rejected = [Reply(status=413)] * 4
         async with LumaSession(relay.url, api_key=relay.api_key) as luma:
-            relay.reply(*refused)
+            relay.reply(*rejected)
             assert list(await luma.get_many(ids)) == ids
             assert max(len(asked.ids) for asked in relay.log[8:]) == 50
 
-    async def test_many_bad_ids_do_not_keep_others_from_being_asked(self) -> None:
+    async def test_many_bad_ids_do_not_keep_others_from_being_polled(self) -> None:
         bad = set(IDS)
 
-        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+        def reject(ids: tuple[str, ...]) -> LumaError | None:
             return BadRequestError(400) if len(ids) > 1 and bad & set(ids) else None
 
-        relay = Refusing(refuse, ends=100.0)
+        relay = RejectingRelay(reject, ends=100.0)
         poller = Poller(relay, Every(5.0), Limits(), Grace(), max_cooldown=30.0, roll=lambda: 0.5)
         others = Wait(poller, relay, tuple(f"good {n}" for n in range(50)), None, Notify.NOTHING)
-        refused = Wait(poller, relay, tuple(IDS), None, Notify.NOTHING)
-        await refused.start()
+        rejected = Wait(poller, relay, tuple(IDS), None, Notify.NOTHING)
+        await rejected.start()
         await asyncio.sleep(1.0)
         await others.start()
-        await asyncio.gather(others.wait_for_news(), refused.wait_for_news())
-        asked = [at for at, ids in relay.departed if "good 7" in ids]
+        await asyncio.gather(others.wait_for_news(), rejected.wait_for_news())
+        asked = [at for at, ids in relay.sent if "good 7" in ids]
         assert max(later - at for at, later in pairwise(asked)) < 15.0
 
-    async def test_a_relay_that_takes_fewer_ids_and_says_400_is_learned(self) -> None:
-        relay = Refusing(lambda ids: BadRequestError(400) if len(ids) > 20 else None, ends=300.0)
+    async def test_a_limit_of_ids_answered_by_400_is_learned(self) -> None:
+        relay = RejectingRelay(
+            lambda ids: BadRequestError(400) if len(ids) > 20 else None, ends=300.0
+        )
         ids = [f"id {number}" for number in range(400)]
         assert list(await wait(relay, ids)) == ids
-        late = [at for at in relay.refused if at > 150.0]
+        late = [at for at in relay.rejected if at > 150.0]
         assert len(late) < 10
         assert now() < 330.0
 
     @pytest.mark.parametrize("error", [partial(RelayError, 500), partial(RequestTimeout, "")])
-    async def test_one_id_that_makes_batches_fail_does_not_starve_its_companions(
+    async def test_one_id_that_makes_batches_fail_does_not_starve_the_others(
         self, error: Callable[[], LumaError]
     ) -> None:
-        relay = Refusing(lambda ids: error() if "bad" in ids and len(ids) > 1 else None)
+        relay = RejectingRelay(lambda ids: error() if "bad" in ids and len(ids) > 1 else None)
         ids = [*IDS[1:], "bad"]
         assert list(await wait(relay, ids)) == ids
         assert now() < 200.0
 
     async def test_ids_that_fail_alone_too_do_not_slow_the_others_down(self) -> None:
         bad = {f"bad {number}" for number in range(5)}
-        relay = Refusing(lambda ids: RelayError(500) if bad & set(ids) else None, ends=600.0)
+        relay = RejectingRelay(lambda ids: RelayError(500) if bad & set(ids) else None, ends=600.0)
         ids = [*(f"id {number}" for number in range(500)), *bad]
         with pytest.raises(WaitTimeout) as caught:
             await wait(relay, ids, timeout=700.0)
         assert set(caught.value.pending) == bad
-        asked = [at for at, ids in relay.departed if "id 7" in ids and 200.0 < at < 600.0]
+        asked = [at for at, ids in relay.sent if "id 7" in ids and 200.0 < at < 600.0]
         assert max(later - at for at, later in pairwise(asked)) < 12.0
 
     @pytest.mark.thorough
     async def test_a_minute_of_413_leaves_no_trace_after_an_hour(self) -> None:
-        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+        def reject(ids: tuple[str, ...]) -> LumaError | None:
             return BadRequestError(413) if len(ids) > 1 and 10.0 < now() < 70.0 else None
 
-        relay = Refusing(refuse, ends=7000.0)
+        relay = RejectingRelay(reject, ends=7000.0)
         assert list(await wait(relay, IDS)) == IDS
-        assert {len(ids) for at, ids in relay.departed if at > 5400.0} == {100}
+        assert {len(ids) for at, ids in relay.sent if at > 5400.0} == {100}
 
 
-class TestNoBatchCall:
-    async def test_the_batch_call_is_tried_again_after_a_minute(
+class TestNoBatchEndpoint:
+    async def test_the_batch_endpoint_is_tried_again_after_a_minute(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=100.0) for _ in range(5)]
@@ -244,25 +248,29 @@ class TestNoBatchCall:
         assert 60.0 <= second - first < 70.0
         assert relay.requests < 5 * 60 / 5 + 20
 
-    async def test_once_a_batch_is_answered_the_next_refusal_counts_as_the_first(self) -> None:
-        def refuse(ids: tuple[str, ...]) -> LumaError | None:
+    async def test_after_an_answered_batch_the_next_rejection_counts_as_the_first(self) -> None:
+        def reject(ids: tuple[str, ...]) -> LumaError | None:
             without = now() < 65.0 or 200.0 < now() < 210.0
             return NoSuchRouteError("a page") if without and len(ids) > 1 else None
 
-        relay = Refusing(refuse, ends=400.0)
+        relay = RejectingRelay(reject, ends=400.0)
         await wait(relay, IDS[:3])
-        assert [round(at, -1) for at in relay.refused] == [0.0, 60.0, 200.0]
-        batches = [at for at, ids in relay.departed if len(ids) > 1 and at > 211.0]
+        assert [round(at, -1) for at in relay.rejected] == [0.0, 60.0, 200.0]
+        batches = [at for at, ids in relay.sent if len(ids) > 1 and at > 211.0]
         assert 260.0 <= batches[0] < 270.0
 
-    async def test_a_page_on_both_calls_is_a_proxy_and_batches_come_back_at_once(self) -> None:
+    async def test_a_web_page_on_both_endpoints_is_a_proxys_and_batches_are_sent_again_at_once(
+        self,
+    ) -> None:
         page = NoSuchRouteError
-        relay = Refusing(lambda _: page("302") if 10.0 < now() < 4000.0 else None, ends=4200.0)
+        relay = RejectingRelay(
+            lambda _: page("302") if 10.0 < now() < 4000.0 else None, ends=4200.0
+        )
         assert list(await wait(relay, IDS)) == IDS
-        assert len(relay.refused) < 4000 / 5
-        assert any(len(ids) == 100 for at, ids in relay.departed if 4000.0 < at < 4090.0)
+        assert len(relay.rejected) < 4000 / 5
+        assert any(len(ids) == 100 for at, ids in relay.sent if 4000.0 < at < 4090.0)
 
-    async def test_an_id_that_only_the_batch_call_knows_is_found_by_it(self) -> None:
+    async def test_an_id_that_only_the_batch_endpoint_knows_is_found_by_it(self) -> None:
         for error in (NotFoundError(404, "task_not_exist"), RelayError(500)):
             relay = OnlyBatches(error)
             assert list(await wait(relay, ["a"])) == ["a"]
@@ -271,15 +279,15 @@ class TestNoBatchCall:
         "error",
         [NoSuchRouteError("a page"), NotFoundError(404), BadRequestError(405), RelayError(501)],
     )
-    async def test_a_relay_that_never_has_it_is_tried_ever_less_often(
+    async def test_a_missing_batch_endpoint_is_probed_less_and_less_often(
         self, error: LumaError
     ) -> None:
-        relay = Refusing(lambda ids: error if len(ids) > 1 else None, ends=3000.0)
+        relay = RejectingRelay(lambda ids: error if len(ids) > 1 else None, ends=3000.0)
         assert list(await wait(relay, IDS[:3])) == IDS[:3]
-        assert len(relay.refused) <= 8, "three times at first, after 1, 3, 7, 15, 31 minutes"
+        assert len(relay.rejected) <= 8, "three times at first, after 1, 3, 7, 15, 31 minutes"
 
 
-class TestAbsence:
+class TestMissingIds:
     @pytest.mark.parametrize(
         "reply",
         [
@@ -289,9 +297,9 @@ class TestAbsence:
             Reply(403, b"<!DOCTYPE html><title>Just a moment...</title>"),
             Reply(body=b'{"id":"err_1","message":"internal error"}'),
         ],
-        ids=["text", "empty", "page", "challenge", "somebody else"],
+        ids=["text", "empty", "page", "challenge", "another service"],
     )
-    async def test_what_a_proxy_says_while_the_relay_is_away_is_no_absence(
+    async def test_responses_of_a_proxy_while_the_relay_is_down_make_no_id_missing(
         self, relay: FakeRelay, luma: LumaSession, reply: Reply
     ) -> None:
         ids = [relay.add(duration=150.0) for _ in range(3)]
@@ -302,12 +310,12 @@ class TestAbsence:
         relay._scripted.clear()  # pyright: ignore[reportPrivateUsage]
         assert list(await waiting) == ids
 
-    async def test_a_bare_404_for_five_minutes_is_an_absence(
+    async def test_a_bare_404_for_five_minutes_makes_an_id_missing(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(*[Reply(404)] * 1000)
         with pytest.raises(GenerationsMissing):
-            await luma.wait_until_done("nobody")
+            await luma.wait_until_done("unknown")
         assert 300.0 <= now() < 360.0
 
     async def test_an_id_that_a_stale_replica_does_not_know_is_not_missing(self) -> None:
@@ -318,22 +326,22 @@ class TestAbsence:
         ends = await wait(ScriptedRelay(play), IDS[:2])
         assert [end.state for end in ends.values()] == [State.COMPLETED] * 2
 
-    async def test_the_grace_does_not_run_while_requests_bring_no_answer(
+    async def test_the_grace_period_does_not_run_without_responses(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=120.0), relay.add(duration=120.0)]
         relay.reply(Reply(body=b"[]"), Reply(breakage="black_hole"), Reply(body=b"[]"))
         assert list(await luma.wait_until_done(ids)) == ids
 
-    async def test_an_unknown_id_is_missing_in_the_end_whatever_fails_in_between(
+    async def test_an_unknown_id_is_missing_at_last_whatever_fails_in_between(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.faults = {"storm": 0.5}
         with pytest.raises(GenerationsMissing):
-            await luma.wait_until_done(["nobody", "knows"])
+            await luma.wait_until_done(["unknown", "too"])
         assert 30.0 <= now() < 300.0
 
-    async def test_a_link_is_waited_for_while_requests_bring_no_answer(
+    async def test_the_grace_period_of_a_link_does_not_run_without_responses(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add(duration=1.0, link_after=130.0)
@@ -344,23 +352,25 @@ class TestAbsence:
         relay.faults = {}
         assert (await waiting).url
 
-    async def test_an_outage_is_no_absence(self) -> None:
+    async def test_an_outage_makes_no_id_missing(self) -> None:
         relay = ScriptedRelay(lambda _: State.COMPLETED if now() > 500.0 else State.PROCESSING)
-        down = Refusing(lambda _: RelayError(502) if 10.0 < now() < 400.0 else None, ends=500.0)
+        down = RejectingRelay(
+            lambda _: RelayError(502) if 10.0 < now() < 400.0 else None, ends=500.0
+        )
         down.play = relay.play
         assert list(await wait(down, IDS)) == IDS
 
-    async def test_answers_in_any_order_and_twice_are_told_once(
+    async def test_rows_in_any_order_and_twice_are_reported_once(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add() for _ in range(3)]
         rows = [b'{"id":"%b","state":"failed"}' % name.encode() for name in (*ids, "stranger")]
         relay.reply(Reply(body=b"[" + b",".join(reversed(rows + rows)) + b"]"))
-        told = [generation.id async for generation in luma.as_completed(ids)]
-        assert sorted(told) == sorted(ids)
+        received = [generation.id async for generation in luma.as_completed(ids)]
+        assert sorted(received) == sorted(ids)
 
 
-class TestQuiet:
+class TestCoolDown:
     @pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 413, 422, 429, 500, 503])
     async def test_retry_after_is_obeyed_by_all_under_any_status(
         self, relay: FakeRelay, luma: LumaSession, status: int
@@ -373,10 +383,10 @@ class TestQuiet:
         first, *rest = (asked.at for asked in relay.log)
         assert min(rest) - first >= 40.0
 
-    async def test_a_success_does_not_end_the_quiet_that_another_request_met(self) -> None:
-        relay = Refusing(lambda ids: None)
+    async def test_a_success_does_not_end_the_cool_down_of_another_request(self) -> None:
+        relay = RejectingRelay(lambda ids: None)
 
-        async def ask(ids: Sequence[str]) -> Told:
+        async def ask(ids: Sequence[str]) -> FakeAnswer:
             throttled = len(relay.asked) == 0
             relay.asked.append(tuple(ids))
             times.append(now())
@@ -385,7 +395,7 @@ class TestQuiet:
                 error = RateLimitedError(429)
                 error.retry_after = 30.0
                 raise error
-            return Told(dict.fromkeys(ids, State.COMPLETED))
+            return FakeAnswer(dict.fromkeys(ids, State.COMPLETED))
 
         times: list[float] = []
         relay._ask = ask  # type: ignore[method-assign]
@@ -395,7 +405,7 @@ class TestQuiet:
         assert min(at for at in times if at > 0.2) >= 30.1
 
     @pytest.mark.parametrize("breakage", ["truncated", "drip"])
-    async def test_retry_after_is_obeyed_where_the_body_is_spoiled(
+    async def test_retry_after_is_obeyed_with_a_broken_body(
         self, relay: FakeRelay, luma: LumaSession, breakage: Breakage
     ) -> None:
         headers = {"Retry-After": "120", "Content-Type": "application/json"}
@@ -403,7 +413,7 @@ class TestQuiet:
         await luma.wait_until_done(relay.add())
         assert now() >= 120.0
 
-    async def test_one_look_takes_no_longer_than_a_request_may(
+    async def test_a_timeout_of_zero_takes_no_longer_than_a_request(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(ends="never") for _ in range(400)]
@@ -427,7 +437,7 @@ class TestQuiet:
             assert luma.stats.quiet_for <= 0.5
             await waiting
 
-    async def test_an_empty_look_in_a_quiet_without_an_error_says_why(
+    async def test_a_timeout_of_zero_in_a_cool_down_has_its_cause(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add(ends="never")
@@ -460,7 +470,7 @@ class TestClock:
         assert relay.busiest_second() <= 10
         waiting.cancel()
 
-    async def test_what_was_under_way_when_the_loop_was_blocked_is_asked_again(
+    async def test_requests_in_flight_while_the_loop_was_blocked_are_retried(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=20.0) for _ in range(5)]
@@ -475,10 +485,10 @@ class TestClock:
 class TestMemory:
     async def test_a_day_of_polling_and_errors_leaves_memory_flat(self) -> None:
         kinds = cycle([None, partial(RelayError, 502), partial(DecodeError, "no task")])
-        relay = Refusing(lambda _: make() if (make := next(kinds)) else None, ends=1e9)
+        relay = RejectingRelay(lambda _: make() if (make := next(kinds)) else None, ends=1e9)
         relay.asked = Nothing()
-        relay.refused = Nothing()
-        relay.departed = Nothing()
+        relay.rejected = Nothing()
+        relay.sent = Nothing()
         waiting = asyncio.ensure_future(wait(relay, IDS, pace=Every(240.0)))
         await asyncio.sleep(3600.0)
         tracemalloc.start()
@@ -514,13 +524,11 @@ class TestMemory:
 
 class TestEveryFault:
     @pytest.mark.parametrize("fault", FAULTS)
-    async def test_half_of_all_requests_meet_it_and_nobody_loses_anything(
-        self, fault: Fault
-    ) -> None:
+    async def test_with_a_fault_in_half_of_all_requests_no_task_is_lost(self, fault: Fault) -> None:
         tasks = fates(48, 5.0, 40.0)
         run = await against(tasks, {fault: 0.5}, fault, 0.5, seed=1)
         assert run.injected > 5
-        assert (run.tally.told, run.tally.clean) == (48, True)
+        assert (run.tally.reported, run.tally.clean) == (48, True)
         assert run.busiest <= 10
 
 
@@ -529,7 +537,7 @@ class Nothing(list[Any]):
         pass
 
 
-async def test_no_second_of_a_storm_sees_more_than_the_budget(
+async def test_no_second_of_a_storm_has_more_requests_than_max_rate(
     relay: FakeRelay, luma: LumaSession
 ) -> None:
     ids = [relay.add(duration=30.0) for _ in range(500)]

@@ -21,7 +21,7 @@ def test_a_snapshot_starts_at_zero_and_cannot_be_set(name: str) -> None:
         setattr(stats, name, 1)
 
 
-def test_asking_counts_the_request_and_each_id() -> None:
+def test_a_request_counts_once_and_each_id_of_it_too() -> None:
     assert Stats().after_request(3).after_request(2) == Stats(requests=2, ids_asked=5)
 
 
@@ -39,23 +39,25 @@ def test_counting_leaves_the_earlier_snapshot_as_it_was() -> None:
 
 
 @given(st.lists(ends))
-def test_each_end_is_counted_as_what_it_is(told: list[State | None]) -> None:
+def test_each_end_is_counted_as_what_it_is(reported: list[State | None]) -> None:
     stats = Stats()
-    for state in told:
+    for state in reported:
         stats = stats.after_end(state, None)
     assert stats == Stats(
-        completed=told.count(State.COMPLETED),
-        failed=told.count(State.FAILED),
-        missing=told.count(None),
+        completed=reported.count(State.COMPLETED),
+        failed=reported.count(State.FAILED),
+        missing=reported.count(None),
     )
 
 
 @given(st.lists(st.tuples(seconds, st.sampled_from([State.COMPLETED, State.FAILED])), min_size=1))
-def test_the_lag_is_the_mean_and_the_most_is_the_greatest(told: list[tuple[float, State]]) -> None:
+def test_the_lag_is_the_mean_and_the_most_is_the_greatest(
+    reported: list[tuple[float, State]],
+) -> None:
     stats = Stats()
-    for lag, state in told:
+    for lag, state in reported:
         stats = stats.after_end(state, lag)
-    lags = [lag for lag, _ in told]
+    lags = [lag for lag, _ in reported]
     assert stats.lag == pytest.approx(mean(lags), rel=1e-9, abs=1e-9)
     assert stats.lag_most == max(lags)
     assert stats.lags == len(lags) == stats.completed + stats.failed
@@ -85,7 +87,7 @@ def test_a_missing_task_has_no_lag() -> None:
         (200_000.0, "2 d"),
     ],
 )
-def test_a_length_of_time_is_written_as_people_do(seconds: float, text: str) -> None:
+def test_a_duration_is_formatted_for_people(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 

@@ -1,4 +1,4 @@
-"""A wait without a list, on a relay that is a function."""
+"""Subscriptions, on a relay that is a function."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ async def read(following: Following, into: list[Ended]) -> None:
     into.extend([end async for end in following])
 
 
-async def test_ids_that_join_later_are_told_as_they_end_and_so_are_missing_ones(
+async def test_ids_added_later_are_reported_as_they_end_and_so_are_missing_ones(
     relay: FakeRelay,
 ) -> None:
     async with LumaSession(relay.url, api_key=relay.api_key, pace=Every(1.0)) as luma:
@@ -38,17 +38,17 @@ async def test_ids_that_join_later_are_told_as_they_end_and_so_are_missing_ones(
         reader = asyncio.create_task(read(following, ends))
         following.add(first := relay.add(duration=3.0))
         await asyncio.sleep(2)
-        following.add([second := relay.add(duration=0.5, ends="failed"), "nobody", first])
+        following.add([second := relay.add(duration=0.5, ends="failed"), "unknown", first])
         await asyncio.sleep(60)
         following.close()
         await reader
-    told = {end.id: end.generation and end.generation.state for end in ends}
-    assert told == {first: State.COMPLETED, second: State.FAILED, "nobody": None}
+    states = {end.id: end.generation and end.generation.state for end in ends}
+    assert states == {first: State.COMPLETED, second: State.FAILED, "unknown": None}
     assert len(ends) == 3
     assert 0.0 < (ends[0].lag or 0.0) < 2.0
 
 
-async def test_who_drops_an_id_learns_what_was_seen_and_nothing_more_is_asked() -> None:
+async def test_drop_returns_the_last_state_and_stops_polling() -> None:
     relay = ScriptedRelay(open_until("b"))
     poller = poller_of(relay)
     following = Following(poller)
@@ -66,7 +66,7 @@ async def test_who_drops_an_id_learns_what_was_seen_and_nothing_more_is_asked() 
     await poller.close()
 
 
-async def test_one_that_dropped_some_ids_is_still_told_when_the_key_is_refused() -> None:
+async def test_a_subscription_that_dropped_ids_is_still_aborted_by_a_rejected_key() -> None:
     refused = AuthenticationError(401, "invalid_api_key")
     relay = ScriptedRelay(open_until())
     poller = poller_of(relay)
@@ -86,7 +86,7 @@ async def test_one_that_dropped_some_ids_is_still_told_when_the_key_is_refused()
     await poller.close()
 
 
-async def test_ends_that_came_before_an_abort_are_told_before_it() -> None:
+async def test_results_from_before_an_abort_are_read_before_it() -> None:
     poller = poller_of(ScriptedRelay(open_until("a")))
     following = Following(poller)
     following.add(["a", "b"])
@@ -98,7 +98,7 @@ async def test_ends_that_came_before_an_abort_are_told_before_it() -> None:
     await poller.close()
 
 
-async def test_many_may_read_and_each_end_is_told_to_one_of_them() -> None:
+async def test_many_tasks_may_read_and_each_result_goes_to_one_of_them() -> None:
     poller = poller_of(ScriptedRelay(open_until(*map(str, range(50)))))
     following = Following(poller)
     ends: list[Ended] = []
@@ -126,7 +126,7 @@ async def test_a_reader_that_is_cancelled_as_it_is_woken_passes_the_news_on() ->
     await poller.close()
 
 
-async def test_one_that_is_closed_asks_nothing_and_takes_nothing() -> None:
+async def test_a_closed_subscription_polls_nothing_and_accepts_no_ids() -> None:
     relay = ScriptedRelay(open_until())
     poller = poller_of(relay)
     following = Following(poller)
@@ -151,7 +151,7 @@ async def test_closing_the_session_ends_the_iteration(relay: FakeRelay) -> None:
 
 
 @pytest.mark.parametrize("ids", ["", ["a", ""], [1], b"bytes", None])
-async def test_what_is_no_id_is_refused_and_nothing_of_it_is_taken(ids: Any) -> None:
+async def test_an_invalid_id_is_rejected_and_no_id_of_the_call_is_added(ids: Any) -> None:
     poller = poller_of(ScriptedRelay(open_until()))
     following = Following(poller)
     with pytest.raises((ValueError, TypeError)):

@@ -1,4 +1,4 @@
-"""The budget of a session, over any interleaving of what can happen to it."""
+"""The limits of a session, over any interleaving of events."""
 
 from math import inf, nan
 from typing import Any
@@ -33,9 +33,9 @@ class ThrottleMachine(RuleBasedStateMachine):
         self.dice = 0.0
         self.throttle = Throttle(Limits(), self.roll)
         self.now = 0.0
-        self.departures: list[float] = []
+        self.sends: list[float] = []
         self.quiet_until = -inf
-        self.under_way = 0
+        self.in_flight = 0
         self.failures = 0
         self.failed_at = -inf
 
@@ -52,28 +52,28 @@ class ThrottleMachine(RuleBasedStateMachine):
         self.now += span
 
     @rule(most=st.integers(1, 8), late=st.sampled_from([0.0, 0.0, 0.001, 0.015, 0.1]))
-    def depart_as_soon_as_it_opens(self, most: int, late: float) -> None:
+    def send_as_soon_as_a_slot_is_free(self, most: int, late: float) -> None:
         for _ in range(most):
             opens_at = self.throttle.next_slot_at()
             if opens_at == inf:
                 return
             self.now = max(self.now, opens_at + late)
-            self.depart()
+            self.send()
 
     @precondition(lambda self: self.throttle.next_slot_at() <= self.now)
     @rule()
-    def depart(self) -> None:
+    def send(self) -> None:
         assert self.now >= self.quiet_until
         self.throttle.acquire(self.now)
-        self.departures.append(self.now)
-        self.under_way += 1
+        self.sends.append(self.now)
+        self.in_flight += 1
 
-    @precondition(lambda self: self.under_way)
+    @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
     def return_some(self, data: st.DataObject) -> None:
-        for _ in range(data.draw(st.integers(1, self.under_way))):
+        for _ in range(data.draw(st.integers(1, self.in_flight))):
             self.throttle.release()
-            self.under_way -= 1
+            self.in_flight -= 1
 
     @rule()
     def succeed(self) -> None:
@@ -82,10 +82,10 @@ class ThrottleMachine(RuleBasedStateMachine):
 
     @rule(throw=dice, throttled=st.booleans(), data=st.data())
     def fail(self, throw: float, throttled: bool, data: st.DataObject) -> None:
-        departed = data.draw(st.sampled_from([*self.departures[-9:], self.now]))
+        sent_at = data.draw(st.sampled_from([*self.sends[-9:], self.now]))
         self.dice = throw
-        self.throttle.back_off(error_of(throttled), departed, self.now)
-        if departed < self.failed_at:
+        self.throttle.back_off(error_of(throttled), sent_at, self.now)
+        if sent_at < self.failed_at:
             return
         self.failed_at = self.now
         ceiling = min(20.0, (1.0 if throttled else 0.5) * 2**self.failures)
@@ -93,25 +93,25 @@ class ThrottleMachine(RuleBasedStateMachine):
         self.quiet_until = max(self.quiet_until, self.now + throw * ceiling)
 
     @rule(span=st.floats(-3.0, 3.0))
-    def rest(self, span: float) -> None:
+    def cool_down(self, span: float) -> None:
         self.throttle.cool_down_until(self.now + span)
         self.quiet_until = max(self.quiet_until, self.now + span)
 
     @invariant()
-    def never_more_under_way_than_slots(self) -> None:
-        assert self.throttle.in_flight == self.under_way <= self.throttle.limits.max_in_flight
+    def never_more_in_flight_than_slots(self) -> None:
+        assert self.throttle.in_flight == self.in_flight <= self.throttle.limits.max_in_flight
         assert (self.throttle.next_slot_at() == inf) == (
-            self.under_way == self.throttle.limits.max_in_flight
+            self.in_flight == self.throttle.limits.max_in_flight
         )
 
     @invariant()
-    def never_more_departures_in_a_second_than_the_rate(self) -> None:
-        if self.departures:
-            last = self.departures[-1]
-            assert sum(last - one < 1.0 for one in self.departures) <= self.throttle.limits.max_rate
+    def never_more_sends_in_a_second_than_the_rate(self) -> None:
+        if self.sends:
+            last = self.sends[-1]
+            assert sum(last - one < 1.0 for one in self.sends) <= self.throttle.limits.max_rate
 
     @invariant()
-    def quiet_is_kept_and_only_grows(self) -> None:
+    def the_cool_down_is_kept_and_only_grows(self) -> None:
         assert self.throttle.cooldown_until == self.quiet_until
         assert self.throttle.next_slot_at() >= self.quiet_until
 
@@ -120,8 +120,8 @@ TestThrottle = ThrottleMachine.TestCase
 TestThrottle.settings = settings(max_examples=examples(25), stateful_step_count=40)
 
 
-def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:
-    """Return the departures of one who is always in a hurry, with timers that are late."""
+def sends(limits: Limits, until: float, late: float = 0.0) -> list[float]:
+    """Return when requests are sent as early as possible, with timers that are late."""
     throttle, now, found = fixed(limits), 0.0, list[float]()
     while now < until:
         found.append(now)
@@ -135,7 +135,7 @@ def departures(limits: Limits, until: float, late: float = 0.0) -> list[float]:
 @pytest.mark.parametrize("rate", [1, 2, 10, 100, 1000])
 @pytest.mark.parametrize("late", [0.0, 0.01])
 def test_a_rate_is_reached_and_never_exceeded(rate: int, late: float) -> None:
-    found = departures(Limits(max_rate=rate), 5.0, late)
+    found = sends(Limits(max_rate=rate), 5.0, late)
     assert len(found) >= 5.0 * rate / SPACING_SECOND - 1, (
         "a timer that is a little late costs nothing"
     )
@@ -144,7 +144,7 @@ def test_a_rate_is_reached_and_never_exceeded(rate: int, late: float) -> None:
 
 
 def test_a_rate_below_one_is_spaced_by_its_inverse() -> None:
-    first, second = departures(Limits(max_rate=0.1), 11.0)
+    first, second = sends(Limits(max_rate=0.1), 11.0)
     assert second - first >= 10.0
 
 
@@ -156,7 +156,7 @@ def test_an_unused_second_is_not_saved_up() -> None:
     assert throttle.next_slot_at() > 100.0
 
 
-def test_a_rate_without_end_holds_nobody_up() -> None:
+def test_an_infinite_rate_delays_no_request() -> None:
     throttle = fixed(Limits(max_in_flight=1000, max_rate=inf))
     for _ in range(999):
         throttle.acquire(1.0)
@@ -174,7 +174,7 @@ def test_a_new_throttle_is_open() -> None:
         (True, [1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0, 20.0]),
     ],
 )
-def test_failures_in_a_row_keep_away_longer_up_to_a_cap(
+def test_failures_in_a_row_increase_the_delay_up_to_a_cap(
     throttled: bool, ceilings: list[float]
 ) -> None:
     throttle = fixed()
@@ -194,7 +194,7 @@ def test_after_a_success_the_next_failure_is_the_first(throttled: bool, first: f
     assert throttle.cooldown_until == 100.0 + first
 
 
-def test_one_bad_moment_counts_once_however_many_requests_were_under_way() -> None:
+def test_one_outage_counts_once_however_many_requests_were_in_flight() -> None:
     throttle = fixed()
     throttle.back_off(error_of(False), 9.0, 10.0)
     throttle.back_off(error_of(False), 9.1, 10.1)
@@ -203,14 +203,14 @@ def test_one_bad_moment_counts_once_however_many_requests_were_under_way() -> No
     assert throttle.cooldown_until == 12.0
 
 
-def test_a_success_does_not_cut_the_quiet_short() -> None:
+def test_a_success_does_not_shorten_the_cool_down() -> None:
     throttle = fixed()
     throttle.cool_down_until(60.0)
     throttle.record_response(1.0, 1.0)
     assert throttle.cooldown_until == 60.0
 
 
-def test_in_a_long_quiet_time_one_request_is_sent_every_ten_minutes() -> None:
+def test_in_a_long_cool_down_one_request_is_sent_every_ten_minutes() -> None:
     throttle = fixed()
     throttle.acquire(0.0)
     throttle.release()
@@ -222,7 +222,7 @@ def test_in_a_long_quiet_time_one_request_is_sent_every_ten_minutes() -> None:
     assert throttle.next_slot_at() == 1201.0
 
 
-def test_a_request_that_is_answered_in_a_quiet_time_ends_it() -> None:
+def test_a_request_that_is_answered_in_a_cool_down_ends_it() -> None:
     throttle = fixed()
     throttle.honour_retry_after(86_400.0, 1.0)
     throttle.record_response(0.5, 1.1)
@@ -231,7 +231,7 @@ def test_a_request_that_is_answered_in_a_quiet_time_ends_it() -> None:
     assert throttle.cooldown_until == 602.0
 
 
-def test_a_short_quiet_time_is_kept() -> None:
+def test_a_short_cool_down_is_kept() -> None:
     throttle = fixed()
     throttle.honour_retry_after(599.0, 0.0)
     assert throttle.next_slot_at() == 599.0
@@ -239,7 +239,7 @@ def test_a_short_quiet_time_is_kept() -> None:
 
 @given(failures=st.integers(1, 10**9), throw=dice)
 def test_the_delay_is_a_share_of_the_ceiling(failures: int, throw: float) -> None:
-    """Full jitter: callers that failed together do not come back together."""
+    """Full jitter: callers that failed together do not retry together."""
     whole = ExponentialBackoff().delay(failures, 1.0)
     assert ExponentialBackoff().delay(failures, throw) == pytest.approx(throw * whole)
     assert (

@@ -2,8 +2,8 @@
 
     python -m tests.bench.callers_vs_ids [--ids N] [--interval S] [--rounds N] [--real]
 
-Both run on FakeRelay over real HTTP, with 100 seats. The figure is requests per interval, and the
-ratio of the two; the clock is virtual, or real with --real.
+Both run on FakeRelay over real HTTP, 100 ids a request. The figure is requests per interval, and
+the ratio of the two; the clock is virtual, or real with --real.
 """
 
 import argparse

@@ -66,7 +66,7 @@ async def compare(args: argparse.Namespace) -> Saved:
             course = Course(ids, run, args.interval, args.shortest, args.longest, args.connections)
             for client, loop in order(args.clients, args.loop, course):
                 saved.heats.append(await heat(judge, client, loop, course, patience))
-                tell(saved.heats[-1])
+                show(saved.heats[-1])
                 if args.save:
                     args.save.write_bytes(msgspec.json.encode(saved))
     return saved
@@ -81,7 +81,7 @@ def order(
     return shuffled
 
 
-def tell(heat: Heat) -> None:
+def show(heat: Heat) -> None:
     came = f"{heat.spent.cpu:.3f} s of CPU in {heat.spent.seconds:.1f} s" if heat.spent else ""
     course = f"run {heat.course.seed}, {heat.course.ids:,} ids"
     print(f"{course}, {heat.client}, {heat.loop}: {came}{heat.reason}", flush=True)

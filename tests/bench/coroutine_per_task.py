@@ -1,7 +1,7 @@
 """What people have today: a coroutine for each id, as a task of a task queue (taskiq, streaq).
 
-Each asks with a GET of its own, sleeps, asks again; odd answers are asked again. What has ended is
-noted in a set of Redis. Settings come from the environment, as both start this module by name.
+Each sends a GET of its own, sleeps, and repeats; failed requests are retried. What has ended is
+stored in a list of Redis. Settings come from the environment, as both start this module by name.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ INTERVAL = 5.0
 CONNECTIONS = 20
 AT_ONCE = 10_000
 IDLE = 15
-TOLD = "bench:told"
+RESULTS = "bench:results"
 
 _shared: dict[str, Any] = {}
 
@@ -41,7 +41,7 @@ async def wait_for(task_id: str) -> None:
         except (aiohttp.ClientError, TimeoutError, KeyError):
             pass
         await asyncio.sleep(INTERVAL)
-    await _shared["redis"].rpush(TOLD, task_id)
+    await _shared["redis"].rpush(RESULTS, task_id)
 
 
 if ENGINE == "taskiq":

@@ -2,8 +2,8 @@
 
     python -m tests.bench.estimate
 
-Draws of 200 tasks that were submitted together and are looked at every 2.5 s; the median is 75 s.
-Right: half of the rest has ended, and the last one has, after 0.5 to 2 times the time told.
+Draws of 200 tasks that were submitted together and are polled every 2.5 s; the median is 75 s.
+Right: half of the rest has ended, and the last one has, after 0.5 to 2 times the estimated time.
 """
 
 import math
@@ -25,7 +25,7 @@ DURATIONS: dict[str, Draw] = {
 
 
 def seen_at(now: float, durations: list[float]) -> DurationCounts:
-    """Return what looks at all tasks have shown by some moment."""
+    """Return what polls of all tasks have shown by some moment."""
     tally = DurationCounter(DurationCounts())
     for duration in durations:
         age = 0.0
@@ -39,7 +39,7 @@ def seen_at(now: float, durations: list[float]) -> DurationCounts:
 
 
 def right(durations: list[float], share: float) -> tuple[bool, bool]:
-    """Tell whether both lengths are right when such a share has ended."""
+    """Return whether both estimates are right when such a share has ended."""
     now = sorted(durations)[round(share * len(durations))]
     rest = sorted(one - now for one in durations if one > now)
     estimate = remaining(seen_at(now, durations), [now] * len(rest))
@@ -54,8 +54,8 @@ def main() -> None:
     for name, draw in DURATIONS.items():
         for share in (0.2, 0.4, 0.6, 0.8):
             dice = random.Random(7)
-            told = [right([draw(dice) for _ in range(TASKS)], share) for _ in range(DRAWS)]
-            half, last = (sum(one[n] for one in told) / DRAWS for n in (0, 1))
+            shares = [right([draw(dice) for _ in range(TASKS)], share) for _ in range(DRAWS)]
+            half, last = (sum(one[n] for one in shares) / DRAWS for n in (0, 1))
             print(f"| {name} | {share:.0%} | {half:.0%} | {last:.0%} |")
 
 

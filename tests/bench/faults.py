@@ -33,14 +33,14 @@ NGINX_LIMITS = Limits(max_batch=10, max_rate=30.0)
 NGINX_PACE = Every(1.0)
 CYCLE = 4.0
 HEAD = (
-    "| fault | share | injected | survived | tasks told | lost | requests | against none | "
-    "most in a second | last told after |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| fault | share | injected | survived | tasks reported | lost | requests | against none | "
+    "most in a second | last reported after |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run showed; `seconds` until the last task was told."""
+    """What one run showed; `seconds` until the last task was reported."""
 
     name: str
     share: float | None
@@ -54,7 +54,7 @@ class Run:
         survived = self.injected - self.tally.broken
         share = "" if self.share is None else f"{self.share:.0%}"
         cells = [
-            self.name, share, self.injected, survived, self.tally.told, self.tally.lost,
+            self.name, share, self.injected, survived, self.tally.reported, self.tally.lost,
             self.requests, f"{self.requests / plain.requests:.2f}", self.busiest,
             f"{self.seconds:.0f} s",
         ]  # fmt: skip

@@ -6,8 +6,8 @@
 Coverage leads the way (atheris, which is libFuzzer), beginning with every body that relays were
 seen to send. A third of the mutations are libFuzzer's own, of bytes; the others take the body as
 JSON and change a value, a key or a place in it, so that they come past the parser. The claims are
-those of `tests/deciphered.py`. FOLDER, `.fuzz` unless told, keeps what was found; an input that
-breaks a claim is told with its traceback and written there as `crash-…`.
+those of `tests/decode_invariants.py`. FOLDER, `.fuzz` by default, keeps what was found; an input
+that breaks a claim is printed with its traceback and written there as `crash-…`.
 """
 
 import argparse
@@ -126,9 +126,9 @@ class Claim:
         headers = HEADERS[data[1] % len(HEADERS)] if len(data) > 1 else {}
         self.found[type(check(status, headers, data[2:])).__name__] += 1
         if self.found.total() == self.inputs:
-            self.tell()
+            self.report()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         print(f"{self.inputs:,} inputs in {perf_counter() - self.begun:.0f} s, none broke a claim:")
         for name, count in self.found.most_common():
             print(f"{count:>10,} {name}")

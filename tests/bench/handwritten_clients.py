@@ -11,15 +11,15 @@ from yarl import URL
 
 from tests.bench.protocol import DONE, Go, singly
 
-SEATS = 100
+MAX_BATCH = 100
 IN_FLIGHT = 8
 ERRORS = (aiohttp.ClientError, TimeoutError, ValueError)
 
 Chunks = Sequence[Sequence[str]]
-Told = dict[str, str]
+States = dict[str, str]
 
 
-async def gets(go: Go) -> Told:
+async def gets(go: Go) -> States:
     async with aiohttp.ClientSession(go.url, headers=authorized(go)) as http:
 
         async def ask(task_id: str) -> str:
@@ -30,21 +30,21 @@ async def gets(go: Go) -> Told:
         return await singly(go, ask, *ERRORS)
 
 
-async def batch(go: Go) -> Told:
+async def batch(go: Go) -> States:
     slots = asyncio.Semaphore(IN_FLIGHT)
     async with aiohttp.ClientSession(go.url, headers=authorized(go)) as http:
 
-        async def ask(ids: Sequence[str], told: Told) -> None:
+        async def ask(ids: Sequence[str], states: States) -> None:
             with suppress(*ERRORS):
                 async with slots, http.post("/luma/tasks", json={"ids": ids}) as response:
                     response.raise_for_status()
                     rows: list[dict[str, Any]] = await response.json()
-                told.update({row["id"]: row["state"] for row in rows if row["state"] in DONE})
+                states.update({row["id"]: row["state"] for row in rows if row["state"] in DONE})
 
-        async def look(chunks: Chunks, told: Told) -> None:
-            await asyncio.gather(*(ask(ids, told) for ids in chunks))
+        async def poll(chunks: Chunks, states: States) -> None:
+            await asyncio.gather(*(ask(ids, states) for ids in chunks))
 
-        return await in_rounds(go, look)
+        return await in_rounds(go, poll)
 
 
 class Row(msgspec.Struct, gc=False):
@@ -54,7 +54,7 @@ class Row(msgspec.Struct, gc=False):
     state: str
 
 
-async def floor(go: Go, *, spread: bool = False) -> Told:
+async def floor(go: Go, *, spread: bool = False) -> States:
     url = URL(f"{go.url}/luma/tasks", encoded=True)
     headers = {**authorized(go), "Content-Type": "application/json"}
     encode = msgspec.json.Encoder().encode
@@ -66,46 +66,48 @@ async def floor(go: Go, *, spread: bool = False) -> Told:
         timeout=aiohttp.ClientTimeout(),
     ) as http:
 
-        async def some(chunks: Iterator[Sequence[str]], told: Told) -> None:
+        async def some(chunks: Iterator[Sequence[str]], states: States) -> None:
             for ids in chunks:
                 with suppress(*ERRORS):
                     async with http.post(url, data=encode({"ids": ids})) as response:
                         rows = decode(await response.read())
                     for row in rows:
                         if row.state in DONE:
-                            told[row.id] = row.state
+                            states[row.id] = row.state
 
-        async def look(chunks: Chunks, told: Told) -> None:
+        async def poll(chunks: Chunks, states: States) -> None:
             left = iter(chunks)
-            await asyncio.gather(*(some(left, told) for _ in range(min(IN_FLIGHT, len(chunks)))))
+            await asyncio.gather(*(some(left, states) for _ in range(min(IN_FLIGHT, len(chunks)))))
 
-        async def late(ids: Sequence[str], seconds: float, told: Told) -> None:
+        async def late(ids: Sequence[str], seconds: float, states: States) -> None:
             await asyncio.sleep(seconds)
-            await some(iter([ids]), told)
+            await some(iter([ids]), states)
 
-        async def spread_look(chunks: Chunks, told: Told) -> None:
+        async def spread_poll(chunks: Chunks, states: States) -> None:
             apart = go.interval / max(1, len(chunks))
-            await asyncio.gather(*(late(ids, n * apart, told) for n, ids in enumerate(chunks)))
+            await asyncio.gather(*(late(ids, n * apart, states) for n, ids in enumerate(chunks)))
 
-        return await in_rounds(go, spread_look if spread else look)
+        return await in_rounds(go, spread_poll if spread else poll)
 
 
-async def spread_floor(go: Go) -> Told:
+async def spread_floor(go: Go) -> States:
     """Do the same with the requests of a round spread over the interval, as a poller's are."""
     return await floor(go, spread=True)
 
 
-async def in_rounds(go: Go, look: Callable[[Chunks, Told], Awaitable[None]]) -> Told:
-    """Look at all open ids every interval, or as soon as the last look is over."""
+async def in_rounds(go: Go, poll: Callable[[Chunks, States], Awaitable[None]]) -> States:
+    """Poll all open ids every interval, or as soon as the last round is over."""
     loop = asyncio.get_running_loop()
-    told: Told = {}
+    states: States = {}
     pending = list(go.ids)
     due = loop.time()
     while True:
-        await look([pending[at : at + SEATS] for at in range(0, len(pending), SEATS)], told)
-        pending = [task_id for task_id in pending if task_id not in told]
+        await poll(
+            [pending[at : at + MAX_BATCH] for at in range(0, len(pending), MAX_BATCH)], states
+        )
+        pending = [task_id for task_id in pending if task_id not in states]
         if not pending:
-            return told
+            return states
         due = max(due + go.interval, loop.time())
         await asyncio.sleep(due - loop.time())
 

@@ -1,8 +1,8 @@
-"""A relay in a process of its own, for many tasks, that notes when each id was asked about.
+"""A relay in a process of its own, for many tasks, that records when each id was polled.
 
-It is told a play as a line of JSON, and answers with its URL, its key and the ids; told a moment of
-the monotonic clock, it answers with the requests so far, and how long after the moment each id that
-was open then was asked about again.
+It receives a play as a line of JSON, and answers with its URL, its key and the ids. It receives a
+moment of the monotonic clock, and answers with the requests so far, and how long after the moment
+each id that was open then was polled again.
 """
 
 import asyncio

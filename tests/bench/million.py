@@ -4,15 +4,15 @@
                                   [--uvloop] [--write]
 
 Each size of each run is a process of its own, with FakeRelay in another one. A task that ticks
-every 5 ms notes how late it is: the worst of that is the pause. It is noted for each phase: taking
-in (one call with all ids, until all are open), the first round (until each was looked at), later
-rounds (so many requests more); then so many waits for one id each are begun, a thousand in a turn
-of the loop, and all cancelled in one turn: for ids that are open anyway, for others, and as many
-bare futures in their place; at last the one wait with all ids is cancelled.
+every 5 ms records how late it is; the maximum is the pause. There is one for each phase:
+subscribing (one call with all ids, until all are open), the first round (until each was polled),
+later rounds (so many more requests); then so many waits for one id each are started, a thousand in
+a turn of the loop, and all cancelled in one turn: for ids that are open anyway, for others, and as
+many bare futures in their place; at last the one wait with all ids is cancelled.
 
-Memory is what the process grew by since the ids were there, for each id, before and after the first
-look at it. CPU per request is the whole process's; the interval is half of what the rate allows, so
-that all sizes ask as often. Figures are medians of the runs, in brackets the worst of all; the
+Memory is the growth of the process since it received the ids, per id, before and after the first
+poll. CPU per request is the whole process's; the interval is half of what the rate allows, so that
+all sizes poll equally often. Figures are medians of the runs, in brackets the worst of all; the
 quotient is that of the last size by the first.
 """
 
@@ -46,7 +46,7 @@ def memory() -> int:
 
 
 class Ticker:
-    """Ticks all the time, and notes how late each tick was."""
+    """Ticks all the time, and records how late each tick was."""
 
     def __init__(self) -> None:
         self.late: list[float] = []
@@ -60,13 +60,13 @@ class Ticker:
             self.late.append(loop.time() - due)
 
     @asynccontextmanager
-    async def phase(self, name: str, told: Figures) -> AsyncGenerator[None]:
-        """Note the worst pause, in ms, of a phase."""
+    async def phase(self, name: str, figures: Figures) -> AsyncGenerator[None]:
+        """Record the worst pause, in ms, of a phase."""
         await asyncio.sleep(4 * TICK)
         self.late.clear()
         yield
         await asyncio.sleep(POLL)
-        told[name] = 1e3 * max(self.late, default=0.0)
+        figures[name] = 1e3 * max(self.late, default=0.0)
 
     def stop(self) -> None:
         self._ticking.cancel()
@@ -85,26 +85,26 @@ async def measure(url: str, ids: Sequence[str], args: argparse.Namespace) -> Fig
     limits = Limits(max_in_flight=8, max_rate=args.rate)
     pace = Learned(len(ids) / limits.max_batch / args.rate / 2)
     pauses: Figures = {}
-    told: Figures = {}
+    figures: Figures = {}
     async with LumaSession(url, api_key="sk-fake", pace=pace, limits=limits) as luma:
-        told["text of a row, bytes"] = sys.getsizeof((await luma.get(ids[0])).original.encode())
+        figures["text of a row, bytes"] = sys.getsizeof((await luma.get(ids[0])).original.encode())
         ticker = Ticker()
         gc.collect()
         before = memory()
-        async with ticker.phase("taking in", pauses):
+        async with ticker.phase("subscribing", pauses):
             begun = time.perf_counter()
             wait = asyncio.ensure_future(luma.wait_until_done(ids, timeout=None))
             await until(lambda: luma.stats.open == len(ids), TICK)
-            told["taken in, s"] = time.perf_counter() - begun
-        told["memory of an id, bytes"] = (memory() - before) / len(ids)
+            figures["subscribed, s"] = time.perf_counter() - begun
+        figures["memory of an id, bytes"] = (memory() - before) / len(ids)
         async with ticker.phase("first round", pauses):
             await until(lambda: luma.stats.ids_asked >= len(ids))
-        told["after a look, bytes"] = (memory() - before) / len(ids)
+        figures["after a poll, bytes"] = (memory() - before) / len(ids)
         async with ticker.phase("later rounds", pauses):
             requests, spent = luma.stats.requests, cpu_seconds()
             await until(lambda: luma.stats.requests >= requests + args.requests)
             seconds = (cpu_seconds() - spent) / (luma.stats.requests - requests)
-        told["CPU of a request, µs"] = 1e6 * seconds
+        figures["CPU of a request, µs"] = 1e6 * seconds
         await cancelling(ticker, pauses, "waits for open ids", wait_for(luma, ids), args)
         others = [f"other {number}" for number in range(args.cancel)]
         await cancelling(ticker, pauses, "waits for other ids", wait_for(luma, others), args)
@@ -114,7 +114,7 @@ async def measure(url: str, ids: Sequence[str], args: argparse.Namespace) -> Fig
             await asyncio.gather(wait, return_exceptions=True)
             await until(lambda: not luma.stats.open)
         ticker.stop()
-    return told | {f"worst pause in {name}, ms": pause for name, pause in pauses.items()}
+    return figures | {f"worst pause in {name}, ms": pause for name, pause in pauses.items()}
 
 
 def wait_for(luma: LumaSession, ids: Sequence[str]) -> Callable[[int], Awaitable[object]]:
@@ -137,9 +137,9 @@ async def cancelling(
     make: Callable[[int], Awaitable[object]],
     args: argparse.Namespace,
 ) -> None:
-    """Begin so many waits, a thousand in a turn, and cancel all of them in one turn."""
+    """Start so many waits, a thousand in a turn, and cancel all of them in one turn."""
     waits: list[asyncio.Future[object]] = []
-    async with ticker.phase(f"beginning {what}", pauses):
+    async with ticker.phase(f"starting {what}", pauses):
         for place in range(args.cancel):
             waits.append(asyncio.ensure_future(make(place)))
             if place % 1000 == 0:
@@ -167,10 +167,10 @@ def run(count: int, args: argparse.Namespace) -> Figures:
         [*here, "--relay", str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as playing:
         assert playing.stdout
-        told = subprocess.run(
+        done = subprocess.run(
             [*here, "--child"], input=playing.stdout.readline(), stdout=subprocess.PIPE, check=True
         )
-    figures: Figures = json.loads(told.stdout)
+    figures: Figures = json.loads(done.stdout)
     return figures
 
 

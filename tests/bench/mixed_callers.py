@@ -1,4 +1,4 @@
-"""Callers of every kind that wait for the same tasks, and the tally of what they were told."""
+"""Callers of every kind that wait for the same tasks, and the tally of their results."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from luma_async.testing import FakeRelay
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of one task: its seconds until the end, and the end."""
+    """The plan of one task: its seconds until the end, and its final state."""
 
     task_id: str
     seconds: float
@@ -22,9 +22,9 @@ class Fate:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many tasks were told rightly, never, wrongly, and twice; how many waits broke off."""
+    """How many tasks were reported rightly, never, wrongly, and twice; how many waits failed."""
 
-    told: int
+    reported: int
     lost: int
     wrong: int
     twice: int
@@ -56,23 +56,23 @@ def play(relay: FakeRelay, tasks: Iterable[Fate]) -> None:
 async def wait_for_all(luma: LumaSession, tasks: Sequence[Fate]) -> Tally:
     """Wait for all tasks: half in one call, a quarter by one call each, the rest by readers."""
     ids = [task.task_id for task in tasks]
-    told: list[tuple[str, State]] = []
+    reported: list[tuple[str, State]] = []
     half, most, rest = len(ids) // 2, len(ids) * 3 // 4, len(ids) * 7 // 8
 
     async def many(some: Sequence[str]) -> None:
         for task_id, generation in (await luma.wait_until_done(some, timeout=None)).items():
-            told.append((task_id, generation.state))
+            reported.append((task_id, generation.state))
 
     async def one(task_id: str) -> None:
-        told.append((task_id, (await luma.wait_until_done(task_id, timeout=None)).state))
+        reported.append((task_id, (await luma.wait_until_done(task_id, timeout=None)).state))
 
     async def as_completed(some: Sequence[str]) -> None:
         ends = luma.as_completed(some, timeout=None)
-        told.extend([(generation.id, generation.state) async for generation in ends])
+        reported.extend([(generation.id, generation.state) async for generation in ends])
 
     async def watch(some: Sequence[str]) -> None:
         changes = luma.watch(some, timeout=None)
-        told.extend([(one.id, one.state) async for one in changes if one.is_done])
+        reported.extend([(one.id, one.state) async for one in changes if one.is_done])
 
     callers = [many(ids[:half]), *map(one, ids[half:most]), as_completed(ids[most:rest])]
     ends = await asyncio.gather(*callers, watch(ids[rest:]), return_exceptions=True)
@@ -80,17 +80,17 @@ async def wait_for_all(luma: LumaSession, tasks: Sequence[Fate]) -> Tally:
     for error in errors:
         if not isinstance(error, LumaError):
             raise error
-        print(f"a caller was told: {error!r}")
-    return _tally(tasks, told, len(errors))
+        print(f"a caller received {error!r}")
+    return _tally(tasks, reported, len(errors))
 
 
-def _tally(tasks: Sequence[Fate], told: Sequence[tuple[str, State]], broken: int) -> Tally:
+def _tally(tasks: Sequence[Fate], reported: Sequence[tuple[str, State]], broken: int) -> Tally:
     right = {task.task_id: State(task.ends) for task in tasks}
-    times = Counter(task_id for task_id, _ in told)
+    times = Counter(task_id for task_id, _ in reported)
     return Tally(
-        told=sum(right[task_id] is state for task_id, state in set(told)),
+        reported=sum(right[task_id] is state for task_id, state in set(reported)),
         lost=sum(task_id not in times for task_id in right),
-        wrong=sum(right[task_id] is not state for task_id, state in told),
+        wrong=sum(right[task_id] is not state for task_id, state in reported),
         twice=sum(count > 1 for count in times.values()),
         broken=broken,
     )

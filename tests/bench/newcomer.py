@@ -43,8 +43,8 @@ class Terminal:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         if ended.returncode:
-            told = [line[:WIDEST] for line in ended.stdout.splitlines()[-LAST:]]
-            print(*told, sep="\n", file=sys.stderr)
+            lines = [line[:WIDEST] for line in ended.stdout.splitlines()[-LAST:]]
+            print(*lines, sep="\n", file=sys.stderr)
         return ended.returncode
 
     def _start(self, command: str) -> int:

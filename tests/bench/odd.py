@@ -1,4 +1,4 @@
-"""What each odd relay makes the library believe: told rightly, wrongly missing, another's.
+"""What each odd relay makes the library believe: reported rightly, wrongly missing, another's.
 
     python -m tests.bench.odd [--tasks N] [--seed N] [--only TEXT] [--write]
 
@@ -22,14 +22,14 @@ from tests.odd_relays import ODDITIES, Oddity, OddRelay
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 HEAD = (
-    "| odd relay | tasks | told rightly | wrongly missing | another's | requests | "
-    "against honest | last told after |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+    "| relay | tasks | reported rightly | wrongly missing | another's | requests | "
+    "against honest | last reported after |\n|---|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run showed; `seconds` until the last task was told."""
+    """What one run showed; `seconds` until the last task was reported."""
 
     name: str
     tasks: int

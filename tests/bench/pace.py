@@ -1,19 +1,19 @@
-"""When to ask: how late news is with each pace, at the same number of requests.
+"""When to poll: how late news is with each pace, at the same number of requests.
 
     python -m tests.bench.pace [--open N …] [--durations NAME …] [--arrivals NAME …] [--seeds N]
                                [--ends N] [--latency S] [--write] [--picture]
 
-Virtual time, on the Book and the Gate that a session has, with the default limits; each answer
-takes `latency` seconds. Lag is from a task's end at the relay to the answer that tells of it. A run
-begins with nothing open and nothing learned. It is divided by that of Every(5.0), which met the
-same tasks. "Told" is Learned that is given the true hazard instead of learning it. "Optimum" knows
-it too, and is bound by nothing else, not by first looks at once nor by a longest silence: where all
-open ids fit into one request, it departs when the waiting aboard has reached a fare; else it is the
-bound on what that many looks can do. The last three columns are what others do: each id has a timer
-of its own, with those that are due at a time in one request, slowed down until they make as many
-requests; "-" where they cannot make so few.
+Virtual time, with the Scheduler and the Throttle of a session and the default limits; each
+response takes `latency` seconds. Lag is from a task's end at the relay to the response that reports
+it. A run begins with nothing open and nothing learned. Its lag is divided by that of Every(5.0)
+with the same tasks. "Known" is Learned that is given the true hazard instead of learning it.
+"Optimum" knows it, too, and has no other limits, neither first polls at once nor a longest time
+between two: if all open ids fit into one request, it is sent when their expected delays sum up to
+a threshold; else it is the bound on what that many polls can do. The last three columns are what
+other clients do: each id has a timer of its own, with those that are due together in one request,
+slowed down until they send as many requests; "-" if they cannot do with so few.
 
---arrivals is poisson (tasks come at random), steady (an end that is told brings a new task after a
+--arrivals is poisson (tasks are added at random), steady (a reported end adds a new task after a
 second on average) or together (all at once, again when the last has ended). --write puts the table
 into docs/pace.md, --picture draws docs/pace.svg (it needs matplotlib).
 """
@@ -41,7 +41,7 @@ from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Limits, Throttle
 from luma_async.structs import State
 from tests.bench.pages import write_table
-from tests.fake_answers import Told
+from tests.fake_answers import FakeAnswer
 
 PAGE = Path(__file__).parents[2] / "docs" / "pace.md"
 PICTURE = PAGE.with_name("pace.svg")
@@ -103,15 +103,15 @@ DURATIONS = {
 }
 ARRIVALS = ("poisson", "steady", "together")
 OTHERS: Mapping[str, Callable[[int, random.Random], float]] = {
-    "fixed interval per id": lambda look, dice: 1.0,
-    "backoff to 15 s": lambda look, dice: min(15.0, 2.0**look),
-    "6 s ± 1.5 s": lambda look, dice: dice.uniform(4.5, 7.5),
+    "fixed interval per id": lambda poll, dice: 1.0,
+    "backoff to 15 s": lambda poll, dice: min(15.0, 2.0**poll),
+    "6 s ± 1.5 s": lambda poll, dice: dice.uniform(4.5, 7.5),
 }
 
 
 @cache
 def true_hazard(durations: str) -> Hazard:
-    """Return the hazard that the tasks are drawn from; it stays as it was where hardly any get."""
+    """Return the hazard that the tasks are drawn from; constant beyond the age that few reach."""
     rates: list[float] = []
     left = [DURATIONS[durations].open_at(age) for age in EDGES[:-1]]
     for (young, old), (before, after) in zip(pairwise(EDGES[:-1]), pairwise(left), strict=True):
@@ -121,7 +121,7 @@ def true_hazard(durations: str) -> Hazard:
 
 
 class Run(Struct, frozen=True):
-    """What one run came to: seconds of lag, requests, and seconds in all."""
+    """The result of one run: seconds of lag, requests, and seconds in all."""
 
     lags: Sequence[float]
     requests: int
@@ -150,7 +150,7 @@ class Case(Struct, frozen=True):
 
 
 class Relay:
-    """Tasks that come and end; what is told of them, and how late."""
+    """Tasks that are added and end, and how late their ends are reported."""
 
     def __init__(self, case: Case) -> None:
         self._dice = random.Random(f"{case.seed} {case.durations} {case.open_ids}")
@@ -177,13 +177,13 @@ class Relay:
                 heappush(self._coming, now + self._dice.expovariate(self._rate))
         return ids
 
-    def answer(self, ids: Sequence[str], now: float) -> Told:
+    def answer(self, ids: Sequence[str], now: float) -> FakeAnswer:
         """Return what is true of these ids."""
         ended = {i: self._ends_at[i] <= now for i in ids}
-        return Told({i: State.FAILED if ended[i] else State.PROCESSING for i in ids})
+        return FakeAnswer({i: State.FAILED if ended[i] else State.PROCESSING for i in ids})
 
-    def told(self, task_id: str, now: float) -> None:
-        """Note that the end of a task is known."""
+    def reported(self, task_id: str, now: float) -> None:
+        """Record that the end of a task is reported."""
         self.lags.append(now - self._ends_at.pop(task_id))
         if self._case.arrivals == "steady":
             heappush(self._coming, now + self._dice.uniform(0.0, 2.0 * THOUGHT))
@@ -198,96 +198,101 @@ class Relay:
 
 
 def play(case: Case, pace: Pace, *, known: bool = False) -> Run:
-    """Let one pace poll until so many ends are told; `known` gives it the true hazard."""
+    """Let one pace poll until so many ends are reported; `known` gives it the true hazard."""
     relay = Relay(case)
-    gate = Throttle(LIMITS, lambda: 1.0)
-    book: Scheduler[str] = Scheduler(pace, LIMITS.max_batch, Grace(), spacing=LIMITS.spacing)
+    throttle = Throttle(LIMITS, lambda: 1.0)
+    scheduler: Scheduler[str] = Scheduler(pace, LIMITS.max_batch, Grace(), spacing=LIMITS.spacing)
     if known and isinstance(pace, Learned):
         hazard = true_hazard(case.durations)
-        book.schedule = AdaptiveSchedule(pace, LIMITS.max_batch, LIMITS.spacing, known=hazard)
-    flights: list[tuple[float, int, Batch[str]]] = []
+        scheduler.schedule = AdaptiveSchedule(pace, LIMITS.max_batch, LIMITS.spacing, known=hazard)
+    in_flight: list[tuple[float, int, Batch[str]]] = []
     now = 0.0
     requests = 0
     while len(relay.lags) < case.ends:
-        departs_at = max(book.next_due(), gate.next_slot_at())
-        returns_at = flights[0][0] if flights else inf
-        now = max(now, min(departs_at, returns_at, relay.next_at))
+        send_at = max(scheduler.next_due(), throttle.next_slot_at())
+        returns_at = in_flight[0][0] if in_flight else inf
+        now = max(now, min(send_at, returns_at, relay.next_at))
         if relay.next_at <= now:
-            book.subscribe("somebody", relay.submitted(now), now)
+            scheduler.subscribe("ann", relay.submitted(now), now)
         elif returns_at <= now:
-            _, _, call = heappop(flights)
-            gate.release()
-            for change in book.complete(call, relay.answer(call.ids, now - case.latency / 2), now):
+            _, _, batch = heappop(in_flight)
+            throttle.release()
+            for change in scheduler.complete(
+                batch, relay.answer(batch.ids, now - case.latency / 2), now
+            ):
                 if change.ended:
-                    relay.told(change.task_id, now)
-        elif departing := book.take_batch(now):
-            gate.acquire(now)
+                    relay.reported(change.task_id, now)
+        elif next_batch := scheduler.take_batch(now):
+            throttle.acquire(now)
             requests += 1
-            heappush(flights, (now + case.latency, requests, departing))
+            heappush(in_flight, (now + case.latency, requests, next_batch))
     return Run(relay.lags, requests, now, relay.came[: case.ends])
 
 
-def by_fare(case: Case, came: Sequence[tuple[float, float]], fare: float) -> Run:
-    """Depart when the waiting of all who are open has reached the fare."""
+def by_threshold(case: Case, came: Sequence[tuple[float, float]], threshold: float) -> Run:
+    """Send a request when the expected delays of all open ids sum up to the threshold."""
     hazard = true_hazard(case.durations)
-    looked: dict[int, float] = {}
+    polled_at: dict[int, float] = {}
     lags: list[float] = []
     requests = 0
     now = 0.0
     for number, comes_at in enumerate([*(at for at, _ in came), inf]):
-        while looked and (at := _worth(looked, came, hazard, fare, now, comes_at)) < comes_at:
+        while (
+            polled_at
+            and (at := _reached_at(polled_at, came, hazard, threshold, now, comes_at)) < comes_at
+        ):
             now = at
             requests += 1
-            for one in list(looked):
-                looked[one] = at
+            for one in list(polled_at):
+                polled_at[one] = at
                 if sum(came[one]) <= at + case.latency / 2:
                     lags.append(at + case.latency - sum(came[one]))
-                    del looked[one]
+                    del polled_at[one]
         if number < len(came):
             now = comes_at
-            looked[number] = comes_at
+            polled_at[number] = comes_at
     return Run(lags, requests, now)
 
 
-def _worth(
-    looked: Mapping[int, float],
+def _reached_at(
+    polled_at: Mapping[int, float],
     came: Sequence[tuple[float, float]],
     hazard: Hazard,
-    fare: float,
+    threshold: float,
     now: float,
     until: float,
 ) -> float:
-    """Return when the waiting will have reached the fare; `until` where it will not by then."""
-    aboard = [(at - came[one][0], at) for one, at in looked.items()]
+    """Return when the sum of expected delays reaches the threshold; `until` if not by then."""
+    ages = [(at - came[one][0], at) for one, at in polled_at.items()]
     soon, late = now, min(until, now + 600.0)
-    if sum(hazard.expected_delay(age, late - at) for age, at in aboard) < fare:
+    if sum(hazard.expected_delay(age, late - at) for age, at in ages) < threshold:
         return late
     for _ in range(12):
         middle = (soon + late) / 2
-        reached = sum(hazard.expected_delay(age, middle - at) for age, at in aboard) >= fare
+        reached = sum(hazard.expected_delay(age, middle - at) for age, at in ages) >= threshold
         soon, late = (soon, middle) if reached else (middle, late)
     return late
 
 
 def optimum(case: Case, every: Run) -> float:
-    """Return the least mean lag, in seconds, that as many requests could buy; nan if not known."""
+    """Return the least mean lag, in seconds, with as many requests; nan if not known."""
     hazard, mean = true_hazard(case.durations), DURATIONS[case.durations].mean()
     if case.open_ids > LIMITS.max_batch and case.arrivals == "together":
         return math.nan
     if case.open_ids > LIMITS.max_batch:
-        looks = LIMITS.max_batch * every.requests / len(every.lags)
-        return hazard.mean_sqrt_hazard**2 * mean**2 / looks / 2 + case.latency / 2
+        polls = LIMITS.max_batch * every.requests / len(every.lags)
+        return hazard.mean_sqrt_hazard**2 * mean**2 / polls / 2 + case.latency / 2
     low, high = 1e-3, 30.0
     run = every
     while high > 1.02 * low:
-        fare = math.sqrt(low * high)
-        run = by_fare(case, every.came, fare)
-        low, high = (low, fare) if run.requests < every.requests else (fare, high)
+        threshold = math.sqrt(low * high)
+        run = by_threshold(case, every.came, threshold)
+        low, high = (low, threshold) if run.requests < every.requests else (threshold, high)
     return run.mean
 
 
 def by_timers(case: Case, came: Sequence[tuple[float, float]], name: str, scale: float) -> Run:
-    """Give each id a timer of its own; whoever is due shares a request, nobody else is aboard."""
+    """Give each id a timer of its own; only those that are due share a request."""
     dice = random.Random(case.seed)
     rest = OTHERS[name]
     timers = [(at + scale * rest(0, dice), number, 1) for number, (at, _) in enumerate(came)]
@@ -302,12 +307,12 @@ def by_timers(case: Case, came: Sequence[tuple[float, float]], name: str, scale:
         for _ in range(LIMITS.max_batch):
             if not timers or timers[0][0] > now:
                 break
-            _, number, looks = heappop(timers)
+            _, number, polls = heappop(timers)
             ends_at = sum(came[number])
             if ends_at <= now + case.latency / 2:
                 lags.append(now + case.latency - ends_at)
             else:
-                heappush(timers, (now + scale * rest(looks, dice), number, looks + 1))
+                heappush(timers, (now + scale * rest(polls, dice), number, polls + 1))
     return Run(lags, requests, now)
 
 
@@ -323,11 +328,11 @@ def by_timers_at(case: Case, every: Run, name: str) -> Run:
 
 
 class Row(Struct, frozen=True):
-    """What one case came to, each figure divided by that of Every."""
+    """The results of one case, each figure divided by that of Every."""
 
     every: tuple[float, float, float]
     learned: tuple[float, float, float]
-    told: tuple[float, float, float]
+    known: tuple[float, float, float]
     optimum: float
     others: tuple[float, ...]
 
@@ -385,12 +390,12 @@ def line(case: Case, rows: Sequence[Row]) -> str:
 
     every = mean([one.every for one in rows])
     learned = mean([one.learned for one in rows])
-    told = mean([one.told for one in rows])
+    known = mean([one.known for one in rows])
     best = fmean(one.optimum for one in rows)
     texts = [f"{figure:.2f}" for figure in every]
     texts += [f"**{learned[0]:.2f}**", f"{learned[1]:.2f}", f"{learned[2]:.3f}"]
-    texts += [f"{told[0]:.2f}", f"{best:.2f}"]
-    texts += [f"{learned[0] / told[0]:.2f}", f"{learned[0] / best:.2f}"]
+    texts += [f"{known[0]:.2f}", f"{best:.2f}"]
+    texts += [f"{learned[0] / known[0]:.2f}", f"{learned[0] / best:.2f}"]
     texts += [f"{figure:.1f}" for figure in mean([one.others for one in rows])]
     texts = ["-" if text == "nan" else text for text in texts]
     name = case.durations + (f", {case.arrivals}" if case.arrivals != "poisson" else "")

@@ -55,12 +55,12 @@ OURS = ("one call", "as many callers", "every")
 
 
 async def measured(client: Client, go: Go) -> Spent:
-    """Wait with a client; RuntimeError where it was not told that each task is completed."""
+    """Wait with a client; RuntimeError if it does not return each task as completed."""
     cpu, begun = cpu_seconds(), time.monotonic()
-    told = await client(go)
+    states = await client(go)
     cpu, seconds = cpu_seconds() - cpu, time.monotonic() - begun
-    if told != dict.fromkeys(go.ids, "completed"):
-        raise RuntimeError("not every task was told completed")
+    if states != dict.fromkeys(go.ids, "completed"):
+        raise RuntimeError("not every task was reported as completed")
     return Spent(cpu, seconds, most_memory())
 
 

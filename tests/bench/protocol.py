@@ -1,4 +1,4 @@
-"""What the processes of a comparison tell each other, and the loop that asks singly."""
+"""What the processes of a comparison send to each other, and the loop of one request per id."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Go:
-    """What a client is given: a relay, ids, and the seconds from one look at an id to the next.
+    """What a client is given: a relay, ids, and the seconds between two polls of an id.
 
     `connections` is for sdk and httpx.
     """

@@ -1,9 +1,9 @@
-"""What reading an answer costs, per row of a batch, beside plain msgspec in the same run.
+"""What decoding a response costs, per row of a batch, and plain msgspec in the same run.
 
     python -m tests.bench.reading [--rows N] [--rounds N]
 
 `floor` decodes an id and a state, `full` decodes into full structs, both by msgspec alone, without
-looking at envelopes, states, dates or encodings. `states` is what every poll pays, `whole` what a
+regard to envelopes, states, dates or encodings. `states` is what every poll pays, `whole` what a
 row pays when its state has changed: the Generation, with the relay's own text kept. The rounds of
 all columns take turns, and each shows its best.
 """
@@ -93,13 +93,13 @@ def main() -> None:
 
 def repeated(sample: str, rows: int) -> tuple[bytes, bool]:
     """Return the sample's row many times with ids of their own, and whether it is wrapped."""
-    told: Any = json.loads((DATA / sample).read_bytes())
-    wrapped = "data" in told
-    listed: Any = told["data"] if wrapped else told
+    sample_rows: Any = json.loads((DATA / sample).read_bytes())
+    wrapped = "data" in sample_rows
+    listed: Any = sample_rows["data"] if wrapped else sample_rows
     one: Any = listed[0] if sample.startswith("tasks") else listed
     name = "task_id" if wrapped else "id"
     copies = [{**one, name: f"4665a07c-7641-4809-a133-{number:012}"} for number in range(rows)]
-    return msgspec.json.encode({**told, "data": copies} if wrapped else copies), wrapped
+    return msgspec.json.encode({**sample_rows, "data": copies} if wrapped else copies), wrapped
 
 
 def states(body: bytes) -> Any:

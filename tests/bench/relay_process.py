@@ -1,4 +1,4 @@
-"""The relay of a comparison, a process of its own that tells what it saw of each client.
+"""The relay of a comparison, a process of its own that reports the requests of each client.
 
     python -m tests.bench.relay_process
 
@@ -79,8 +79,8 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def say(told: Go | Seen) -> None:
-    print(json.dumps(asdict(told)), flush=True)
+def say(message: Go | Seen) -> None:
+    print(json.dumps(asdict(message)), flush=True)
 
 
 if __name__ == "__main__":

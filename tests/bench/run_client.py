@@ -1,4 +1,4 @@
-"""One heat of a comparison: one client, one course, and what both processes tell of it."""
+"""One heat of a comparison: one client, one course, and what both processes report of it."""
 
 import asyncio
 import json
@@ -87,5 +87,5 @@ async def heat(judge: Process, client: str, loop: str, course: Course, patience:
     return Heat(client, loop, course, spent, seen, reason)
 
 
-def line(told: Any) -> bytes:
-    return json.dumps(told).encode() + b"\n"
+def line(message: Any) -> bytes:
+    return json.dumps(message).encode() + b"\n"

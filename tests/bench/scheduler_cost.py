@@ -1,10 +1,10 @@
-"""What it costs to decide who goes next: CPU of the Book alone, per id asked about.
+"""What scheduling costs: CPU of the Scheduler alone, per id in a request.
 
-    python -m tests.bench.scheduler_cost [--open N …] [--calls N]
+    python -m tests.bench.scheduler_cost [--open N …] [--batches N]
 
-Taking a call of 100 ids and settling it with an answer that shows nothing new, as a session with so
-many open ids does it all day; no network, no clock. One end in a hundred looks keeps the learning
-pace learning. The figure is µs per id, the least of five runs.
+Taking a batch of 100 ids and completing it with a response without news, as a session with so many
+open ids does all the time; no network, no clock. One ended task in a hundred polls keeps the
+learning pace learning. The figure is µs per id, the least of five runs.
 """
 
 import argparse
@@ -14,44 +14,46 @@ from collections.abc import Callable
 from luma_async import Every, Learned, Limits, Pace, State
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.scheduler import Scheduler
-from tests.fake_answers import Told
+from tests.fake_answers import FakeAnswer
 
 PACES: dict[str, Callable[[], Pace]] = {"Every": Every, "Learned": Learned}
 
 
-def deciding(pace: Pace, open_ids: int, calls: int) -> float:
-    """Return the microseconds that one look at an id costs the book."""
+def cost(pace: Pace, open_ids: int, batches: int) -> float:
+    """Return the microseconds that one poll of an id costs the scheduler."""
     limits = Limits()
-    book: Scheduler[str] = Scheduler(pace, limits.max_batch, Grace(), spacing=limits.spacing)
-    book.subscribe("somebody", map(str, range(open_ids)), 0.0)
+    scheduler: Scheduler[str] = Scheduler(pace, limits.max_batch, Grace(), spacing=limits.spacing)
+    scheduler.subscribe("ann", map(str, range(open_ids)), 0.0)
     now = spent = 0.0
     asked = 0
-    for turn in range(calls + open_ids // limits.max_batch):
-        now = max(now + limits.spacing, book.next_due())
+    for turn in range(batches + open_ids // limits.max_batch):
+        now = max(now + limits.spacing, scheduler.next_due())
         begun = time.process_time()
-        call = book.take_batch(now)
+        batch = scheduler.take_batch(now)
         spent_now = time.process_time() - begun
-        assert call
-        told = Told(dict.fromkeys(call.ids, State.PROCESSING) | {call.ids[0]: State.FAILED})
+        assert batch
+        answer = FakeAnswer(
+            dict.fromkeys(batch.ids, State.PROCESSING) | {batch.ids[0]: State.FAILED}
+        )
         begun = time.process_time()
-        book.complete(call, told, now + 0.1)
-        book.next_due()
+        scheduler.complete(batch, answer, now + 0.1)
+        scheduler.next_due()
         spent_now += time.process_time() - begun
-        book.subscribe("somebody", [f"new {turn}"], now + 0.1)
+        scheduler.subscribe("ann", [f"new {turn}"], now + 0.1)
         if turn >= open_ids // limits.max_batch:
             spent += spent_now
-            asked += len(call.ids)
+            asked += len(batch.ids)
     return 1e6 * spent / asked
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--open", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000])
-    parser.add_argument("--calls", type=int, default=1_000)
+    parser.add_argument("--batches", type=int, default=1_000)
     args = parser.parse_args()
     for open_ids in args.open:
         least = {
-            name: min(deciding(pace(), open_ids, args.calls) for _ in range(5))
+            name: min(cost(pace(), open_ids, args.batches) for _ in range(5))
             for name, pace in PACES.items()
         }
         figures = ", ".join(f"{name} {figure:.1f} µs" for name, figure in least.items())

@@ -3,7 +3,7 @@
     python -m tests.bench.soak [--tasks N] [--seconds S] [--rate R] [--seed N]
 
 The relay is a process of its own, so that memory and file descriptors are the client's alone. It
-tells at the end what arrived, and the most that arrived in any second.
+reports at the end what arrived, and the most that arrived in any second.
 """
 
 import argparse
@@ -25,18 +25,18 @@ from tests.bench.mixed_callers import Fate, fates, play, wait_for_all
 
 
 async def relay(args: argparse.Namespace) -> None:
-    """Play the relay until standard input ends, then tell what arrived."""
+    """Play the relay until standard input ends, then report what arrived."""
     each: float = args.rate / len(FAULTS)
     async with FakeRelay(faults=dict.fromkeys(FAULTS, each), seed=args.seed, latency=0.05) as relay:
         play(relay, drawn(args))
         print(relay.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
-        told: dict[str, Any] = {
+        record: dict[str, Any] = {
             "requests": relay.requests,
             "busiest second": relay.busiest_second(),
             "faults": Counter(asked.fault for asked in relay.log if asked.fault),
         }
-        print(json.dumps(told), flush=True)
+        print(json.dumps(record), flush=True)
 
 
 async def soak(args: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ async def soak(args: argparse.Namespace) -> None:
     assert process.stdin
     assert process.stdout
     url = (await process.stdout.readline()).decode().strip()
-    limits = Limits(max_batch=args.seats)
+    limits = Limits(max_batch=args.max_batch)
     before = counts()
     begun = time.monotonic()
     async with LumaSession(url, api_key="sk-fake", limits=limits, missing_grace=300.0) as luma:
@@ -54,18 +54,16 @@ async def soak(args: argparse.Namespace) -> None:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         gc.collect()
-        print(
-            f"told {tally.told} of {args.tasks} in {time.monotonic() - begun:.0f} s; {luma.stats}"
-        )
-        tell("at the end, session open", counts())
+        print(f"{tally.reported} of {args.tasks} in {time.monotonic() - begun:.0f} s; {luma.stats}")
+        show("at the end, session open", counts())
     await asyncio.sleep(0.1)
     gc.collect()
-    tell("at the start", before)
-    tell("at the end, session closed", counts())
+    show("at the start", before)
+    show("at the end, session closed", counts())
     process.stdin.close()
     seen = json.loads(await process.stdout.readline())
     await process.wait()
-    print(f"lost {tally.lost}, wrong {tally.wrong}, told twice {tally.twice}")
+    print(f"lost {tally.lost}, wrong {tally.wrong}, reported twice {tally.twice}")
     print(f"the relay saw {seen['requests']} requests, most in any second {seen['busiest second']}")
     print(
         f"max_rate is {limits.max_rate:g}; faults: {sum(seen['faults'].values())}, {seen['faults']}"
@@ -75,7 +73,7 @@ async def soak(args: argparse.Namespace) -> None:
 async def report(luma: LumaSession, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds / 10)
-        tell(repr(luma), counts())
+        show(repr(luma), counts())
 
 
 def counts() -> dict[str, int]:
@@ -88,7 +86,7 @@ def counts() -> dict[str, int]:
     }
 
 
-def tell(when: str, counted: dict[str, int]) -> None:
+def show(when: str, counted: dict[str, int]) -> None:
     print(f"{when}: " + ", ".join(f"{count} {what}" for what, count in counted.items()), flush=True)
 
 
@@ -109,7 +107,7 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=0.3, help="the share of requests with a fault"
     )
-    parser.add_argument("--seats", type=int, default=20, help="max_batch: few, for many requests")
+    parser.add_argument("--max-batch", type=int, default=20, help="few ids, for many requests")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--relay", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()

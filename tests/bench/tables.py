@@ -105,7 +105,7 @@ class Standings:
         yield from self._fallen(ids)
 
     def _fallen(self, ids: int) -> Iterator[str]:
-        """Tell, below a table, why clients did not survive."""
+        """Yield, below a table, why clients did not finish."""
         lines = list[str]()
         for client in self._clients:
             runs = self._of(client, "asyncio", ids)
@@ -152,13 +152,13 @@ class Standings:
     def _runs(self) -> str:
         runs = sorted({heat.course.seed for heat in self._heats})
         course = self._heats[-1].course
-        runs_told = f"{len(runs)} run{'s'[: len(runs) > 1]}, interval {course.interval:g} s"
+        runs_text = f"{len(runs)} run{'s'[: len(runs) > 1]}, interval {course.interval:g} s"
         lengths = f"tasks of {course.shortest:g} to {course.longest:g} s"
-        return f"{runs_told}, {lengths}, {course.connections} connections for sdk and httpx"
+        return f"{runs_text}, {lengths}, {course.connections} connections for sdk and httpx"
 
 
 def setting() -> str:
-    """Tell what it is measured with."""
+    """Return the versions and settings of the measurement."""
     packages = [f"{name} {installed(name)}" for name in PACKAGES if installed(name)]
     python = f"Python {platform.python_version()}"
     return f"{', '.join([python, *packages])}; {os.cpu_count()} CPUs."

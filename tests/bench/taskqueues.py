@@ -56,9 +56,9 @@ async def run(
     row: Row,
     relay: Stage,
     start: Callable[[], Awaitable[Process]],
-    told: Callable[[], Awaitable[Any]],
+    results: Callable[[], Awaitable[Any]],
 ) -> Row:
-    """Run a worker, kill it, run it again until each id was told or patience ends."""
+    """Run a worker, kill it, run it again until each id was reported or the time is over."""
     first = await start()
     await asyncio.sleep(12)
     row.memory, row.cpu = tree(first.pid, megabytes), tree(first.pid, cpu_seconds)
@@ -68,7 +68,7 @@ async def run(
     second = await start()
     counted: Counter[str] = Counter()
     while time.monotonic() - killed_at < PATIENCE:
-        counted = Counter(await told())
+        counted = Counter(await results())
         if len(counted) == len(relay.ids):
             break
         await asyncio.sleep(0.5)
@@ -111,11 +111,11 @@ async def ours(relay: Stage) -> Row:
                 env=os.environ | {"LUMA_API_KEY": relay.key},
             )  # fmt: skip
 
-        async def told() -> list[str]:
+        async def results() -> list[str]:
             return list(reader.told.elements())
 
         try:
-            return await run(Row("luma_async worker"), relay, start, told)
+            return await run(Row("luma_async worker"), relay, start, results)
         finally:
             await reader.stop()
 
@@ -154,11 +154,11 @@ def theirs(engine: str, command: list[str]) -> Callable[[Stage], Awaitable[Row]]
                     sys.executable, *command, env=environment, stdout=DEVNULL, stderr=DEVNULL
                 )
 
-            async def told() -> list[str]:
-                return [one.decode() for one in await client.lrange(singly.TOLD, 0, -1)]
+            async def results() -> list[str]:
+                return [one.decode() for one in await client.lrange(singly.RESULTS, 0, -1)]
 
             try:
-                return await run(Row(f"{engine}, a coroutine per id"), relay, start, told)
+                return await run(Row(f"{engine}, a coroutine per id"), relay, start, results)
             finally:
                 await client.aclose()
 
@@ -190,9 +190,7 @@ ENGINES: dict[str, Callable[[Stage], Awaitable[Row]]] = {
 
 async def main(ids: int) -> None:
     print(f"{ids:,} tasks that end after 5 to 40 s; killed after 12 s, and started again")
-    print(
-        "engine                        requests  most/s   CPU s   MiB  lost  twice  all told after"
-    )
+    print("engine                        requests  most/s   CPU s   MiB  lost  twice  all after")
     for play in ENGINES.values():
         async with stage(Play(ids, 5.0, 40.0)) as relay:
             row = await play(relay)
