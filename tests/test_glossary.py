@@ -35,8 +35,6 @@ FORBIDDEN = {
     "lent": "leased",
     "mend": "check, fix or correct",
     "nobody": "say who: the caller, no watcher",
-    "odd": "anomaly",
-    "oddity": "anomaly",
     "ripeness": "urgency",
     "seat": "batch size, or the number of ids",
     "shadow": "budget",
@@ -86,10 +84,8 @@ PENDING = {
     "luma_async/validation.py",
     "tests/testing",
     "tests/worker",
-    "tests/bench/odd.py",
     "tests/bench/processes.py",
     "tests/bench/workers.py",
-    "tests/odd_relays.py",
     "tests/optional.py",
     "tests/test_aioresponses.py",
     "tests/test_cli.py",
@@ -103,8 +99,6 @@ PENDING = {
     "tests/test_links.py",
     "tests/test_misuse.py",
     "tests/test_openapi.py",
-    "tests/test_odd_model.py",
-    "tests/test_odd_relays.py",
     "tests/test_progress.py",
     "tests/test_recorded_bodies.py",
     "tests/test_responses.py",
@@ -119,7 +113,6 @@ PENDING = {
 _FORMS = {f"{word}{ending}": word for word in FORBIDDEN for ending in ("", "s", "ed", "ing")} | {
     "exiled": "exile",
     "exiling": "exile",
-    "oddities": "oddity",
 }
 _PHRASES = [(re.compile(rf"\b(?:{p})\b"), instead) for p, instead in FORBIDDEN_PHRASES.items()]
 

@@ -94,7 +94,7 @@ class TestEachOddity:
 
 class TestMissing:
     async def test_what_is_gone_is_missing_within_a_minute_at_half_more_requests(self) -> None:
-        told: list[float] = []
+        reported: list[float] = []
         requests: list[int] = []
         for gone in (0, 50):
             async with FakeRelay(latency=0.05) as relay:
@@ -104,7 +104,7 @@ class TestMissing:
 
                 def note(event: ChangeEvent, since: float = began) -> None:
                     if event.state is None:
-                        told.append(now() - since)
+                        reported.append(now() - since)
 
                 async with session(relay, on_change=note) as luma:
                     waiting = luma.wait_until_done([*ids, *unknown])
@@ -116,7 +116,7 @@ class TestMissing:
                     else:
                         await waiting
                 requests.append(relay.requests)
-        assert max(told) <= 60.0
+        assert max(reported) <= 60.0
         assert requests[1] <= 1.6 * requests[0]
 
     @pytest.mark.parametrize(("status", "plain"), REFUSALS)
@@ -151,10 +151,10 @@ class TestMissing:
         async with OddRelay(oddity) as relay, session(relay, missing_grace=5.0) as luma:
             ids = [relay.add(duration=200.0) for _ in range(3)]
             began = now()
-            told = [one.id async for one in luma.as_completed(ids)]
+            reported = [one.id async for one in luma.as_completed(ids)]
             with pytest.raises(GenerationsMissing):
                 await luma.wait_until_done(["gone", "lost"])
-            assert sorted(told) == sorted(ids)
+            assert sorted(reported) == sorted(ids)
             assert now() - began >= 50.0 + 200.0
         assert caplog.text.count("has no single endpoint") == 1
 
@@ -173,7 +173,7 @@ class TestMissing:
 
 class TestOneOfMany:
     @pytest.mark.parametrize("status", [401, 403])
-    async def test_a_rejected_id_is_told_to_its_own_waiters_alone(self, status: int) -> None:
+    async def test_a_rejected_id_aborts_its_own_waits_alone(self, status: int) -> None:
         def answer(_: OddRelay, __: str, ids: tuple[str, ...], reply: Reply) -> Reply:
             return (
                 replace(reply, status=status, body=b'{"message": "no"}') if "bad" in ids else reply
@@ -195,7 +195,7 @@ class TestOneOfMany:
             assert now() < 130.0
 
     @pytest.mark.parametrize("count", [1, 2, 99, 250])
-    async def test_a_rejected_key_is_told_to_all_within_seconds(self, count: int) -> None:
+    async def test_a_rejected_key_aborts_all_waits_within_seconds(self, count: int) -> None:
         async with OddRelay(storm("key", always(401, {"message": "no"}), 1e9)) as relay:
             async with session(relay) as luma:
                 ids = [relay.add(ends="never") for _ in range(count)]
@@ -278,7 +278,7 @@ class TestOneOfMany:
 
 
 async def mean_lag(bad: int) -> float:
-    """Return how late on average the good ones of 1,000 are told, beside ids that hang."""
+    """Return how late on average the good ones of 1,000 are reported, beside ids that hang."""
     dice = random.Random(3)
     hanging: set[str] = set()
 
@@ -330,7 +330,7 @@ class TestQuiet:
 
 
 class TestMemory:
-    async def test_a_watch_that_nobody_reads_keeps_the_newest_state_of_each_id(self) -> None:
+    async def test_a_watch_that_is_not_read_keeps_the_newest_state_of_each_id(self) -> None:
         states = {True: "processing", False: "pending"}
 
         def flap(row: dict[str, Any]) -> object:
@@ -419,23 +419,23 @@ class TestSetup:
                     await luma.wait_until_done(relay.add())
 
 
-async def test_after_an_outage_of_half_a_day_all_is_told_within_two_rounds() -> None:
+async def test_after_an_outage_of_half_a_day_all_is_reported_within_two_rounds() -> None:
     def fail(_: OddRelay, __: str, ___: tuple[str, ...], reply: Reply) -> Reply:
         return replace(reply, status=502, body=b"") if 10.0 < now() < 43_200.0 else reply
 
-    told: list[float] = []
+    reported: list[float] = []
     async with OddRelay(Oddity("outage", fail), latency=0.05) as relay:
 
         def note(event: ChangeEvent) -> None:
             if event.ended:
-                told.append(now())
+                reported.append(now())
 
         async with session(relay, on_change=note) as luma:
             ids = [relay.add(duration=60.0) for _ in range(5_000)]
             assert len(await luma.wait_until_done(ids, timeout=None)) == len(ids)
     first_answer = min(asked.at for asked in relay.log if asked.at > 43_200.0)
     rounds = len(ids) / 100 / 10
-    assert max(told) - first_answer <= 2.0 * rounds + 20.0
+    assert max(reported) - first_answer <= 2.0 * rounds + 20.0
 
 
 class TestHTTP:

@@ -404,7 +404,7 @@ class Poller:
             if change.ended:
                 self.health.stats = self.health.stats.after_end(change.state, change.max_lag)
             if change.forbidden or change.task_id in answer.unknown_states:
-                _log_odd(change)
+                _log_notable(change)
             for watcher in change.watchers:
                 watcher.on_change(change)
 
@@ -547,7 +547,7 @@ class Poller:
         return delay
 
 
-def _log_odd(change: Change[Watcher]) -> None:
+def _log_notable(change: Change[Watcher]) -> None:
     """Log what a caller has to know of one id."""
     name = one_line(change.task_id)
     if change.forbidden:

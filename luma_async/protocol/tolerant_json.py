@@ -20,7 +20,7 @@ S = TypeVar("S", bound=Struct)
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _QUADRATIC = ("idna", "punycode")
-MOST_ODD_ITEMS = 10_000
+MAX_LENIENT_ITEMS = 10_000
 MAX_DIGITS = 4_000  # of a whole number; Python refuses more than 4,300
 
 
@@ -113,7 +113,7 @@ def recover(kind: Any, part: bytes | Raw) -> Any:
         if get_origin(option) is list and opening == b"[":
             (kind,) = get_args(option)
             items = msgspec.json.decode(part, type=list[Raw])
-            if len(items) > MOST_ODD_ITEMS:
+            if len(items) > MAX_LENIENT_ITEMS:
                 raise ValueError("too many items to look at one by one")
             return [decode_lenient(kind, item) for item in items]
         if isinstance(option, type) and issubclass(option, Struct):
