@@ -53,7 +53,7 @@ def hook(name: str, value: F | None) -> F | None:
     if not callable(value):
         raise TypeError(f"{name} is {_a(value)}; {remedy}")
     if any(map(inspect.iscoroutinefunction, (value, getattr(value, "__call__", None)))):  # noqa: B004
-        raise TypeError(f"{name} is a coroutine function, which nobody would await; {remedy}")
+        raise TypeError(f"{name} is a coroutine function, which is never awaited; {remedy}")
     return value
 
 

@@ -40,7 +40,7 @@ class RequestEvent(Struct, frozen=True, kw_only=True):
 class ChangeEvent(Struct, frozen=True, kw_only=True):
     """A change of state of a watched id; the first state seen is one.
 
-    `state` and `generation` are None if the relay does not know the id, which is an end. `lag` is
+    `state` and `generation` are None if the id is missing, which is final. `lag` is
     the seconds since the response before this one, the most by which the news can be late; None for
     the first response.
     """

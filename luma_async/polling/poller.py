@@ -162,8 +162,8 @@ class Poller:
     def unsubscribe(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         """Stop polling these ids for the watcher.
 
-        Many are let go slice by slice, in their order, so that a wait which begins again is never
-        behind the letting go. The iterator returned takes the next step at once.
+        Many are removed chunk by chunk, in their order, so that a wait which begins again is never
+        overtaken by the removal. The iterator returned takes the next step at once.
         """
         self._watchers.pop(watcher, None)
         return self.drop(watcher, ids)

@@ -15,7 +15,7 @@ class Stats(Struct, frozen=True, kw_only=True):
 
     Counted since the session was entered: `requests` sent, `ids_asked` in them (an id counts each
     time), `errors` (requests that brought no answer), `throttled` (the 429 among them), and the
-    ends told: `completed`, `failed`, `missing`. `lag` and `lag_most` are seconds, mean and
+    ended ids: `completed`, `failed`, `missing`. `lag` and `lag_most` are seconds, mean and
     greatest of `lags` ends, from the last answer that showed a task open to the one that showed its
     end: the most by which the news can have been late. As of now: ids `open`, `oldest` (seconds for
     which the oldest of them has been watched), requests `in_flight`, and `quiet_for` (seconds for

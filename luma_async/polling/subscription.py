@@ -33,8 +33,8 @@ class Ended(Struct, frozen=True):
 class Following(AsyncIterator[Ended]):
     """Poll ids until each has ended; any number of asyncio tasks may iterate.
 
-    The iteration ends with `close`. It raises WaitAborted if it cannot go on, with `pending`: the
-    ids that had not ended. One that is no longer referenced is closed.
+    The iteration ends with `close`. It raises WaitAborted if it cannot continue, with `pending`:
+    the ids that had not ended. One that is no longer referenced is closed.
     """
 
     def __init__(self, poller: Poller) -> None:

@@ -24,7 +24,7 @@ class BatchSize(Struct, frozen=True):
 
     The relay counts as having no batch endpoint after two batches in a row were answered by 404,
     405 or 501, which asked about different ids where others are open: a firewall may reject one
-    certain id (`no_batch_suspects`: the ids of the first one). Single requests are sent for
+    certain id (`no_route_ids`: the ids of the first one). Single requests are sent for
     `probe_delay` seconds, then the batch endpoint is tried again: a proxy may have answered for the
     relay. Each probe delay is twice the one before, `MAX_PROBE_DELAY` at most, until a batch is
     answered. `no_single_until` is the same for the single endpoint.
@@ -33,7 +33,7 @@ class BatchSize(Struct, frozen=True):
     limit: int
     shrunk_to: float = inf
     shrunk_at: float = -inf
-    no_batch_suspects: frozenset[str] = frozenset()
+    no_route_ids: frozenset[str] = frozenset()
     no_batch_until: float = -inf
     no_single_until: float = -inf
     probe_delay: float = FIRST_PROBE_DELAY
@@ -70,10 +70,10 @@ class BatchSize(Struct, frozen=True):
 
         `has_others`: ids are open that are not among its `ids`.
         """
-        suspects, known = self.no_batch_suspects, self.probe_delay > FIRST_PROBE_DELAY
-        if known or (suspects and (not has_others or suspects.isdisjoint(ids))):
+        rejected, known = self.no_route_ids, self.probe_delay > FIRST_PROBE_DELAY
+        if known or (rejected and (not has_others or rejected.isdisjoint(ids))):
             return self.without_batch(now)
-        return replace(self, no_batch_suspects=frozenset(ids))
+        return replace(self, no_route_ids=frozenset(ids))
 
     def without_batch(self, now: float) -> "BatchSize":
         """Return the batch size after the relay had no batch endpoint at `now`."""
@@ -84,7 +84,7 @@ class BatchSize(Struct, frozen=True):
             self,
             no_batch_until=now + self.probe_delay,
             probe_delay=longer,
-            no_batch_suspects=frozenset(),
+            no_route_ids=frozenset(),
         )
 
     def without_single(self, now: float) -> "BatchSize":
@@ -98,8 +98,8 @@ class BatchSize(Struct, frozen=True):
 
     def confirmed(self) -> "BatchSize":
         """Return the batch size after a batch was answered."""
-        if self.probe_delay > FIRST_PROBE_DELAY or self.no_batch_suspects:
-            return replace(self, probe_delay=FIRST_PROBE_DELAY, no_batch_suspects=frozenset())
+        if self.probe_delay > FIRST_PROBE_DELAY or self.no_route_ids:
+            return replace(self, probe_delay=FIRST_PROBE_DELAY, no_route_ids=frozenset())
         return self
 
 

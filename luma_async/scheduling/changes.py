@@ -221,7 +221,7 @@ class ChangeDetector(Generic[W]):
         return State.COMPLETED if over else state
 
     def _on_end(self, item: Item[W], known: State | None, group: Group[W]) -> Change[W] | None:
-        """Handle an end; one without a link is not reported during its grace period."""
+        """Handle a final state; one without a link is not reported during its grace period."""
         ended_at = item.anomaly.ended_at if item.anomaly else None
         if ended_at is None:
             last = item.created_at if group.sent_at is None else group.sent_at

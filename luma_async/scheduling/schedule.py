@@ -217,7 +217,7 @@ class AdaptiveSchedule(Schedule):
         self._budget.add(added, now)
 
     def on_removed(self, ended_at: float | None = None) -> None:
-        """Remove the id from the budget; after one without an end, ids go by their own dues."""
+        """Remove the id from the budget; after one that did not end, ids go by their own dues."""
         self._budget.remove(ended_at)
         self._fits_one_batch = self._fits_one_batch and ended_at is not None
 
@@ -253,7 +253,7 @@ class AdaptiveSchedule(Schedule):
             self._counter.observe_open(last - created_at, sent_at - created_at, count)
 
     def observe_end(self, created_at: float, last: float, sent_at: float) -> None:
-        """Learn from an end, unless it is older than any cell."""
+        """Learn from a task that ended, unless it is older than any cell."""
         if last < sent_at < created_at + 2.0**OLDEST:
             self._counter.observe_end(last - created_at, sent_at - created_at)
         if self._counter.news > RELEARN_GROWTH * self._counter.ends:
