@@ -72,7 +72,6 @@ EXCEPTIONS = {
 PENDING = {
     "luma_async/cli",
     "luma_async/downloads",
-    "luma_async/protocol",
     "luma_async/testing",
     "luma_async/worker",
     "luma_async/errors.py",

@@ -1,6 +1,6 @@
 """Decode gzip and deflate, with a bound on what a hostile server can make a client do.
 
-aiohttp decodes more (br, zstd), but 3.14.5 counts the members of a stream anew for each chunk of a
+aiohttp decodes more (br, zstd), but 3.14.5 counts the members of a stream again for each chunk of a
 chunked body. A server that sends chunks of 2,000 bytes stays below that bound: 1 MiB of empty
 members or frames then stops the event loop for 0.03 s (gzip), 0.4 s (deflate) or 0.2 s (zstd) at a
 time. Here the members of the whole body are counted.

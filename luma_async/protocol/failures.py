@@ -162,11 +162,13 @@ def _code_and_message(text: str) -> tuple[str | None, str]:
         return None, text
     if not isinstance(plain, dict):
         return None, text
-    told = cast("dict[str, Any]", plain)
-    nested = (told[key] for key in ("error", "detail") if isinstance(told.get(key), dict))
-    inner = next(nested, told)
-    code = inner.get("code") or told.get("code")
+    plain_object = cast("dict[str, Any]", plain)
+    nested = (
+        plain_object[key] for key in ("error", "detail") if isinstance(plain_object.get(key), dict)
+    )
+    inner = next(nested, plain_object)
+    code = inner.get("code") or plain_object.get("code")
     names = ("message", "reason", "detail", "error", "title")
-    words = [*map(inner.get, names), told.get("message")]
+    words = [*map(inner.get, names), plain_object.get("message")]
     message = next((word for word in words if isinstance(word, str) and word), "")
     return (str(code) if isinstance(code, str | int) and code else None), message

@@ -106,7 +106,7 @@ class Response:
     def of(cls, plain: object, text: bytes, asked: Container[str] = ()) -> "Response":
         """Return the response that plain JSON is, of any shape; it may have no rows.
 
-        Of several rows of one task an end wins over running, completed over failed.
+        Of several rows of one task a final state wins over running, completed over failed.
         """
         response = cls(text=text)
         unknown: set[str] = set()
@@ -210,7 +210,9 @@ class Response:
         if len(strangers) == len(response.states) == 1 and not _is_array(self._whole()):
             raise self._about_another(next(iter(ids)))
         for stranger in strangers:
-            warn_once("the relay tells of task %s, which was not asked about; ignored", stranger)
+            warn_once(
+                "the relay answers about task %s, which was not asked about; ignored", stranger
+            )
         return response._without(strangers) if strangers else response
 
     def _again(self, asked: Collection[str]) -> "Response":

@@ -61,8 +61,8 @@ class Row(Named):
     def clean(self) -> tuple[str, State] | None:
         """Return the name and the state of a clean row, None for one that is not.
 
-        An end that the row tells wins, then one that Luma's object tells: a relay that gives up
-        says so outside alone, and one that does not know Luma's word says UNKNOWN there.
+        A final state of the row wins, then one of Luma's object: a relay that gives up says so in
+        its row alone, and one that does not know Luma's word says UNKNOWN there.
         """
         if not self.task_id:
             state = _WORDS.get(self.state)

@@ -144,7 +144,7 @@ def _words(level: JSONObject) -> tuple[list[State], str]:
     """Return the states that one object says, and the first word that is not known.
 
     In Luma's own object `state` comes before `status`, which may be of the request. In a row of the
-    table an end comes first.
+    table a final state comes first.
     """
     said = [level[key] for key in _STATE_KEYS if isinstance(level.get(key), str)]
     known = [state for word in said if (state := known_state(word)) is not None]

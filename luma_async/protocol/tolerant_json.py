@@ -27,8 +27,8 @@ MAX_DIGITS = 4_000  # of a whole number; Python refuses more than 4,300
 def to_utf8(body: bytes, content_type: str) -> bytes:
     """Return a text in UTF-8 without a byte order mark, whatever it came in.
 
-    Its first bytes tell best; the charset of its Content-Type is asked only where it is not UTF-8,
-    for relays name one and send another.
+    Its first bytes decide. The charset of its Content-Type counts only if it is not UTF-8: relays
+    name one and send another.
     """
     encoding: str = json.detect_encoding(body)
     if encoding == "utf-8-sig":
@@ -51,7 +51,7 @@ def _is_utf8(body: bytes) -> bool:
 
 
 def normalize_json(text: bytes) -> bytes:
-    """Write JSON anew, without what strict readers refuse; ValueError where it is no JSON.
+    """Write JSON again, without what strict readers reject; ValueError if it is no JSON.
 
     That is bytes that are not UTF-8, half a surrogate pair, infinity, a number too large.
     """
@@ -114,7 +114,7 @@ def recover(kind: Any, part: bytes | Raw) -> Any:
             (kind,) = get_args(option)
             items = msgspec.json.decode(part, type=list[Raw])
             if len(items) > MAX_LENIENT_ITEMS:
-                raise ValueError("too many items to look at one by one")
+                raise ValueError("too many items to decode one by one")
             return [decode_lenient(kind, item) for item in items]
         if isinstance(option, type) and issubclass(option, Struct):
             if opening == b"{":
