@@ -26,7 +26,8 @@ from luma_async import (
     RequestTimeout,
     WaitTimeout,
 )
-from luma_async.polling.poller import FAST_RETRIES, Poller
+from luma_async.polling.error_handling import FAST_RETRIES
+from luma_async.polling.poller import Poller
 from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace

@@ -7,8 +7,9 @@ from functools import partial
 import anyio
 
 from luma_async.errors import APIError, LumaError, NotFoundError, RateLimitedError, TooLongError
+from luma_async.polling.error_handling import TOO_LARGE
 from luma_async.polling.interfaces import Relay
-from luma_async.polling.poller import TOO_LARGE, Poller
+from luma_async.polling.poller import Poller
 from luma_async.scheduling.changes import PollAnswer
 from luma_async.scheduling.error_policy import Action, decide
 from luma_async.structs import Generation
@@ -75,10 +76,10 @@ class DirectClient:
             if action not in (Action.NO_BATCH_ENDPOINT, Action.BISECT):
                 raise
             route = action is not Action.NO_BATCH_ENDPOINT
-            singly = not route and self._poller.record_no_batch_route(error, ids)
+            singly = not route and self._poller.endpoints.record_no_batch_route(error, ids)
             too_large = isinstance(error, APIError) and error.status == TOO_LARGE
         else:
-            self._poller.record_batch()
+            self._poller.endpoints.record_batch()
             found |= {i: response.generation(i) for i in ids if i in response.states}
             return True
         if singly or len(ids) == 1:
@@ -91,7 +92,7 @@ class DirectClient:
             else:
                 passed &= await self._batch(half, found)
         if too_large and passed:
-            self._poller.record_too_large(len(ids))
+            self._poller.endpoints.record_too_large(len(ids))
         return False
 
     async def _singly(self, ids: Sequence[str], found: dict[str, Generation]) -> None:

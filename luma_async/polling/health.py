@@ -3,7 +3,7 @@
 import logging
 from math import inf
 
-from luma_async.errors import LumaError, RateLimitedError
+from luma_async.errors import LumaError, RateLimitedError, SetupError
 from luma_async.polling.stats import Stats
 from luma_async.scheduling.error_policy import Action
 from luma_async.scheduling.throttle import MAX_RETRY_AFTER
@@ -14,6 +14,8 @@ logger: logging.Logger = logging.getLogger("luma_async")
 QUIET_AFTER_OUTAGE = 60.0  # seconds
 WARN_EVERY = 600.0  # seconds
 RECENT = 30.0  # seconds
+_KEY = "the API key and the account"
+_SETUP = "the arguments of the session, and its http="
 _LOGGED_BY_POLLER = (
     Action.NO_BATCH_ENDPOINT, Action.NO_SINGLE_ENDPOINT, Action.CHECK_KEY, Action.ABORT,
 )  # fmt: skip
@@ -109,15 +111,16 @@ class RelayHealth:
 
     def record_abort(self, error: LumaError, now: float) -> None:
         """Log that all waits end, once in an outage."""
-        self._record_key_failure(error, "all waits end with WaitAborted; check ", now)
+        what = _SETUP if isinstance(error, SetupError) else _KEY
+        self._record_key_failure(error, f"all waits end with WaitAborted; check {what}", now)
 
     def record_key_rejection(self, error: LumaError, now: float) -> None:
         """Log that the key was rejected in a direct call, once in an outage."""
-        self._record_key_failure(error, "check ", now)
+        self._record_key_failure(error, f"check {_KEY}", now)
 
     def _record_key_failure(self, error: LumaError, then: str, now: float) -> None:
         what = one_line(str(error)) or type(error).__name__
-        self._key_outage.record_failure(now, f"{what}; {then}the API key and the account")
+        self._key_outage.record_failure(now, f"{what}; {then}")
 
 
 def _remedy(error: LumaError, action: Action) -> str:

@@ -22,41 +22,34 @@ from math import inf
 from msgspec.structs import replace
 
 from luma_async.errors import (
-    APIError,
     LumaError,
-    NoSuchRouteError,
     RequestTimeout,
-    TooLongError,
-    unforeseen,
 )
 from luma_async.polling.admission import AdmissionQueue, session_closed
 from luma_async.polling.chunks import CHUNK_SIZE, chunks
+from luma_async.polling.endpoints import Endpoints
+from luma_async.polling.error_handling import ErrorHandler
 from luma_async.polling.health import RelayHealth
 from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.stats import Stats
-from luma_async.protocol.responses import Response
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change, Grace, PollAnswer
-from luma_async.scheduling.error_policy import Action, decide, max_attempts
-from luma_async.scheduling.evidence import DOUBT_FACTOR, Sign
+from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.hazard import DurationCounts
 from luma_async.scheduling.items import Batch
 from luma_async.scheduling.key_check import KeyCheck
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
-from luma_async.scheduling.throttle import ExponentialBackoff, Limits, Throttle
+from luma_async.scheduling.throttle import Limits, Throttle
 from luma_async.text import one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
-FAST_RETRIES = 4
-ALONE_FACTOR = 2  # attempts of a batch beside which there are no other ids
 MIN_BATCH_TIMEOUT = 5.0  # seconds
 FIRST_BATCH_TIMEOUT = 10.0  # seconds, until a request was answered
 TIMEOUT_FACTOR = 10.0  # times the slowest round trip lately
 SLOWEST_DECAY = 0.95  # of the slowest round trip, with each response
-TOO_LARGE = 413
 
 
 class Poller:
@@ -80,11 +73,11 @@ class Poller:
             self.throttle, self.health, max_cooldown=max_cooldown, on_ready=self._run_due_soon
         )
         self._relay = relay
-        self._roll = roll
+        self.roll = roll
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._home = os.getpid(), threading.get_ident()
         self._context = copy_context()
-        self._scheduler: Scheduler[Watcher] = Scheduler(
+        self.scheduler: Scheduler[Watcher] = Scheduler(
             pace,
             limits.max_batch,
             grace,
@@ -95,19 +88,19 @@ class Poller:
         self._request_timeout = max_cooldown
         self._slowest: float | None = None
         self._changes = ChangeNotifier(on_change)
-        self._retry = ExponentialBackoff()
+        self.endpoints: Endpoints = Endpoints(self)
+        self._errors = ErrorHandler(self)
         self._watchers: dict[Watcher, None] = {}
         self._tasks: dict[Batch[Watcher], asyncio.Task[PollAnswer]] = {}
         self._timeouts: dict[Batch[Watcher], asyncio.TimerHandle] = {}
         self._timed_out: dict[Batch[Watcher], RequestTimeout] = {}
         self._poll_first = False
-        self._warned_no_batch = self._warned_no_single = self._warned_cap = False
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Poller: {self._scheduler!r}, {self.throttle.in_flight} requests in flight>"
+        return f"<Poller: {self.scheduler!r}, {self.throttle.in_flight} requests in flight>"
 
     def check_home(self) -> None:
         """Raise RuntimeError in another process, thread or loop than the one it was opened in."""
@@ -130,16 +123,16 @@ class Poller:
     @property
     def batch_size(self) -> int:
         """The number of ids that a request may carry now."""
-        return self._scheduler.batch_size.current(self.loop.time())
+        return self.scheduler.batch_size.current(self.loop.time())
 
     def snapshot(self) -> Stats:
         """Return the stats of now."""
         now = self.loop.time()
-        oldest = self._scheduler.oldest_watched_since()
-        pace = self._scheduler.schedule.pace
+        oldest = self.scheduler.oldest_watched_since()
+        pace = self.scheduler.schedule.pace
         return replace(
             self.health.stats,
-            open=len(self._scheduler),
+            open=len(self.scheduler),
             oldest=0.0 if oldest is None else now - oldest,
             in_flight=self.throttle.in_flight,
             quiet_for=max(0.0, self.throttle.cooldown_until - now),
@@ -155,7 +148,7 @@ class Poller:
         """
         self.check_open()
         self._watchers[watcher] = None
-        known = self._scheduler.subscribe(watcher, ids, self.loop.time(), until=until)
+        known = self.scheduler.subscribe(watcher, ids, self.loop.time(), until=until)
         self._run_due_soon()
         return known
 
@@ -176,11 +169,11 @@ class Poller:
 
     def _unsubscribe_steps(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         for part in chunks(ids):
-            for batch in self._scheduler.unsubscribe(watcher, part):
+            for batch in self.scheduler.unsubscribe(watcher, part):
                 self._tasks[batch].cancel()
             if len(part) == CHUNK_SIZE:
                 yield
-        if not self._scheduler and not self.queue.has_waiters():
+        if not self.scheduler and not self.queue.has_waiters():
             self._cancel_timers()
 
     def _step(self, steps: Iterator[None]) -> None:
@@ -196,41 +189,7 @@ class Poller:
 
     def ids_like(self, name: str) -> Collection[str]:
         """Return the open ids that equal a name without regard to case."""
-        return self._scheduler.ids_like(name)
-
-    def record_batch(self) -> None:
-        """Learn from a batch that was answered: the relay has a batch endpoint."""
-        self._warned_no_batch = False
-        self._scheduler.batch_size = self._scheduler.batch_size.confirmed()
-
-    def record_too_large(self, ids: int) -> None:
-        """Learn from a batch of `ids` ids that was too large: all of its parts passed."""
-        now = self.loop.time()
-        self._scheduler.batch_size = self._scheduler.batch_size.halved(ids, now)
-
-    def record_no_batch_route(
-        self, error: LumaError, ids: Collection[str], *, has_others: bool = True
-    ) -> bool:
-        """Learn from a batch that no endpoint answered. Return whether to believe that.
-
-        `has_others`: ids are open that are not in the batch.
-        """
-        now, size = self.loop.time(), self._scheduler.batch_size
-        certain = isinstance(error, NoSuchRouteError) and error.certain
-        if not certain:
-            size = size.after_no_route(ids, now, has_others=has_others)
-        else:
-            size = size.without_batch(now)
-        self._scheduler.batch_size = size
-        if size.has_batch(now):
-            return False
-        self._warn_no_batch("the relay has no batch endpoint")
-        return True
-
-    def _warn_no_batch(self, why: str) -> None:
-        if not self._warned_no_batch:
-            logger.warning("%s; polling one id per request for now", why)
-            self._warned_no_batch = True
+        return self.scheduler.ids_like(name)
 
     async def close(self) -> None:
         """Abort all waits, and cancel all requests."""
@@ -245,7 +204,7 @@ class Poller:
         self._cancel_timers()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
-        self._scheduler.clear()
+        self.scheduler.clear()
 
     def _run_due_soon(self) -> None:
         if self._soon is None and not self._closed:
@@ -277,18 +236,16 @@ class Poller:
         opens_at = self.throttle.next_slot_at()
         if opens_at == inf or self.queue.has_waiters():
             return opens_at
-        return max(opens_at, self._scheduler.next_due())
+        return max(opens_at, self.scheduler.next_due())
 
     def _send_next(self, now: float) -> None:
         """Send one request; direct calls and polls take turns."""
-        if self.queue.has_waiters() and not (
-            self._poll_first and self._scheduler.next_due() <= now
-        ):
+        if self.queue.has_waiters() and not (self._poll_first and self.scheduler.next_due() <= now):
             self._poll_first = True
             self.queue.admit(now)
             return
         self._poll_first = False
-        batch = self._scheduler.take_batch(now)
+        batch = self.scheduler.take_batch(now)
         if batch is not None:
             self.throttle.acquire(now)
             self.health.record_request(len(batch.items))
@@ -300,7 +257,7 @@ class Poller:
 
     def _send(self, batch: Batch[Watcher]) -> None:
         ids = batch.ids
-        size, now = self._scheduler.batch_size, self.loop.time()
+        size, now = self.scheduler.batch_size, self.loop.time()
         batch.choose_endpoint(has_single=size.has_single(now), has_batch=size.current(now) > 1)
         ask = self._relay.get_many(ids) if batch.use_batch_endpoint else self._relay.get(ids[0])
         # Not by the loop's task factory: an eager one would run it before it is registered.
@@ -322,8 +279,9 @@ class Poller:
         return 2.0 * timeout if batch.attempt == 2 else timeout
 
     def _time_out(self, batch: Batch[Watcher], timeout: float) -> None:
-        self._timed_out[batch] = RequestTimeout(f"no answer within {timeout:.3g} s")
-        self._tasks[batch].cancel()
+        if (task := self._tasks.get(batch)) is not None:
+            self._timed_out[batch] = RequestTimeout(f"no answer within {timeout:.3g} s")
+            task.cancel()
 
     def _on_done(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
         self.throttle.release()
@@ -343,11 +301,11 @@ class Poller:
         timed_out = self._timed_out.pop(batch, None)
         if task.cancelled():
             if timed_out is not None:
-                self._on_error(batch, timed_out)
+                self._errors.handle(batch, timed_out)
             else:
-                self._scheduler.back_off(batch, self.loop.time())
+                self.scheduler.back_off(batch, self.loop.time())
         elif error := task.exception():
-            self._on_error(batch, error)
+            self._errors.handle(batch, error)
         else:
             self._on_answer(batch, task.result())
 
@@ -360,9 +318,9 @@ class Poller:
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         scheduler.clear()
-        self._scheduler = Scheduler(
+        self.scheduler = Scheduler(
             scheduler.schedule.pace,
             scheduler.batch_size.limit,
             scheduler.grace,
@@ -370,15 +328,15 @@ class Poller:
             spacing=self.throttle.limits.spacing,
             max_in_flight=self.throttle.limits.max_in_flight,
         )
-        self._scheduler.batch_size = scheduler.batch_size
+        self.scheduler.batch_size = scheduler.batch_size
 
     def _on_answer(self, batch: Batch[Watcher], answer: PollAnswer) -> None:
-        self._on_heard(batch, answer.retry_after)
+        self.on_heard(batch, answer.retry_after)
         if len(batch.items) > 1:
-            self.record_batch()
-        self._apply(batch, answer)
+            self.endpoints.record_batch()
+        self.apply(batch, answer)
 
-    def _on_heard(self, batch: Batch[Watcher], retry_after: float | None) -> None:
+    def on_heard(self, batch: Batch[Watcher], retry_after: float | None) -> None:
         """Record that the relay responded about the tasks."""
         now = self.loop.time()
         self._slowest = max(now - batch.sent_at, SLOWEST_DECAY * (self._slowest or 0.0))
@@ -387,17 +345,18 @@ class Poller:
         self.throttle.record_response(batch.sent_at, now)
         self.throttle.honour_retry_after(retry_after, now)
 
-    def _apply(
+    def apply(
         self,
         batch: Batch[Watcher],
         answer: PollAnswer,
         sign: Sign | None = None,
         error: LumaError | None = None,
     ) -> None:
-        size = self._scheduler.batch_size
-        changes = self._scheduler.complete(batch, answer, self.loop.time(), sign=sign, error=error)
-        if self._scheduler.batch_size is not size:
-            self._log_lesson()
+        """Apply a response to its batch, and pass the changes to their watchers."""
+        size = self.scheduler.batch_size
+        changes = self.scheduler.complete(batch, answer, self.loop.time(), sign=sign, error=error)
+        if self.scheduler.batch_size is not size:
+            self.endpoints.log_lesson()
         if changes and self._changes.has_listener:
             self.loop.call_soon(self._changes.notify, changes, context=self._context)
         for change in changes:
@@ -407,144 +366,6 @@ class Poller:
                 _log_notable(change)
             for watcher in change.watchers:
                 watcher.on_change(change)
-
-    def _log_lesson(self) -> None:
-        now = self.loop.time()
-        if not self._scheduler.batch_size.has_batch(now):
-            self._warn_no_batch("batch responses leave out tasks that the single endpoint knows")
-        elif not self._warned_cap:
-            self._warned_cap = True
-            size = self._scheduler.batch_size.current(now)
-            logger.warning("batch responses leave out tasks; asking for %d at a time now", size)
-
-    def _on_error(self, batch: Batch[Watcher], error: BaseException) -> None:
-        if not isinstance(error, LumaError):
-            logger.error("unexpected error in a poll; retrying", exc_info=error)
-            error = unforeseen(error)
-        now = self.loop.time()
-        self.throttle.honour_retry_after(error.retry_after, now)
-        many = len(batch.items) > 1
-        action = decide(error, many=many)
-        if action is Action.RETRY and many and self._is_to_blame(batch, error):
-            action = Action.BISECT
-        if action is Action.NO_SINGLE_ENDPOINT and batch.use_batch_endpoint:
-            action = Action.NO_BATCH_ENDPOINT
-        if action is Action.NOT_FOUND:
-            self._on_heard(batch, error.retry_after)
-            self._apply(batch, Response(), Sign.NOT_FOUND, error)
-            return
-        self.health.record_error(error, action, now)
-        match action:
-            case Action.ABORT:
-                self._abort_all(batch, error, now)
-            case Action.CHECK_KEY:
-                self._check_key(batch, error, now)
-            case Action.NO_BATCH_ENDPOINT:
-                self._on_no_batch_route(batch, error, now)
-            case Action.NO_SINGLE_ENDPOINT:
-                self._on_no_single_route(batch, error, now)
-            case Action.REJECTED:
-                self._hold_back(batch, error, now)
-                self._apply(batch, Response(), Sign.REJECTED, error)
-            case Action.BISECT:
-                self._hold_back(batch, error, now)
-                size_evidence = 0
-                if isinstance(error, APIError) and batch.attempt == 1:
-                    size_evidence = 2 if error.status == TOO_LARGE else 1
-                self._scheduler.bisect(batch, size_evidence=size_evidence)
-            case _ if isinstance(error, RequestTimeout) and self._is_alone_in_timing_out(batch):
-                self.throttle.pause_briefly(now)
-                self._scheduler.isolate(batch, now + self._retry_delay(batch))
-            case _:
-                self._retry_later(batch, error)
-
-    def _is_alone_in_timing_out(self, batch: Batch[Watcher]) -> bool:
-        """Whether others were answered since the ids of a batch that timed out were."""
-        others = self._scheduler.has_others(batch)
-        return others and self.health.answered_at > max(batch.last_heard_at, batch.sent_at)
-
-    def _is_to_blame(self, batch: Batch[Watcher], error: LumaError) -> bool:
-        """Whether an id of a batch that fails again and again is taken for the cause.
-
-        Only if other requests were answered in the meantime, or there are none: in an outage of the
-        relay all batches fail.
-        """
-        others = self._scheduler.has_others(batch)
-        attempts = max_attempts(error)
-        if isinstance(error, TooLongError):
-            return batch.attempt > attempts
-        if not others:
-            return batch.attempt > attempts * ALONE_FACTOR
-        others_answered = self.health.answered_recently(self.loop.time())
-        return batch.attempt > attempts and others_answered
-
-    def _hold_back(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
-        """Hold back all requests for a moment after a rejection; longer if a proxy said it."""
-        if isinstance(error, APIError) and error.in_json and batch.attempt == 1:
-            self.throttle.pause_briefly(now)
-        else:
-            self.throttle.back_off(error, batch.sent_at, now)
-
-    def _abort_all(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
-        self.health.record_abort(error, now)
-        self.throttle.back_off(error, batch.sent_at, now)
-        self._scheduler.back_off(batch, now)
-        self.abort(error)
-
-    def _check_key(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
-        """Find out by the next request whether the key is rejected, or may not see one id."""
-        others = self._scheduler.has_others(batch)
-        if self.key_check.record_rejection(batch.ids, batch.sent_at, now, has_others=others):
-            self._abort_all(batch, error, now)
-            return
-        self.throttle.pause_briefly(now)
-        if others:
-            self._scheduler.probe()
-        if len(batch.items) > 1:
-            self._scheduler.bisect(batch, others_first=True)
-        elif others and self.health.answered_at > batch.last_heard_at:
-            self._apply(batch, Response(), Sign.FORBIDDEN, error)
-        else:
-            self._scheduler.back_off(batch, now + self._retry.delay(1, self._roll()))
-
-    def _on_no_batch_route(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
-        """Try a half; if that has no route either, poll one id per request."""
-        others = self._scheduler.has_others(batch)
-        believed = self.record_no_batch_route(error, batch.ids, has_others=others)
-        if not believed and len(batch.items) > 1:
-            self.throttle.pause_briefly(now)
-            self._scheduler.bisect(batch, others_first=True)
-        else:
-            self.throttle.back_off(error, batch.sent_at, now)
-            self._scheduler.back_off(batch, now)
-
-    def _on_no_single_route(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
-        self._scheduler.batch_size = self._scheduler.batch_size.without_single(now)
-        if not self._scheduler.batch_size.has_single(now) and not self._warned_no_single:
-            self._warned_no_single = True
-            logger.warning(
-                "the relay has no single endpoint; an id that batch responses leave out counts as "
-                "missing after %g times missing_grace",
-                DOUBT_FACTOR,
-            )
-        self._retry_later(batch, error)
-
-    def _retry_later(self, batch: Batch[Watcher], error: LumaError) -> None:
-        """Back off a failed batch: first retries come early, later ones no sooner than a poll."""
-        now = self.loop.time()
-        if batch.is_quarantined and self.health.answered_recently(now):
-            self.throttle.pause_briefly(now)
-        else:
-            self.throttle.back_off(error, batch.sent_at, now)
-        self._scheduler.back_off(batch, now + self._retry_delay(batch))
-
-    def _retry_delay(self, batch: Batch[Watcher]) -> float:
-        """Return the seconds until a failed batch is sent again."""
-        delay = self._retry.delay(batch.attempt, self._roll())
-        if batch.attempt > FAST_RETRIES:
-            base = self._scheduler.schedule.base_delay(batch.watched_since, batch.sent_at)
-            return max(delay, base)
-        return delay
 
 
 def _log_notable(change: Change[Watcher]) -> None:
