@@ -171,6 +171,30 @@ class TestMissing:
             assert not getattr(caught.value, "about_task", False)
 
 
+async def test_an_unknown_state_beside_a_link_counts_as_completed_after_the_grace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def polish(row: dict[str, Any]) -> object:
+        return {**row, "state": "polishing" if row["state"] == "completed" else row["state"]}
+
+    async with OddRelay(Oddity("polishes", on_rows(polish))) as relay, session(relay) as luma:
+        ids = [relay.add(duration=20.0) for _ in range(3)]
+        done = await luma.wait_until_done(ids)
+        assert 80.0 <= now() <= 100.0
+    assert all(one.state is State.COMPLETED and one.url for one in done.values())
+    assert caplog.text.count("it counts as completed") == 3
+    assert "unknown state 'polishing'" in caplog.text
+
+
+async def test_an_unknown_state_without_a_link_is_still_running() -> None:
+    def polish(row: dict[str, Any]) -> object:
+        return {"id": row["id"], "state": "polishing"}
+
+    async with OddRelay(Oddity("polishes", on_rows(polish))) as relay, session(relay) as luma:
+        with pytest.raises(WaitTimeout):
+            await luma.wait_until_done(relay.add(duration=20.0), timeout=600.0)
+
+
 class TestOneOfMany:
     @pytest.mark.parametrize("status", [401, 403])
     async def test_a_rejected_id_aborts_its_own_waits_alone(self, status: int) -> None:

@@ -31,6 +31,7 @@ from luma_async.structs import Body, Generation, Request, State
 _WORDS: dict[str | None, State] = {
     form: state for word, state in STATES.items() for form in (word, word.upper())
 }
+_PARTS_OF_TIMES = ("reat", "ubmit")  # of the names in CREATED_PATHS
 _published = msgspec.json.Decoder(Generation, strict=False)
 
 
@@ -169,7 +170,7 @@ def created_at(text: Raw) -> datetime | None:
     if table.task_id:
         moments = [decode_lenient(_Created, table.luma(text)).created_at, *moments]
     known = next(filter(None, map(known_moment, moments)), None)
-    if known is None and b"reat" in bytes(text):
+    if known is None and any(part.encode() in bytes(text) for part in _PARTS_OF_TIMES):
         with suppress(ValueError, RecursionError):
             return find_created_at(_levels(plain_json(text)))
     return known
@@ -218,7 +219,7 @@ def _fill_from_table(task: Generation, table: _TableRow) -> None:
 
 def _lacks_something(task: Generation) -> bool:
     """Whether a task lacks what its row may have in another place."""
-    if task.created_at is None and "reat" in task.original:
+    if task.created_at is None and any(part in task.original for part in _PARTS_OF_TIMES):
         return True
     if task.state is State.FAILED:
         return not task.failure_reason
