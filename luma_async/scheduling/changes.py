@@ -5,6 +5,7 @@ from math import inf
 from typing import Generic, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from luma_async.errors import LumaError
 from luma_async.protocol.rows import RowText
@@ -229,6 +230,8 @@ class ChangeDetector(Generic[W]):
             if group.sent_at is not None:
                 self.schedule.observe_end(item.created_at, group.sent_at, self.answered.sent_at)
         generation = self.answered.answer.generation(item.task_id)
+        if generation.state is not item.state:
+            generation = replace(generation, state=item.state)
         item.last_row = RowText(item.task_id, b"", generation)
         if item.state is State.COMPLETED and not generation.url:
             anomaly = item.anomaly_or_new()
@@ -259,7 +262,6 @@ class ChangeDetector(Generic[W]):
             if ask and self.answered.single_endpoint:
                 anomaly.solo_polls_left = max(1, anomaly.solo_polls_left)
         elif evidence.left_out:
-            evidence.omissions = 0
             anomaly.solo_polls_left = max(0, anomaly.solo_polls_left - 1)
         evidence.add(rule, self.answered.now, grace)
         if not evidence.is_decided(rule, grace):

@@ -18,8 +18,9 @@ id counts as missing when one of its clocks reaches its limit.
 
 Silence has no clock: an id that batches leave out is asked about by GET, every now and then, and
 stays in batches in between, in case one contains it. NOT_FOUND and FORBIDDEN advance the doubtful
-clock, too: signs that alternate are doubtful. Between two answers at most half of the grace is
-counted, so that two answers with a long silence between them reach no limit.
+clock, too: signs that alternate are doubtful. Between two answers at most a sixth of the grace is
+counted, half of it if batches left the id out in between, too: so it takes seven answers, or three
+and what the batches say.
 """
 
 from enum import StrEnum
@@ -29,7 +30,8 @@ from msgspec import Struct
 
 DOUBT_FACTOR = 10.0  # how much longer weak evidence takes than strong evidence
 LOOKS = 6.0  # polls of a doubted id in a grace period
-MAX_COUNTED = 0.5  # of the grace, between two answers
+MAX_COUNTED = 1.0 / LOOKS  # of the grace, between two answers
+MAX_COUNTED_IF_OMITTED = 0.5  # the same, if batches left the id out in between
 FIRST_OMISSIONS = 2  # batches that leave out an id never seen, before it is asked about by GET
 MORE_OMISSIONS = 3  # the same, of an id that was seen, or asked about by GET before
 _ROUNDING = 1e-6  # seconds
@@ -111,7 +113,8 @@ class Evidence(Struct, gc=False, eq=False):
         if rule.clock is None:
             return
         if self.last is not None:
-            most = grace if rule.clock is Clock.DOUBTFUL else MAX_COUNTED * grace
+            share = MAX_COUNTED_IF_OMITTED if self.omissions else MAX_COUNTED
+            most = grace if rule.clock is Clock.DOUBTFUL else share * grace
             seconds = min(now - self.at, most)
             self.doubtful += seconds
             if rule.clock is self.last is Clock.NOT_FOUND:
@@ -119,6 +122,7 @@ class Evidence(Struct, gc=False, eq=False):
             if rule.clock is self.last is Clock.FORBIDDEN:
                 self.forbidden += seconds
         self.last, self.at = rule.clock, now
+        self.omissions = 0 if rule.clock is not Clock.DOUBTFUL else self.omissions
 
     def remaining(self, rule: Rule, grace: float) -> float:
         """Return the seconds until the clock of a rule reaches its limit; inf if it has none."""
