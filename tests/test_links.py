@@ -1,4 +1,4 @@
-"""Strangers name the files and the links; neither leads astray."""
+"""Ids and links are untrusted: no link leads to a private address, no id to another directory."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from luma_async import DownloadError
 from luma_async.downloads.links import (
-    MAX_NAME,
+    MAX_NAME_LENGTH,
     check_link,
     file_name,
     is_public,
@@ -45,7 +45,7 @@ from luma_async.downloads.links import (
         "",
     ],
 )
-def test_no_address_of_a_private_range_is_public(address: str) -> None:
+def test_private_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -53,7 +53,7 @@ def test_no_address_of_a_private_range_is_public(address: str) -> None:
     "address",
     ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"],
 )
-def test_the_addresses_of_the_internet_are_public(address: str) -> None:
+def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert is_public(address)
 
 
@@ -71,8 +71,8 @@ def test_the_addresses_of_the_internet_are_public(address: str) -> None:
         "",
     ],
 )
-def test_what_is_not_http_is_not_followed(link: str) -> None:
-    with pytest.raises(DownloadError, match="it is not followed"):
+def test_a_link_that_is_not_http_is_refused(link: str) -> None:
+    with pytest.raises(DownloadError, match="is not http or https; ask"):
         check_link(link, ())
     assert parse_link(link) is None
 
@@ -81,8 +81,8 @@ def test_what_is_not_http_is_not_followed(link: str) -> None:
     "link",
     ["http://[::1", "http://a.example:99999/", "http://a.example:x/", "http://\ud800.example/"],
 )
-def test_what_is_no_url_is_told_to_be_none(link: str) -> None:
-    with pytest.raises(DownloadError, match="no URL"):
+def test_an_invalid_url_is_refused(link: str) -> None:
+    with pytest.raises(DownloadError, match="not a valid URL"):
         check_link(link, ())
 
 
@@ -104,7 +104,7 @@ def test_what_is_no_url_is_told_to_be_none(link: str) -> None:
         "http://x.localhost/",
     ],
 )
-def test_a_private_host_is_refused_unless_it_is_allowed_by_name(link: str) -> None:
+def test_a_private_host_is_refused_with_the_remedy(link: str) -> None:
     with pytest.raises(DownloadError, match="name the host in allow_hosts"):
         check_link(link, ())
     assert parse_link(link) is None
@@ -122,7 +122,7 @@ def test_a_private_host_is_refused_unless_it_is_allowed_by_name(link: str) -> No
     ],
 )
 def test_a_page_shows_no_link_to_a_name_of_a_local_network(host: str) -> None:
-    """A browser would look it up by itself; a download is judged by what the name resolves to."""
+    """A browser resolves it by itself; a download checks the resolved addresses."""
     assert parse_link(f"http://{host}/t.jpg") is None
     assert parse_link(f"http://{host}/t.jpg", {host.rstrip(".")}) == f"http://{host}/t.jpg"
 
@@ -132,12 +132,12 @@ def test_an_allowed_host_may_be_private() -> None:
     assert check_link("http://LocalHost/v.mp4", {"localhost"}).path == "/v.mp4"
 
 
-def test_a_signed_link_is_sent_as_it_was_told() -> None:
+def test_a_signed_link_is_not_changed() -> None:
     link = "https://cdn.example/a%2fb%7E.mp4?sig=%2B%2f+a=&x=%41"
     assert str(check_link(link, ())) == parse_link(link) == link
 
 
-def test_a_link_is_shown_without_what_may_be_secret() -> None:
+def test_a_link_is_shown_without_its_secret_parts() -> None:
     url = check_link("https://user:pw@cdn.example:8443/v.mp4?sig=s3cret#s3cret", ())
     assert without_query(url) == "https://cdn.example/v.mp4"
 
@@ -154,25 +154,25 @@ def test_a_link_is_shown_without_what_may_be_secret() -> None:
         ("\ud800", "%3F.mp4"),
     ],
 )
-def test_no_id_names_a_file_elsewhere(task_id: str, name: str) -> None:
+def test_no_id_is_a_path_outside_of_the_directory(task_id: str, name: str) -> None:
     assert file_name(task_id, None) == name
 
 
 @given(st.text(min_size=1))
-def test_every_id_is_the_name_of_one_file(task_id: str) -> None:
+def test_every_id_gives_a_valid_file_name(task_id: str) -> None:
     name = file_name(task_id, "https://a.example/v.mov?x")
     assert "/" not in name
     assert "\0" not in name
     assert not name.startswith(".")
-    assert len(name.encode()) <= MAX_NAME + 4
+    assert len(name.encode()) <= MAX_NAME_LENGTH + 4
     assert name.endswith(".mov")
     assert name.isprintable()
 
 
-def test_a_long_id_is_told_from_another_by_its_digest() -> None:
+def test_long_ids_have_different_digests() -> None:
     assert file_name("x" * 500, None) != file_name("x" * 501, None)
 
 
 @pytest.mark.parametrize("link", ["https://a.example/v.exe", "https://a.example/", None])
-def test_a_suffix_that_is_no_video_is_not_taken_over(link: str | None) -> None:
+def test_a_suffix_that_is_not_a_video_becomes_mp4(link: str | None) -> None:
     assert file_name("a", link) == "a.mp4"

@@ -1,1 +1,1 @@
-"""Videos to files: one transfer, several at a time, resumed where one was interrupted."""
+"""Videos to files: one transfer, several at the same time, resumed after an interruption."""

@@ -1,4 +1,4 @@
-"""Videos to files: what relays link to, saved beside each other under the names of their tasks."""
+"""Save the videos of completed tasks into a directory, one file per task."""
 
 import os
 from collections.abc import Collection
@@ -22,20 +22,25 @@ from luma_async.structs import Generation
 from luma_async.text import one_line
 
 MAX_DOWNLOADS = 4
-READ_TIMEOUT = 60.0
-MAX_BYTES = 2**32
+READ_TIMEOUT = 60.0  # seconds without a byte; also for the connection
+MAX_BYTES = 2**32  # of one file
 
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"luma-async/{__version__}"}
 
 
 class Downloader:
-    """Saves videos into a directory, `at_once` of them at a time; an async context manager.
+    """Saves the videos of completed tasks into a directory; an async context manager.
 
-    The links are followed by a client of its own, which knows no key and keeps no cookies; a link
-    into a private address range is refused unless its host is in `allow_hosts`. `luma` is asked
-    once for a fresh link where one has died. `max_bytes` bounds one file. Through a `proxy` it is
-    the proxy that looks names up, and has to refuse what is private. The directory is made where it
-    is not there; OSError where that cannot be.
+    At most `at_once` downloads run at the same time. `directory` is created if it does not exist.
+    `luma` is the session that is asked once for a new link if a link is dead; without it a dead
+    link is an error. `max_bytes` limits the size of one file.
+
+    The downloader uses an HTTP client of its own, which sends no API key and no cookies. It refuses
+    a link to a private address unless the host is in `allow_hosts`. `proxy` is the URL of an HTTP
+    proxy; then the proxy resolves the names of the hosts, and must refuse private addresses itself.
+
+    Raises ValueError or TypeError for invalid arguments; entering it raises OSError if the
+    directory cannot be created.
     """
 
     def __init__(
@@ -50,24 +55,24 @@ class Downloader:
     ) -> None:
         self._directory = Path(directory)
         kinds = (LumaSession, type(None))
-        self._luma = checks.instance("luma", luma, kinds, "the LumaSession that knows the tasks")
-        self._slots = anyio.Semaphore(checks.whole("at_once", at_once))
+        self._luma = checks.instance("luma", luma, kinds, "the LumaSession of the tasks")
+        self._semaphore = anyio.Semaphore(checks.whole("at_once", at_once))
         if isinstance(allow_hosts, str):
             raise TypeError("allow_hosts is of type str; give a list of hosts")
         self._allowed = frozenset(host.lower() for host in allow_hosts)
         self._max_bytes = checks.whole("max_bytes", max_bytes)
         self._proxy = None if proxy is None else checks.http_url("proxy", proxy, plain=False)
         self._http: aiohttp.ClientSession | None = None
-        self._names: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
         if self._http is not None:
             raise RuntimeError("the downloader is already entered; make another one")
         await anyio.to_thread.run_sync(_create, self._directory)
-        proxy = URL(self._proxy or "").host
-        resolver = PublicResolver({*self._allowed, *([proxy.lower()] if proxy else [])})
+        proxy_host = URL(self._proxy or "").host
+        allowed = {*self._allowed, *([proxy_host.lower()] if proxy_host else [])}
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
+            connector=aiohttp.TCPConnector(limit=0, resolver=PublicResolver(allowed)),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
@@ -85,38 +90,43 @@ class Downloader:
             remove_stale(self._directory)
 
     async def download(self, generation: Generation) -> Path:
-        """Save the video of a completed task; returns where: DIRECTORY/ID.mp4, or its own suffix.
+        """Save the video of a completed task, and return the path of the file.
 
-        One that is there is not fetched again; a part that was left is gone on with. Raises
-        DownloadError where the video cannot be had, what `luma.get` raises where the relay tells no
-        fresh link, OSError where the disk does not take it.
+        The path is DIRECTORY/ID.mp4, or with the suffix of the link; unusual characters of the id
+        are percent-encoded. A file that exists is not downloaded again; a partial download is
+        continued.
+
+        Raises DownloadError if the video cannot be downloaded, an error of `luma.get` if the relay
+        is asked for a new link and fails, and OSError if the file cannot be written.
         """
         checks.instance("generation", generation, Generation, "a Generation")
-        async with self._slots:
+        async with self._semaphore:
             try:
                 return await self._save(generation)
-            except DeadLink as dead:
-                fresh = await self._ask_again(generation, dead)
+            except DeadLink as error:
+                updated = await self._get_new_link(generation, error)
             try:
-                return await self._save(fresh)
-            except DeadLink as dead:
-                raise DownloadError(f"{dead}, as the link before; submit the task anew") from None
+                return await self._save(updated)
+            except DeadLink as error:
+                raise DownloadError(
+                    f"{error}, and it is the second dead link; submit the task again"
+                ) from None
 
     async def _save(self, generation: Generation) -> Path:
         if self._http is None:
             raise RuntimeError("the downloader is not entered; use `async with Downloader(…)`")
         if (link := generation.url) is None:
-            what = f"{one_line(generation.id)} has no link ({generation.state})"
-            raise DownloadError(f"{what}; download what is completed")
+            fact = f"{one_line(generation.id)} has no link ({generation.state})"
+            raise DownloadError(f"{fact}; download completed tasks only")
         name = links.file_name(generation.id, link)
-        async with self._names.setdefault(name, anyio.Lock()):
+        async with self._locks.setdefault(name, anyio.Lock()):
             return await self._fetch(self._http, link, name)
 
     async def _fetch(self, http: aiohttp.ClientSession, link: str, name: str) -> Path:
         path = self._directory / name
         if await anyio.to_thread.run_sync(path.is_file):
             return path
-        fetch = Transfer(
+        transfer = Transfer(
             http,
             link,
             self._directory,
@@ -125,16 +135,16 @@ class Downloader:
             max_bytes=self._max_bytes,
             proxy=self._proxy,
         )
-        return await fetch.run()
+        return await transfer.run()
 
-    async def _ask_again(self, generation: Generation, dead: DeadLink) -> Generation:
-        """Ask the relay for another link."""
+    async def _get_new_link(self, generation: Generation, error: DeadLink) -> Generation:
+        """Return the task with another link than the dead one, from the relay."""
         if self._luma is None:
-            raise DownloadError(f"{dead}; give luma, which asks for a fresh link")
-        fresh = await self._luma.get(generation.id)
-        if fresh.url in (None, generation.url):
-            raise DownloadError(f"{dead}, and the relay knows no other; submit the task anew")
-        return fresh
+            raise DownloadError(f"{error}; pass luma, so that the relay is asked for a new link")
+        updated = await self._luma.get(generation.id)
+        if updated.url in (None, generation.url):
+            raise DownloadError(f"{error}, and the relay has no other link; submit the task again")
+        return updated
 
     def __repr__(self) -> str:
         return f"<Downloader {os.fspath(self._directory)!r}>"
@@ -149,9 +159,10 @@ async def download(
     max_bytes: int = MAX_BYTES,
     proxy: str | None = None,
 ) -> Path:
-    """Save the video of one completed task into a directory, and return where.
+    """Save the video of one completed task into a directory, and return the path of the file.
 
-    As `Downloader`, which is what to use for many, has it.
+    The arguments and the errors are those of `Downloader` and its `download`. For many tasks use
+    one `Downloader`.
     """
     downloader = Downloader(
         directory, luma=luma, allow_hosts=allow_hosts, max_bytes=max_bytes, proxy=proxy

@@ -1,9 +1,10 @@
-"""Which links may be followed, and what the file behind one is called.
+"""Which links may be followed, and the name of the file for a link.
 
-Ids and links come from strangers. A link is followed where it is http or https and leads to the
-public internet: a relay, or whoever writes its answers, must not make this process ask a router, a
-neighbour or the metadata service of a cloud. A name is judged by the addresses that it resolves to,
-when it does (`is_public`); a literal address at once. And no id names a file elsewhere.
+Ids and links are untrusted input. A link is followed only if it is http or https and leads to the
+public internet: the responses of a relay must not make this process send requests to a router, to
+another machine in the local network or to the metadata service of a cloud. A literal address is
+checked at once; a host name when it is resolved, by its addresses (`is_public`). An id cannot name
+a file outside of the directory.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from yarl import URL
 from luma_async.errors import DownloadError
 from luma_async.text import one_line
 
-MAX_NAME = 180
+MAX_NAME_LENGTH = 180  # characters, without the suffix
 LOCAL_DOMAINS = (
     ".local",
     ".localdomain",
@@ -35,23 +36,27 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet; one that carries another is that one."""
+    """Return whether an IP address belongs to the public internet.
+
+    An IPv6 address that contains an IPv4 address is judged by that.
+    """
     try:
-        one = ip_address(address.partition("%")[0])
+        parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    carried = _embedded_ipv4(one) if isinstance(one, IPv6Address) else None
-    if carried is not None:
-        return is_public(str(carried))
-    if isinstance(one, IPv6Address) and one.is_site_local:
+    embedded = _embedded_ipv4(parsed) if isinstance(parsed, IPv6Address) else None
+    if embedded is not None:
+        return is_public(str(embedded))
+    if isinstance(parsed, IPv6Address) and parsed.is_site_local:
         return False
-    return one.is_global and not (one.is_multicast or one.is_reserved)
+    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
 
 
 def parse_link(link: str | None, allowed: Collection[str] = ()) -> str | None:
-    """Return a link as plain ASCII where a page may show it, as far as its text can tell.
+    """Return a link in ASCII if a web page may contain it, else None; names are not resolved.
 
-    A browser looks names up by itself: those of local networks are refused here, unless allowed.
+    A browser resolves host names itself, so names of local networks are refused unless they are in
+    `allowed`.
     """
     if link is None:
         return None
@@ -60,24 +65,25 @@ def parse_link(link: str | None, allowed: Collection[str] = ()) -> str | None:
     except DownloadError:
         return None
     host = (url.host or "").lower().rstrip(".")
-    is_local = not _number(host) and (f".{host}".endswith(LOCAL_DOMAINS) or "." not in host)
+    is_local = not _ip_of(host) and (f".{host}".endswith(LOCAL_DOMAINS) or "." not in host)
     return None if is_local and host not in allowed else str(url)
 
 
 def check_link(link: str, allowed: Collection[str]) -> URL:
-    """Return a link that may be followed, or raise DownloadError; `allowed` hosts may be private.
+    """Return the URL of a link; raise DownloadError if it must not be followed.
 
-    What is plain ASCII is sent as it is told: a signature may stand on each sign of it.
+    Hosts in `allowed` may be private. A link in ASCII is not changed, because its signature may
+    depend on each character.
     """
-    plain = link.isascii() and link.isprintable() and " " not in link
+    is_encoded = link.isascii() and link.isprintable() and " " not in link
     try:
-        url = URL(link, encoded=plain)
+        url = URL(link, encoded=is_encoded)
         host, port = url.host, url.port
     except ValueError:
-        raise DownloadError("the link is no URL; ask the relay's operator") from None
+        raise DownloadError("the link is not a valid URL; ask the relay's operator") from None
     if url.scheme not in ("http", "https") or not host or not port:
         raise DownloadError(
-            f"the link {without_query(url)} is not http or https; it is not followed"
+            f"the link {without_query(url)} is not http or https; ask the relay's operator"
         )
     if host.lower() not in allowed and _is_private(host):
         raise private_host_error(host)
@@ -85,48 +91,53 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
 
 
 def private_host_error(host: str) -> DownloadError:
-    """Make the error of a link that leads to a private address."""
+    """Return the error for a link that leads to a private address."""
     return DownloadError(
         f"the link leads to a private address at {one_line(host)}; "
-        "where that is meant, name the host in allow_hosts"
+        "if that is intended, name the host in allow_hosts"
     )
 
 
 def without_query(url: URL) -> str:
-    """Return a link without what may be secret in it: user, query and fragment."""
+    """Return a link without the parts that may be secret: user, query and fragment."""
     host = f"[{url.host}]" if url.host and ":" in url.host else url.host
     return one_line(f"{url.scheme}://{host or ''}{url.path}")
 
 
 def file_name(task_id: str, link: str | None) -> str:
-    """Return what the video of a task is called: its id, percent-encoded where it must be."""
+    """Return the file name for the video of a task.
+
+    It is the id, percent-encoded where necessary, or a digest of an id that is too long, with the
+    suffix of the link if that is one of `SUFFIXES`, else .mp4.
+    """
     name = quote(task_id, safe="", errors="replace")
     if name.startswith("."):
         name = f"%2E{name[1:]}"
-    if len(name) > MAX_NAME:
+    if len(name) > MAX_NAME_LENGTH:
         name = f"~{hashlib.sha256(task_id.encode(errors='replace')).hexdigest()}"
     path = (link or "").partition("?")[0].partition("#")[0].lower()
     return name + next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])
 
 
-def _embedded_ipv4(one: IPv6Address) -> IPv4Address | None:
-    if one in _NAT64:
-        return IPv4Address(int(one) & 0xFFFF_FFFF)
-    return one.ipv4_mapped or one.sixtofour or (one.teredo[1] if one.teredo else None)
+def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    teredo = address.teredo[1] if address.teredo else None
+    return address.ipv4_mapped or address.sixtofour or teredo
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is a literal address, or a name of this machine's, that is not public."""
+    """Return whether a host is a literal private address, or a name of this machine."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    if number := _number(name):
-        return not is_public(number)
+    if address := _ip_of(name):
+        return not is_public(address)
     return False
 
 
-def _number(host: str) -> str | None:
-    """Return the address that a host is, in any of the ways in which browsers write it."""
+def _ip_of(host: str) -> str | None:
+    """Return the IP address that a host is, in any notation of browsers; None for a name."""
     with suppress(ValueError):
         return str(ip_address(host.partition("%")[0]))
     with suppress(OSError, UnicodeEncodeError):

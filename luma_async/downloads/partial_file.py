@@ -1,9 +1,9 @@
-"""A file on its way: `DIRECTORY/.parts/NAME.MARK`, then `DIRECTORY/NAME`.
+"""A partial download: `DIRECTORY/.parts/NAME.VERSION`, which becomes `DIRECTORY/NAME`.
 
-MARK stands for the version of what is fetched (its ETag, date and length), so that bytes of one
-version are never put behind those of another, whoever began, and whenever that was. A part is
-locked while somebody writes it. Nothing here waits for a network; all of it waits for a disk. Data
-may be written by another thread, and a part is not closed under its hands.
+VERSION is a digest of the version of the remote file (its ETag, date and length), so that bytes of
+one version are never appended to those of another, in any process and at any time. A partial file
+is locked while it is open. Nothing here uses the network; everything here blocks on the disk.
+`write` may run in another thread than `close`: the file is not closed while a write is running.
 """
 
 import hashlib
@@ -17,117 +17,123 @@ from typing import Self
 from luma_async.errors import DownloadError
 
 PARTS_FOLDER = ".parts"
-MARK_LENGTH = 16
+VERSION_LENGTH = 16  # hexadecimal digits
 
 
-def mark_of(*told: object) -> str:
-    """Return a short text for one version of a file."""
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:MARK_LENGTH]
+def version_of(*fields: object) -> str:
+    """Return a digest of the fields that identify one version of a file."""
+    return hashlib.sha256(repr(fields).encode()).hexdigest()[:VERSION_LENGTH]
 
 
-def folder(directory: Path) -> Path:
-    """Return where the parts of a directory are, made if need be."""
+def parts_folder(directory: Path) -> Path:
+    """Return the folder of the partial files of a directory; create it if necessary."""
     path = directory / PARTS_FOLDER
     path.mkdir(exist_ok=True)
     return path
 
 
 class PartialFile:
-    """The part of a file that is there, opened and locked; close it, or `finish` it."""
+    """A partial file, open and locked; end it with `close`, `finish` or `discard`.
 
-    def __init__(self, directory: Path, name: str, mark: str) -> None:
-        import fcntl  # not where Windows is
+    `size` is the number of bytes that are written. Raises DownloadError if it is locked already.
+    """
 
-        self.mark: str = mark
+    def __init__(self, directory: Path, name: str, version: str) -> None:
+        import fcntl  # not available on Windows
+
+        self.version: str = version
         self._directory = directory
         self._name = name
-        self._path = folder(directory) / f"{name}.{mark}"
-        self._busy = threading.Lock()
-        self._over = False
+        self._path = parts_folder(directory) / f"{name}.{version}"
+        self._lock = threading.Lock()
+        self._is_closed = False
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o666)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = os.fstat(self._file)
-            if not os.path.samestat(held, os.stat(self._path, follow_symlinks=False)):
-                raise FileNotFoundError  # finished, or deleted, between the opening and the lock
-            self.size: int = held.st_size
+            opened = os.fstat(self._file)
+            if not os.path.samestat(opened, os.stat(self._path, follow_symlinks=False)):
+                raise FileNotFoundError  # finished or deleted between open and lock
+            self.size: int = opened.st_size
         except (BlockingIOError, FileNotFoundError):
             self.close()
             raise DownloadError(
-                f"{name} is being downloaded by somebody else; wait for that"
+                f"another download of {name} is running; wait until it has finished"
             ) from None
 
     @classmethod
-    def left(cls, directory: Path, name: str) -> Self | None:
-        """Open the part that somebody left, the longest of several; None where there is none."""
+    def open_existing(cls, directory: Path, name: str) -> Self | None:
+        """Open the longest existing partial file with this name; return None if there is none."""
         parts = {path.stat().st_size: path for path in _parts(directory, name)}
-        return cls(directory, name, parts[max(parts)].name[-MARK_LENGTH:]) if parts else None
+        return cls(directory, name, parts[max(parts)].name[-VERSION_LENGTH:]) if parts else None
 
     def write(self, data: bytes) -> None:
-        """Put data behind what is there."""
-        with self._busy:
-            left = memoryview(data)
-            while left and not self._over:
-                count = os.pwrite(self._file, left, self.size)
+        """Append data; stop early if the file is closed meanwhile."""
+        with self._lock:
+            rest = memoryview(data)
+            while rest and not self._is_closed:
+                count = os.pwrite(self._file, rest, self.size)
                 self.size += count
-                left = left[count:]
-        if self._over:
-            with self._busy:
-                self._shut()
+                rest = rest[count:]
+        if self._is_closed:
+            with self._lock:
+                self._close_file()
 
-    def empty(self) -> None:
-        """Begin anew."""
+    def truncate(self) -> None:
+        """Remove all bytes."""
         os.ftruncate(self._file, 0)
         self.size = 0
 
     def finish(self) -> Path:
-        """Make the file what it was to become; it is on disk when this returns."""
+        """Move the complete file to its final name, and return the path.
+
+        The file is on disk when this returns. Other versions of it are deleted.
+        """
         path = self._directory / self._name
-        with self._busy:
+        with self._lock:
             os.fsync(self._file)
             self._path.replace(path)
         self.close()
         for other in _parts(self._directory, self._name):
             other.unlink(missing_ok=True)
-        file = os.open(self._directory, os.O_RDONLY)
+        folder = os.open(self._directory, os.O_RDONLY)
         try:
-            os.fsync(file)
+            os.fsync(folder)
         finally:
-            os.close(file)
+            os.close(folder)
         return path
 
     def discard(self) -> None:
-        """Delete it."""
+        """Delete the partial file."""
         with suppress(FileNotFoundError):
             self._path.unlink()
         self.close()
 
     def close(self) -> None:
-        """Leave it for whoever goes on; twice is fine.
+        """Close the file and keep it for a later download; a second call does nothing.
 
-        Where another thread still writes, it is that one which closes it.
+        If another thread is writing, that thread closes the file when its write returns.
         """
-        self._over = True
-        if self._busy.acquire(blocking=False):
+        self._is_closed = True
+        if self._lock.acquire(blocking=False):
             try:
-                self._shut()
+                self._close_file()
             finally:
-                self._busy.release()
+                self._lock.release()
 
-    def _shut(self) -> None:
+    def _close_file(self) -> None:
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
 
 
 def remove_stale(directory: Path) -> None:
-    """Remove the folder of parts if none is left."""
+    """Remove the folder of partial files if it is empty."""
     with suppress(OSError):
         (directory / PARTS_FOLDER).rmdir()
 
 
 def _parts(directory: Path, name: str) -> list[Path]:
-    """Return the parts of one file, of whatever version."""
-    known = re.compile(re.escape(f"{name}.") + rf"[0-9a-f]{{{MARK_LENGTH}}}")
-    return [path for path in folder(directory).iterdir() if known.fullmatch(path.name)]
+    """Return the partial files of one file, of all versions."""
+    pattern = re.compile(re.escape(f"{name}.") + rf"[0-9a-f]{{{VERSION_LENGTH}}}")
+    return [path for path in parts_folder(directory).iterdir() if pattern.fullmatch(path.name)]

@@ -1,7 +1,8 @@
-"""One file over HTTP: asked for, gone on with where it broke off, put in its place when whole.
+"""Download one file over HTTP, resume it after interruptions, and move it to its final name.
 
-Knows no key and no relay. What is behind a link may be dead (`Dead`), may break off (tried again
-here, until five tries in a row bring nothing new), or may be something else than a video.
+Nothing here knows an API key or a relay. A link may be dead (`DeadLink`), or lead to something else
+than a video. A transfer that is interrupted (`Interrupted`) is resumed, until MAX_ATTEMPTS attempts
+in a row bring no more bytes.
 """
 
 import os
@@ -21,59 +22,64 @@ from msgspec import Struct
 from yarl import URL
 
 from luma_async.downloads import links
-from luma_async.downloads.partial_file import PartialFile, mark_of
+from luma_async.downloads.partial_file import PartialFile, version_of
 from luma_async.errors import DownloadError
 from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.text import one_line
 
-MAX_ATTEMPTS = 5
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-MIN_PROGRESS = 2**16
-CHUNK_SIZE = 2**18
+MAX_ATTEMPTS = 5  # in a row without MIN_PROGRESS
+FIRST_RETRY_DELAY, MAX_RETRY_DELAY = 0.5, 60.0  # seconds
+MIN_PROGRESS = 2**16  # bytes
+CHUNK_SIZE = 2**18  # bytes
 MAX_REDIRECTS = 5
 
-_MOVED = (301, 302, 303, 307, 308)
-_DEAD = (401, 403, 404, 410)
-_PASSING = (408, 425, 429)
-_NO_VIDEO = ("text/", "application/json", "application/xml")
-_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)")
+_REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+_DEAD_STATUSES = (401, 403, 404, 410)
+_TRANSIENT_STATUSES = (408, 425, 429)
+_NOT_VIDEO_TYPES = ("text/", "application/json", "application/xml")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)")
 
 
 class DeadLink(DownloadError):
-    """The link leads to no video, or none any more."""
+    """The link does not lead to a video, or no longer."""
 
 
 class Interrupted(DownloadError):
-    """The download broke off; to go on may help."""
+    """The transfer was interrupted; it may be resumed."""
 
 
 class ContentRange(Struct, frozen=True):
-    """Which bytes an answer has: from `start`, of `total` where that is told, of version `mark`."""
+    """The bytes in a response: from offset `start` of `total` bytes, in this version of the file.
+
+    `total` is None if the server does not send it.
+    """
 
     start: int
     total: int | None
-    mark: str
+    version: str
 
 
 def content_range(response: aiohttp.ClientResponse) -> ContentRange:
-    """Read which bytes a 200 or 206 has.
+    """Return the range of bytes in a response with status 200 or 206.
 
-    A version that the server tells nothing of has a mark that no other one has.
+    If the server sends neither ETag, date nor length, the version is random: unlike any other.
     """
     headers = response.headers
     start, total = 0, response.content_length
     if response.status == 206:
-        told = _RANGE.fullmatch(headers.get("Content-Range", ""))
-        if told is None:
-            raise DownloadError("the answer tells a part and not which; ask the relay's operator")
-        start = int(told[1])
-        total = None if told[2] == "*" else int(told[2])
-    version = headers.get("ETag"), headers.get("Last-Modified"), total
-    return ContentRange(start, total, mark_of(*version if any(version) else (os.urandom(8),)))
+        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        if found is None:
+            raise DownloadError(
+                "a partial response has no valid Content-Range; ask the relay's operator"
+            )
+        start = int(found[1])
+        total = None if found[2] == "*" else int(found[2])
+    fields = headers.get("ETag"), headers.get("Last-Modified"), total
+    return ContentRange(start, total, version_of(*fields if any(fields) else (os.urandom(8),)))
 
 
 class PublicResolver(AbstractResolver):
-    """Looks names up, and knows public addresses alone but for those of `allowed` hosts."""
+    """Resolves host names to public addresses only, except for the `allowed` hosts."""
 
     def __init__(self, allowed: Collection[str]) -> None:
         self._allowed = allowed
@@ -82,11 +88,11 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: AddressFamily = AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of a host; DownloadError where none is public."""
+        """Return the public addresses of a host; raise DownloadError if it has none."""
         found = await self._resolver.resolve(host, port, family)
         if host.lower() in self._allowed:
             return found
-        if not (public := [one for one in found if links.is_public(one["host"])]):
+        if not (public := [result for result in found if links.is_public(result["host"])]):
             raise links.private_host_error(host)
         return public
 
@@ -96,7 +102,7 @@ class PublicResolver(AbstractResolver):
 
 
 class Transfer:
-    """Fetches what is behind one link into a file of a directory."""
+    """The download of one link to a file of a directory."""
 
     def __init__(
         self,
@@ -119,27 +125,27 @@ class Transfer:
         self._size = 0
 
     async def run(self) -> Path:
-        """Fetch it, however often that breaks off, as long as there is progress."""
-        tries, most = 0, 0
+        """Download the file, and return its path; resume as long as there is progress."""
+        attempts, best_size = 0, 0
         while True:
             try:
-                return await self._once()
-            except Interrupted as broken:
-                tries = 0 if self._size >= most + MIN_PROGRESS else tries + 1
-                most = max(most, self._size)
-                if tries == MAX_ATTEMPTS:
-                    raise DownloadError(f"{broken}; try again, it goes on from there") from None
-                await anyio.sleep(_retry_delay(tries, broken.retry_after))
+                return await self._attempt()
+            except Interrupted as error:
+                attempts = 0 if self._size >= best_size + MIN_PROGRESS else attempts + 1
+                best_size = max(best_size, self._size)
+                if attempts == MAX_ATTEMPTS:
+                    raise DownloadError(f"{error}; try again later to resume it") from None
+                await anyio.sleep(_retry_delay(attempts, error.retry_after))
 
-    async def _once(self) -> Path:
-        part = PartialFile.left(self._directory, self._name)
+    async def _attempt(self) -> Path:
+        part = PartialFile.open_existing(self._directory, self._name)
         try:
-            wanted = {"Range": f"bytes={part.size}-"} if part and part.size else {}
-            async with self._answered(wanted) as response:
+            headers = {"Range": f"bytes={part.size}-"} if part and part.size else {}
+            async with self._get(headers) as response:
                 self._check(response, part)
-                span = content_range(response)
-                part = self._fitting(part, span)
-                await self._fill(part, response, span.total)
+                received = content_range(response)
+                part = self._part_for(received, part)
+                await self._fill(part, response, received.total)
             return await anyio.to_thread.run_sync(part.finish)
         finally:
             if part is not None:
@@ -147,75 +153,78 @@ class Transfer:
                 part.close()
 
     @asynccontextmanager
-    async def _answered(
-        self, headers: dict[str, str]
-    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Ask, and follow where that leads; each step is checked as the link was."""
+    async def _get(self, headers: dict[str, str]) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Send the request and follow redirects; each target is checked like the link."""
         url = self._url
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._asked(url, headers)
+            response = await self._request(url, headers)
             try:
-                if response.status not in _MOVED:
+                if response.status not in _REDIRECT_STATUSES:
                     yield response
                     return
-                url = self._next(url, response.headers.get("Location", ""))
+                url = self._redirect_target(url, response.headers.get("Location", ""))
             finally:
                 response.close()
-        raise DownloadError(f"{self} leads on and on; ask the relay's operator")
+        raise DownloadError(
+            f"{self} redirects more than {MAX_REDIRECTS} times; ask the relay's operator"
+        )
 
-    def _next(self, url: URL, location: str) -> URL:
+    def _redirect_target(self, url: URL, location: str) -> URL:
         try:
             link = urljoin(str(url), location)
         except ValueError:
             raise DownloadError(
-                f"{self} leads to what is no URL; ask the relay's operator"
+                f"{self} redirects to an invalid URL; ask the relay's operator"
             ) from None
         return links.check_link(link, self._allowed)
 
-    async def _asked(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _request(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         try:
             return await self._http.get(
                 url, headers=headers, allow_redirects=False, proxy=self._proxy
             )
-        except ValueError:  # aiohttp's, or of a host that no name server can be asked about
-            raise DownloadError("the link is no URL; ask the relay's operator") from None
+        except ValueError:  # from aiohttp, or from the resolver for a host that is not a name
+            raise DownloadError("the link is not a valid URL; ask the relay's operator") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(error) from None
+            raise self._interruption(error) from None
 
     def _check(self, response: aiohttp.ClientResponse, part: PartialFile | None) -> None:
-        """Raise what an answer means that is no video."""
+        """Raise an error if the response is not a video."""
         status, kind = response.status, response.content_type
-        if status in _DEAD:
+        if status in _DEAD_STATUSES:
             raise DeadLink(f"{self} is dead (status {status})")
-        if status in _PASSING or status >= 500 or (status == 416 and part):
+        if status in _TRANSIENT_STATUSES or status >= 500 or (status == 416 and part):
             if status == 416 and part:
                 part.discard()
-            broken = Interrupted(f"{self} cannot be had now (status {status})")
-            broken.retry_after = retry_after(lower_case(response.headers))
-            raise broken
+            error = Interrupted(f"{self} is not available now (status {status})")
+            error.retry_after = retry_after(lower_case(response.headers))
+            raise error
         if status not in (200, 206):
             raise DownloadError(
-                f"{self} is answered with status {status}; ask the relay's operator"
+                f"{self} was answered with status {status}; ask the relay's operator"
             )
-        if kind.startswith(_NO_VIDEO):
-            raise DeadLink(f"{self} is no video ({one_line(kind)})")
+        if kind.startswith(_NOT_VIDEO_TYPES):
+            raise DeadLink(f"{self} is not a video but {one_line(kind)}")
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise DownloadError(f"{self} comes compressed; ask the relay's operator")
+            raise DownloadError(f"{self} is sent with a Content-Encoding; ask the relay's operator")
 
-    def _fitting(self, part: PartialFile | None, span: ContentRange) -> PartialFile:
-        """Return the part that an answer goes on with: the one that is there, or a new one."""
-        if span.total is not None and span.total > self._max_bytes:
-            raise self._too_long()
-        if part is not None and span.mark == part.mark and span.start in (0, part.size):
-            if span.start == 0:
-                part.empty()
+    def _part_for(self, received: ContentRange, part: PartialFile | None) -> PartialFile:
+        """Return the partial file to which the received bytes belong: the open one, or a new one.
+
+        Raises Interrupted if the bytes are from the middle of another version of the file.
+        """
+        if received.total is not None and received.total > self._max_bytes:
+            raise self._too_large()
+        if part and received.version == part.version and received.start in (0, part.size):
+            if received.start == 0:
+                part.truncate()
             return part
         if part is not None:
             part.discard()
-        if span.start:
-            raise Interrupted(f"{self} has changed meanwhile")
-        new = PartialFile(self._directory, self._name, span.mark)
-        new.empty()
+        if received.start:
+            raise Interrupted(f"{self} has changed on the server")
+        new = PartialFile(self._directory, self._name, received.version)
+        new.truncate()
         return new
 
     async def _fill(
@@ -224,31 +233,35 @@ class Transfer:
         while chunk := await self._read(response):
             if part.size + len(chunk) > self._max_bytes:
                 part.discard()
-                raise self._too_long()
+                raise self._too_large()
             await anyio.to_thread.run_sync(part.write, chunk)
         if total is not None and part.size < total:
-            raise Interrupted(f"{self} broke off")
+            raise Interrupted(f"{self} was cut short")
         if part.size == 0 or (total is not None and part.size > total):
             part.discard()
-            raise DeadLink(f"{self} is empty or of another length than told")
+            raise DeadLink(f"{self} is empty, or longer than the server announced")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         try:
             return await response.content.read(CHUNK_SIZE)
         except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(error) from None
+            raise self._interruption(error) from None
 
-    def _broken(self, error: Exception) -> Interrupted:
-        return Interrupted(f"{self} broke off ({type(error).__name__})")
+    def _interruption(self, error: Exception) -> Interrupted:
+        return Interrupted(f"{self} was interrupted ({type(error).__name__})")
 
-    def _too_long(self) -> DownloadError:
-        return DownloadError(f"{self} is longer than {self._max_bytes} bytes; raise max_bytes")
+    def _too_large(self) -> DownloadError:
+        return DownloadError(f"{self} is larger than {self._max_bytes} bytes; raise max_bytes")
 
     def __str__(self) -> str:
         return links.without_query(self._url)
 
 
-def _retry_delay(tries: int, asked: float | None) -> float:
-    """Return the seconds before the next try: a random part of half a second, ever doubled."""
-    own: float = random.random() * FIRST_PAUSE * 2**tries  # noqa: S311
-    return min(max(own, asked or 0.0), LONGEST_PAUSE)
+def _retry_delay(attempts: int, server_delay: float | None) -> float:
+    """Return the seconds before the next attempt.
+
+    They are a random share of FIRST_RETRY_DELAY, doubled with each attempt, and at least
+    `server_delay`, but never more than MAX_RETRY_DELAY.
+    """
+    backoff: float = random.random() * FIRST_RETRY_DELAY * 2**attempts  # noqa: S311
+    return min(max(backoff, server_delay or 0.0), MAX_RETRY_DELAY)
