@@ -104,8 +104,8 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
-    # Until the first use of a public name nothing is imported but this file: `luma-async` and
-    # `python -m luma_async` set up their signal handlers before half a second of imports.
+    # Only this file is imported until the first use of a public name: `luma-async` and
+    # `python -m luma_async` install their signal handlers before half a second of imports.
     _MODULES = (
         "downloads.downloader",
         "errors",
@@ -126,7 +126,7 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         for module in _MODULES:
             names = vars(import_module(f"{__name__}.{module}"))
-            globals().update({each: names[each] for each in __all__ if each in names})
+            globals().update({public: names[public] for public in __all__ if public in names})
         return globals()[name]
 
     def __dir__():

@@ -1,4 +1,4 @@
-"""The words of what goes wrong: one tree, every leaf of which can be pickled."""
+"""The exceptions of this package: one tree. All of them can be pickled."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 class LumaError(Exception):
-    """The root of everything that this library raises about a relay or a wait.
+    """Base class of all errors about a relay, a wait, a download or a queue.
 
-    `retry_after` is the seconds for which the relay asked to be left alone, or None.
+    `retry_after` is the number of seconds that the relay asked the client to wait (Retry-After), or
+    None. Invalid arguments raise ValueError or TypeError instead.
     """
 
     retry_after: float | None = None
@@ -33,11 +34,11 @@ def _rebuild(
 
 
 class APIError(LumaError):
-    """The relay answered, and the answer is an error.
+    """The relay answered with an error.
 
-    `status` is the HTTP status, `code` and `message` are the relay's own words (None and "" where
-    it said none), `request_id` is what the relay's operator asks for, `in_json` whether it was said
-    in JSON, as relays do, or may come from a proxy.
+    `status` is the HTTP status. `code` and `message` are those of the relay, or None and "".
+    `request_id` is the id to give to the relay's operator, or None. `in_json` is True if the body
+    was JSON; otherwise the error may come from a proxy in front of the relay.
     """
 
     in_json: bool = True
@@ -59,27 +60,27 @@ class APIError(LumaError):
         super().__init__(self._text())
 
     def _text(self) -> str:
-        said = ": ".join(dict.fromkeys(filter(None, (self.code, self.message))))
-        of = f" (request id: {self.request_id})" if self.request_id else ""
-        return f"status {self.status}" + (f": {said}" if said else "") + of
+        reason = ": ".join(dict.fromkeys(filter(None, (self.code, self.message))))
+        suffix = f" (request id: {self.request_id})" if self.request_id else ""
+        return f"status {self.status}" + (f": {reason}" if reason else "") + suffix
 
 
 class AuthenticationError(APIError):
-    """The relay does not accept the key (401)."""
+    """The relay rejected the API key (401)."""
 
 
 class QuotaError(APIError):
-    """The key's or the account's quota is used up; tasks that were paid for still run."""
+    """The quota of the API key or of the account is used up; submitted tasks continue to run."""
 
 
 class PermissionDeniedError(APIError):
-    """The key is good, and may not do this (403)."""
+    """The API key is valid, but is not allowed to make this request (403)."""
 
 
 class NotFoundError(APIError):
-    """The relay does not know the task, or it belongs to another account's key.
+    """The relay does not know the task, or the task belongs to another account.
 
-    `about_task`: the relay says so of the task. If not, it is a bare 404, which a proxy or a web
+    `about_task`: the relay says so of the task. If False, it is a bare 404, which a proxy or a web
     framework may have sent, and proves nothing about the task.
     """
 
@@ -99,28 +100,28 @@ class NotFoundError(APIError):
 
 
 class BadRequestError(APIError):
-    """The relay refuses the request as it stands (400, 413, 422 and their kin)."""
+    """The relay rejected the request as invalid (400, 413, 422 and other 4xx)."""
 
 
 class RateLimitedError(APIError):
-    """The relay asks for fewer requests (429); `retry_after` is seconds, or None."""
+    """The relay asked for fewer requests (429); `retry_after` is in seconds, or None."""
 
 
 class RelayError(APIError):
-    """The relay, or what is behind it, is in trouble for now (408, 425, 5xx)."""
+    """The relay, or a server behind it, failed for the moment (408, 425, 5xx)."""
 
 
 class TransportError(LumaError):
-    """No whole answer came: refused, reset, cut short, or not HTTP."""
+    """No complete response: the connection was refused, reset or cut short, or was not HTTP."""
 
 
 def unforeseen(error: BaseException) -> TransportError:
-    """Make of what no relay and no network does an error that can be told and asked again."""
+    """Convert an exception of any other class to a TransportError, which can be retried."""
     return TransportError(one_line(f"{type(error).__name__}: {error}"))
 
 
 class RequestTimeout(TransportError, TimeoutError):
-    """No whole answer came within `request_timeout` seconds."""
+    """No complete response within `request_timeout` seconds."""
 
 
 class SetupError(TransportError):
@@ -128,15 +129,15 @@ class SetupError(TransportError):
 
 
 class DecodeError(LumaError):
-    """An answer came that makes no sense as a task."""
+    """The response cannot be decoded as a task."""
 
 
 class TooLongError(DecodeError):
-    """The answer is longer than `Limits.max_body`; it was not read to its end."""
+    """The response is longer than `Limits.max_body` bytes; the rest of it was not read."""
 
 
 class NoSuchRouteError(DecodeError):
-    """The host has no such call: a web page, a redirect, or an unknown URL.
+    """The host does not have this endpoint: a web page, a redirect, or "Invalid URL".
 
     `certain`: the relay's own words, or its web page. If not, a firewall may have sent it.
     """
@@ -145,11 +146,11 @@ class NoSuchRouteError(DecodeError):
 
 
 class WaitIncomplete(LumaError):
-    """A wait that ended before every id was completed or failed.
+    """Base class of waits that ended before every task was completed or failed.
 
-    `done` maps id to Generation for what ended, `pending` maps id to the last Generation seen, or
-    None, for what is still open, `missing` names what the relay does not know. Together they are
-    what was asked, each in the order given.
+    `done` maps the ids of completed and failed tasks to their Generation. `pending` maps the ids of
+    all other tasks to the last Generation received, or None. `missing` contains the ids that the
+    relay does not know. Together they are the requested ids; each is in the order given.
     """
 
     def __init__(
@@ -163,9 +164,9 @@ class WaitIncomplete(LumaError):
         self.done: dict[str, Generation] = dict(done or {})
         self.pending: dict[str, Generation | None] = dict(pending or {})
         self.missing: tuple[str, ...] = tuple(missing)
-        super().__init__(f"{message}{': ' if message else ''}{self._tally()}")
+        super().__init__(f"{message}{': ' if message else ''}{self._summary()}")
 
-    def _tally(self) -> str:
+    def _summary(self) -> str:
         counts = f"{len(self.done)} done, {len(self.pending)} pending, {len(self.missing)} missing"
         return f"{counts}; {self._remedy()}"
 
@@ -174,39 +175,42 @@ class WaitIncomplete(LumaError):
 
 
 class WaitTimeout(WaitIncomplete, TimeoutError):
-    """The wait's `timeout` ran out; its cause, where there is one, is the last trouble met."""
+    """The wait reached its `timeout`; `__cause__` is the last error of a request, or None."""
 
 
 class WaitAborted(WaitIncomplete):
-    """The wait cannot go on: the key was refused, or the session closed; `cause` says which."""
+    """The wait cannot continue: the API key was rejected, or the session was closed.
+
+    `cause` is the reason.
+    """
 
     @property
     def cause(self) -> BaseException | None:
-        """What ended the wait, the same as `__cause__`."""
+        """The error that ended the wait; the same as `__cause__`."""
         return self.__cause__
 
     def _remedy(self) -> str:
-        return "mend the cause, then wait again for error.pending"
+        return "fix the cause, then wait again for error.pending"
 
 
 class GaveUp(WaitAborted):
-    """The workers gave up on the ids in `pending`: their end was not found out in time."""
+    """The workers gave up: the tasks in `pending` did not reach a final state in time."""
 
     def _remedy(self) -> str:
         return "submit error.pending again"
 
 
 class GenerationsMissing(WaitIncomplete):
-    """All else has ended, and the relay does not know the ids in `missing`."""
+    """The relay does not know the ids in `missing`; all other tasks are completed or failed."""
 
     def _remedy(self) -> str:
-        return f"check the ids and the account of the key: {_few(self.missing)}"
+        return f"check the ids and the account of the API key: {_shortened(self.missing)}"
 
 
 class GenerationFailed(LumaError):
-    """A task failed; raised by `Generation.raise_for_failed` alone.
+    """A task failed; raised only by `Generation.raise_for_failed`.
 
-    `generation` is the task, its `failure_reason` the relay's.
+    `generation` is the task; `generation.failure_reason` is the reason from the relay, or None.
     """
 
     def __init__(self, generation: "Generation") -> None:
@@ -216,22 +220,25 @@ class GenerationFailed(LumaError):
 
 
 class SessionClosed(LumaError, RuntimeError):
-    """The session was closed; open another one with `async with LumaSession(…)`."""
+    """The session is closed; open another one with `async with LumaSession(…)`."""
 
 
 class DownloadError(LumaError):
-    """A video cannot be saved: no link, a dead one, a private address, or it broke off for good."""
+    """A video cannot be saved.
+
+    It has no link, a dead one, or one to a private address; or the transfer failed repeatedly.
+    """
 
 
 class QueueError(LumaError):
-    """The queue of submitted ids cannot be used: no server, no answer, no room.
+    """The queue of submitted ids is unusable: no connection, no answer, or no space.
 
-    `pending` names the ids that are not known to be stored; to submit them again is safe.
+    `pending` contains the ids that may not be stored; it is safe to submit them again.
     """
 
     pending: tuple[str, ...] = ()
 
 
-def _few(ids: Sequence[str], most: int = 3) -> str:
-    named = ", ".join(f"{one_line(task_id):.80}" for task_id in ids[:most])
-    return named if len(ids) <= most else f"{named} and {len(ids) - most} more"
+def _shortened(ids: Sequence[str], limit: int = 3) -> str:
+    shown = ", ".join(f"{one_line(task_id):.80}" for task_id in ids[:limit])
+    return shown if len(ids) <= limit else f"{shown} and {len(ids) - limit} more"

@@ -27,19 +27,27 @@ if TYPE_CHECKING:
 
 
 class LumaSession:
-    """A session with one relay: asks about tasks, and waits for any number of them at once.
+    """A session with one relay: get tasks, and wait for any number of tasks at the same time.
 
-    All calls share one poller and one budget. `base_url` (may have a path) and `api_key` default to
-    LUMA_BASE_URL and LUMA_API_KEY. `http` is the caller's own aiohttp.ClientSession; it is never
-    closed, and its headers and cookies are not relied on. `request_timeout` bounds one request,
-    `missing_grace` is how long an id that the relay does not know is asked about again,
-    `link_grace` the same for a task completed without a link; all in seconds. Raises ValueError or
-    TypeError for what cannot work.
+    Use it as an async context manager: `async with LumaSession(…) as luma`. All calls share one
+    poller and the limits of the session. Use a session only in the event loop that entered it.
 
-    `on_request` is told of each HTTP request once it is over, `on_change` of each change of state
-    seen of an id that somebody waits for, once however many wait; direct calls (`get`, `get_many`,
-    a `timeout` of 0) tell requests alone. Both are plain functions, called in the event loop, and
-    must not block. What they raise is logged once, and harms nothing.
+    `base_url` may have a path; the default is the environment variable LUMA_BASE_URL. The default
+    of `api_key` is LUMA_API_KEY. `http` is the caller's own aiohttp.ClientSession, by default a new
+    one: the session never closes it, and uses only its connections. `pace` decides when tasks are
+    polled; `limits` bounds the requests. `proxy` is the URL of an HTTP proxy.
+
+    Three times, in seconds: `request_timeout` limits one HTTP request. `missing_grace` is how long
+    an id that the relay does not know is polled before it counts as missing. `link_grace` is how
+    long a completed task without a link is polled.
+
+    `on_request` is called with a RequestEvent after each HTTP request. `on_change` is called with a
+    ChangeEvent at each change of state of an id that a wait watches: once, even if several waits
+    watch it; `get`, `get_many` and waits with a `timeout` of 0 do not call it. Both are plain
+    functions, called in the event loop; they must not block. If they raise an exception, it is
+    logged once and then ignored.
+
+    Raises ValueError or TypeError for invalid arguments.
     """
 
     def __init__(
@@ -62,7 +70,7 @@ class LumaSession:
         )
         self._pace = checks.instance("pace", pace, Pace, "such as Every(5.0)")
         self._limits = checks.instance("limits", limits, Limits, "Limits(…)")
-        self._patience = checks.positive("request_timeout", request_timeout)
+        self._request_timeout = checks.positive("request_timeout", request_timeout)
         self._grace = Grace(
             missing=checks.not_negative("missing_grace", missing_grace),
             link=checks.not_negative("link_grace", link_grace),
@@ -71,15 +79,15 @@ class LumaSession:
             self._base_url,
             checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key),
             http=http,
-            request_timeout=self._patience,
+            request_timeout=self._request_timeout,
             max_body=self._limits.max_body,
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
         self._relay: Relay = self._transport
-        if (told := checks.hook("on_request", on_request)) is not None:
-            self._relay = InstrumentedRelay(self._transport, Hook("on_request", told))
-        changed = checks.hook("on_change", on_change)
-        self._on_change = None if changed is None else Hook("on_change", changed)
+        if (request_hook := checks.hook("on_request", on_request)) is not None:
+            self._relay = InstrumentedRelay(self._transport, Hook("on_request", request_hook))
+        change_hook = checks.hook("on_change", on_change)
+        self._on_change = None if change_hook is None else Hook("on_change", change_hook)
         self._poller: Poller | None = None
         self._closed = False
 
@@ -94,7 +102,7 @@ class LumaSession:
             self._pace,
             self._limits,
             self._grace,
-            max_cooldown=self._patience,
+            max_cooldown=self._request_timeout,
             on_change=self._on_change,
         )
         self._transport.open_ids_like = self._poller.ids_like
@@ -104,10 +112,11 @@ class LumaSession:
         await self.close()
 
     async def close(self) -> None:
-        """End every wait and every request, and close what the session opened; twice is fine.
+        """Close the session: abort all waits and requests, and close its connections.
 
-        Waits end with WaitAborted, single calls with SessionClosed. RuntimeError where it is not
-        the session's own process, thread and loop.
+        Pending waits raise WaitAborted; pending calls of `get` and `get_many` raise SessionClosed.
+        A second call does nothing. Raises RuntimeError in another process, thread or event loop
+        than that of the session.
         """
         if self._poller is not None:
             self._poller.check_home()
@@ -120,25 +129,25 @@ class LumaSession:
                     await self._transport.__aexit__(None, None, None)
 
     async def get(self, task_id: str) -> Generation:
-        """Ask about one task, once.
+        """Return the current Generation of one task; do not wait for it.
 
-        Raises NotFoundError where the relay does not know it, another LumaError where it does not
-        answer.
+        A request with a transient error is sent up to three times. Raises NotFoundError if the
+        relay does not know the task, and another LumaError if the request fails.
         """
         poller = self._ready()
         return await DirectClient(poller, self._relay).get(checks.task_id(task_id))
 
     async def get_many(self, ids: Iterable[str]) -> dict[str, Generation]:
-        """Ask about many tasks, once, in requests of `max_batch` ids.
+        """Return the current Generations of many tasks, by id; do not wait for them.
 
-        Returns them in the order given; ids that the relay does not know are absent. Raises a
-        LumaError where a request brings no answer.
+        One request contains up to `Limits.max_batch` ids. The dict is in the order of `ids`; ids
+        that the relay does not know are left out. Raises a LumaError if a request fails.
         """
         poller = self._ready()
-        asked = checks.task_ids(ids)
+        task_ids = checks.task_ids(ids)
         found: dict[str, Generation] = {}
-        await DirectClient(poller, self._relay).get_many(asked, found)
-        return {task_id: found[task_id] for task_id in asked if task_id in found}
+        await DirectClient(poller, self._relay).get_many(task_ids, found)
+        return {task_id: found[task_id] for task_id in task_ids if task_id in found}
 
     @overload
     async def wait_until_done(  # type: ignore[overload-overlap]  # a str is one id
@@ -151,12 +160,16 @@ class LumaSession:
     async def wait_until_done(
         self, ids: str | Iterable[str], *, timeout: float | None = 1800.0
     ) -> Generation | dict[str, Generation]:
-        """Wait until each task is completed or failed; a failed one is a value, not an error.
+        """Wait until all tasks are completed or failed.
 
-        Returns one Generation for one id, else a dict in the order given. `timeout` is seconds for
-        the whole wait, None for ever, 0 for one look. Every other end raises a WaitIncomplete that
-        carries what is done, pending and missing: WaitTimeout, WaitAborted (the key was refused, or
-        the session closed), GenerationsMissing (the relay does not know some ids).
+        Returns one Generation if `ids` is a str, otherwise a dict in the order of `ids`. A failed
+        task is returned, not raised; see `Generation.raise_for_failed`. `timeout` limits the whole
+        wait, in seconds; None is no limit, and 0 polls each task once.
+
+        Raises a WaitIncomplete, which contains the tasks that are done, pending and missing:
+        WaitTimeout after `timeout`; WaitAborted if the relay rejects the API key, its quota is used
+        up, or the session is closed; GenerationsMissing if the relay does not know some of the ids.
+        Requests with any other error are retried until the timeout.
         """
         wait = self._wait(ids, timeout, Notify.NOTHING)
         try:
@@ -168,34 +181,36 @@ class LumaSession:
         return result[ids] if isinstance(ids, str) else result
 
     def as_completed(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
-        """Iterate over the tasks, each once, as it is completed or failed.
+        """Iterate over the tasks in the order in which they are completed or failed.
 
-        Ends and raises as `wait_until_done` does. Waiting begins with the first step, which also
-        checks the ids beyond the first 2,000.
+        Each task is returned once. `timeout` and the errors are those of `wait_until_done`. The
+        wait starts with the first step of the iteration, not with this call. Invalid ids raise at
+        this call; only those after the first 2,000 ids raise at the first step.
         """
         return Reader(self._wait(ids, timeout, Notify.ENDS))
 
     def watch(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
-        """Iterate over each change of state, the first one seen included, until all have ended.
+        """Iterate over the changes of state until all tasks are completed or failed.
 
-        Ends and raises as `wait_until_done` does. Waiting begins with the first step.
+        The first state of each task is a change, too. `timeout` and the errors are those of
+        `wait_until_done`. The wait starts with the first step of the iteration.
         """
         return Reader(self._wait(ids, timeout, Notify.CHANGES))
 
     def follow(self) -> Following:
-        """Return a wait without a list and without a timeout: `add` ids, and iterate over the ends.
+        """Return a wait to which ids can be added at any time; iterate over it for the results.
 
-        For whoever takes ids as they come. An id that the relay does not know is an end, too.
+        It has no timeout. An id that the relay does not know is a result, too; see `Ended`.
         """
         return Following(self._ready())
 
-    def _wait(self, ids: Iterable[str], timeout: float | None, news: Notify) -> Wait:
+    def _wait(self, ids: Iterable[str], timeout: float | None, notify: Notify) -> Wait:
         poller = self._ready()
-        return Wait(poller, self._relay, ids, checks.timeout(timeout), news)
+        return Wait(poller, self._relay, ids, checks.timeout(timeout), notify)
 
     @property
     def stats(self) -> Stats:
-        """What the session has done so far, and what is open: a frozen snapshot."""
+        """A snapshot of the counters of the session and of the open ids."""
         return self._poller.snapshot() if self._poller else Stats()
 
     def __repr__(self) -> str:

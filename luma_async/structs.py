@@ -1,4 +1,4 @@
-"""The words of the answers: what a Luma task looks like, as frozen msgspec structs."""
+"""A Luma task and its parts, as frozen msgspec structs."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from luma_async.errors import GenerationFailed
 
 
 class State(StrEnum):
-    """Where a task stands: the four states that the published API documents."""
+    """The state of a task: the four states of the published API."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -21,23 +21,23 @@ class State(StrEnum):
 
     @property
     def is_done(self) -> bool:
-        """Whether a task in this state has ended and will not change again."""
+        """Whether the state is final: completed or failed."""
         return self is State.COMPLETED or self is State.FAILED
 
 
 class Palette(Struct, frozen=True, kw_only=True, gc=False):
-    """The colours of a picture, as the relay encodes them.
+    """The colours of an image.
 
-    `grid` is opaque base64 text.
+    `grid` is base64 text, as the relay sends it; its format is not documented.
     """
 
     grid: str | None = None
 
 
 class Image(Struct, frozen=True, kw_only=True, gc=False):
-    """A still picture of the video: its thumbnail, or its last frame.
+    """A still image of the video: its thumbnail or its last frame.
 
-    `width` and `height` are pixels.
+    `width` and `height` are in pixels.
     """
 
     url: str | None = None
@@ -48,10 +48,11 @@ class Image(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Video(Struct, frozen=True, kw_only=True, gc=False):
-    """The video as it is shown.
+    """The video for viewing.
 
-    `width` and `height` are pixels; `url` may carry a watermark; `download_url` may be empty, or a
-    link signed for an hour; `thumbnail` is a link (all seen at relays).
+    `width` and `height` are in pixels. `url` is a link to the video, which may have a watermark.
+    `download_url` is a link to the file to keep; it may be empty, or valid for an hour only.
+    `thumbnail` is a link to an image. (Source: responses of relays.)
     """
 
     url: str | None = None
@@ -62,9 +63,9 @@ class Video(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class VideoRaw(Struct, frozen=True, kw_only=True, gc=False):
-    """The video as it was made.
+    """The original video.
 
-    `width` and `height` are pixels, `duration` is seconds.
+    `width` and `height` are in pixels, `duration` is in seconds.
     """
 
     url: str | None = None
@@ -75,22 +76,25 @@ class VideoRaw(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Request(Struct, frozen=True, kw_only=True, gc=False):
-    """What was asked for when the task was submitted."""
+    """What was requested when the task was submitted.
+
+    `aspect_ratio` is text such as "16:9".
+    """
 
     prompt: str | None = None
     aspect_ratio: str | None = None
 
 
 class Assets(Struct, frozen=True, kw_only=True, gc=False):
-    """The links as the official API groups them (seen behind some relays)."""
+    """The links in the format of the official Luma API, which some relays send."""
 
     video: str | None = None
 
 
 class Artifact(Struct, frozen=True, kw_only=True, gc=False):
-    """The relay's second copy of what was made.
+    """A second copy of the videos and images, which the relay sends beside the first.
 
-    `created_at` is None where the relay sends Go's zero time, which means unknown.
+    `created_at` is an aware datetime, or None if it is unknown (the relay sends Go's zero time).
     """
 
     video: Video | None = None
@@ -101,11 +105,11 @@ class Artifact(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Body(Struct, frozen=True, kw_only=True, gc=False):
-    """What a task carries beside its name and its state.
+    """The fields of a task beside its id and its state.
 
-    Any field may be None: the batch call documents every one as optional, and open tasks carry few.
-    `created_at` is aware, or None where it is unknown. `prompt` is where open tasks tell it; in
-    `request` it is always there if it is anywhere.
+    Any field may be None: the documentation of the batch POST has all of them as optional, and open
+    tasks have few. `created_at` is an aware datetime, or None if it is unknown. Open tasks have the
+    prompt in `prompt`; it is copied to `request` if that is missing.
     """
 
     video: Video | None = None
@@ -122,10 +126,11 @@ class Body(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Generation(Body, frozen=True, kw_only=True, gc=False):
-    """One video task, as the relay last told it.
+    """One video task, as in the last response of the relay.
 
-    The object that the relay sent stays reachable: `raw` is it as plain data, `original` its JSON
-    text.
+    `id` is the id of the task, and `state` is its state. `original` is the JSON text that the relay
+    sent for it; `raw` is the same as plain data. Each field that the relay left out, or sent in a
+    wrong type, is None.
     """
 
     id: str
@@ -134,24 +139,25 @@ class Generation(Body, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_done(self) -> bool:
-        """Whether the task has ended: completed or failed."""
+        """Whether the task is completed or failed."""
         return self.state.is_done
 
     @property
     def url(self) -> str | None:
-        """The best link to the video, or None.
+        """The best link to the video, or None if there is no link.
 
-        The file to keep comes before the copy to look at, which may carry a watermark.
+        `download_url` comes first, then the original video, then the video for viewing, which may
+        have a watermark.
         """
         return next(filter(None, self._links()), None)
 
     @property
     def raw(self) -> Any:
-        """The relay's own object as plain data, decoded at each access."""
+        """The object that the relay sent, as plain data; it is decoded again at each access."""
         return json.loads(self.original)
 
     def raise_for_failed(self) -> None:
-        """Raise GenerationFailed, with the relay's reason, if the task failed."""
+        """Raise GenerationFailed, with the reason from the relay, if the state is failed."""
         if self.state is State.FAILED:
             raise GenerationFailed(self)
 

@@ -1,32 +1,33 @@
-"""Text for people: one line of a foreign text, a duration."""
+"""Text for people: foreign text as one safe line, and durations."""
 
-MAX_LINE = 200  # characters
+MAX_LINE_LENGTH = 200  # characters
 
 
 def printable(text: str) -> str:
-    """Return a text as one line, of any length, without control characters.
+    """Return a text as one line of any length.
 
-    What a terminal or a page would obey becomes U+FFFD.
+    White space becomes one space; control characters and other characters that cannot be printed
+    become U+FFFD.
     """
     words = " ".join(text.split())
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in words)
+    return "".join(char if char.isprintable() else "\ufffd" for char in words)
 
 
 def one_line(text: str) -> str:
-    """Return the beginning of a foreign text as one line of `MAX_LINE` characters at most."""
-    shown = printable(text[: 4 * MAX_LINE].encode("utf-8", "replace").decode())
-    return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}…"
+    """Return a foreign text as one printable line, cut to `MAX_LINE_LENGTH` characters."""
+    line = printable(text[: 4 * MAX_LINE_LENGTH].encode("utf-8", "replace").decode())
+    return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}…"
 
 
 def format_duration(seconds: float) -> str:
-    """Format a duration in one unit: 0.4 s, 12 s, 3 min, 5 h, 2 d."""
-    for least, unit, sign in (
+    """Format a duration in seconds with one unit: 0.4 s, 12 s, 3 min, 5 h, 2 d."""
+    for minimum, unit, name in (
         (172_800.0, 86_400.0, "d"),
         (7200.0, 3600.0, "h"),
         (100.0, 60.0, "min"),
     ):
-        if seconds >= least:
-            return f"{seconds / unit:.0f} {sign}"
+        if seconds >= minimum:
+            return f"{seconds / unit:.0f} {name}"
     return f"{seconds:.1f} s" if 0.0 < seconds < 0.95 else f"{seconds:.0f} s"
 
 

@@ -1,4 +1,4 @@
-"""The two HTTP calls, over aiohttp."""
+"""The two HTTP requests to a relay, over aiohttp."""
 
 import asyncio
 from base64 import b64encode
@@ -27,17 +27,18 @@ from luma_async.protocol.requests import HTTPRequest, batch_request, single_requ
 from luma_async.protocol.responses import Response, decode_response
 from luma_async.text import one_line
 
-KEEPALIVE = 70.0  # seconds
-SHORTEST_SECRET = 6  # characters
+KEEPALIVE_TIMEOUT = 70.0  # seconds
+MIN_SECRET_LENGTH = 6  # characters
 MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
 class Transport:
-    """Send requests over an aiohttp session: its own, or one that the caller keeps.
+    """Send requests over an aiohttp session: its own, or the caller's.
 
-    Of a caller's session only the connections are used: URL, headers, timeout, redirects, the
-    decompression and the reading of the body are all said in each request.
+    Of the caller's session only the connections are used. Each request sets URL, headers, timeout,
+    redirects and decompression itself. `request_timeout` is in seconds, inf for none. `max_body`
+    is in bytes.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class Transport:
     async def __aenter__(self) -> Self:
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                middlewares=(self._once,),
+                middlewares=(self._send_once,),
             )
-        self._open()
+        self._client()
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -79,46 +80,47 @@ class Transport:
             await self._http.close()
 
     async def get(self, task_id: str) -> Response:
-        """Get one task by the single GET."""
+        """Request one task with the single GET."""
         try:
-            response = await self._ask(single_request(task_id))
+            response = await self._request(single_request(task_id))
         except NotFoundError as error:
             error.about_task |= error.in_json and task_id in error.message
             raise
         return response.for_task(task_id, self.open_ids_like)
 
     async def get_many(self, ids: Sequence[str]) -> Response:
-        """Get many tasks by the batch POST."""
-        return (await self._ask(batch_request(ids))).for_tasks(ids, self.open_ids_like)
+        """Request several tasks with the batch POST."""
+        return (await self._request(batch_request(ids))).for_tasks(ids, self.open_ids_like)
 
-    async def _ask(self, request: HTTPRequest) -> Response:
-        """Return the decoded response; the key is removed from an error that repeats it."""
+    async def _request(self, request: HTTPRequest) -> Response:
+        """Return the decoded response; remove the API key from an error that repeats it."""
         status, headers, body = await self._exchange(request)
         with suppress(LumaError):
             return decode_response(status, headers, body)
         try:
-            struck = self._redacted(body.decode("latin-1")).encode("latin-1")
-            return decode_response(status, headers, struck)
+            redacted = self._redact(body.decode("latin-1")).encode("latin-1")
+            return decode_response(status, headers, redacted)
         except LumaError as error:
-            self._strike(error)
+            self._redact_error(error)
             raise
 
-    def _strike(self, error: LumaError) -> None:
-        error.args = tuple(map(self._redacted, error.args))
+    def _redact_error(self, error: LumaError) -> None:
+        error.args = tuple(map(self._redact, error.args))
         for name, value in vars(error).items():
             if isinstance(value, str):
-                setattr(error, name, self._redacted(value))
+                setattr(error, name, self._redact(value))
 
     async def _exchange(self, request: HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
-        """Return the whole answer.
+        """Send a request; return status, headers and body of the response.
 
-        A caller's session may raise anything (middlewares, tracing); whatever is no answer is a
-        TransportError. It is made outside the `except`: aiohttp's own errors carry the headers of
-        the request, and with them the key. A Retry-After is heard even where the body is spoiled.
+        The caller's session may raise anything (middlewares, tracing): every exception that is not
+        a LumaError becomes a TransportError. It is raised outside of the `except`, because the
+        errors of aiohttp carry the headers of the request, and with them the API key. A Retry-After
+        is honoured even if the body cannot be read.
         """
         headers: Mapping[str, str] | None = None
         try:
-            async with self._open().request(
+            async with self._client().request(
                 request.method,
                 URL(self._base_url + request.path, encoded=True),
                 data=request.body,
@@ -148,10 +150,10 @@ class Transport:
             failure.retry_after = retry_after(lower_case(headers or {}))
         raise failure
 
-    async def _once(
+    async def _send_once(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Keep aiohttp from sending a GET again by itself, past the throttle."""
+        """Prevent aiohttp from retrying a GET by itself: the throttle would not count it."""
         try:
             return await handler(request)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
@@ -159,9 +161,10 @@ class Transport:
         raise failure
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the decoded body; TooLongError where it exceeds `max_body`, encoded or decoded.
+        """Return the decoded body; raise TooLongError if it exceeds `max_body` bytes.
 
-        Encoded bytes count too: a server may send empty blocks for ever, which decode to nothing.
+        The limit applies to the encoded bytes, too: a server may send empty blocks for ever, which
+        decode to nothing.
         """
         decompressor = Decompressor(response.headers.get("Content-Encoding", ""))
         parts: list[bytes] = []
@@ -172,16 +175,18 @@ class Transport:
             decoded += len(parts[-1])
             if max(encoded, decoded) > self._max_body:
                 raise TooLongError(
-                    f"the answer is longer than {self._max_body} bytes; "
+                    f"the response is longer than {self._max_body} bytes; "
                     "lower Limits.max_batch, or raise Limits.max_body"
                 )
         decompressor.finish()
         self._ask_for_identity |= decompressor.is_mislabelled
         return b"".join(parts)
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _client(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
-            raise SessionClosed("the aiohttp.ClientSession is closed; keep it open as long as luma")
+            raise SessionClosed(
+                "the aiohttp.ClientSession is closed; keep it open as long as the LumaSession"
+            )
         return self._http
 
     def _headers(self) -> dict[str, str]:
@@ -195,9 +200,9 @@ class Transport:
 
     def _describe(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return one_line(self._redacted(text))
+        return one_line(self._redact(text))
 
-    def _redacted(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         """Remove all secrets from a text."""
         for secret, name in self._secrets:
             text = text.replace(secret, name)
@@ -209,7 +214,7 @@ def _secrets(api_key: str, proxy: str | None) -> tuple[tuple[str, str], ...]:
 
     A proxy's user and password are sent as `user:password` in base64, too.
     """
-    secrets: dict[str, str] = {api_key: "[api_key]"} if len(api_key) >= SHORTEST_SECRET else {}
+    secrets: dict[str, str] = {api_key: "[api_key]"} if len(api_key) >= MIN_SECRET_LENGTH else {}
     url = URL(proxy or "")
     if url.raw_user or url.raw_password:
         for user, password in (
@@ -218,7 +223,7 @@ def _secrets(api_key: str, proxy: str | None) -> tuple[tuple[str, str], ...]:
         ):
             pair = f"{user}:{password}"
             secrets |= dict.fromkeys((pair, b64encode(pair.encode()).decode()), "[proxy login]")
-            words = (word for word in (password, user) if len(word) >= SHORTEST_SECRET)
+            words = (word for word in (password, user) if len(word) >= MIN_SECRET_LENGTH)
             secrets |= dict.fromkeys(words, "[proxy login]")
     return tuple(sorted(secrets.items(), key=lambda one: -len(one[0])))
 

@@ -1,4 +1,4 @@
-"""The tree of what goes wrong: who is whose child, what survives a pickle, what a message says."""
+"""The tree of exceptions: base classes, pickling, attributes and messages."""
 
 import pickle
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def wait(kind: type[WaitIncomplete]) -> WaitIncomplete:
 
 
 def example(kind: type[LumaError]) -> LumaError:
-    """Return an error of this kind with every attribute told."""
+    """Return an error of this class with every attribute set."""
     if issubclass(kind, APIError):
         return api_error(kind)
     if issubclass(kind, WaitIncomplete):
@@ -96,21 +96,19 @@ def pickled(error: LumaError) -> LumaError:
     return other
 
 
-REMAKES: list[Callable[[LumaError], LumaError]] = [pickled, copy, deepcopy]
+COPIERS: list[Callable[[LumaError], LumaError]] = [pickled, copy, deepcopy]
 each_kind = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-each_remake = pytest.mark.parametrize("remake", REMAKES, ids=["pickle", "copy", "deepcopy"])
+each_copier = pytest.mark.parametrize("copier", COPIERS, ids=["pickle", "copy", "deepcopy"])
 
 
 @pytest.mark.parametrize(
     ("kind", "parent"), TREE.items(), ids=lambda kind: getattr(kind, "__name__", "")
 )
-def test_each_error_has_the_parent_of_the_contract(
-    kind: type[LumaError], parent: type[Exception]
-) -> None:
+def test_each_error_has_its_base_class(kind: type[LumaError], parent: type[Exception]) -> None:
     assert kind.__bases__[0] is parent
 
 
-def test_the_tree_has_no_other_error_and_each_is_public() -> None:
+def test_all_errors_are_in_the_tree_and_public() -> None:
     defined = {
         value
         for value in vars(errors).values()
@@ -121,7 +119,7 @@ def test_the_tree_has_no_other_error_and_each_is_public() -> None:
 
 
 @pytest.mark.parametrize("kind", [WaitTimeout, RequestTimeout])
-def test_what_took_too_long_is_a_timeout_error(kind: type[LumaError]) -> None:
+def test_timeouts_are_timeout_errors(kind: type[LumaError]) -> None:
     assert issubclass(kind, TimeoutError)
 
 
@@ -134,12 +132,12 @@ def test_a_closed_session_is_a_runtime_error() -> None:
     assert issubclass(SessionClosed, RuntimeError)
 
 
-@each_remake
+@each_copier
 @each_kind
-def test_each_error_survives_with_all_that_it_carries(
-    error: LumaError, remake: Callable[[LumaError], LumaError]
+def test_each_error_is_copied_with_all_its_attributes(
+    error: LumaError, copier: Callable[[LumaError], LumaError]
 ) -> None:
-    other = remake(error)
+    other = copier(error)
     assert type(other) is type(error)
     assert other is not error
     assert str(other) == str(error)
@@ -148,61 +146,61 @@ def test_each_error_survives_with_all_that_it_carries(
     assert vars(other) == vars(error)
 
 
-@each_remake
+@each_copier
 @pytest.mark.parametrize("kind", API_ERRORS)
-def test_an_api_error_keeps_its_words(
-    kind: type[APIError], remake: Callable[[LumaError], LumaError]
+def test_an_api_error_is_copied_with_its_attributes(
+    kind: type[APIError], copier: Callable[[LumaError], LumaError]
 ) -> None:
-    other = remake(api_error(kind))
+    other = copier(api_error(kind))
     assert isinstance(other, kind)
     assert (other.status, other.code, other.message) == (429, "busy", "come back later")
     assert (other.request_id, other.retry_after) == ("req-1", 2.5)
 
 
-@each_remake
+@each_copier
 @pytest.mark.parametrize("kind", WAITS)
-def test_an_unfinished_wait_keeps_what_was_asked(
-    kind: type[WaitIncomplete], remake: Callable[[LumaError], LumaError]
+def test_an_incomplete_wait_is_copied_with_its_ids(
+    kind: type[WaitIncomplete], copier: Callable[[LumaError], LumaError]
 ) -> None:
-    other = remake(wait(kind))
+    other = copier(wait(kind))
     assert isinstance(other, kind)
     assert (other.done, other.pending) == ({"a": DONE}, {"b": OPEN, "d": None})
     assert other.missing == ("z", "y")
 
 
-def test_what_a_relay_says_is_told_in_one_line_that_no_terminal_obeys() -> None:
-    said = "no\n\x1b[2Jway\u2028\x85" + 300 * "!"
-    error = GenerationFailed(Generation(id="c\n", state=State.FAILED, failure_reason=said))
+def test_text_from_a_relay_becomes_one_printable_line() -> None:
+    reason = "no\n\x1b[2Jway\u2028\x85" + 300 * "!"
+    error = GenerationFailed(Generation(id="c\n", state=State.FAILED, failure_reason=reason))
     assert str(error).startswith("c failed: no \ufffd[2Jway !!!")
     assert len(str(error)) < 250
-    assert error.generation.failure_reason == said
+    assert error.generation.failure_reason == reason
 
 
-@each_remake
-def test_a_failed_generation_is_kept_whole(remake: Callable[[LumaError], LumaError]) -> None:
-    other = remake(GenerationFailed(FAILED))
+@each_copier
+def test_a_failed_generation_is_copied(copier: Callable[[LumaError], LumaError]) -> None:
+    other = copier(GenerationFailed(FAILED))
     assert isinstance(other, GenerationFailed)
     assert other.generation == FAILED
 
 
-@each_remake
+@each_copier
 @pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
-def test_a_cause_of_this_tree_is_kept(
-    kind: type[LumaError], remake: Callable[[LumaError], LumaError]
+def test_a_luma_error_as_cause_is_copied(
+    kind: type[LumaError], copier: Callable[[LumaError], LumaError]
 ) -> None:
     chained = example(kind)
     chained.__cause__ = api_error(AuthenticationError)
-    cause = remake(chained).__cause__
+    cause = copier(chained).__cause__
     assert isinstance(cause, AuthenticationError)
     assert cause.request_id == "req-1"
 
 
-@each_remake
-def test_a_foreign_cause_is_left_behind(remake: Callable[[LumaError], LumaError]) -> None:
-    """It may hold what cannot be pickled, such as an open connection."""
+@each_copier
+def test_any_other_cause_is_not_copied(copier: Callable[[LumaError], LumaError]) -> None:
+    """It may have an attribute that cannot be pickled, such as an open connection."""
     error = TransportError("reset")
     error.__cause__ = OSError(104, "reset")
-    assert remake(error).__cause__ is None
+    assert copier(error).__cause__ is None
 
 
 def test_a_copy_does_not_share_its_attributes() -> None:
@@ -211,7 +209,7 @@ def test_a_copy_does_not_share_its_attributes() -> None:
     assert error.done == {"a": DONE}
 
 
-def test_an_aborted_wait_names_its_cause() -> None:
+def test_an_aborted_wait_has_its_cause() -> None:
     error, cause = wait(WaitAborted), api_error(AuthenticationError)
     error.__cause__ = cause
     assert isinstance(error, WaitAborted)
@@ -220,20 +218,20 @@ def test_an_aborted_wait_names_its_cause() -> None:
 
 
 @pytest.mark.parametrize("kind", API_ERRORS)
-def test_the_four_words_of_an_api_error_have_an_order(kind: type[APIError]) -> None:
+def test_an_api_error_has_four_positional_arguments(kind: type[APIError]) -> None:
     error = kind(400, "bad", "no such thing", "req-7")
     assert (error.status, error.code, error.message) == (400, "bad", "no such thing")
     assert (error.request_id, error.retry_after) == ("req-7", None)
     assert str(error) == "status 400: bad: no such thing (request id: req-7)"
 
 
-def test_an_api_error_says_only_what_it_knows() -> None:
+def test_the_message_of_an_api_error_contains_only_what_is_set() -> None:
     assert str(APIError(500)) == "status 500"
     assert str(APIError(500, message="upstream closed")) == "status 500: upstream closed"
     assert str(APIError(404, "task_not_exist", "task_not_exist")) == "status 404: task_not_exist"
 
 
-def test_an_unfinished_wait_copies_what_it_is_given() -> None:
+def test_an_incomplete_wait_copies_its_arguments() -> None:
     done, pending, missing = {"a": DONE}, {"b": None}, ["z"]
     error = WaitIncomplete(done=done, pending=pending, missing=missing)
     done.clear()
@@ -243,7 +241,7 @@ def test_an_unfinished_wait_copies_what_it_is_given() -> None:
 
 
 @pytest.mark.parametrize("kind", WAITS)
-def test_an_unfinished_wait_keeps_the_order_given(kind: type[WaitIncomplete]) -> None:
+def test_an_incomplete_wait_keeps_the_order_of_the_ids(kind: type[WaitIncomplete]) -> None:
     ids = ["q", "a", "z", "m"]
     error = kind(done=dict.fromkeys(ids, DONE), pending=dict.fromkeys(ids), missing=ids)
     assert type(error.done) is dict
@@ -253,7 +251,7 @@ def test_an_unfinished_wait_keeps_the_order_given(kind: type[WaitIncomplete]) ->
 
 
 @pytest.mark.parametrize("kind", WAITS)
-def test_a_wait_without_anything_has_empty_lists(kind: type[WaitIncomplete]) -> None:
+def test_an_incomplete_wait_without_arguments_is_empty(kind: type[WaitIncomplete]) -> None:
     error = kind()
     assert (error.done, error.pending, error.missing) == ({}, {}, ())
 
@@ -263,22 +261,22 @@ def test_a_wait_without_anything_has_empty_lists(kind: type[WaitIncomplete]) -> 
     [
         (WaitIncomplete, "wait again for error.pending"),
         (WaitTimeout, "wait again for error.pending"),
-        (WaitAborted, "mend the cause, then wait again for error.pending"),
-        (GenerationsMissing, "check the ids and the account of the key: z, y"),
+        (WaitAborted, "fix the cause, then wait again for error.pending"),
+        (GenerationsMissing, "check the ids and the account of the API key: z, y"),
     ],
 )
-def test_an_unfinished_wait_counts_and_ends_with_the_remedy(
+def test_the_message_of_an_incomplete_wait_has_counts_and_a_remedy(
     kind: type[WaitIncomplete], remedy: str
 ) -> None:
     assert str(wait(kind)) == f"gone: 1 done, 2 pending, 2 missing; {remedy}"
 
 
-def test_many_missing_ids_are_named_in_part() -> None:
+def test_three_missing_ids_are_in_the_message_at_most() -> None:
     error = GenerationsMissing(missing=["a", "b", "c", "d", "e"])
-    assert str(error).endswith("the account of the key: a, b, c and 2 more")
+    assert str(error).endswith("the account of the API key: a, b, c and 2 more")
 
 
-def test_a_failed_generation_says_why() -> None:
+def test_a_failed_generation_has_its_reason() -> None:
     assert str(GenerationFailed(FAILED)) == "c failed: moderated"
-    silent = Generation(id="c", state=State.FAILED)
-    assert str(GenerationFailed(silent)) == "c failed: no reason given"
+    without_reason = Generation(id="c", state=State.FAILED)
+    assert str(GenerationFailed(without_reason)) == "c failed: no reason given"

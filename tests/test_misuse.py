@@ -1,4 +1,4 @@
-"""What callers get wrong: refused before anything is sent, and told what to do instead."""
+"""Wrong use: refused before anything is sent, with an error that contains the remedy."""
 
 import asyncio
 import logging
@@ -54,7 +54,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.parametrize("call", CALLS, ids=NAMES)
-async def test_what_is_no_id_is_refused_before_anything_is_sent(
+async def test_an_invalid_id_is_refused_before_anything_is_sent(
     relay: FakeRelay, luma: LumaSession, call: Callable[..., Any], ids: object, error: type
 ) -> None:
     with pytest.raises(error, match=r"; give .*$"):
@@ -66,7 +66,7 @@ async def test_what_is_no_id_is_refused_before_anything_is_sent(
     "ids", [["a", ""], ["a", b"b"], ["a", None], ["a", ["b"]], bytearray(b"a")]
 )
 @pytest.mark.parametrize("call", CALLS[1:], ids=NAMES[1:])
-async def test_one_bad_id_among_good_ones_is_refused_before_anything_is_sent(
+async def test_one_invalid_id_among_valid_ones_is_refused_before_anything_is_sent(
     relay: FakeRelay, luma: LumaSession, call: Callable[..., Any], ids: object
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=r"; give .*$"):
@@ -76,9 +76,7 @@ async def test_one_bad_id_among_good_ones_is_refused_before_anything_is_sent(
 
 @pytest.mark.parametrize("timeout", [-1, nan, "5", True, -inf])
 @pytest.mark.parametrize("call", ["wait_until_done", "as_completed", "watch"])
-async def test_a_timeout_that_is_none_is_refused(
-    luma: LumaSession, call: str, timeout: object
-) -> None:
+async def test_an_invalid_timeout_is_refused(luma: LumaSession, call: str, timeout: object) -> None:
     with pytest.raises((TypeError, ValueError), match="timeout"):
         result = getattr(luma, call)("a", timeout=timeout)
         await result
@@ -87,7 +85,7 @@ async def test_a_timeout_that_is_none_is_refused(
 @pytest.mark.parametrize(
     "url", ["relay.example", "ftp://x", "http://", "http://a b", "http://[", ""]
 )
-def test_a_base_url_that_is_no_url_is_refused_with_the_remedy(url: str) -> None:
+def test_an_invalid_base_url_is_refused_with_the_remedy(url: str) -> None:
     with pytest.raises(ValueError, match=r"(such as https://relay.example|LUMA_BASE_URL)$"):
         LumaSession(url, api_key=KEY)
 
@@ -101,7 +99,7 @@ def test_a_base_url_with_a_secret_is_refused_without_repeating_it(url: str) -> N
     assert KEY not in str(caught.value)
 
 
-def test_a_missing_key_or_url_names_the_variable_to_set() -> None:
+def test_the_error_of_a_missing_key_or_url_has_the_environment_variable() -> None:
     with pytest.raises(ValueError, match="LUMA_API_KEY$"):
         LumaSession(URL)
     with pytest.raises(ValueError, match="LUMA_BASE_URL$"):
@@ -115,7 +113,7 @@ def test_url_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f"Bearer {KEY}", f"{KEY}é", f"{KEY}\x00"])
-def test_a_key_that_no_header_can_carry_is_refused_without_repeating_it(key: str) -> None:
+def test_a_key_that_is_invalid_in_a_header_is_refused_without_repeating_it(key: str) -> None:
     with pytest.raises(ValueError, match="remove it$") as caught:
         LumaSession(URL, api_key=key)
     assert KEY not in str(caught.value)
@@ -182,14 +180,16 @@ async def test_use_after_closing_is_a_runtime_error(
         await luma.__aenter__()
 
 
-async def test_a_reader_begun_after_closing_is_told_so(relay: FakeRelay) -> None:
+async def test_a_reader_that_is_started_after_closing_raises_session_closed(
+    relay: FakeRelay,
+) -> None:
     async with LumaSession(relay.url, api_key=KEY) as luma:
         reader = luma.watch("a")
     with pytest.raises(SessionClosed):
         await anext(reader)
 
 
-async def test_closing_what_was_never_entered_is_fine() -> None:
+async def test_a_session_that_was_not_entered_can_be_closed() -> None:
     luma = LumaSession(URL, api_key=KEY)
     await luma.close()
     await luma.close()
@@ -200,7 +200,7 @@ async def test_entering_twice_is_a_runtime_error(luma: LumaSession) -> None:
         await luma.__aenter__()
 
 
-def test_another_loop_is_told_so() -> None:
+def test_use_in_another_loop_is_a_runtime_error() -> None:
     luma = LumaSession(URL, api_key=KEY)
     with asyncio.Runner() as home, asyncio.Runner() as elsewhere:
         home.run(luma.__aenter__())
@@ -213,19 +213,21 @@ def test_another_loop_is_told_so() -> None:
 
 
 @pytest.mark.parametrize("call", [*CALLS, _close], ids=[*NAMES, "close"])
-async def test_another_thread_is_told_so(luma: LumaSession, call: Callable[..., Any]) -> None:
+async def test_use_in_another_thread_is_a_runtime_error(
+    luma: LumaSession, call: Callable[..., Any]
+) -> None:
     with pytest.raises(RuntimeError, match="asyncio.run_coroutine_threadsafe$"):
         await asyncio.to_thread(asyncio.run, _use(call, luma))
 
 
-async def test_a_reader_is_not_handed_to_another_thread(luma: LumaSession) -> None:
+async def test_a_reader_cannot_be_used_in_another_thread(luma: LumaSession) -> None:
     reader = luma.watch("a")
     for step in (reader.__anext__, reader.aclose):
         with pytest.raises(RuntimeError, match="asyncio.run_coroutine_threadsafe$"):
             await asyncio.to_thread(asyncio.run, _awaited(step))
 
 
-async def test_a_call_is_handed_over_from_another_thread(
+async def test_run_coroutine_threadsafe_works_from_another_thread(
     relay: FakeRelay, luma: LumaSession
 ) -> None:
     task_id, loop = relay.add(), asyncio.get_running_loop()
@@ -237,7 +239,7 @@ async def test_a_call_is_handed_over_from_another_thread(
 
 
 @pytest.mark.parametrize("call", [*CALLS, _close], ids=[*NAMES, "close"])
-async def test_a_forked_child_is_told_so_and_harms_nothing(
+async def test_use_in_a_forked_child_is_a_runtime_error_and_the_parent_continues(
     relay: FakeRelay, call: Callable[..., Any]
 ) -> None:
     async with LumaSession(relay.url, api_key=relay.api_key, pace=Every(0.05)) as luma:
@@ -257,8 +259,8 @@ async def _awaited(step: Callable[[], Awaitable[object]]) -> None:
 
 
 def _in_a_child(use: Callable[[], Coroutine[Any, Any, None]]) -> str:
-    """Fork, run it there in a loop of its own, and return the remedy of the error it meets."""
-    told, tell = os.pipe()
+    """Fork, run the coroutine in a new loop there, and return the remedy of its error."""
+    read_end, write_end = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
@@ -267,36 +269,38 @@ def _in_a_child(use: Callable[[], Coroutine[Any, Any, None]]) -> str:
         try:
             asyncio.run(use())
         except RuntimeError as error:
-            os.write(tell, str(error).partition("; ")[2].encode())
+            os.write(write_end, str(error).partition("; ")[2].encode())
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    os.close(tell)
-    with open(told, "rb") as said:
-        return said.read().decode()
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        return pipe.read().decode()
 
 
-async def test_the_key_is_nowhere(relay: FakeRelay, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_key_is_in_no_error_no_repr_and_no_log(
+    relay: FakeRelay, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     calls: list[Callable[[LumaSession], Awaitable[object]]] = [
         lambda luma: luma.get("a"),
         lambda luma: luma.get_many(["a", "b"]),
         lambda luma: luma.wait_until_done(["a", "b"], timeout=5.0),
     ]
-    said = ""
+    texts = ""
     for url in (relay.url, "http://127.0.0.1:1"):
         async with LumaSession(url, api_key=KEY) as luma:
             for call in calls:
                 with pytest.raises((LumaError, TimeoutError)) as caught:
                     async with asyncio.timeout(0.2):
                         await call(luma)
-                said += "".join(map(repr, chain(caught.value)))
-            said += repr(luma) + repr(luma.stats)
-    assert KEY not in said
+                texts += "".join(map(repr, causes_of(caught.value)))
+            texts += repr(luma) + repr(luma.stats)
+    assert KEY not in texts
     assert KEY not in re.sub(r"\s", "", caplog.text)
 
 
-async def test_a_relay_that_repeats_the_key_is_not_repeated() -> None:
+async def test_the_key_is_removed_from_the_message_of_a_relay() -> None:
     async with FakeRelay() as relay, LumaSession(relay.url, api_key=KEY) as luma:
         relay.reply(Reply(status=401, body=f'{{"message": "bad key {KEY}"}}'.encode()))
         with pytest.raises(Exception, match="bad key") as caught:
@@ -315,7 +319,7 @@ async def test_a_relay_that_repeats_the_key_is_not_repeated() -> None:
     ],
     ids=["location", "request id", "escaped", "code", "page"],
 )
-async def test_the_key_is_struck_from_every_part_of_an_error(
+async def test_the_key_is_removed_from_every_part_of_an_error(
     relay: FakeRelay, reply: Reply
 ) -> None:
     async with LumaSession(relay.url, api_key=KEY) as luma:
@@ -338,20 +342,20 @@ async def test_a_callers_session_is_used_and_never_closed(relay: FakeRelay) -> N
         assert not http.closed
 
 
-async def test_a_callers_session_that_was_closed_is_told_at_once(relay: FakeRelay) -> None:
+async def test_a_closed_http_session_raises_session_closed_at_once(relay: FakeRelay) -> None:
     async with aiohttp.ClientSession() as http:
         luma = LumaSession(relay.url, api_key=relay.api_key, http=http)
         await luma.__aenter__()
-    with pytest.raises(SessionClosed, match="keep it open as long as luma"):
+    with pytest.raises(SessionClosed, match="keep it open as long as the LumaSession"):
         await luma.get("a")
-    with pytest.raises(WaitAborted, match="keep it open as long as luma"):
+    with pytest.raises(WaitAborted, match="keep it open as long as the LumaSession"):
         await luma.wait_until_done("a")
     await luma.close()
     with pytest.raises(SessionClosed):
         await LumaSession(relay.url, api_key=relay.api_key, http=http).__aenter__()
 
 
-def chain(error: BaseException | None) -> list[BaseException]:
+def causes_of(error: BaseException | None) -> list[BaseException]:
     found: list[BaseException] = []
     while error is not None:
         found.append(error)

@@ -1,4 +1,4 @@
-"""The contract, row by row, on a whole session with a relay, in virtual time."""
+"""A whole session with a FakeRelay, in virtual time: each promise of the public API."""
 
 import asyncio
 from collections import Counter
@@ -32,12 +32,12 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def told(generations: dict[str, Generation]) -> dict[str, State]:
+def states_of(generations: dict[str, Generation]) -> dict[str, State]:
     return {task_id: generation.state for task_id, generation in generations.items()}
 
 
 class TestGet:
-    async def test_one_task_is_asked_by_the_single_call(
+    async def test_one_task_is_requested_with_the_single_get(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add(ends="never", queued=5.0)
@@ -49,30 +49,30 @@ class TestGet:
 
     async def test_an_unknown_task_is_a_not_found_error(self, luma: LumaSession) -> None:
         with pytest.raises(NotFoundError):
-            await luma.get("nobody")
+            await luma.get("unknown")
 
-    async def test_an_answer_that_does_not_name_the_task_is_a_not_found_error(
+    async def test_a_response_without_the_task_is_a_not_found_error(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(Reply(body=b"null"))
         with pytest.raises(NotFoundError, match="does not know a$"):
             await luma.get("a")
 
-    async def test_a_passing_fault_is_asked_again(
-        self, relay: FakeRelay, luma: LumaSession
-    ) -> None:
+    async def test_a_transient_error_is_retried(self, relay: FakeRelay, luma: LumaSession) -> None:
         task_id = relay.add()
         relay.reply(Reply(status=502), Reply(status=200))
         assert (await luma.get(task_id)).state is State.COMPLETED
         assert relay.requests == 3
 
-    async def test_a_web_page_is_told_at_once(self, relay: FakeRelay, luma: LumaSession) -> None:
+    async def test_a_web_page_is_raised_without_a_retry(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
         relay.reply(Reply(body=b"<!doctype html>"))
         with pytest.raises(NoSuchRouteError, match="check the path of the base URL$"):
             await luma.get("a")
         assert relay.requests == 1
 
-    async def test_a_lasting_fault_is_told_after_three_tries(
+    async def test_a_lasting_error_is_raised_after_three_requests(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(*[Reply(status=503, body=b'{"detail":"no channel"}')] * 9)
@@ -80,7 +80,7 @@ class TestGet:
             await luma.get("a")
         assert relay.requests == 3
 
-    async def test_retry_after_is_honoured_and_a_long_one_is_told_at_once(
+    async def test_retry_after_is_honoured_and_a_long_one_is_raised_at_once(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add()
@@ -95,42 +95,44 @@ class TestGet:
 
 
 class TestGetMany:
-    async def test_tasks_come_in_the_order_given_and_unknown_ones_are_absent(
+    async def test_tasks_are_in_the_order_given_and_unknown_ones_are_left_out(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add() for _ in range(5)]
-        asked = [ids[3], "nobody", ids[0], ids[4]]
-        assert list(await luma.get_many(asked)) == [ids[3], ids[0], ids[4]]
+        requested = [ids[3], "unknown", ids[0], ids[4]]
+        assert list(await luma.get_many(requested)) == [ids[3], ids[0], ids[4]]
         assert relay.requests == 1
 
-    async def test_a_single_id_goes_by_the_batch_call_too(
+    async def test_get_many_uses_the_batch_post_for_one_id_too(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add()
         assert list(await luma.get_many(task_id)) == [task_id]
         assert relay.log[0].method == "POST"
 
-    async def test_ids_are_asked_in_chunks_of_max_batch_each_once(self, relay: FakeRelay) -> None:
+    async def test_get_many_sends_each_id_once_in_batches_of_max_batch(
+        self, relay: FakeRelay
+    ) -> None:
         ids = [relay.add() for _ in range(25)]
         limits = Limits(max_batch=10)
         async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
             assert list(await luma.get_many(ids + ids)) == ids
         assert sorted(len(asked.ids) for asked in relay.log) == [5, 10, 10]
 
-    async def test_no_ids_are_no_request(self, relay: FakeRelay, luma: LumaSession) -> None:
+    async def test_no_ids_cause_no_request(self, relay: FakeRelay, luma: LumaSession) -> None:
         assert await luma.get_many([]) == {}
         assert relay.requests == 0
 
-    async def test_a_relay_without_the_batch_call_is_asked_singly_from_then_on(
+    async def test_a_relay_without_the_batch_post_gets_single_gets_from_then_on(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add() for _ in range(3)]
         relay.reply(*[Reply(status=405)] * 3, on="tasks")
-        assert list(await luma.get_many([*ids, "nobody"])) == ids
+        assert list(await luma.get_many([*ids, "unknown"])) == ids
         assert list(await luma.get_many(ids)) == ids
         assert Counter(asked.method for asked in relay.log) == {"POST": 3, "GET": 7}
 
-    async def test_an_error_that_comes_while_asking_singly_is_told(
+    async def test_an_error_of_a_single_get_in_place_of_a_batch_is_raised(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add() for _ in range(3)]
@@ -139,7 +141,7 @@ class TestGetMany:
         with pytest.raises(PermissionDeniedError):
             await luma.get_many(ids)
 
-    async def test_a_refused_batch_is_halved_until_it_passes(
+    async def test_a_rejected_batch_is_bisected_until_it_is_accepted(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add() for _ in range(8)]
@@ -147,7 +149,7 @@ class TestGetMany:
         assert list(await luma.get_many(ids)) == ids
         assert [len(asked.ids) for asked in relay.log] == [8, 4, 2, 2, 4]
 
-    async def test_a_relay_that_is_down_is_told_soon_however_many_ids(
+    async def test_a_relay_that_is_down_raises_soon_for_any_number_of_ids(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(*[Reply(status=503)] * 1000)
@@ -156,7 +158,9 @@ class TestGetMany:
         assert relay.requests <= 20
         assert now() < 120.0
 
-    async def test_the_first_error_ends_it(self, relay: FakeRelay, luma: LumaSession) -> None:
+    async def test_the_first_error_stops_all_other_requests(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
         relay.reply(Reply(status=401))
         with pytest.raises(AuthenticationError):
             await luma.get_many([f"id {number}" for number in range(500)])
@@ -164,17 +168,17 @@ class TestGetMany:
 
 
 class TestWaitUntilDone:
-    async def test_it_returns_exactly_when_each_id_is_completed_or_failed(
+    async def test_it_returns_when_each_task_is_completed_or_failed(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         good = relay.add(duration=12.0)
         bad = relay.add(duration=31.0, ends="failed")
         done = await luma.wait_until_done([bad, good])
         assert list(done) == [bad, good]
-        assert told(done) == {bad: State.FAILED, good: State.COMPLETED}
+        assert states_of(done) == {bad: State.FAILED, good: State.COMPLETED}
         assert 31.0 <= now() <= 36.0
 
-    async def test_one_text_is_one_id_and_one_generation(
+    async def test_a_str_is_one_id_and_gives_one_generation(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add(duration=3.0)
@@ -182,7 +186,7 @@ class TestWaitUntilDone:
         assert isinstance(generation, Generation)
         assert generation.id == task_id
 
-    async def test_ids_may_come_from_any_iterable_and_twice(
+    async def test_ids_may_be_any_iterable_with_duplicates(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         first, second = relay.add(), relay.add()
@@ -190,7 +194,7 @@ class TestWaitUntilDone:
         assert list(done) == [second, first]
         assert [len(asked.ids) for asked in relay.log] == [2]
 
-    async def test_no_ids_are_no_request_and_no_wait(
+    async def test_no_ids_cause_no_request_and_no_wait(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         assert await luma.wait_until_done([]) == {}
@@ -198,22 +202,22 @@ class TestWaitUntilDone:
         assert [g async for g in luma.as_completed([])] == []
         assert relay.requests == 0
 
-    async def test_one_id_goes_by_the_single_call_and_several_by_the_batch(
+    async def test_one_id_uses_the_single_get_and_several_the_batch_post(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         await luma.wait_until_done(relay.add())
         await luma.wait_until_done([relay.add(), relay.add()])
         assert [asked.method for asked in relay.log] == ["GET", "POST"]
 
-    async def test_time_runs_out_exactly_and_what_was_told_is_kept(
+    async def test_a_timeout_is_exact_and_keeps_the_last_states(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
-        done, open_, unknown = relay.add(duration=3.0), relay.add(ends="never"), "nobody"
+        done, open_, unknown = relay.add(duration=3.0), relay.add(ends="never"), "unknown"
         with pytest.raises(WaitTimeout) as caught:
             await luma.wait_until_done([open_, done, unknown], timeout=20.0)
         assert now() == 20.0
         error = caught.value
-        assert told(error.done) == {done: State.COMPLETED}
+        assert states_of(error.done) == {done: State.COMPLETED}
         assert list(error.pending) == [open_, unknown]
         last = error.pending[open_]
         assert last is not None
@@ -221,7 +225,7 @@ class TestWaitUntilDone:
         assert error.pending[unknown] is None
         assert error.missing == ()
 
-    async def test_the_wait_goes_on_for_what_was_pending(
+    async def test_a_second_wait_continues_with_the_pending_ids(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=duration) for duration in (2.0, 30.0)]
@@ -229,18 +233,20 @@ class TestWaitUntilDone:
             await luma.wait_until_done(ids, timeout=10.0)
         assert list(await luma.wait_until_done(caught.value.pending)) == ids[1:]
 
-    async def test_a_timeout_of_zero_is_one_look(self, relay: FakeRelay, luma: LumaSession) -> None:
+    async def test_a_timeout_of_zero_polls_each_task_once(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
         done, open_ = relay.add(), relay.add(ends="never")
         assert (await luma.wait_until_done(done, timeout=0)).is_done
         with pytest.raises(WaitTimeout) as caught:
-            await luma.wait_until_done([done, open_, "nobody"], timeout=0)
-        assert told(caught.value.done) == {done: State.COMPLETED}
+            await luma.wait_until_done([done, open_, "unknown"], timeout=0)
+        assert states_of(caught.value.done) == {done: State.COMPLETED}
         assert caught.value.pending[open_] is not None
-        assert caught.value.pending["nobody"] is None
+        assert caught.value.pending["unknown"] is None
         assert relay.requests == 2
         assert now() < 1.0
 
-    async def test_one_look_at_a_relay_in_trouble_says_why(
+    async def test_with_timeout_zero_a_failing_relay_is_the_cause_of_the_timeout(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(*[Reply(status=502)] * 3)
@@ -249,7 +255,7 @@ class TestWaitUntilDone:
         assert isinstance(caught.value.__cause__, RelayError)
         assert caught.value.pending == {"a": None, "b": None}
 
-    async def test_one_look_does_not_sleep_through_a_long_quiet(
+    async def test_timeout_zero_does_not_wait_for_a_long_retry_after(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(Reply(status=429, headers={"Retry-After": "3600"}))
@@ -260,31 +266,35 @@ class TestWaitUntilDone:
         assert now() < 2.0
         assert relay.requests == 1
 
-    async def test_one_look_with_a_bad_key_is_aborted(self, relay: FakeRelay) -> None:
+    async def test_timeout_zero_with_a_wrong_key_is_aborted(self, relay: FakeRelay) -> None:
         async with LumaSession(relay.url, api_key="sk-wrong") as luma:
             with pytest.raises(WaitAborted) as caught:
                 await luma.wait_until_done("a", timeout=0)
         assert isinstance(caught.value.cause, AuthenticationError)
 
-    async def test_no_timeout_waits_for_as_long_as_it_takes(
+    async def test_a_timeout_of_none_waits_until_the_task_is_done(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         await luma.wait_until_done(relay.add(duration=1900.0), timeout=None)
-        assert 1900.0 <= now() <= 1905.0, "longer than a timeout that is not given"
+        assert 1900.0 <= now() <= 1905.0, "longer than the default timeout"
 
-    async def test_a_missing_id_is_told_when_all_others_are_done(
+    async def test_a_missing_id_is_raised_when_all_others_are_done(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         slow = relay.add(duration=50.0)
         with pytest.raises(GenerationsMissing) as caught:
-            await luma.wait_until_done(["nobody", slow])
-        assert caught.value.missing == ("nobody",)
+            await luma.wait_until_done(["unknown", slow])
+        assert caught.value.missing == ("unknown",)
         assert list(caught.value.done) == [slow]
         assert caught.value.pending == {}
         assert now() >= 50.0
-        assert any(asked.ids == (slow,) for asked in relay.log), "not asked after its grace"
+        assert any(asked.ids == (slow,) for asked in relay.log), (
+            "polled without it after missing_grace"
+        )
 
-    async def test_a_late_id_is_no_missing_id(self, relay: FakeRelay, luma: LumaSession) -> None:
+    async def test_an_id_that_becomes_known_late_is_not_missing(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
         late = relay.add(visible_after=20.0, duration=25.0)
         assert (await luma.wait_until_done(late)).state is State.COMPLETED
 
@@ -303,9 +313,9 @@ class TestWaitUntilDone:
         assert 60.0 <= now() < 61.0
 
 
-class TestTrouble:
+class TestErrors:
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 524])
-    async def test_a_passing_fault_ends_no_wait(
+    async def test_a_transient_error_does_not_end_a_wait(
         self, relay: FakeRelay, luma: LumaSession, status: int
     ) -> None:
         relay.reply(*[Reply(status=status)] * 4)
@@ -313,22 +323,22 @@ class TestTrouble:
         assert luma.stats.errors == 4
 
     @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"<html>", b"5", b'"text"'])
-    async def test_a_senseless_body_ends_no_wait(
+    async def test_an_invalid_body_does_not_end_a_wait(
         self, relay: FakeRelay, luma: LumaSession, body: bytes
     ) -> None:
         relay.reply(*[Reply(body=body)] * 3)
         assert (await luma.wait_until_done(relay.add())).is_done
 
-    async def test_a_relay_that_is_down_is_asked_ever_less_often(
+    async def test_a_relay_that_is_down_gets_no_more_requests_than_usual(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(*[Reply(status=500)] * 1000)
         with pytest.raises(WaitTimeout) as caught:
             await luma.wait_until_done([relay.add(), relay.add()], timeout=600.0)
         assert isinstance(caught.value.__cause__, RelayError)
-        assert relay.requests < 120 + 5, "no more than the polls of a relay that is well"
+        assert relay.requests < 120 + 5, "no more than without errors"
 
-    async def test_retry_after_stops_every_call_of_the_session(
+    async def test_retry_after_delays_every_request_of_the_session(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(Reply(status=503, headers={"Retry-After": "20"}))
@@ -342,7 +352,7 @@ class TestTrouble:
         assert min(rest) - first >= 20.0
 
     @pytest.mark.parametrize("status", [401, 403])
-    async def test_a_refused_key_is_told_to_every_waiter_at_once(
+    async def test_a_rejected_key_aborts_every_wait_at_once(
         self, relay: FakeRelay, luma: LumaSession, status: int
     ) -> None:
         done = relay.add(duration=1.0)
@@ -353,16 +363,16 @@ class TestTrouble:
         await asyncio.sleep(10)
         relay.reply(*[Reply(status=status)] * 3)
         ends = await asyncio.gather(*waits, return_exceptions=True)
-        for end in ends:
-            assert isinstance(end, WaitAborted)
-            assert end.cause is not None
-            assert list(end.done) == [done]
-            assert len(end.pending) == 1
+        for error in ends:
+            assert isinstance(error, WaitAborted)
+            assert error.cause is not None
+            assert list(error.done) == [done]
+            assert len(error.pending) == 1
         assert now() < 20.0
         assert luma.stats.open == 0
-        assert (await luma.wait_until_done(done)).is_done, "a later call is tried afresh"
+        assert (await luma.wait_until_done(done)).is_done, "a later call sends requests again"
 
-    async def test_a_relay_without_the_batch_call_is_polled_singly(
+    async def test_a_relay_without_the_batch_post_is_polled_with_single_gets(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=12.0) for _ in range(5)]
@@ -370,14 +380,14 @@ class TestTrouble:
         assert list(await luma.wait_until_done(ids)) == ids
         assert Counter(asked.method for asked in relay.log)["POST"] == 1
 
-    async def test_a_refused_batch_is_halved_and_harms_nobody_else(
+    async def test_a_rejected_batch_is_bisected_without_loss(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=7.0) for _ in range(6)]
         relay.reply(Reply(status=400), Reply(status=400), on="tasks")
         assert list(await luma.wait_until_done(ids)) == ids
 
-    async def test_413_shrinks_the_requests_of_the_session(
+    async def test_status_413_halves_the_batch_size_of_the_session(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=30.0) for _ in range(10)]
@@ -387,7 +397,7 @@ class TestTrouble:
 
 
 class TestSharing:
-    async def test_an_id_that_many_wait_for_is_asked_once(
+    async def test_an_id_with_many_waits_is_polled_once(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add(duration=30.0)
@@ -395,16 +405,18 @@ class TestSharing:
         assert relay.requests <= 8
 
     @pytest.mark.parametrize("callers", [1, 1000])
-    async def test_a_thousand_callers_cost_what_one_caller_costs(
+    async def test_a_thousand_callers_cause_as_many_requests_as_one(
         self, relay: FakeRelay, luma: LumaSession, callers: int
     ) -> None:
         ids = [relay.add(duration=30.0) for _ in range(1000)]
         size = len(ids) // callers
         parts = [ids[start : start + size] for start in range(0, len(ids), size)]
         await asyncio.gather(*map(luma.wait_until_done, parts))
-        assert 70 <= relay.requests <= 85, "ten a round, eight rounds; the balance may owe a few"
+        assert 70 <= relay.requests <= 85, (
+            "ten a round, eight rounds; the request budget may lag a little"
+        )
 
-    async def test_callers_that_come_one_by_one_share_requests(
+    async def test_callers_that_start_one_by_one_share_requests(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         waits: list[asyncio.Future[Generation]] = []
@@ -414,9 +426,7 @@ class TestSharing:
         await asyncio.gather(*waits)
         assert relay.requests < 60
 
-    async def test_no_second_sees_more_than_max_rate_nor_more_than_max_in_flight(
-        self, relay: FakeRelay
-    ) -> None:
+    async def test_no_second_has_more_requests_than_max_rate(self, relay: FakeRelay) -> None:
         ids = [relay.add(duration=20.0) for _ in range(300)]
         limits = Limits(max_batch=5, max_in_flight=3, max_rate=8.0)
         async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
@@ -426,18 +436,18 @@ class TestSharing:
         assert relay.busiest_second() <= 8
 
     async def test_direct_calls_and_polls_take_turns(self, relay: FakeRelay) -> None:
-        polled, asked_now = ([relay.add(ends="never") for _ in range(100)] for _ in range(2))
+        polled, direct_ids = ([relay.add(ends="never") for _ in range(100)] for _ in range(2))
         limits = Limits(max_batch=1, max_rate=10.0)
         async with LumaSession(relay.url, api_key=relay.api_key, limits=limits) as luma:
             polls = asyncio.ensure_future(luma.wait_until_done(polled, timeout=9.0))
             await asyncio.sleep(0)
-            direct = asyncio.ensure_future(luma.get_many(asked_now))
+            direct = asyncio.ensure_future(luma.get_many(direct_ids))
             await asyncio.wait([polls])
             await direct
-        calls = Counter(asked.ids[0] in polled for asked in relay.log[:60])
-        assert abs(calls[True] - calls[False]) <= 2
+        is_poll = Counter(asked.ids[0] in polled for asked in relay.log[:60])
+        assert abs(is_poll[True] - is_poll[False]) <= 2
 
-    async def test_two_requests_at_most_are_under_way_when_two_are_allowed(
+    async def test_no_more_than_max_in_flight_requests_are_in_flight(
         self,
     ) -> None:
         async with FakeRelay(latency=3.0) as relay:
@@ -449,7 +459,7 @@ class TestSharing:
 
 
 class TestIterating:
-    async def test_as_completed_tells_each_once_as_it_ends(
+    async def test_as_completed_returns_each_task_once_when_it_is_done(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(duration=duration) for duration in (30.0, 10.0, 20.0)]
@@ -459,14 +469,14 @@ class TestIterating:
             assert now() <= relay.tasks[generation.id].ends_at + 5.1  # type: ignore[operator]
         assert ended == [ids[1], ids[2], ids[0]]
 
-    async def test_watch_tells_each_change_of_state(
+    async def test_watch_returns_each_change_of_state(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add(queued=10.0, duration=30.0)
         states = [generation.state async for generation in luma.watch(task_id)]
         assert states == [State.PENDING, State.PROCESSING, State.COMPLETED]
 
-    async def test_who_joins_a_watch_hears_what_is_known_at_once(
+    async def test_a_later_watch_starts_with_the_known_state(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add(duration=60.0)
@@ -478,7 +488,7 @@ class TestIterating:
         assert [generation.state async for generation in reader] == [State.COMPLETED]
         await other
 
-    async def test_what_was_told_in_time_is_read_before_the_timeout_is_raised(
+    async def test_results_from_before_the_timeout_are_returned_before_it_is_raised(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(), relay.add(), relay.add(ends="never")]
@@ -493,21 +503,21 @@ class TestIterating:
         with pytest.raises(StopAsyncIteration):
             await anext(reader)
 
-    async def test_missing_ids_are_told_after_the_last_task(
+    async def test_missing_ids_are_raised_after_the_last_task(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         task_id = relay.add(duration=50.0)
-        reader = luma.as_completed(["nobody", task_id])
+        reader = luma.as_completed(["unknown", task_id])
         assert (await anext(reader)).id == task_id
         with pytest.raises(GenerationsMissing):
             await anext(reader)
 
-    async def test_an_end_without_news_wakes_the_reader(self, luma: LumaSession) -> None:
+    async def test_a_wait_without_results_wakes_the_reader(self, luma: LumaSession) -> None:
         with pytest.raises(GenerationsMissing):
-            await anext(luma.as_completed("nobody"))
+            await anext(luma.as_completed("unknown"))
         assert 30.0 <= now() < 31.0
 
-    async def test_a_timeout_of_zero_tells_what_one_look_shows(
+    async def test_watch_with_timeout_zero_returns_the_current_states(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         ids = [relay.add(), relay.add(ends="never")]
@@ -516,7 +526,7 @@ class TestIterating:
         with pytest.raises(WaitTimeout):
             await anext(reader)
 
-    async def test_two_readers_of_one_iterator_are_told_so(
+    async def test_two_readers_of_one_iterator_are_a_runtime_error(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         reader = luma.as_completed([relay.add(duration=9.0)])
@@ -528,12 +538,12 @@ class TestIterating:
 
 
 class TestStats:
-    async def test_a_snapshot_tells_what_was_spent_and_how_it_ended(
+    async def test_a_snapshot_has_the_counts_of_requests_and_results(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         before = luma.stats
         relay.reply(Reply(status=429))
-        ids = [relay.add(duration=12.0), relay.add(duration=12.0, ends="failed"), "nobody"]
+        ids = [relay.add(duration=12.0), relay.add(duration=12.0, ends="failed"), "unknown"]
         with pytest.raises(GenerationsMissing):
             await luma.wait_until_done(ids)
         stats = luma.stats
@@ -544,7 +554,7 @@ class TestStats:
         assert stats.ids_asked == sum(len(asked.ids) for asked in relay.log)
         assert 0.0 < stats.lag <= stats.lag_most <= 5.0
 
-    async def test_what_is_open_now_is_told_at_a_glance(
+    async def test_the_repr_of_a_session_has_its_open_ids(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         wait = asyncio.ensure_future(luma.wait_until_done([relay.add(duration=60.0), relay.add()]))
@@ -556,7 +566,7 @@ class TestStats:
 
 
 class TestClosing:
-    async def test_closing_wakes_every_waiter(self) -> None:
+    async def test_closing_ends_every_wait_and_call(self) -> None:
         async with (
             FakeRelay(latency=10.0) as relay,
             aiohttp.ClientSession() as http,
@@ -581,10 +591,10 @@ class TestClosing:
         assert isinstance(watch, WaitAborted)
         assert isinstance(wait.cause, SessionClosed)
         assert list(wait.pending) == [task_id]
-        assert [type(end) for end in direct] == [SessionClosed] * 10
+        assert [type(error) for error in direct] == [SessionClosed] * 10
         assert now() < 2.0
 
-    async def test_a_call_that_was_let_in_as_the_session_closed_does_not_depart(
+    async def test_a_call_that_was_admitted_as_the_session_closed_is_not_sent(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         call = asyncio.ensure_future(luma.get(relay.add()))

@@ -1,4 +1,4 @@
-"""The words: each field of the published samples, the best link, and what a value promises."""
+"""The structs: each field of the published samples, the best link, and what a value promises."""
 
 import inspect
 import json
@@ -33,8 +33,8 @@ LINKS = [
 
 
 def sample(name: str) -> dict[str, Any]:
-    told: Any = json.loads((DATA / name).read_bytes())
-    return cast("dict[str, Any]", told[0] if isinstance(told, list) else told)
+    task: Any = json.loads((DATA / name).read_bytes())
+    return cast("dict[str, Any]", task[0] if isinstance(task, list) else task)
 
 
 def decoded(name: str) -> Generation:
@@ -43,14 +43,14 @@ def decoded(name: str) -> Generation:
     return answer.generation(task_id)
 
 
-def told(**fields: object) -> Generation:
-    """Return what the library makes of a bare task with these fields."""
+def decoded_task(**fields: object) -> Generation:
+    """Return the Generation of a bare completed task with these fields."""
     body = json.dumps({"id": "a", "state": "completed", **fields}).encode()
     return decode_response(200, {}, body).generation("a")
 
 
 def linked(links: dict[str, str | None]) -> Generation:
-    """Build a completed task from links by their dotted places."""
+    """Build a completed task from links by the dotted names of their fields."""
     task: dict[str, Any] = {"id": "a", "state": "completed"}
     for place, link in links.items():
         *parents, name = place.split(".")
@@ -62,7 +62,7 @@ def linked(links: dict[str, str | None]) -> Generation:
 
 
 def plain(generation: Generation) -> dict[str, Any]:
-    """Return every field as plain data but the relay's own JSON, datetimes as they are."""
+    """Return all fields but `original` as plain data, with datetimes as they are."""
     fields = msgspec.structs.asdict(generation)
     del fields["original"]
     return cast("dict[str, Any]", msgspec.to_builtins(fields, builtin_types=(datetime,)))
@@ -77,7 +77,7 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def structs(value: object) -> Iterator[Struct]:
-    """Every struct in a value, itself first."""
+    """Yield every struct in a value, itself first."""
     if isinstance(value, Struct):
         yield value
         for name in value.__struct_fields__:
@@ -85,7 +85,7 @@ def structs(value: object) -> Iterator[Struct]:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_each_field_of_the_published_samples_has_a_name_here(name: str) -> None:
+def test_each_field_of_the_published_samples_has_a_field_here(name: str) -> None:
     expected = dict(leaves(sample(name)))
     for path, leaf in expected.items():
         if path.endswith("created_at"):
@@ -97,12 +97,12 @@ def test_each_field_of_the_published_samples_has_a_name_here(name: str) -> None:
     assert {found[path] for path in found.keys() - expected.keys()} == {None}
 
 
-def test_both_published_samples_tell_the_same_task() -> None:
+def test_both_published_samples_are_the_same_task() -> None:
     single, batch = (decoded(name) for name in SAMPLES)
     assert plain(single) == plain(batch)
 
 
-def test_the_state_of_the_published_sample_is_a_state() -> None:
+def test_the_published_sample_is_completed() -> None:
     assert decoded(SAMPLES[0]).state is State.COMPLETED
 
 
@@ -138,7 +138,7 @@ def test_everything_in_a_generation_can_be_hashed() -> None:
     assert [hash(one) for one in first] == [hash(one) for one in second]
 
 
-def test_the_same_answer_twice_is_the_same_generation() -> None:
+def test_two_equal_responses_give_equal_generations() -> None:
     one = decoded(SAMPLES[0])
     assert one == decoded(SAMPLES[0])
     assert len({one, decoded(SAMPLES[0])}) == 1
@@ -147,20 +147,20 @@ def test_the_same_answer_twice_is_the_same_generation() -> None:
 @pytest.mark.parametrize(
     "change", [{"id": "b"}, {"state": State.FAILED}, {"video": None}, {"result_url": "other"}]
 )
-def test_a_generation_that_differs_in_one_field_is_another(change: dict[str, Any]) -> None:
+def test_a_generation_with_another_field_is_not_equal(change: dict[str, Any]) -> None:
     one = decoded(SAMPLES[0])
     assert msgspec.structs.replace(one, **change) != one
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_a_generation_survives_pickle(protocol: int) -> None:
+def test_a_generation_can_be_pickled(protocol: int) -> None:
     one = decoded(SAMPLES[1])
     other = pickle.loads(pickle.dumps(one, protocol))
     assert other == one
     assert other.raw == one.raw
 
 
-def test_a_generation_survives_copying() -> None:
+def test_a_generation_can_be_copied() -> None:
     one = decoded(SAMPLES[0])
     assert copy(one) == one
     assert deepcopy(one) == one
@@ -168,13 +168,13 @@ def test_a_generation_survives_copying() -> None:
 
 @pytest.mark.parametrize("nothing", ["", None])
 @pytest.mark.parametrize("best", range(len(LINKS)))
-def test_the_best_link_that_is_there_is_the_url(best: int, nothing: str | None) -> None:
+def test_url_is_the_best_link_that_is_present(best: int, nothing: str | None) -> None:
     links = {place: place if rank >= best else nothing for rank, place in enumerate(LINKS)}
     assert linked(links).url == LINKS[best]
 
 
 @pytest.mark.parametrize("place", LINKS)
-def test_a_link_that_is_alone_is_the_url(place: str) -> None:
+def test_url_is_the_only_link(place: str) -> None:
     assert linked({place: "https://cdn.example/a.mp4"}).url == "https://cdn.example/a.mp4"
 
 
@@ -188,7 +188,7 @@ def test_a_task_without_any_link_has_no_url() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_relays_own_object_stays_reachable(name: str) -> None:
+def test_raw_is_the_object_that_the_relay_sent(name: str) -> None:
     assert decoded(name).raw == sample(name)
 
 
@@ -198,39 +198,39 @@ def test_the_original_is_the_text_that_the_relay_sent() -> None:
     assert [answer.generation(task_id).original for task_id in "ab"] == texts
 
 
-def test_what_has_no_name_here_is_in_the_relays_own_object() -> None:
+def test_unknown_fields_are_in_raw() -> None:
     unknown = {"liked": None, "progress": "40%", "media_request": {"loop": [True, 1.5]}}
-    assert told(**unknown).raw == {"id": "a", "state": "completed", **unknown}
+    assert decoded_task(**unknown).raw == {"id": "a", "state": "completed", **unknown}
 
 
-def test_bytes_that_are_no_text_do_not_hide_the_relays_own_object() -> None:
+def test_invalid_utf8_is_replaced_in_raw() -> None:
     body = b'{"id": "a", "state": "completed", "note": "\xff!"}'
     assert decode_response(200, {}, body).generation("a").raw["note"] == "\ufffd!"
 
 
-def test_changing_the_plain_data_leaves_the_generation_as_it_was() -> None:
-    one = told(liked=True)
+def test_a_change_of_raw_does_not_change_the_generation() -> None:
+    one = decoded_task(liked=True)
     one.raw["liked"] = False
     assert one.raw["liked"] is True
 
 
-def test_a_generation_that_no_relay_told_has_an_empty_object() -> None:
+def test_raw_of_a_generation_made_by_hand_is_empty() -> None:
     assert Generation(id="a", state=State.PENDING).raw == {}
 
 
-def test_the_repr_tells_id_and_state_and_no_link() -> None:
+def test_the_repr_has_id_and_state_and_no_link() -> None:
     signed = "https://cdn.example/a.mp4?X-Amz-Signature=5ecre7"
     one = linked(dict.fromkeys(LINKS, signed))
     assert repr(one) == str(one) == "Generation(id='a', state='completed')"
 
 
-def test_the_repr_of_a_failed_task_tells_the_reason() -> None:
+def test_the_repr_of_a_failed_task_has_the_reason() -> None:
     one = Generation(id="a", state=State.FAILED, failure_reason="moderated")
     assert repr(one) == "Generation(id='a', state='failed', failure_reason='moderated')"
 
 
-def test_gos_zero_time_is_an_unknown_time() -> None:
-    one = told(created_at=ZERO_TIME, artifact={"created_at": ZERO_TIME})
+def test_gos_zero_time_is_none() -> None:
+    one = decoded_task(created_at=ZERO_TIME, artifact={"created_at": ZERO_TIME})
     assert one.created_at is None
     assert one.artifact
     assert one.artifact.created_at is None
@@ -249,8 +249,8 @@ def test_gos_zero_time_is_an_unknown_time() -> None:
         (1734874720, datetime(2024, 12, 22, 13, 38, 40, tzinfo=UTC)),
     ],
 )
-def test_a_moment_is_aware(text: object, moment: datetime) -> None:
-    one = told(created_at=text, artifact={"created_at": text})
+def test_created_at_is_aware(text: object, moment: datetime) -> None:
+    one = decoded_task(created_at=text, artifact={"created_at": text})
     assert one.artifact
     for found in (one.created_at, one.artifact.created_at):
         assert found
@@ -258,7 +258,7 @@ def test_a_moment_is_aware(text: object, moment: datetime) -> None:
         assert found.utcoffset() == moment.utcoffset()
 
 
-def test_a_failed_task_raises_when_it_is_told_to() -> None:
+def test_raise_for_failed_raises_for_a_failed_task() -> None:
     one = Generation(id="a", state=State.FAILED, failure_reason="moderated")
     with pytest.raises(GenerationFailed, match=r"^a failed: moderated$") as caught:
         one.raise_for_failed()
@@ -266,12 +266,12 @@ def test_a_failed_task_raises_when_it_is_told_to() -> None:
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.PROCESSING, State.COMPLETED])
-def test_a_task_that_did_not_fail_raises_nothing(state: State) -> None:
-    Generation(id="a", state=state, failure_reason="said too early").raise_for_failed()
+def test_raise_for_failed_raises_nothing_for_other_states(state: State) -> None:
+    Generation(id="a", state=state, failure_reason="too early").raise_for_failed()
 
 
 @pytest.mark.parametrize("name", luma_async.__all__)
-def test_what_is_public_is_there_and_has_a_docstring(name: str) -> None:
+def test_each_public_name_exists_and_has_a_docstring(name: str) -> None:
     public: object = getattr(luma_async, name)
     if isinstance(public, str):
         return

@@ -1,4 +1,4 @@
-"""HTTP as it is: a real server on loopback, in real time, for what a mock cannot show."""
+"""The transport with a real server on loopback, in real time: what a mock cannot show."""
 
 import asyncio
 import gzip
@@ -28,7 +28,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[[Handler], Awaitable[str]]]:
-    """Yield what starts a server on loopback and returns its URL."""
+    """Yield a function that starts a server on loopback and returns its URL."""
     runners: list[web.ServerRunner] = []
 
     async def start(handler: Handler) -> str:
@@ -55,7 +55,7 @@ def transport(
     )
 
 
-async def test_a_request_says_what_the_documents_ask_for(
+async def test_a_request_is_sent_as_documented(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
     seen: list[tuple[str, str, dict[str, str], bytes]] = []
@@ -70,15 +70,15 @@ async def test_a_request_says_what_the_documents_ask_for(
     (get, get_path, headers, nothing), (post, post_path, other, body) = seen
     assert (get, get_path, nothing) == ("GET", "/pro/luma/generations/a%2Fb%20%C3%BC%3F", b"")
     assert (post, post_path, body) == ("POST", "/pro/luma/tasks", b'{"ids":["a","b"]}')
-    for said in (headers, other):
-        assert said["Authorization"] == "Bearer sk-test"
-        assert said["Accept"] == said["Content-Type"] == "application/json"
-        assert said["Accept-Encoding"] == "gzip, deflate"
-        assert said["User-Agent"].startswith("luma-async/")
-        assert "Cookie" not in said
+    for sent in (headers, other):
+        assert sent["Authorization"] == "Bearer sk-test"
+        assert sent["Accept"] == sent["Content-Type"] == "application/json"
+        assert sent["Accept-Encoding"] == "gzip, deflate"
+        assert sent["User-Agent"].startswith("luma-async/")
+        assert "Cookie" not in sent
 
 
-async def test_an_empty_answer_is_no_crash(serve: Callable[[Handler], Awaitable[str]]) -> None:
+async def test_an_empty_body_is_a_decode_error(serve: Callable[[Handler], Awaitable[str]]) -> None:
     async def handler(request: web.BaseRequest) -> web.Response:
         return web.Response()
 
@@ -87,22 +87,22 @@ async def test_an_empty_answer_is_no_crash(serve: Callable[[Handler], Awaitable[
             await relay.get("a")
 
 
-async def test_a_redirect_is_not_followed_and_named(
+async def test_a_redirect_is_not_followed_and_its_target_is_in_the_error(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
-    asked: list[str] = []
+    paths: list[str] = []
 
     async def handler(request: web.BaseRequest) -> web.Response:
-        asked.append(request.path)
+        paths.append(request.path)
         raise web.HTTPFound("https://elsewhere.example/luma")
 
     async with transport(await serve(handler)) as relay:
         with pytest.raises(NoSuchRouteError, match="https://elsewhere.example/luma"):
             await relay.get_many(["a", "b"])
-    assert asked == ["/luma/tasks"]
+    assert paths == ["/luma/tasks"]
 
 
-async def test_a_relay_that_does_not_answer_is_a_request_timeout(
+async def test_a_relay_that_does_not_respond_is_a_request_timeout(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
     async def handler(request: web.BaseRequest) -> web.Response:
@@ -114,7 +114,7 @@ async def test_a_relay_that_does_not_answer_is_a_request_timeout(
             await relay.get("a")
 
 
-async def test_a_relay_that_drips_is_a_request_timeout(
+async def test_a_relay_that_sends_byte_by_byte_is_a_request_timeout(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
@@ -133,11 +133,11 @@ async def test_a_relay_that_drips_is_a_request_timeout(
     ("encoding", "pack"),
     [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)],
 )
-async def test_a_body_above_the_cap_is_not_read_compressed_or_not(
+async def test_a_body_above_max_body_is_not_read_compressed_or_not(
     serve: Callable[[Handler], Awaitable[str]], encoding: str, pack: Callable[[bytes], bytes]
 ) -> None:
-    longest = Limits().max_body
-    whole, over = (DONE + b" " * (size - len(DONE)) for size in (longest, longest + 1))
+    limit = Limits().max_body
+    whole, over = (DONE + b" " * (size - len(DONE)) for size in (limit, limit + 1))
     bodies = iter([whole, over])
 
     async def handler(request: web.BaseRequest) -> web.Response:
@@ -149,7 +149,7 @@ async def test_a_body_above_the_cap_is_not_read_compressed_or_not(
             await relay.get("a")
 
 
-async def test_the_cap_is_the_users_to_set(serve: Callable[[Handler], Awaitable[str]]) -> None:
+async def test_max_body_of_the_limits_is_used(serve: Callable[[Handler], Awaitable[str]]) -> None:
     async def handler(request: web.BaseRequest) -> web.Response:
         return web.Response(body=DONE)
 
@@ -162,7 +162,7 @@ async def test_the_cap_is_the_users_to_set(serve: Callable[[Handler], Awaitable[
             await luma.get("a")
 
 
-async def test_a_callers_session_that_decompresses_nothing_reads_compressed_answers(
+async def test_compressed_responses_are_decoded_in_a_session_without_auto_decompress(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
     async def handler(request: web.BaseRequest) -> web.Response:
@@ -179,7 +179,7 @@ async def test_a_callers_session_that_decompresses_nothing_reads_compressed_answ
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"",
         b"nonsense\r\n\r\n",
@@ -189,10 +189,10 @@ async def test_a_callers_session_that_decompresses_nothing_reads_compressed_answ
     ],
     ids=["closed", "no HTTP", "cut", "bad chunk", "bad gzip"],
 )
-async def test_what_is_no_whole_answer_is_a_transport_error(answer: bytes) -> None:
+async def test_an_incomplete_response_is_a_transport_error(response: bytes) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        writer.write(response)
         writer.close()
 
     server = await asyncio.start_server(handler, "127.0.0.1", 0)
@@ -200,10 +200,10 @@ async def test_what_is_no_whole_answer_is_a_transport_error(answer: bytes) -> No
     async with server, transport(f"http://{host}:{port}") as relay:
         with pytest.raises(TransportError) as caught:
             await relay.get_many(["a", "b"])
-    assert caught.value.__context__ is None, "aiohttp's own error carries the key"
+    assert caught.value.__context__ is None, "the error of aiohttp carries the API key"
 
 
-async def test_a_get_that_a_dead_connection_swallowed_is_not_sent_again_unseen() -> None:
+async def test_aiohttp_does_not_retry_a_get_on_a_dead_connection() -> None:
     seen: list[bytes] = []
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -223,17 +223,17 @@ async def test_a_get_that_a_dead_connection_swallowed_is_not_sent_again_unseen()
         with pytest.raises(TransportError, match="ServerDisconnected") as caught:
             await relay.get("a")
         assert len(seen) == 2
-        assert caught.value.__context__ is None, "aiohttp's own error carries the key"
+        assert caught.value.__context__ is None, "the error of aiohttp carries the API key"
         assert (await relay.get("a")).states
 
 
-async def test_nobody_there_is_a_transport_error() -> None:
+async def test_a_refused_connection_is_a_transport_error() -> None:
     async with transport("http://127.0.0.1:1") as relay:
         with pytest.raises(TransportError, match="Cannot connect"):
             await relay.get("a")
 
 
-async def test_whatever_a_callers_middleware_raises_is_a_transport_error(relay: FakeRelay) -> None:
+async def test_any_exception_of_a_middleware_is_a_transport_error(relay: FakeRelay) -> None:
     async def broken(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
@@ -245,23 +245,23 @@ async def test_whatever_a_callers_middleware_raises_is_a_transport_error(relay: 
                 await one.get("a")
 
 
-async def test_a_proxy_is_asked_in_the_relays_name(
+async def test_a_proxy_receives_the_url_of_the_relay(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
-    asked: list[str] = []
+    paths: list[str] = []
 
     async def handler(request: web.BaseRequest) -> web.Response:
-        asked.append(request.raw_path)
+        paths.append(request.raw_path)
         return web.Response(body=DONE)
 
     proxy = await serve(handler)
     base = "http://relay.example"
     async with LumaSession(base, api_key="sk-test", proxy=proxy) as luma:
         assert (await luma.get("a")).is_done
-    assert asked == ["http://relay.example/luma/generations/a"]
+    assert paths == ["http://relay.example/luma/generations/a"]
 
 
-async def test_a_status_is_read_from_the_answer_and_not_from_an_exception(
+async def test_an_error_status_has_its_error_class_and_retry_after(
     serve: Callable[[Handler], Awaitable[str]],
 ) -> None:
     async def handler(request: web.BaseRequest) -> web.Response:
