@@ -36,9 +36,13 @@ class OddRelay(FakeRelay):
         self.oddity = oddity
         self.dice = random.Random(7)
 
-    async def _answer(self, incoming: IncomingRequest) -> Reply:
-        call, ids = self._read(incoming)
-        reply = await super()._answer(incoming)
+    def parse(self, request: IncomingRequest) -> tuple[str | None, tuple[str, ...] | None]:
+        """Return the endpoint of a request, and the ids in it."""
+        return self._responder._parse(request)  # pyright: ignore[reportPrivateUsage]
+
+    async def _handle(self, request: IncomingRequest) -> Reply:
+        call, ids = self.parse(request)
+        reply = await super()._handle(request)
         if self.oddity is None or call not in ("get", "tasks") or ids is None:
             return reply
         now = self._now()

@@ -307,11 +307,11 @@ async def mean_lag(bad: int) -> float:
     hanging: set[str] = set()
 
     class Hanging(OddRelay):
-        async def _answer(self, incoming: IncomingRequest) -> Reply:
-            _, ids = self._read(incoming)
+        async def _handle(self, request: IncomingRequest) -> Reply:
+            _, ids = self.parse(request)
             if hanging & {*(ids or ())}:
                 await asyncio.sleep(100.0)
-            return await super()._answer(incoming)
+            return await super()._handle(request)
 
     lags: list[float] = []
     ends: dict[str, float] = {}

@@ -308,7 +308,7 @@ class TestMissingIds:
         await asyncio.sleep(10.0)
         relay.reply(*[reply] * 1000)
         await asyncio.sleep(90.0)
-        relay._scripted.clear()  # pyright: ignore[reportPrivateUsage]
+        relay._responder.scripted.clear()  # pyright: ignore[reportPrivateUsage]
         assert list(await waiting) == ids
 
     async def test_a_bare_404_for_five_minutes_makes_an_id_missing(

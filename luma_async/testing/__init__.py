@@ -1,4 +1,4 @@
-"""For your tests: a relay that plays tasks from a script, and a clock that does not sleep."""
+"""For the tests of your service: a fake relay with scripted tasks, and virtual time."""
 
 from luma_async.testing.faults import FAULTS
 from luma_async.testing.relay import FakeRelay

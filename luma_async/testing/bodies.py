@@ -1,7 +1,7 @@
-"""The bodies that relays send, built once for each task and stage.
+"""The bodies of a FakeRelay's responses.
 
-The shapes are those of the published samples (completed), of captured answers (pending,
-processing, the relay's own table) and of documented keys (failed).
+Their shapes are from the published samples (completed), from captured responses (pending,
+processing, table rows) and from the documentation (failed).
 """
 
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from luma_async.testing.media import link
+from luma_async.testing.media import media_url
 from luma_async.testing.types import Stage, Task
 
 _SIZE = {"width": 1360, "height": 752}
@@ -17,30 +17,30 @@ _GRID = (
     "em9csKqXYUgqdHVmmqeZLB8YaFpLjVw2bmFTTElBHhMNTzgodD8eVzUeTDorRSkYYEQymV80e1M0ck0ugWVRwKCApWk0"
 )
 _GO_ZERO_TIME = "0001-01-01T00:00:00Z"
-_NOT_YET_RUNNING = ("NOT_START", "SUBMITTED", "QUEUED")
+_PENDING_STATUSES = ("NOT_START", "SUBMITTED", "QUEUED")
 _STATUS = {"processing": "IN_PROGRESS", "failed": "FAILURE"}
 _PROGRESS = {"pending": "0%", "processing": "50%"}
 
-UNKNOWN = b'{"code":"task_not_exist","message":"task_not_exist","data":null}'
+UNKNOWN_TASK = b'{"code":"task_not_exist","message":"task_not_exist","data":null}'
 BAD_KEY = (
     '{"error":{"message":"无效的令牌 (request id: 20241222133840139)","type":"new_api_error"}}'
 ).encode()
 
 
 def no_such_route(method: str, path: str) -> bytes:
-    """Build the body of a 404 of a relay that has no such route."""
-    said = f"Invalid URL ({method} {path})"
-    error = {"message": said, "type": "invalid_request_error", "param": "", "code": ""}
+    """Return the body of the 404 for an unknown route."""
+    message = f"Invalid URL ({method} {path})"
+    error = {"message": message, "type": "invalid_request_error", "param": "", "code": ""}
     return msgspec.json.encode({"error": error})
 
 
-def bad_request(said: str) -> bytes:
-    """Build the body of a 400 to a request that makes no sense."""
-    return msgspec.json.encode({"code": "invalid_request", "message": said, "data": None})
+def bad_request(message: str) -> bytes:
+    """Return the body of the 400 for an invalid request."""
+    return msgspec.json.encode({"code": "invalid_request", "message": message, "data": None})
 
 
 def generation(task: Task, stage: Stage, base: str) -> dict[str, Any]:
-    """Build the task object of a stage, as the upstream sends it and bare relays hand it on.
+    """Return the object of a task in a stage, as Luma sends it and bare relays forward it.
 
     Its links lead to the relay with this base URL.
     """
@@ -77,9 +77,9 @@ def _processing(task: Task, _: str) -> dict[str, Any]:
 
 
 def _failed(task: Task, _: str) -> dict[str, Any]:
-    nothing = dict.fromkeys(("artifact", "video", "video_raw", "thumbnail", "last_frame"))
+    empty = dict.fromkeys(("artifact", "video", "video_raw", "thumbnail", "last_frame"))
     head = {"id": task.id, "state": "failed", "failure_reason": task.failure_reason}
-    return head | {"created_at": _iso(task.created), "request": _request(task)} | nothing
+    return head | {"created_at": _iso(task.created), "request": _request(task)} | empty
 
 
 def _request(task: Task) -> dict[str, str]:
@@ -106,7 +106,7 @@ def _completed(task: Task, base: str) -> dict[str, Any]:
 
 
 def _files(task_id: str, base: str) -> dict[str, Any]:
-    url, image = link(base, task_id), link(base, task_id, "svg")
+    url, image = media_url(base, task_id), media_url(base, task_id, "svg")
     return {
         "video": {"url": url, **_SIZE, "download_url": url},
         "video_raw": {"url": url, **_SIZE, "duration": 5.041667, "media_type": "video"},
@@ -128,11 +128,11 @@ _BUILDERS = {
 }
 
 
-def row(task: Task, stage: Stage, base: str) -> dict[str, Any]:
-    """Build the row of the relay's own table around the task object.
+def table_row(task: Task, stage: Stage, base: str) -> dict[str, Any]:
+    """Return the row of the relay's own table, with the task object in `data`.
 
-    Its `id` is the table's integer. While it waits, a task has one of three statuses, by its
-    number. The `fail_reason` of a SUCCESS row holds the link, as new-api's does.
+    Its `id` is an integer. A pending task has one of three statuses, which depends on its number.
+    The `fail_reason` of a SUCCESS row is the link (seen at new-api).
     """
     times = _times(task, stage)
     return {
@@ -152,14 +152,14 @@ def row(task: Task, stage: Stage, base: str) -> dict[str, Any]:
 
 def _status(task: Task, stage: Stage) -> str:
     if stage == "pending":
-        return _NOT_YET_RUNNING[task.number % len(_NOT_YET_RUNNING)]
+        return _PENDING_STATUSES[task.number % len(_PENDING_STATUSES)]
     return _STATUS.get(stage, "SUCCESS")
 
 
 def _fail_reason(task: Task, stage: Stage, base: str) -> str:
     if stage == "failed":
         return task.failure_reason
-    return link(base, task.id) if stage == "completed" else ""
+    return media_url(base, task.id) if stage == "completed" else ""
 
 
 def _times(task: Task, stage: Stage) -> dict[str, int]:

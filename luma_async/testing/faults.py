@@ -1,7 +1,8 @@
-"""What a relay in trouble does, and how often: pure, from dice that are an argument.
+"""The faults of a FakeRelay: which one a request meets, and what it does to the reply.
 
-A fault of the relay is a breakage, which spoils an answer on its way, or one of six more, which
-spoil what is answered. The server does the breakages; here they are chosen and made ready.
+Pure: the random generator is an argument. A fault is either a breakage, which damages the response
+on its way, or one of six others, which change its content. The server carries out the breakages;
+this module chooses them and prepares the reply.
 """
 
 import gzip
@@ -29,20 +30,20 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 _WITHOUT_STATUS = ("reset", "half_closed", "black_hole", "garbage")
-_IN_PARTS = ("truncated", "drip", "wrong_length")
-_LEAST_TO_BREAK = 64
-_STORM = (408, 500, 502, 503, 504)
-_LATE = (1.0, 10.0)
-_INFLATED = 16 * 2**20
+_CUTS_BODY = ("truncated", "drip", "wrong_length")
+_MIN_CUT_BODY = 64  # bytes
+_STORM_STATUSES = (408, 500, 502, 503, 504)
+_LATENCY_RANGE = (1.0, 10.0)  # seconds
+_BOMB_SIZE = 16 * 2**20  # bytes, decompressed
 _JSON = {"Content-Type": "application/json"}
 _GZIPPED = {**_JSON, "Content-Encoding": "gzip"}
-_THROTTLED = '{"code":"","message":"当前分组上游负载已饱和，请稍后再试","data":null}'.encode()
+_THROTTLED_BODY = '{"code":"","message":"当前分组上游负载已饱和，请稍后再试","data":null}'.encode()
 
 
 def check_faults(value: object) -> dict[Fault, float]:
-    """Read the probability of each fault, in the order of `FAULTS`; None is none of them.
+    """Return the probability of each fault, in the order of `FAULTS`; None is no faults.
 
-    TypeError or ValueError for what is no probability, or no fault.
+    Raises TypeError or ValueError for an unknown fault or an invalid probability.
     """
     if value is None:
         return {}
@@ -51,12 +52,14 @@ def check_faults(value: object) -> dict[Fault, float]:
     given = cast("Mapping[object, object]", value)
     for name in given:
         if name not in FAULTS:
-            raise ValueError(f"there is no fault {name!r}: say one of {', '.join(FAULTS)}")
+            raise ValueError(f"there is no fault {name!r}: give one of {', '.join(FAULTS)}")
     rates: dict[Fault, float] = {
         fault: _probability(fault, given[fault]) for fault in FAULTS if fault in given
     }
     if (total := fsum(rates.values())) > 1:
-        raise ValueError(f"the faults add up to {total:g}: give probabilities of 1 in all at most")
+        raise ValueError(
+            f"the faults add up to {total:g}: give probabilities with a sum of at most 1"
+        )
     return rates
 
 
@@ -68,78 +71,81 @@ def _probability(fault: Fault, value: object) -> float:
     return float(value)
 
 
-def choose(rates: Mapping[Fault, float], roll: float) -> Fault | None:
-    """Return the fault that a roll of the dice, in [0, 1), means; None for a sound answer."""
+def choose_fault(rates: Mapping[Fault, float], number: float) -> Fault | None:
+    """Return the fault for a random number in [0, 1), or None."""
     for fault, rate in rates.items():
-        if roll < rate:
+        if number < rate:
             return fault
-        roll -= rate
+        number -= rate
     return None
 
 
-def spoiled(reply: Reply, fault: Fault | None, dice: random.Random) -> Reply:
-    """Return what is answered instead of a sound reply.
+def apply_fault(reply: Reply, fault: Fault | None, rng: random.Random) -> Reply:
+    """Return the reply with a fault.
 
-    `stale` and `strangers` change nothing here: they are about which tasks were told.
+    "stale" and "strangers" change nothing here: they change which tasks are in the reply.
     """
     match fault:
         case None | "stale" | "strangers":
             return reply
         case "storm":
-            return _stormy(reply, dice)
+            return _storm_reply(reply, rng)
         case "throttled":
             headers = {**_JSON, "Retry-After": "1"}
-            return replace(reply, status=429, body=_THROTTLED, headers=headers)
+            return replace(reply, status=429, body=_THROTTLED_BODY, headers=headers)
         case "latency":
-            return replace(reply, delay=reply.delay + dice.uniform(*_LATE))
+            return replace(reply, delay=reply.delay + rng.uniform(*_LATENCY_RANGE))
         case "not_json":
             return replace(reply, status=200, body=reply.body[: len(reply.body) // 2])
         case _:
-            return broken(reply, fault)
+            return prepare_breakage(reply, fault)
 
 
-def _stormy(reply: Reply, dice: random.Random) -> Reply:
-    status = dice.choice(_STORM)
-    if dice.random() < 0.5:
+def _storm_reply(reply: Reply, rng: random.Random) -> Reply:
+    status = rng.choice(_STORM_STATUSES)
+    if rng.random() < 0.5:
         return replace(reply, status=status, body=_error(status), headers=_JSON)
     return replace(reply, status=status, body=_page(status), headers={"Content-Type": "text/html"})
 
 
 def _error(status: int) -> bytes:
-    said = f"bad response status code {status} (request id: 20241222133840141)"
-    error = {"message": said, "type": "new_api_error", "code": "bad_response_status_code"}
+    message = f"bad response status code {status} (request id: 20241222133840141)"
+    error = {"message": message, "type": "new_api_error", "code": "bad_response_status_code"}
     return msgspec.json.encode({"error": error})
 
 
 def _page(status: int) -> bytes:
-    said = f"{status} {HTTPStatus(status).phrase}"
-    head, body = f"<head><title>{said}</title></head>", f"<center><h1>{said}</h1></center>"
+    title = f"{status} {HTTPStatus(status).phrase}"
+    head, body = f"<head><title>{title}</title></head>", f"<center><h1>{title}</h1></center>"
     return f"<html>\r\n{head}\r\n<body>{body}<hr><center>nginx</center></body></html>".encode()
 
 
-def broken(reply: Reply, breakage: Breakage | None) -> Reply:
-    """Make an answer ready for its breakage; a body too short to be cut has spaces put before."""
+def prepare_breakage(reply: Reply, breakage: Breakage | None) -> Reply:
+    """Return the reply with a breakage.
+
+    A body that is too short to be cut is filled up with leading spaces.
+    """
     if breakage == "gzip_bomb":
         return replace(reply, status=200, body=_bomb(), headers=_GZIPPED, breakage=breakage)
-    body = reply.body.rjust(_LEAST_TO_BREAK) if breakage in _IN_PARTS else reply.body
+    body = reply.body.rjust(_MIN_CUT_BODY) if breakage in _CUTS_BODY else reply.body
     return replace(reply, body=body, breakage=breakage)
 
 
 @cache
 def _bomb() -> bytes:
-    return gzip.compress(b" " * _INFLATED, mtime=0)
+    return gzip.compress(b" " * _BOMB_SIZE, mtime=0)
 
 
-def status_sent(reply: Reply) -> int | None:
-    """Return the status that a client may see; None where no status line is sent."""
+def sent_status(reply: Reply) -> int | None:
+    """Return the status that the client receives; None if no status line is sent."""
     return None if reply.breakage in _WITHOUT_STATUS else reply.status
 
 
-def remembered(ids: Iterable[str], dice: random.Random) -> tuple[str, ...]:
-    """Return the ids that a stale relay knows: each with probability one half."""
-    return tuple(task_id for task_id in dict.fromkeys(ids) if dice.random() < 0.5)
+def stale_ids(ids: Iterable[str], rng: random.Random) -> tuple[str, ...]:
+    """Return the ids that a stale relay knows: each with a probability of one half."""
+    return tuple(task_id for task_id in dict.fromkeys(ids) if rng.random() < 0.5)
 
 
-def among_strangers(rows: Sequence[bytes], stranger: bytes) -> list[bytes]:
-    """Put a stranger's row in front of the rows, which are reversed, the first of them twice."""
+def with_strangers(rows: Sequence[bytes], stranger: bytes) -> list[bytes]:
+    """Return the stranger's row, then the rows in reverse order, the first of them twice."""
     return [stranger, *rows[-1:], *reversed(rows)]

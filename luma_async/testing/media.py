@@ -1,6 +1,6 @@
-"""The files that a relay's links lead to: a clip and a picture for each id, and parts of them.
+"""The files behind the links of a FakeRelay: a video and an image for each task.
 
-All is made from the id, so that each task has bytes of its own, and the same ones in each run.
+They are made from the id of the task: each task has its own bytes, which are the same in each run.
 """
 
 import re
@@ -16,19 +16,19 @@ from luma_async.testing.types import Reply
 Kind = Literal["mp4", "svg"]
 
 _CLIP = Path(__file__).with_name("clip.mp4")
-_TYPES: dict[Kind, str] = {"mp4": "video/mp4", "svg": "image/svg+xml"}
+_CONTENT_TYPES: dict[Kind, str] = {"mp4": "video/mp4", "svg": "image/svg+xml"}
 _ROUTE = re.compile(r"/media/([^/]+)\.(mp4|svg)")
-_ONE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
-_WIDTH, _HEIGHT = 1360, 752
+_SINGLE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+_WIDTH, _HEIGHT = 1360, 752  # pixels
 
 
-def link(base: str, task_id: str, kind: Kind = "mp4") -> str:
-    """Build the URL of a task's file at the relay with this base URL."""
+def media_url(base: str, task_id: str, kind: Kind = "mp4") -> str:
+    """Return the URL of a file of a task, at the relay with this base URL."""
     return f"{base}/media/{quote(task_id, safe='')}.{kind}"
 
 
-def named(route: str) -> tuple[str, Kind] | None:
-    """Tell whose file a path below the base URL names, and which; None where it names none."""
+def parse_route(route: str) -> tuple[str, Kind] | None:
+    """Return the task id and the kind of file for a path below the base URL; None for others."""
     found = _ROUTE.fullmatch(route)
     if found is None:
         return None
@@ -36,9 +36,9 @@ def named(route: str) -> tuple[str, Kind] | None:
 
 
 def video(task_id: str) -> bytes:
-    """Return five seconds of H.264 in MP4; a box that players skip sets each task's apart."""
-    mark = sha256(task_id.encode(errors="surrogatepass")).digest()
-    return _clip() + (8 + len(mark)).to_bytes(4) + b"free" + mark
+    """Return five seconds of H.264 in MP4; a box that players skip is different for each task."""
+    digest = sha256(task_id.encode(errors="surrogatepass")).digest()
+    return _clip() + (8 + len(digest)).to_bytes(4) + b"free" + digest
 
 
 @cache
@@ -47,58 +47,41 @@ def _clip() -> bytes:
 
 
 def picture(task_id: str) -> bytes:
-    """Draw a sun over three ridges, as SVG; what the id says is nowhere in it."""
-    dice = sha256(task_id.encode(errors="surrogatepass")).digest()
-    hue = dice[0] * 360 // 256
-    glow = (hue + 30 + dice[1] % 60) % 360
-    sun = f'<circle cx="{200 + dice[2] * 4}" cy="{150 + dice[3]}" r="{50 + dice[4] % 60}"'
-    ridges = "".join(_ridge(hue, place, *dice[5 + 3 * place : 8 + 3 * place]) for place in range(3))
+    """Return an SVG image of one colour; the id is not in it."""
+    digest = sha256(task_id.encode(errors="surrogatepass")).hexdigest()
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
-        f' width="{_WIDTH}" height="{_HEIGHT}" preserveAspectRatio="xMidYMid slice">'
-        '<linearGradient id="sky" x1="0" y1="0" x2="0" y2="1">'
-        f'<stop stop-color="hsl({hue},60%,28%)"/>'
-        f'<stop offset=".9" stop-color="hsl({glow},85%,74%)"/></linearGradient>'
-        f'<path fill="url(#sky)" d="M0 0H{_WIDTH}V{_HEIGHT}H0Z"/>'
-        f'{sun} fill="hsl({glow},95%,90%)"/>{ridges}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}">'
+        f'<rect width="100%" height="100%" fill="#{digest[:6]}"/></svg>'
     ).encode()
 
 
-def _ridge(hue: int, place: int, left: int, middle: int, right: int) -> str:
-    top = 420 + 100 * place
-    heights = [top - each // 2 for each in (left, middle, right)]
-    return (
-        f'<path fill="hsl({hue},45%,{30 - 9 * place}%)" d="M0 {heights[0]}'
-        f"C340 {heights[1] - 60} 480 {heights[1] + 120} 760 {heights[1]}"
-        f'S1180 {heights[2] - 80} {_WIDTH} {heights[2]}V{_HEIGHT}H0Z"/>'
-    )
+def media_reply(task_id: str, kind: Kind, method: str, headers: Mapping[str, str]) -> Reply:
+    """Return the reply to a GET or HEAD of a file, by the headers of the request (RFC 9110).
 
-
-def reply(task_id: str, kind: Kind, method: str, headers: Mapping[str, str]) -> Reply:
-    """Answer a GET or HEAD of a task's file, as the request's headers want it (RFC 9110).
-
-    One range is served; of several at once, the whole file is. An ETag is of the file's bytes.
+    A request for one range gets that range; a request for several ranges gets the whole file. The
+    ETag depends on the bytes of the file.
     """
     body = video(task_id) if kind == "mp4" else picture(task_id)
     etag = f'"{sha256(body).hexdigest()[:32]}"'
-    told = {"Content-Type": _TYPES[kind], "ETag": etag, "Accept-Ranges": "bytes"}
+    fields = {"Content-Type": _CONTENT_TYPES[kind], "ETag": etag, "Accept-Ranges": "bytes"}
     if headers.get("If-None-Match", "") in (etag, "*"):
-        return Reply(304, headers=told)
-    wanted = part(headers.get("Range", ""), len(body)) if method == "GET" else None
+        return Reply(304, headers=fields)
+    wanted = parse_range(headers.get("Range", ""), len(body)) if method == "GET" else None
     if wanted is None or headers.get("If-Range", etag) != etag:
-        return Reply(200, body, told)
+        return Reply(200, body, fields)
     if not wanted:
         return Reply(416, headers={"Content-Range": f"bytes */{len(body)}"})
-    place = f"bytes {wanted.start}-{wanted.stop - 1}/{len(body)}"
-    return Reply(206, body[wanted.start : wanted.stop], told | {"Content-Range": place})
+    content_range = f"bytes {wanted.start}-{wanted.stop - 1}/{len(body)}"
+    return Reply(206, body[wanted.start : wanted.stop], fields | {"Content-Range": content_range})
 
 
-def part(header: str, size: int) -> range | None:
-    """Read a Range header: the bytes it wants, none where it wants what is not there.
+def parse_range(header: str, size: int) -> range | None:
+    """Return the bytes that a Range header requests of a file of `size` bytes.
 
-    None: all of them, as there is no such header, or it is not to be understood.
+    The range is empty if the requested bytes do not exist. None is the whole file: the header is
+    empty, or it is ignored because it is invalid or requests several ranges.
     """
-    found = _ONE_RANGE.fullmatch(header)
+    found = _SINGLE_RANGE.fullmatch(header)
     if found is None or not any(found.groups()):
         return None
     first, last = found.groups()

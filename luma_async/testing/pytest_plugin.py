@@ -1,6 +1,6 @@
-"""The pytest plugin: two fixtures and a marker. It changes nothing in a run that uses neither.
+"""The pytest plugin: two fixtures and a marker. Tests that do not use them are not affected.
 
-It works with pytest-asyncio in both modes, and with anyio's plugin where pytest-asyncio is absent.
+It works with pytest-asyncio in both modes, and with the plugin of anyio without pytest-asyncio.
 """
 
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ _MARKER = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker `virtual_time`, which `luma_async.testing.loop_factories` reads."""
+    """Register the marker `virtual_time`, which `luma_async.testing.loop_factories` uses."""
     config.addinivalue_line("markers", _MARKER)
 
 
@@ -39,7 +39,7 @@ async def luma_relay() -> "AsyncIterator[FakeRelay]":
 
 @fixture
 async def luma_session(luma_relay: "FakeRelay") -> "AsyncIterator[LumaSession]":
-    """Yield a `LumaSession` that asks `luma_relay` about each task every 20 ms."""
+    """Yield a `LumaSession` that polls the tasks of `luma_relay` every 20 ms."""
     from luma_async import Every, Limits, LumaSession
 
     limits = Limits(max_batch=100, max_in_flight=4, max_rate=1000.0)

@@ -1,34 +1,22 @@
-"""A relay to try things on: a real HTTP server on loopback that plays its calls from a script."""
+"""FakeRelay: a relay for tests, which is a real HTTP server with simulated tasks."""
 
 import asyncio
-import random
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Self, get_args
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Literal, Self
 
-import msgspec
-
-from luma_async.testing import bodies as shapes
-from luma_async.testing import media
-from luma_async.testing import submissions as submission
-from luma_async.testing.faults import (
-    broken,
-    check_faults,
-    choose,
-    remembered,
-    spoiled,
-    status_sent,
-)
+from luma_async.testing.faults import check_faults, sent_status
+from luma_async.testing.responder import Endpoint, Responder
 from luma_async.testing.simulation import Envelope, Simulation
+from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes
 from luma_async.testing.types import (
     Asked,
-    Ends,
     Fault,
     IncomingRequest,
     Reply,
     Task,
+    TaskEnd,
     check_key,
     check_port,
     check_prefix,
@@ -38,36 +26,26 @@ from luma_async.testing.types import (
 if TYPE_CHECKING:
     from luma_async.testing.server import Server
 
-Call = Literal["get", "tasks", "submit", "media"]
-
-_CALLS = get_args(Call)
-_SUBMIT = "/luma/generations"
-_SINGLE = "/luma/generations/"
-_BATCH = "/luma/tasks"
-
-
-class _Batch(msgspec.Struct):
-    ids: list[str]
-
-
-_decode_batch = msgspec.json.Decoder(_Batch).decode
-
 
 class FakeRelay:
-    """A Luma relay on 127.0.0.1 that plays `GET /luma/generations/ID` and `POST /luma/tasks`.
+    """A relay on 127.0.0.1 for tests: a real HTTP server with simulated tasks.
 
-    Tasks are submitted by `add`, each with a script, or by clients: `POST /luma/generations` with
-    `{"prompt": …, "aspect_ratio": …}`. Those take seconds from `durations` (least, most), and the
-    share `fails` of them fails. The links of what is completed work: `/media/ID.mp4` is a clip,
-    `/media/ID.svg` a picture, and no key is needed.
+    It answers `GET /luma/generations/ID` and `POST /luma/tasks`. Use it as an async context
+    manager, or call `start` and `close`. Tasks are added by `add`, each with a script, or by
+    clients with `POST /luma/generations` and `{"prompt": …, "aspect_ratio": …}`. The duration of
+    such a task is random within `durations` (shortest, longest), and the share `fails` of them
+    fails. The links of completed tasks work without a key: `/media/ID.mp4` is a video,
+    `/media/ID.svg` an image.
 
-    An async context manager; or call `start` and `close`. All times are seconds of the running
-    event loop, so virtual time works. An answer of the play tells what was so when its request
-    arrived, and leaves `latency` seconds later. `envelope` is "bare" (task objects as the upstream
-    sends them) or "wrapped" (rows of the relay's own table). Port 0 takes a free one. The ids that
-    `add` makes depend on `seed` alone, and so do the dice that decide which requests the `faults`
-    hit, and what becomes of what clients submit. ValueError or TypeError for arguments that make
-    no sense.
+    All times are in seconds of the running event loop, so virtual time works. A reply contains the
+    states at the arrival of the request, and is sent `latency` seconds later. `envelope` is "bare"
+    (task objects as Luma sends them) or "wrapped" (rows of the relay's own table). `path_prefix` is
+    the path of the base URL, such as "/pro". `port` 0 chooses a free port. `faults` maps the names
+    of faults to their probabilities; see the property `faults`. All random values depend on `seed`
+    alone: the ids that `add` creates, the requests that meet a fault, and the outcomes of
+    submitted tasks.
+
+    Raises ValueError or TypeError for invalid arguments.
     """
 
     def __init__(
@@ -84,15 +62,18 @@ class FakeRelay:
         durations: tuple[float, float] = (0.0, 0.0),
         fails: float = 0.0,
     ) -> None:
-        self.api_key: str = check_key(api_key)
-        self._play = Simulation(envelope, seed, submission.Outcomes(durations, fails))
-        self._latency = seconds("latency", latency)
-        self._prefix = check_prefix(path_prefix)
+        key = check_key(api_key)
+        self._simulation = Simulation(envelope, seed, Outcomes(durations, fails))
+        self._responder = Responder(
+            self._simulation,
+            api_key=key,
+            latency=seconds("latency", latency),
+            path_prefix=check_prefix(path_prefix),
+            seed=seed,
+            faults=check_faults(faults),
+        )
         self._host = host
         self._port = check_port(port)
-        self._faults = check_faults(faults)
-        self._dice = random.Random(f"faults of {seed}")  # noqa: S311 - faults that repeat
-        self._scripted: list[tuple[Call | None, Reply]] = []
         self._log: list[Asked] = []
         self._media_log: list[Asked] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,20 +81,24 @@ class FakeRelay:
         self._url: str | None = None
 
     async def start(self) -> None:
-        """Listen; RuntimeError if it does already, OSError if the address is taken."""
+        """Start listening.
+
+        Raises RuntimeError if the relay is started already, and OSError if the address is in use.
+        """
         if self._server is not None:
             raise RuntimeError("this FakeRelay is started already: close it first")
         from luma_async.testing.server import Server
 
-        server = Server(self._answer)
+        server = Server(self._handle)
         self._loop = asyncio.get_running_loop()
         port = await server.start(self._host, self._port)
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._server, self._url = server, f"http://{host}:{port}{self._prefix}"
-        self._play.move(self._url)
+        self._server = server
+        self._url = f"http://{host}:{port}{self._responder.path_prefix}"
+        self._simulation.set_base_url(self._url)
 
     async def close(self) -> None:
-        """Stop listening and drop every connection; what was under way gets no answer."""
+        """Stop listening, and close all connections; pending requests get no response."""
         server, self._server = self._server, None
         if server is not None:
             await server.close()
@@ -127,46 +112,59 @@ class FakeRelay:
 
     @property
     def url(self) -> str:
-        """The base URL with the prefix and no trailing slash; RuntimeError before `start`."""
+        """The base URL, with the prefix, without a trailing slash.
+
+        Raises RuntimeError before `start`.
+        """
         if self._url is None:
             raise RuntimeError("this FakeRelay has no URL yet: start it, or enter it, first")
         return self._url
 
     @property
+    def api_key(self) -> str:
+        """The API key that requests must have; it can be set."""
+        return self._responder.api_key
+
+    @api_key.setter
+    def api_key(self, api_key: str) -> None:
+        self._responder.api_key = api_key
+
+    @property
     def tasks(self) -> Mapping[str, Task]:
-        """All tasks by their id, in order of submission: a live view."""
-        return MappingProxyType(self._play.tasks)
+        """All tasks by their id, in the order of submission: a live view."""
+        return MappingProxyType(self._simulation.tasks)
 
     @property
     def log(self) -> list[Asked]:
-        """One record for each request so far, in order of arrival, media left out: a copy."""
+        """A copy of the log: one record per request, in order of arrival, without media files."""
         return self._log.copy()
 
     @property
     def media_log(self) -> list[Asked]:
-        """One record for each request for a file so far, in order of arrival: a copy."""
+        """A copy of the log of the media files: one record per request, in order of arrival."""
         return self._media_log.copy()
 
     @property
     def requests(self) -> int:
-        """How many requests have arrived, those for files left out."""
+        """The number of requests that arrived, without those for media files."""
         return len(self._log)
 
     @property
     def faults(self) -> Mapping[Fault, float]:
-        """The probability of each fault, rolled once for each request that asks about tasks.
+        """The probability of each fault, for requests that ask about tasks.
 
-        Set it to switch faults on or off from the next request on (None: off). Scripted replies
-        are not hit. ValueError or TypeError for no fault, no probability, or more than 1 in all.
+        Set it to change the faults from the next request on; None is no faults. Scripted replies
+        meet no fault. Setting it raises ValueError or TypeError for an unknown fault, an invalid
+        probability, or a sum of more than 1.
         """
-        return MappingProxyType(self._faults)
+        return MappingProxyType(self._responder.faults)
 
     @faults.setter
     def faults(self, faults: Mapping[Fault, float] | None) -> None:
-        self._faults = check_faults(faults)
+        self._responder.faults = check_faults(faults)
 
     def busiest_second(self) -> int:
-        """Count the most requests that arrived within one second of the loop, end excluded."""
+        """Return the largest number of requests within one second, its end excluded."""
         most = first = 0
         for last, asked in enumerate(self._log):
             while asked.at - self._log[first].at >= 1.0:
@@ -179,22 +177,24 @@ class FakeRelay:
         task_id: str | None = None,
         *,
         duration: float = 0.0,
-        ends: Ends = "completed",
+        ends: TaskEnd = "completed",
         queued: float = 0.0,
         visible_after: float = 0.0,
         link_after: float = 0.0,
         failure_reason: str = "Advanced moderation failed",
-        prompt: str = submission.PROMPT,
-        aspect_ratio: str = submission.ASPECT_RATIO,
+        prompt: str = PROMPT,
+        aspect_ratio: str = ASPECT_RATIO,
     ) -> str:
-        """Submit a task now and give back its id, a new UUID if none is given.
+        """Add a task, submitted now, and return its id; a new UUID if `task_id` is None.
 
         It is pending for `queued` seconds, then processing until `duration` seconds from now, then
-        ends as `ends` says. The relay does not know it before `visible_after` seconds from now; a
-        completed one has no link until `link_after` seconds after its end. ValueError if the id is
-        here already.
+        completed or failed, as `ends` says; with `ends="never"` it stays processing. The relay does
+        not know it before `visible_after` seconds from now. A completed task has no link until
+        `link_after` seconds later. `failure_reason` is that of a failed task.
+
+        Raises ValueError or TypeError for invalid arguments, and ValueError if the id exists.
         """
-        return self._play.add(
+        return self._simulation.add(
             task_id,
             self._now(),
             duration=duration,
@@ -207,145 +207,39 @@ class FakeRelay:
             aspect_ratio=aspect_ratio,
         )
 
-    def submit(
-        self, prompt: str = submission.PROMPT, aspect_ratio: str = submission.ASPECT_RATIO
-    ) -> str:
-        """Submit a task now as a client would, and give back its id; the dice choose its fate."""
-        return self._play.submit(prompt, aspect_ratio, self._now())
+    def submit(self, prompt: str = PROMPT, aspect_ratio: str = ASPECT_RATIO) -> str:
+        """Submit a task now, like a client, and return its id; its outcome is random."""
+        return self._simulation.submit(prompt, aspect_ratio, self._now())
 
     def finish(self, task_id: str, ends: Literal["completed", "failed"] = "completed") -> None:
-        """End a task now, whatever its script says; ValueError if it is not here or has ended."""
-        self._play.finish(task_id, ends, self._now())
+        """Complete or fail a task now, whatever its script is.
+
+        Raises ValueError if the task is unknown, or completed or failed already.
+        """
+        self._simulation.finish(task_id, ends, self._now())
 
     def forget(self, task_id: str) -> None:
-        """Lose a task: the relay no longer knows it; ValueError if it never did."""
-        self._play.forget(task_id)
+        """Remove a task: the relay no longer knows it; raise ValueError if it is unknown."""
+        self._simulation.forget(task_id)
 
-    def reply(self, *replies: Reply, on: Call | None = None) -> None:
-        """Answer the next requests with these, verbatim and once each, instead of the play.
+    def reply(self, *replies: Reply, on: Endpoint | None = None) -> None:
+        """Answer the next requests with these replies, each once, instead of the tasks.
 
-        With `on`, only requests of that call take them: "get" (single), "tasks" (batch), "submit",
-        or "media"; a request for a file takes no others. They wait in one queue; a request takes
-        the first that may be its. The key is not looked at.
+        With `on`, only requests to that endpoint get them: "get" (single GET), "tasks" (batch
+        POST), "submit" or "media"; requests for media files get no others. The replies are in one
+        queue: a request gets the first one that fits. The API key is not checked.
         """
-        if on is not None and on not in _CALLS:
-            known = ", ".join(f'"{call}"' for call in _CALLS)
-            raise ValueError(f"on is {on!r}: say {known} or None")
-        for reply in replies:
-            if not isinstance(reply, Reply):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"a reply is a {type(reply).__name__}: wrap it in Reply")
-            self._scripted.append((on, reply))
+        self._responder.add_scripted(replies, on)
 
-    async def _answer(self, incoming: IncomingRequest) -> Reply:
-        call, ids = self._read(incoming)
-        known = self._play.same(ids or ())
-        asked = Asked(self._now(), incoming.method, incoming.path, known)
-        reply, asked = self._decide(call, ids, asked, incoming)
-        log = self._media_log if call == "media" else self._log
-        place = len(log)
+    async def _handle(self, request: IncomingRequest) -> Reply:
+        endpoint, reply, asked = self._responder.respond(request, self._now())
+        log = self._media_log if endpoint == "media" else self._log
+        index = len(log)
         log.append(asked)
         if reply.delay:
             await asyncio.sleep(reply.delay)
-        log[place] = replace(asked, status=status_sent(reply))
+        log[index] = replace(asked, status=sent_status(reply))
         return reply
-
-    def _read(self, incoming: IncomingRequest) -> tuple[Call | None, tuple[str, ...] | None]:
-        """Tell which call a request is, and the ids it asks about; None where it cannot be told."""
-        method, path, _, body = incoming
-        route = path.removeprefix(self._prefix) if path.startswith(self._prefix) else ""
-        if method == "POST" and route == _BATCH:
-            return "tasks", _ids(body)
-        if method == "POST" and route == _SUBMIT:
-            return "submit", None
-        task_id = route.removeprefix(_SINGLE)
-        if method == "GET" and route.startswith(_SINGLE) and task_id and "/" not in task_id:
-            return "get", (unquote(task_id),)
-        if method in ("GET", "HEAD") and (named := media.named(route)):
-            return "media", named[:1]
-        return None, None
-
-    def _decide(
-        self,
-        call: Call | None,
-        ids: tuple[str, ...] | None,
-        asked: Asked,
-        incoming: IncomingRequest,
-    ) -> tuple[Reply, Asked]:
-        """Choose what answers a request: the scripted reply that is due, or else the play."""
-        for place, (on, reply) in enumerate(self._scripted):
-            if on == call or (on is None and call != "media"):
-                del self._scripted[place]
-                return broken(reply, reply.breakage), replace(asked, fault=reply.breakage)
-        match call:
-            case None:
-                body = shapes.no_such_route(asked.method, asked.path)
-                return Reply(404, body, delay=self._latency), asked
-            case "media":
-                return self._file(asked, incoming), asked
-            case "submit":
-                return self._submit(asked, incoming)
-            case "get" | "tasks":
-                return self._tell(call, ids, asked, incoming)
-
-    def _file(self, asked: Asked, incoming: IncomingRequest) -> Reply:
-        (task_id,) = asked.ids
-        if not self._play.shows(task_id, asked.at):
-            return Reply(404, b"no such file\n", {"Content-Type": "text/plain"})
-        kind: media.Kind = "mp4" if asked.path.endswith(".mp4") else "svg"
-        return media.reply(task_id, kind, asked.method, incoming.headers)
-
-    def _submit(self, asked: Asked, incoming: IncomingRequest) -> tuple[Reply, Asked]:
-        if not self._admits(incoming):
-            return Reply(401, shapes.BAD_KEY, delay=self._latency), asked
-        try:
-            wanted = submission.read(incoming.body)
-        except ValueError as error:
-            return Reply(400, shapes.bad_request(str(error)), delay=self._latency), asked
-        task_id = self._play.submit(wanted.prompt, wanted.aspect_ratio, asked.at)
-        body = self._play.get(task_id, asked.at) or b""
-        return Reply(200, body, delay=self._latency), replace(asked, ids=(task_id,))
-
-    def _tell(
-        self,
-        call: Literal["get", "tasks"],
-        ids: tuple[str, ...] | None,
-        asked: Asked,
-        incoming: IncomingRequest,
-    ) -> tuple[Reply, Asked]:
-        """Answer a question about tasks, soundly or as the dice want it.
-
-        One roll chooses the fault and is the seed of its details, so that what befalls a request
-        does not depend on what was asked before it.
-        """
-        roll = self._dice.random()
-        fault, dice = choose(self._faults, roll), random.Random(roll)  # noqa: S311
-        asked = replace(asked, fault=fault)
-        if fault == "stale" and ids:
-            ids = remembered(ids, dice) if call == "tasks" else ()
-        status, body = self._perform(call, ids, asked, incoming)
-        reply = Reply(status, body, delay=self._latency)
-        headers = {**reply.headers, "Date": self._play.date(asked.at)}
-        return spoiled(replace(reply, headers=headers), fault, dice), asked
-
-    def _perform(
-        self,
-        call: Literal["get", "tasks"],
-        ids: tuple[str, ...] | None,
-        asked: Asked,
-        incoming: IncomingRequest,
-    ) -> tuple[int, bytes]:
-        if not self._admits(incoming):
-            return 401, shapes.BAD_KEY
-        if ids is None:
-            return 400, shapes.bad_request("ids: a list of texts is needed")
-        if call == "tasks":
-            strangers = asked.fault == "strangers"
-            return 200, self._play.get_many(ids, asked.at, strangers=strangers)
-        found = self._play.get(ids[0], asked.at) if ids else None
-        return (400, shapes.UNKNOWN) if found is None else (200, found)
-
-    def _admits(self, incoming: IncomingRequest) -> bool:
-        return incoming.headers.get("Authorization", "") == f"Bearer {self.api_key}"
 
     def _now(self) -> float:
         try:
@@ -355,13 +249,6 @@ class FakeRelay:
 
     def __repr__(self) -> str:
         where = self._url or "not started"
-        tasks = len(self._play.tasks)
-        ended = self._play.has_ended(self._now()) if self._loop else 0
-        return f"<FakeRelay {where}: {tasks - ended} open, {ended} ended, {self.requests} requests>"
-
-
-def _ids(body: bytes) -> tuple[str, ...] | None:
-    try:
-        return tuple(_decode_batch(body).ids)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        done = self._simulation.done_count(self._now()) if self._loop else 0
+        open_ = len(self._simulation.tasks) - done
+        return f"<FakeRelay {where}: {open_} open, {done} ended, {self.requests} requests>"

@@ -1,4 +1,7 @@
-"""The HTTP edge of the fake relay: bytes in, `Reply` out; the only file that needs aiohttp.web."""
+"""The HTTP server of a FakeRelay: it calls a handler for each request and sends its `Reply`.
+
+Only this module needs aiohttp.web.
+"""
 
 import asyncio
 import socket
@@ -11,69 +14,69 @@ from aiohttp import hdrs, web
 
 from luma_async.testing.types import IncomingRequest, Reply
 
-Answer = Callable[[IncomingRequest], Awaitable[Reply]]
+Handler = Callable[[IncomingRequest], Awaitable[Reply]]
 
-_A_LONG_TIME = 1e8
-_AT_ONCE = 0.01
-_DRIP = 5.0
-_A_TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x46\r\n\r\n"
+_KEEPALIVE_TIMEOUT = 1e8  # seconds
+_SHUTDOWN_TIMEOUT = 0.01  # seconds
+_DRIP_INTERVAL = 5.0  # seconds
+_TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x46\r\n\r\n"
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
-class _Verbatim(web.StreamResponse):
-    """A response that names no Content-Type of its own."""
+class _VerbatimStream(web.StreamResponse):
+    """A response without a default Content-Type."""
 
     async def _prepare_headers(self) -> None:
-        named = hdrs.CONTENT_TYPE in self.headers
+        has_content_type = hdrs.CONTENT_TYPE in self.headers
         await super()._prepare_headers()
-        if not named:
+        if not has_content_type:
             self.headers.popall(hdrs.CONTENT_TYPE, None)
 
 
-class _Whole(_Verbatim, web.Response):
-    """A verbatim response with its body."""
+class _VerbatimResponse(_VerbatimStream, web.Response):
+    """A response with its whole body, without a default Content-Type."""
 
 
 class Server:
-    """A web server on one address that asks `answer(incoming)`.
+    """A web server on one address that calls `handler` for each request.
 
-    The path is as it was sent, percent signs and all, without the query. A handler whose client
-    has left is cancelled; one that has broken its answer waits for that, and aiohttp then sends
-    nothing of its own. Kept connections are never closed for being idle.
+    The path of a request is as sent, still percent-encoded, without the query. If the client
+    disconnects, its handler is cancelled. After a breakage the handler waits for that, so that
+    aiohttp sends nothing more. Idle connections are never closed.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
         server = web.Server(
             self._handle,
             handler_cancellation=True,
             access_log=None,
-            keepalive_timeout=_A_LONG_TIME,
+            keepalive_timeout=_KEEPALIVE_TIMEOUT,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=_AT_ONCE)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and tell the port; OSError if the address is taken."""
+        """Listen, and return the port; raise OSError if the address is in use."""
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         return port or int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
-        """Stop listening, cancel what is under way, close every connection."""
+        """Stop listening, cancel all handlers, and close all connections."""
         await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         body = await request.read()
-        reply = await self._answer(IncomingRequest(request.method, path, request.headers, body))
+        reply = await self._handler(IncomingRequest(request.method, path, request.headers, body))
         if reply.breakage in (None, "gzip_bomb"):
-            return _Whole(body=reply.body, status=reply.status, headers=reply.headers)
+            return _VerbatimResponse(body=reply.body, status=reply.status, headers=reply.headers)
         with suppress(ConnectionError):
             await _break(request, reply)
-        until_it_has_left: asyncio.Future[web.StreamResponse] = (
+        until_disconnected: asyncio.Future[web.StreamResponse] = (
             asyncio.get_running_loop().create_future()
         )
-        return await until_it_has_left
+        return await until_disconnected
 
 
 async def _break(request: web.BaseRequest, reply: Reply) -> None:
@@ -87,7 +90,7 @@ async def _break(request: web.BaseRequest, reply: Reply) -> None:
         case "half_closed":
             transport.write_eof()
         case "garbage":
-            transport.write(_A_TLS_ALERT)
+            transport.write(_TLS_ALERT)
             transport.close()
         case "truncated":
             await _send(request, reply, len(reply.body), reply.body[:half])
@@ -106,8 +109,8 @@ async def _break(request: web.BaseRequest, reply: Reply) -> None:
 async def _send(
     request: web.BaseRequest, reply: Reply, length: int, part: bytes
 ) -> web.StreamResponse:
-    """Send the headers, with the Content-Length that is given, and a part of the body."""
-    response = _Verbatim(status=reply.status, headers=reply.headers)
+    """Send the headers, with this Content-Length, and a part of the body."""
+    response = _VerbatimStream(status=reply.status, headers=reply.headers)
     response.content_length = length
     await response.prepare(request)
     await response.write(part)
@@ -116,6 +119,6 @@ async def _send(
 
 async def _drip(request: web.BaseRequest, reply: Reply) -> None:
     response = await _send(request, reply, len(reply.body), reply.body[:1])
-    for place in range(1, len(reply.body)):
-        await asyncio.sleep(_DRIP)
-        await response.write(reply.body[place : place + 1])
+    for index in range(1, len(reply.body)):
+        await asyncio.sleep(_DRIP_INTERVAL)
+        await response.write(reply.body[index : index + 1])

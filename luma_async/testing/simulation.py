@@ -1,4 +1,4 @@
-"""What a relay knows of its tasks, and its two answers, without HTTP and without a loop."""
+"""The tasks of a FakeRelay and the bodies of its responses, without HTTP and an event loop."""
 
 import random
 import time
@@ -10,51 +10,51 @@ from typing import Literal
 
 import msgspec
 
-from luma_async.testing import bodies as shapes
-from luma_async.testing.faults import among_strangers
+from luma_async.testing import bodies
+from luma_async.testing.faults import with_strangers
 from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes
-from luma_async.testing.types import Ends, Stage, Task, seconds, text
+from luma_async.testing.types import Stage, Task, TaskEnd, seconds, text
 
 Envelope = Literal["bare", "wrapped"]
 
 ENVELOPES: tuple[Envelope, ...] = ("bare", "wrapped")
-_ENDS: tuple[Ends, ...] = ("completed", "failed", "never")
+_ENDS: tuple[TaskEnd, ...] = ("completed", "failed", "never")
 _STRANGER = "5742a9e2-7c1d-4f0b-9a53-9f2f6d0c8e11"
 
 
 class Simulation:
-    """The tasks of one relay; `now` is an argument everywhere, in seconds of the relay's loop."""
+    """The tasks of one relay; `now` is always an argument, in seconds of the relay's event loop."""
 
-    def __init__(self, envelope: Envelope, seed: int, fates: Outcomes) -> None:
+    def __init__(self, envelope: Envelope, seed: int, outcomes: Outcomes) -> None:
         if envelope not in ENVELOPES:
-            raise ValueError(f"envelope is {envelope!r}: say bare or wrapped")
+            raise ValueError(f"envelope is {envelope!r}: give bare or wrapped")
         self.tasks: dict[str, Task] = {}
         self._wrapped = envelope == "wrapped"
         self._rows: dict[tuple[int, Stage], bytes] = {}
-        self._dice = random.Random(seed)  # noqa: S311 - ids that repeat are the point
-        self._fates = fates
-        self._fate_dice = random.Random(f"fates of {seed}")  # noqa: S311 - fates that repeat
-        self._base = ""
-        self._submitted = 0
+        self._id_rng = random.Random(seed)  # noqa: S311 - reproducible
+        self._outcomes = outcomes
+        self._outcome_rng = random.Random(f"fates of {seed}")  # noqa: S311 - reproducible
+        self._base_url = ""
+        self._submitted_count = 0
         self._unix_at_zero: float | None = None
 
-    def move(self, base: str) -> None:
-        """Let the links lead to this base URL from now on."""
-        self._base = base
+    def set_base_url(self, base_url: str) -> None:
+        """Change the base URL of all links."""
+        self._base_url = base_url
         self._rows.clear()
 
     def submit(self, prompt: str, aspect_ratio: str, now: float) -> str:
-        """Submit a task at `now` whose fate the dice choose."""
-        fate = self._fates.draw(self._fate_dice)
+        """Submit a task at `now` with a random outcome; return its id."""
+        outcome = self._outcomes.draw(self._outcome_rng)
         return self.add(
             None,
             now,
-            duration=fate.duration,
-            ends=fate.ends,
-            queued=fate.queued,
+            duration=outcome.duration,
+            ends=outcome.ends,
+            queued=outcome.queued,
             visible_after=0.0,
             link_after=0.0,
-            failure_reason=fate.failure_reason,
+            failure_reason=outcome.failure_reason,
             prompt=prompt,
             aspect_ratio=aspect_ratio,
         )
@@ -65,7 +65,7 @@ class Simulation:
         now: float,
         *,
         duration: float,
-        ends: Ends,
+        ends: TaskEnd,
         queued: float,
         visible_after: float,
         link_after: float,
@@ -73,14 +73,17 @@ class Simulation:
         prompt: str,
         aspect_ratio: str,
     ) -> str:
-        """Submit a task at `now`; ValueError or TypeError for what makes no sense."""
+        """Submit a task at `now`; return its id.
+
+        Raises ValueError or TypeError for invalid arguments.
+        """
         check_ends(ends, _ENDS)
         duration, queued = seconds("duration", duration), seconds("queued", queued)
         if ends != "never" and queued > duration:
             raise ValueError(f"queued is {queued:g} of {duration:g} seconds: make duration longer")
         task = Task(
             id=self._new_id(task_id),
-            number=self._submitted + 1,
+            number=self._submitted_count + 1,
             created=self._unix(now),
             submitted_at=now,
             visible_at=now + seconds("visible_after", visible_after),
@@ -92,23 +95,23 @@ class Simulation:
             prompt=text("prompt", prompt),
             aspect_ratio=text("aspect_ratio", aspect_ratio),
         )
-        self._submitted = task.number
+        self._submitted_count = task.number
         self.tasks[task.id] = task
         return task.id
 
     def _new_id(self, task_id: str | None) -> str:
         if task_id is None:
-            return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+            return str(uuid.UUID(int=self._id_rng.getrandbits(128), version=4))
         if not isinstance(task_id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"a task id is text, not {type(task_id).__name__}: pass a str")
+            raise TypeError(f"a task id is of type {type(task_id).__name__}: give a str")
         if not task_id:
-            raise ValueError("a task id is never empty: pass None for a new one")
+            raise ValueError("a task id is empty: give None for a new one")
         if task_id in self.tasks:
-            raise ValueError(f"task {task_id!r} is here already: forget it first, or take a new id")
+            raise ValueError(f"task {task_id!r} exists already: forget it first, or give a new id")
         return task_id
 
     def date(self, now: float) -> str:
-        """Return the Date of an answer, by the clock that `created_at` is read from."""
+        """Return the Date header at `now`, by the same clock as `created_at`."""
         return formatdate(self._unix(now), usegmt=True)
 
     def _unix(self, now: float) -> float:
@@ -116,59 +119,61 @@ class Simulation:
             self._unix_at_zero = time.time() - now
         return self._unix_at_zero + now
 
-    def finish(self, task_id: str, ends: Ends, now: float) -> None:
-        """End a task at `now`; ValueError if it is not here or has ended."""
+    def finish(self, task_id: str, ends: TaskEnd, now: float) -> None:
+        """Complete or fail a task at `now`; raise ValueError if it is unknown or already done."""
         check_ends(ends, _ENDS[:2])
         task = self._known(task_id)
         if task.ends_at is not None and task.ends_at <= now:
-            raise ValueError(f"task {task_id!r} has ended already: finish it sooner")
+            raise ValueError(f"task {task_id!r} is completed or failed already: finish it earlier")
         processing_at = min(task.processing_at, now)
         self.tasks[task_id] = replace(task, ends_at=now, ends=ends, processing_at=processing_at)
 
     def forget(self, task_id: str) -> None:
-        """Lose a task; ValueError if it is not here."""
+        """Remove a task; raise ValueError if it is unknown."""
         del self.tasks[self._known(task_id).id]
 
     def _known(self, task_id: str) -> Task:
         if task_id not in self.tasks:
-            raise ValueError(f"no task {task_id!r} here: add it first")
+            raise ValueError(f"task {task_id!r} is unknown: add it first")
         return self.tasks[task_id]
 
-    def has_ended(self, now: float) -> int:
-        """Count the tasks that have ended at `now`."""
-        ends = (task.ends_at for task in self.tasks.values())
-        return sum(end is not None and end <= now for end in ends)
+    def done_count(self, now: float) -> int:
+        """Return how many tasks are completed or failed at `now`."""
+        times = (task.ends_at for task in self.tasks.values())
+        return sum(ends_at is not None and ends_at <= now for ends_at in times)
 
-    def same(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Swap ids for the equal ones that are kept here, so that a long log keeps no copies."""
+    def interned(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Return equal ids that are stored here, so that a long log does not store copies."""
         tasks = self.tasks
         return tuple([tasks[task_id].id if task_id in tasks else task_id for task_id in ids])
 
     def get(self, task_id: str, now: float) -> bytes | None:
-        """Answer the single call, or None: there is no such task at `now`."""
+        """Return the body of the response to the single GET; None if the task is unknown."""
         task = self.tasks.get(task_id)
         if task is None or task.visible_at > now:
             return None
-        return self._envelop(self._row(task, now))
+        return self._enveloped(self._row(task, now))
 
-    def shows(self, task_id: str, now: float) -> bool:
-        """Tell whether a task's files are there at `now`."""
+    def has_files(self, task_id: str, now: float) -> bool:
+        """Return whether the links of a task work at `now`."""
         task = self.tasks.get(task_id)
         return task is not None and task.visible_at <= now and task.stage(now) == "completed"
 
     def get_many(self, ids: Iterable[str], now: float, *, strangers: bool = False) -> bytes:
-        """Answer the batch call: in order of submission, each task once, unknown ids left out.
+        """Return the body of the response to the batch POST.
 
-        With `strangers` none of that holds, and the first row is of a task of somebody else.
+        The tasks are in the order of submission, each once; unknown ids are left out. With
+        `strangers` the first row is of a task that was not requested, and the others are in reverse
+        order, one of them twice.
         """
         tasks = (self.tasks.get(task_id) for task_id in ids)
         found = {task.number: task for task in tasks if task and task.visible_at <= now}
         rows = [self._row(found[number], now) for number in sorted(found)]
         if strangers:
-            rows = among_strangers(rows, self._row(self._stranger(now), now))
+            rows = with_strangers(rows, self._row(self._stranger(now), now))
         if self._wrapped and not rows:
-            return self._envelop(b"null")
-        return self._envelop(b"[" + b",".join(rows) + b"]")
+            return self._enveloped(b"null")
+        return self._enveloped(b"[" + b",".join(rows) + b"]")
 
     def _stranger(self, now: float) -> Task:
         return Task(
@@ -190,15 +195,15 @@ class Simulation:
         key = (task.number, stage := task.stage(now))
         row = self._rows.get(key)
         if row is None:
-            build = shapes.row if self._wrapped else shapes.generation
-            row = self._rows[key] = msgspec.json.encode(build(task, stage, self._base))
+            build = bodies.table_row if self._wrapped else bodies.generation
+            row = self._rows[key] = msgspec.json.encode(build(task, stage, self._base_url))
         return row
 
-    def _envelop(self, data: bytes) -> bytes:
+    def _enveloped(self, data: bytes) -> bytes:
         return b'{"code":"success","message":"","data":%b}' % data if self._wrapped else data
 
 
 def check_ends(ends: str, allowed: tuple[str, ...]) -> None:
-    """Refuse, with a ValueError, an end that is not among those allowed."""
+    """Raise ValueError if `ends` is not one of the allowed values."""
     if ends not in allowed:
-        raise ValueError(f"ends is {ends!r}: say one of {', '.join(allowed)}")
+        raise ValueError(f"ends is {ends!r}: give one of {', '.join(allowed)}")

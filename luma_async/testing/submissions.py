@@ -1,4 +1,7 @@
-"""What a client may submit, and what becomes of it: pure, from dice that are an argument."""
+"""Tasks that clients submit: the body of the request, and the random outcome of the task.
+
+Pure: the random generator is an argument.
+"""
 
 import random
 from dataclasses import dataclass
@@ -8,13 +11,13 @@ import msgspec
 
 from luma_async.testing.types import seconds
 
-# The official API refuses others; what is typed in full here is what its SDK allows.
+# The official API rejects others. Source: the types of its SDK.
 ASPECT_RATIOS = ("1:1", "16:9", "9:16", "4:3", "3:4", "21:9", "9:21")
 PROMPT = "cat dance"
 ASPECT_RATIO = "16:9"
 
-_QUEUED = 0.2
-_REASONS = (
+MAX_QUEUED_SHARE = 0.2  # of the duration
+_FAILURE_REASONS = (
     "Advanced moderation failed",
     "Failed to generate: content rejected by moderation",
     "The job could not be processed",
@@ -22,19 +25,19 @@ _REASONS = (
 
 
 class Submission(msgspec.Struct):
-    """The body of a submission; fields that have no name here are not looked at."""
+    """The body of a submission; other fields are ignored."""
 
     prompt: str = ""
     user_prompt: str = ""
     aspect_ratio: str = ASPECT_RATIO
 
 
-_decode = msgspec.json.Decoder(Submission).decode
+_decoder = msgspec.json.Decoder(Submission)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What becomes of a task: queued, then running, ended after `duration`; all in seconds."""
+    """The script of one task: pending for `queued` seconds, done after `duration` seconds."""
 
     duration: float
     queued: float
@@ -44,9 +47,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What may become of submitted tasks: how long they take at least and at most, how many fail.
+    """The possible outcomes of submitted tasks.
 
-    ValueError or TypeError for what makes no sense.
+    `durations` are the shortest and the longest duration in seconds, `fails` is the share of tasks
+    that fail. Raises ValueError or TypeError for invalid values.
     """
 
     durations: tuple[float, float]
@@ -55,32 +59,33 @@ class Outcomes:
     def __post_init__(self) -> None:
         if not isinstance(self.durations, tuple) or len(self.durations) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"durations is {self.durations!r}: give two numbers of seconds")
-        least, most = (seconds("durations", each) for each in self.durations)
-        if least > most:
-            raise ValueError(f"durations is {self.durations!r}: give the least one first")
+        shortest, longest = (seconds("durations", duration) for duration in self.durations)
+        if shortest > longest:
+            raise ValueError(f"durations is {self.durations!r}: give the shorter one first")
         if isinstance(self.fails, bool) or not isinstance(self.fails, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"fails is {self.fails!r}: give a share as a number")
         if not 0 <= self.fails <= 1:
             raise ValueError(f"fails is {self.fails!r}: give a share from 0 to 1")
 
-    def draw(self, dice: random.Random) -> Outcome:
-        """Draw what becomes of one; each draw rolls equally often."""
-        duration = dice.uniform(*self.durations)
-        queued, fails, reason = duration * _QUEUED * dice.random(), dice.random(), dice.random()
+    def draw(self, rng: random.Random) -> Outcome:
+        """Draw a random outcome; each call draws the same count of random numbers."""
+        duration = rng.uniform(*self.durations)
+        queued = duration * MAX_QUEUED_SHARE * rng.random()
+        fails, reason = rng.random(), rng.random()
         return Outcome(
             duration=duration,
             queued=queued,
             ends="failed" if fails < self.fails else "completed",
-            failure_reason=_REASONS[int(reason * len(_REASONS))],
+            failure_reason=_FAILURE_REASONS[int(reason * len(_FAILURE_REASONS))],
         )
 
 
-def read(body: bytes) -> Submission:
-    """Read the body of a submission; ValueError, made for the client, where it is none."""
+def decode_submission(body: bytes) -> Submission:
+    """Decode the body of a submission; raise ValueError, with a text for the client."""
     try:
-        submitted = _decode(body)
+        submitted = _decoder.decode(body)
     except (ValueError, RecursionError):
-        raise ValueError("a JSON object is needed, with texts in it") from None
+        raise ValueError("a JSON object with text fields is needed") from None
     submitted.prompt = submitted.prompt or submitted.user_prompt
     if not submitted.prompt.strip():
         raise ValueError("prompt: a text is needed")

@@ -1,11 +1,11 @@
-"""What a relay is told to play, and what it was asked: frozen records."""
+"""Tasks, replies and requests of a FakeRelay, as frozen records; checks of its arguments."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
-Ends = Literal["completed", "failed", "never"]
+TaskEnd = Literal["completed", "failed", "never"]
 Stage = Literal["pending", "processing", "without link", "completed", "failed"]
 Breakage = Literal[
     "reset",
@@ -21,17 +21,20 @@ Fault = Literal[Breakage, "storm", "throttled", "latency", "not_json", "stale", 
 
 BREAKAGES: tuple[Breakage, ...] = get_args(Breakage)
 
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task of a `FakeRelay` and its whole fate; times are seconds of the relay's event loop.
+    """One task of a `FakeRelay`, with its script.
 
-    `number` is its place in the order of submission (the integer id in the relay's own table). It
-    is `pending` from `submitted_at`, `processing` from `processing_at`, and ends at `ends_at`
-    (None: never). The relay knows it from `visible_at` on. A completed task has its link
-    `link_after` seconds after its end. `created` is unix seconds.
+    `number` is its position in the order of submission, from 1: the integer id of its table row.
+    The task is pending from `submitted_at`, processing from `processing_at`, and completed or
+    failed, as `ends` says, from `ends_at`; None is never. The relay does not know the task before
+    `visible_at`. A completed task has its link `link_after` seconds after `ends_at`.
+
+    These times are in seconds of the relay's event loop; `created` is the time of submission in
+    unix seconds.
     """
 
     id: str
@@ -41,14 +44,14 @@ class Task:
     visible_at: float
     processing_at: float
     ends_at: float | None
-    ends: Ends
+    ends: TaskEnd
     link_after: float
     failure_reason: str
     prompt: str
     aspect_ratio: str
 
     def stage(self, now: float) -> Stage:
-        """Tell what the task looks like at `now`: its state, or "without link" once completed."""
+        """Return the state at `now`; "without link" is completed, but still without its link."""
         if self.ends_at is None or now < self.ends_at:
             return "pending" if now < self.processing_at else "processing"
         if self.ends == "failed":
@@ -56,7 +59,7 @@ class Task:
         return "completed" if now >= self.ends_at + self.link_after else "without link"
 
     def unix(self, at: float | None) -> float:
-        """Turn a time of the loop into unix seconds; 0, the relays' word for "not yet", if None."""
+        """Convert a time of the loop to unix seconds; None to 0, as relays do for "not yet"."""
         return 0.0 if at is None else self.created + at - self.submitted_at
 
 
@@ -66,16 +69,19 @@ def _json_headers() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, verbatim: status, body and headers as they go out, `delay` seconds from now.
+    """A scripted response, which a `FakeRelay` sends unchanged.
 
-    Without a Content-Type in `headers` none is sent. Content-Length, Date and Server are added.
-    `breakage` is how the answer is broken on its way: "reset" resets the connection instead,
-    "half_closed" ends the relay's side of it without a byte, "truncated" closes it after half of
-    the body, "drip" sends a byte of the body every 5 seconds, "black_hole" sends nothing ever,
-    "garbage" sends what is not HTTP, "wrong_length" says a Content-Length of half the body, and
-    "gzip_bomb" is a 200 with 16 KiB that inflate to 16 MiB of spaces instead of the body. Where a
-    body is broken, one shorter than 64 bytes is sent with spaces before it.
-    ValueError or TypeError for what HTTP cannot say.
+    `status`, `body` and `headers` are sent as given, `delay` seconds after the request.
+    Content-Length, Date and Server are added; no Content-Type is added.
+
+    `breakage` damages the response: "reset" resets the connection instead; "half_closed" closes the
+    relay's side of it without a byte; "truncated" closes it after half of the body; "drip" sends
+    one byte of the body every 5 seconds; "black_hole" never sends anything; "garbage" sends bytes
+    that are not HTTP; "wrong_length" sends a Content-Length of half the body; "gzip_bomb" sends a
+    200 with 16 KiB that decompress to 16 MiB of spaces. A body of less than 64 bytes that is to be
+    truncated, dripped or sent with a wrong length is filled up with leading spaces.
+
+    Raises ValueError or TypeError for values that HTTP cannot send.
     """
 
     status: int = 200
@@ -94,11 +100,11 @@ class Reply:
         seconds("delay", self.delay)
         if self.breakage is not None and self.breakage not in BREAKAGES:
             known = ", ".join(BREAKAGES)
-            raise ValueError(f"breakage is {self.breakage!r}: say None or one of {known}")
+            raise ValueError(f"breakage is {self.breakage!r}: give None or one of {known}")
 
 
 class IncomingRequest(NamedTuple):
-    """One request as it comes from the server; the path is as sent, without the query."""
+    """One HTTP request; `path` is as sent, without the query."""
 
     method: str
     path: str
@@ -108,12 +114,14 @@ class IncomingRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as it arrived: `at` in seconds of the relay's loop, `path` as sent.
+    """One request that a `FakeRelay` received: a record of its log.
 
-    `ids` are the task ids it asked about, in its own order and with its duplicates, empty if they
-    could not be read; of a submission, the id that it was given. `status` is what it was answered;
-    None while it was not, if the client left before, or if no status line was sent. `fault` is what
-    the relay's dice or the scripted reply's breakage did to it, known from its arrival on.
+    `at` is the time of arrival in seconds of the relay's event loop. `path` is as sent, without the
+    query. `ids` are the task ids in the request, in its order and with its duplicates, empty if
+    they cannot be decoded; for a submission, the new id. `status` is the status of the response, or
+    None: before the response, if the client disconnected, or if no status line was sent. `fault` is
+    the fault that was chosen at random, or the breakage of a scripted reply, or None; it is set at
+    the arrival.
     """
 
     at: float
@@ -128,7 +136,7 @@ def _check_header(name: object, value: object) -> None:
     if not isinstance(name, str) or not isinstance(value, str):
         raise TypeError(f"header {name!r} is {value!r}: give both as text")
     if not name.isascii() or not name.isprintable() or not name or set(value) & set("\r\n\0"):
-        raise ValueError(f"header {name!r} is {value!r}: leave out what ends a header line")
+        raise ValueError(f"header {name!r} is {value!r}: give a name in ASCII and one line")
 
 
 def seconds(name: str, value: object) -> float:
@@ -148,11 +156,11 @@ def text(name: str, value: object) -> str:
 
 
 def check_key(api_key: object) -> str:
-    """Read an API key; ValueError, which never repeats it, if no header can carry it."""
+    """Return an API key; raise ValueError, without the key, if it is not valid in a header."""
     if not isinstance(api_key, str):
         raise TypeError(f"api_key is a {type(api_key).__name__}: give it as text")
     if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-        raise ValueError("api_key is empty or has signs no key has: give plain ASCII, no spaces")
+        raise ValueError("api_key is empty or has invalid characters: give plain ASCII, no spaces")
     return api_key
 
 
@@ -164,9 +172,9 @@ def check_port(port: object) -> int:
 
 
 def check_prefix(prefix: object) -> str:
-    """Read the path before `/luma`; ValueError if it is not empty and no plain path either."""
+    """Return the path before `/luma`, which may be empty; raise ValueError if it is invalid."""
     if not isinstance(prefix, str):
         raise TypeError(f"path_prefix is a {type(prefix).__name__}: give it as text")
-    if prefix and not _PREFIX.fullmatch(prefix):
+    if prefix and not _PATH_PREFIX.fullmatch(prefix):
         raise ValueError(f"path_prefix is {prefix!r}: give plain segments such as /pro")
     return prefix

@@ -1,10 +1,10 @@
 """Virtual time: an event loop whose clock is a number, so that an hour takes a moment.
 
-The loop runs what is ready. When nothing is, and no byte is on its way through loopback, nothing
-can happen before the next timer: the clock jumps there instead of sleeping. That holds only while
-all that can wake the loop lives in it. A job handed to `run_in_executor` is the one exception: as
-long as one is under way the loop waits for real. A server or a client in another process, or in a
-thread that is not an executor's, is not seen coming.
+The loop runs the callbacks that are ready. If none is ready, and no byte is in flight on loopback,
+nothing can happen before the next timer: the clock jumps to it instead of sleeping. This is correct
+only if everything that can wake the loop runs in the loop. Jobs of `run_in_executor` are the one
+exception: while such a job runs, the loop waits in real time. The loop cannot know of a server or a
+client in another process, or in any other thread.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-_LONG_JUMP_WAIT = 0.001
-_LONG_JUMP = 1.0
-_SHORT_JUMP_LOOKS = 5
-_STUCK_AFTER = 2.0
-_TEN_YEARS = 3.2e8
+_LONG_JUMP = 1.0  # virtual seconds
+_LONG_JUMP_WAIT = 0.001  # real seconds
+_SHORT_JUMP_POLLS = 5
+_STUCK_TIMEOUT = 2.0  # real seconds
+_TEN_YEARS = 3.2e8  # seconds
 
 _STUCK = (
-    f"nothing is scheduled in this VirtualTimeLoop and nothing came for {_STUCK_AFTER:g} real "
-    "seconds: all of its tasks wait for each other or for something outside of it; bring what they "
-    "wait for into this loop, hand it to run_in_executor, or use a loop with real time"
+    "this VirtualTimeLoop has no timer, and nothing happened for "
+    f"{_STUCK_TIMEOUT:g} real seconds: its tasks wait for each other or for something outside of "
+    "the loop; run that in this loop or with run_in_executor, or use a loop with real time"
 )
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Waits by adding to `now`, and for real only for jobs in threads and bytes in flight."""
+    """Waits by an increase of `now`; in real time only for jobs in threads and bytes in flight."""
 
     def __init__(self, now: float) -> None:
         super().__init__()
@@ -47,42 +47,45 @@ class _JumpingSelector(selectors.DefaultSelector):
         if timeout is None:
             return self._wait_for_outside()
         ready = super().select(timeout if self.jobs else 0)
-        if ready or timeout <= 0 or (ready := self._last_look(timeout)):
+        if ready or timeout <= 0 or (ready := self._poll_loopback(timeout)):
             return ready
         self.now += timeout
         return ready
 
     def _wait_for_outside(self) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(None if self.jobs else _STUCK_AFTER)
+        ready = super().select(None if self.jobs else _STUCK_TIMEOUT)
         if not ready:
             raise RuntimeError(_STUCK)
         return ready
 
-    def _last_look(self, jump: float) -> list[tuple[selectors.SelectorKey, int]]:
-        """Give loopback a real moment; the loop's own self-pipe alone never needs it.
+    def _poll_loopback(self, jump: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait a moment in real time for bytes in flight on loopback, before a jump of the clock.
 
-        A byte that is late by a jump of less than a second is a slow relay at worst. A longer jump
-        may pass a timeout, and is worth a millisecond.
+        A jump of less than a second delays a byte in flight by that time: as from a slow relay. A
+        longer jump may pass a timeout, so it waits a millisecond first. With the self-pipe of the
+        loop as the only file there is nothing to wait for.
         """
         if len(self.get_map()) == 1:
             return []
         if jump >= _LONG_JUMP:
             return super().select(_LONG_JUMP_WAIT)
-        for _ in range(_SHORT_JUMP_LOOKS):
+        for _ in range(_SHORT_JUMP_POLLS):
             if ready := super().select(0):
                 return ready
         return []
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose `time()` is a number that jumps to the next timer instead of sleeping.
+    """An event loop whose clock jumps to the next timer instead of sleeping.
 
-    `start` and `time()` are seconds. While a job of `run_in_executor` is under way (name lookups
-    are such jobs) the loop waits for real. When nothing is scheduled and nothing comes, the test
-    would hang: a RuntimeError after two real seconds instead. Use it as a loop factory:
-    `asyncio.Runner(loop_factory=VirtualTimeLoop)`. Servers and clients on 127.0.0.1 work when both
-    are in this loop; subprocesses, servers elsewhere and threads that are not an executor's
-    (`anyio.to_thread` has its own) do not.
+    `start` is the first value of `time()`, in seconds. Use the class as a loop factory:
+    `asyncio.Runner(loop_factory=VirtualTimeLoop)`. Servers and clients on 127.0.0.1 work if both
+    are in this loop. Subprocesses, servers elsewhere and other threads (such as those of
+    `anyio.to_thread`) do not work. While a job of `run_in_executor` runs, such as a name lookup,
+    the loop waits in real time.
+
+    A loop without timers in which nothing happens would hang: it raises RuntimeError after two real
+    seconds. Raises ValueError if `start` is not finite.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -96,7 +99,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = math.ulp(abs(start) + _TEN_YEARS)
 
     def time(self) -> float:
-        """Tell the virtual time, in seconds; it was `start` when the loop was made."""
+        """Return the virtual time in seconds."""
         return self._jumping.now
 
     def run_in_executor(
@@ -105,17 +108,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         func: Callable[[*_Ts], _T],
         *args: *_Ts,
     ) -> asyncio.Future[_T]:
-        """Run `func` in a thread; the loop waits for real until it has ended or is cancelled."""
+        """Run `func` in a thread; until it is done or cancelled, the loop waits in real time."""
         job = super().run_in_executor(executor, func, *args)
         self._jumping.jobs += 1
-        job.add_done_callback(self._job_ended)
+        job.add_done_callback(self._on_job_done)
         return job
 
-    def _job_ended(self, _job: asyncio.Future[Any]) -> None:
+    def _on_job_done(self, _job: asyncio.Future[Any]) -> None:
         self._jumping.jobs -= 1
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Join the executor's threads; waits for real, `timeout` real seconds at most (3.12)."""
+        """Join the threads of the executor; from Python 3.12, `timeout` real seconds at most."""
         self._jumping.jobs += 1
         try:
             if sys.version_info >= (3, 12):
@@ -127,18 +130,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(coro: Coroutine[Any, Any, _T], *, start: float = 0.0) -> _T:
-    """Run a coroutine on a `VirtualTimeLoop` of its own and give back its result.
+    """Run a coroutine on a new `VirtualTimeLoop`, and return its result.
 
-    `start` is the loop's first `time()`, in seconds. Raises what the coroutine raises.
+    `start` is the first time of the loop, in seconds. Raises the exception of the coroutine.
     """
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(start)) as runner:
         return runner.run(coro)
 
 
 def loop_factories(item: "pytest.Item") -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Choose the loop of a test: virtual time if it is marked `virtual_time`, asyncio's own if not.
+    """Return the loop factory of a test: VirtualTimeLoop if it has the marker `virtual_time`.
 
-    For your conftest: return it from pytest-asyncio's hook
+    Other tests get asyncio's own loop. Return it from the hook of pytest-asyncio in your conftest:
     `pytest_asyncio_loop_factories(config, item)`.
     """
     if item.get_closest_marker("virtual_time") is not None:

@@ -1,4 +1,4 @@
-"""Claims about the files behind a relay's links: what they are, for whom, in parts."""
+"""The files behind the links of a FakeRelay: content, routes, ranges and status."""
 
 import hashlib
 import xml.etree.ElementTree as ElementTree
@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 
 from luma_async import LumaSession
 from luma_async.testing import FakeRelay, Reply
-from luma_async.testing.media import link, named, part, picture, video
+from luma_async.testing.media import media_url, parse_range, parse_route, picture, video
 from luma_async.testing.simulation import ENVELOPES, Envelope
 
 HOSTILE = ["a/b c%é", "..", "x.svg", "<script>", "任务", "a\r\nb", "?#"]
@@ -26,23 +26,20 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def ask(http: aiohttp.ClientSession, url: str, method: str = "GET", **headers: str) -> Answer:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with http.request(method, url, headers=named) as answer:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with http.request(method, url, headers=fields) as answer:
         return answer.status, answer.headers, await answer.read()
 
 
-# what they are
+def test_the_video_is_an_mp4_with_h264_and_its_index_in_front() -> None:
+    mp4 = video("x")
+    assert mp4[4:8] == b"ftyp"
+    assert b"avc1" in mp4
+    assert mp4.index(b"moov") < mp4.index(b"mdat")
+    assert len(mp4) < 8192
 
 
-def test_the_clip_is_an_mp4_of_h264_whose_index_comes_first() -> None:
-    clip = video("x")
-    assert clip[4:8] == b"ftyp"
-    assert b"avc1" in clip
-    assert clip.index(b"moov") < clip.index(b"mdat")
-    assert len(clip) < 8192
-
-
-def test_each_task_has_a_video_of_its_own_and_the_same_one_again() -> None:
+def test_each_task_has_its_own_video_which_never_changes() -> None:
     assert video("x") == video("x") != video("y")
     assert _boxes(video("x")) == _boxes(video("y"))
 
@@ -59,7 +56,7 @@ def _boxes(mp4: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("task_id", HOSTILE)
-def test_a_picture_is_svg_and_says_nothing_of_the_id(task_id: str) -> None:
+def test_an_image_is_svg_without_the_id(task_id: str) -> None:
     drawn = picture(task_id)
     root = ElementTree.fromstring(drawn)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -68,10 +65,10 @@ def test_a_picture_is_svg_and_says_nothing_of_the_id(task_id: str) -> None:
 
 
 @pytest.mark.parametrize("task_id", HOSTILE)
-def test_a_link_names_its_task_whatever_its_id(task_id: str) -> None:
-    url = link("http://h", task_id)
+def test_a_link_leads_to_its_task_for_any_id(task_id: str) -> None:
+    url = media_url("http://h", task_id)
     assert url.count("/") == 4
-    assert named(url.removeprefix("http://h")) == (task_id, "mp4")
+    assert parse_route(url.removeprefix("http://h")) == (task_id, "mp4")
 
 
 @pytest.mark.parametrize(
@@ -96,16 +93,13 @@ def test_a_link_names_its_task_whatever_its_id(task_id: str) -> None:
         (f"bytes={'9' * 5000}-", None),
     ],
 )
-def test_a_range_is_read_as_rfc_9110_says(header: str, wanted: range | None) -> None:
-    assert part(header, 100) == wanted
-
-
-# over HTTP
+def test_a_range_is_parsed_as_in_rfc_9110(header: str, wanted: range | None) -> None:
+    assert parse_range(header, 100) == wanted
 
 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("envelope", ENVELOPES)
-async def test_the_links_that_a_session_reads_lead_to_the_files(
+async def test_the_links_of_a_generation_lead_to_the_files(
     http: aiohttp.ClientSession, envelope: Envelope
 ) -> None:
     async with (
@@ -125,8 +119,10 @@ async def test_the_links_that_a_session_reads_lead_to_the_files(
 
 
 @pytest.mark.virtual_time
-async def test_a_file_comes_in_parts(relay: FakeRelay, http: aiohttp.ClientSession) -> None:
-    url, whole = link(relay.url, relay.add("x")), video("x")
+async def test_a_range_request_gets_a_part_of_the_file(
+    relay: FakeRelay, http: aiohttp.ClientSession
+) -> None:
+    url, whole = media_url(relay.url, relay.add("x")), video("x")
     status, headers, body = await ask(http, url, Range="bytes=1000-")
     assert (status, body) == (206, whole[1000:])
     assert headers["Content-Range"] == f"bytes 1000-{len(whole) - 1}/{len(whole)}"
@@ -136,10 +132,10 @@ async def test_a_file_comes_in_parts(relay: FakeRelay, http: aiohttp.ClientSessi
 
 
 @pytest.mark.virtual_time
-async def test_a_part_of_another_file_than_meant_is_the_whole(
+async def test_with_another_etag_a_range_request_gets_the_whole_file(
     relay: FakeRelay, http: aiohttp.ClientSession
 ) -> None:
-    url = link(relay.url, relay.add("x"))
+    url = media_url(relay.url, relay.add("x"))
     _, headers, whole = await ask(http, url)
     etag = headers["ETag"]
     assert (await ask(http, url, Range="bytes=9-", If_Range=etag))[0] == 206
@@ -148,10 +144,10 @@ async def test_a_part_of_another_file_than_meant_is_the_whole(
 
 
 @pytest.mark.virtual_time
-async def test_head_tells_the_length_and_sends_nothing(
+async def test_head_has_the_length_and_no_body(
     relay: FakeRelay, http: aiohttp.ClientSession
 ) -> None:
-    url = link(relay.url, relay.add("x"))
+    url = media_url(relay.url, relay.add("x"))
     status, headers, body = await ask(http, url, "HEAD", Range="bytes=9-")
     assert (status, headers["Content-Length"], body) == (200, str(len(video("x"))), b"")
     assert headers["Accept-Ranges"] == "bytes"
@@ -161,20 +157,20 @@ async def test_head_tells_the_length_and_sends_nothing(
 @pytest.mark.parametrize(
     "script", [{"duration": 5}, {"ends": "failed"}, {"link_after": 5}, {"visible_after": 5}]
 )
-async def test_there_is_no_file_where_there_is_no_link(
+async def test_a_task_without_a_link_has_no_file(
     relay: FakeRelay, http: aiohttp.ClientSession, script: dict[str, Any]
 ) -> None:
-    url = link(relay.url, relay.add("x", **script))
+    url = media_url(relay.url, relay.add("x", **script))
     assert (await ask(http, url))[0] == 404
-    assert (await ask(http, link(relay.url, "nobody")))[0] == 404
+    assert (await ask(http, media_url(relay.url, "unknown")))[0] == 404
 
 
 @pytest.mark.virtual_time
-async def test_files_stand_in_a_log_of_their_own(
+async def test_requests_for_files_have_their_own_log(
     relay: FakeRelay, http: aiohttp.ClientSession
 ) -> None:
-    await ask(http, link(relay.url, relay.add("x")), Range="bytes=9-")
-    await ask(http, link(relay.url, "y", "svg"), "HEAD")
+    await ask(http, media_url(relay.url, relay.add("x")), Range="bytes=9-")
+    await ask(http, media_url(relay.url, "y", "svg"), "HEAD")
     assert [(asked.method, asked.ids, asked.status) for asked in relay.media_log] == [
         ("GET", ("x",), 206),
         ("HEAD", ("y",), 404),
@@ -183,10 +179,10 @@ async def test_files_stand_in_a_log_of_their_own(
 
 
 @pytest.mark.virtual_time
-async def test_scripted_replies_reach_files_where_they_are_for_them(
+async def test_only_scripted_replies_for_media_are_sent_for_files(
     relay: FakeRelay, http: aiohttp.ClientSession
 ) -> None:
-    url = link(relay.url, relay.add("x"))
+    url = media_url(relay.url, relay.add("x"))
     relay.reply(Reply(503))
     relay.reply(Reply(403), Reply(body=b"x" * 200, breakage="truncated"), on="media")
     assert (await ask(http, url))[0] == 403
@@ -196,7 +192,7 @@ async def test_scripted_replies_reach_files_where_they_are_for_them(
     assert (await ask(http, relay.url))[0] == 503
 
 
-async def test_a_relay_started_again_tells_links_that_lead_to_it(
+async def test_after_a_restart_the_links_lead_to_the_new_url(
     http: aiohttp.ClientSession,
 ) -> None:
     relay = FakeRelay()

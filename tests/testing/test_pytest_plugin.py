@@ -1,4 +1,4 @@
-"""Claims about the pytest plugin, each tried in a pytest run of its own."""
+"""The pytest plugin, in a pytest run of its own for each test."""
 
 import os
 import subprocess
@@ -80,13 +80,13 @@ def test_the_relay_works_under_anyio_alone(tmp_path: Path) -> None:
     _passes(tmp_path, test, "-p", "anyio.pytest_plugin", conftest=backend)
 
 
-def test_the_session_asks_the_relay(tmp_path: Path) -> None:
+def test_the_session_polls_the_relay(tmp_path: Path) -> None:
     _passes(tmp_path, _USES_THE_SESSION, *_ASYNCIO)
 
 
-def test_a_run_that_uses_none_of_it_is_left_alone(tmp_path: Path) -> None:
+def test_tests_without_the_fixtures_are_not_affected(tmp_path: Path) -> None:
     _passes(tmp_path, _USES_NOTHING)
 
 
-def test_the_marker_chooses_the_loop_where_the_hook_is_offered(tmp_path: Path) -> None:
+def test_the_marker_selects_the_loop_with_the_hook(tmp_path: Path) -> None:
     _passes(tmp_path, _READS_THE_MARKER, *_ASYNCIO, conftest=_HOOK)

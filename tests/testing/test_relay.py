@@ -1,4 +1,4 @@
-"""Claims about the relay on loopback: what it tells, to whom, when, and what it remembers."""
+"""FakeRelay: states over time, bodies, routes, scripted replies, log and arguments."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 class Client:
-    """Asks a relay with bare aiohttp."""
+    """Sends requests to a relay with bare aiohttp."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
@@ -27,19 +27,19 @@ class Client:
     async def ask(
         self, method: str, url: str, body: bytes | None = None, key: str = _KEY
     ) -> tuple[int, str, bytes]:
-        """Ask, and give back status, content type as sent ("" for none) and body."""
+        """Send a request; return status, content type as sent ("" for none) and body."""
         headers = {"Authorization": key}
         async with self._http.request(method, url, data=body, headers=headers) as response:
             content_type = response.headers.get("Content-Type", "")
             return response.status, content_type, await response.read()
 
     async def get(self, relay: FakeRelay, task_id: str) -> Any:
-        """Make the single call."""
+        """Send the single GET."""
         _, _, body = await self.ask("GET", f"{relay.url}/luma/generations/{task_id}")
         return json.loads(body)
 
     async def tasks(self, relay: FakeRelay, *ids: str) -> Any:
-        """Make the batch call."""
+        """Send the batch POST."""
         _, _, body = await self.ask("POST", f"{relay.url}/luma/tasks", _batch(*ids))
         return json.loads(body)
 
@@ -64,9 +64,6 @@ async def _until(second: float) -> None:
     await asyncio.sleep(second - asyncio.get_running_loop().time())
 
 
-# the play
-
-
 async def test_a_task_is_pending_then_processing_then_completed(
     relay: FakeRelay, client: Client
 ) -> None:
@@ -78,10 +75,10 @@ async def test_a_task_is_pending_then_processing_then_completed(
     assert seen == ["pending", "pending", "processing", "processing", "completed"]
 
 
-async def test_a_failed_task_says_why(relay: FakeRelay, client: Client) -> None:
+async def test_a_failed_task_has_its_reason(relay: FakeRelay, client: Client) -> None:
     task_id = relay.add(ends="failed", failure_reason="no cats")
-    told = await client.get(relay, task_id)
-    assert (told["state"], told["failure_reason"]) == ("failed", "no cats")
+    task = await client.get(relay, task_id)
+    assert (task["state"], task["failure_reason"]) == ("failed", "no cats")
 
 
 async def test_a_task_that_never_ends_is_processing_a_year_later(
@@ -93,7 +90,7 @@ async def test_a_task_that_never_ends_is_processing_a_year_later(
     assert relay.tasks[task_id].ends_at is None
 
 
-async def test_the_link_comes_after_the_end(relay: FakeRelay, client: Client) -> None:
+async def test_the_link_comes_link_after_seconds_later(relay: FakeRelay, client: Client) -> None:
     task_id = relay.add(duration=5, link_after=20)
     await _until(5)
     early = await client.get(relay, task_id)
@@ -111,17 +108,17 @@ async def test_a_task_is_unknown_before_it_is_visible(relay: FakeRelay, client: 
     assert (await client.get(relay, task_id))["state"] == "processing"
 
 
-async def test_finish_ends_a_task_now(relay: FakeRelay, client: Client) -> None:
+async def test_finish_completes_or_fails_a_task_now(relay: FakeRelay, client: Client) -> None:
     task_id = relay.add(ends="never", queued=60)
     await asyncio.sleep(7)
     relay.finish(task_id, "failed")
     assert (await client.get(relay, task_id))["state"] == "failed"
     assert relay.tasks[task_id].ends_at == 7.0
-    with pytest.raises(ValueError, match=r"ended already"):
+    with pytest.raises(ValueError, match=r"failed already"):
         relay.finish(task_id)
 
 
-async def test_a_forgotten_task_is_unknown_and_its_id_free(
+async def test_a_forgotten_task_is_unknown_and_its_id_can_be_used_again(
     relay: FakeRelay, client: Client
 ) -> None:
     task_id = relay.add("x")
@@ -132,17 +129,14 @@ async def test_a_forgotten_task_is_unknown_and_its_id_free(
     assert (await client.get(relay, task_id))["state"] == "failed"
 
 
-# the shapes
+async def test_the_single_get_has_the_published_fields(relay: FakeRelay, client: Client) -> None:
+    task = await client.get(relay, relay.add())
+    assert _kinds(task) == _kinds(json.loads((_DATA / "get-completed.json").read_text()))
 
 
-async def test_the_single_call_has_the_published_fields(relay: FakeRelay, client: Client) -> None:
-    told = await client.get(relay, relay.add())
-    assert _kinds(told) == _kinds(json.loads((_DATA / "get-completed.json").read_text()))
-
-
-async def test_the_batch_call_has_the_published_fields(relay: FakeRelay, client: Client) -> None:
-    told = await client.tasks(relay, relay.add())
-    assert _kinds(told) == _kinds(json.loads((_DATA / "tasks-completed.json").read_text()))
+async def test_the_batch_post_has_the_published_fields(relay: FakeRelay, client: Client) -> None:
+    response = await client.tasks(relay, relay.add())
+    assert _kinds(response) == _kinds(json.loads((_DATA / "tasks-completed.json").read_text()))
 
 
 def _kinds(value: Any) -> Any:
@@ -153,18 +147,16 @@ def _kinds(value: Any) -> Any:
     return type(value).__name__
 
 
-async def test_a_row_of_the_table_has_an_integer_for_its_id(
-    wrapped: FakeRelay, client: Client
-) -> None:
+async def test_a_table_row_has_an_integer_id(wrapped: FakeRelay, client: Client) -> None:
     task_id = wrapped.add(queued=5, duration=60)
-    told = await client.tasks(wrapped, task_id)
-    (row,) = told["data"]
-    assert told["code"] == "success"
+    response = await client.tasks(wrapped, task_id)
+    (row,) = response["data"]
+    assert response["code"] == "success"
     assert type(row["id"]) is int
     assert (row["task_id"], row["data"]["id"]) == (task_id, task_id)
 
 
-async def test_a_row_tells_unix_seconds_and_0_for_not_yet(
+async def test_a_table_row_has_unix_seconds_and_0_for_not_yet(
     wrapped: FakeRelay, client: Client
 ) -> None:
     task_id = wrapped.add(queued=5, duration=60)
@@ -180,39 +172,36 @@ async def test_a_row_tells_unix_seconds_and_0_for_not_yet(
     assert rows[1]["start_time"] - rows[1]["submit_time"] == 5
 
 
-async def test_a_failed_row_says_why(wrapped: FakeRelay, client: Client) -> None:
+async def test_a_failed_row_has_its_reason(wrapped: FakeRelay, client: Client) -> None:
     row = (await client.get(wrapped, wrapped.add(ends="failed")))["data"]
     assert (row["status"], row["fail_reason"]) == ("FAILURE", "Advanced moderation failed")
 
 
 async def test_created_at_is_a_time_of_today(relay: FakeRelay, client: Client) -> None:
-    told = await client.get(relay, relay.add(ends="never"))
-    created = datetime.fromisoformat(told["created_at"])
+    task = await client.get(relay, relay.add(ends="never"))
+    created = datetime.fromisoformat(task["created_at"])
     assert abs((datetime.now(created.tzinfo) - created).total_seconds()) < 60
-
-
-# the batch
 
 
 async def test_unknown_ids_are_left_out_of_a_batch(relay: FakeRelay, client: Client) -> None:
     task_id = relay.add()
-    told = await client.tasks(relay, "nobody", task_id)
-    assert [each["id"] for each in told] == [task_id]
+    response = await client.tasks(relay, "unknown", task_id)
+    assert [each["id"] for each in response] == [task_id]
 
 
 async def test_a_batch_of_unknown_ids_is_null_in_the_envelope(
     wrapped: FakeRelay, client: Client
 ) -> None:
-    told = await client.tasks(wrapped, "nobody")
-    assert told == {"code": "success", "message": "", "data": None}
+    response = await client.tasks(wrapped, "unknown")
+    assert response == {"code": "success", "message": "", "data": None}
 
 
-async def test_a_batch_comes_in_order_of_submission_and_each_task_once(
+async def test_a_batch_is_in_order_of_submission_with_each_task_once(
     relay: FakeRelay, client: Client
 ) -> None:
     first, second = relay.add("z"), relay.add("a")
-    told = await client.tasks(relay, second, first, second)
-    assert [each["id"] for each in told] == [first, second]
+    response = await client.tasks(relay, second, first, second)
+    assert [each["id"] for each in response] == [first, second]
 
 
 @pytest.mark.parametrize(
@@ -227,11 +216,8 @@ async def test_a_batch_without_a_list_of_texts_is_refused(
     assert relay.log[0].ids == ()
 
 
-# the other answers
-
-
-async def test_an_unknown_id_is_400_on_the_single_call(relay: FakeRelay, client: Client) -> None:
-    status, _, body = await client.ask("GET", f"{relay.url}/luma/generations/nobody")
+async def test_an_unknown_id_is_400_for_the_single_get(relay: FakeRelay, client: Client) -> None:
+    status, _, body = await client.ask("GET", f"{relay.url}/luma/generations/unknown")
     assert status == 400
     assert json.loads(body) == {"code": "task_not_exist", "message": "task_not_exist", "data": None}
 
@@ -266,12 +252,12 @@ async def test_any_other_route_is_404(
 
 async def test_an_id_may_need_percent_signs_in_the_path(relay: FakeRelay, client: Client) -> None:
     task_id = relay.add("a/b c%é")
-    told = await client.get(relay, "a%2Fb%20c%25%C3%A9")
-    assert told["id"] == task_id
-    assert "a%2Fb%20c%25%C3%A9" in told["video"]["url"]
+    task = await client.get(relay, "a%2Fb%20c%25%C3%A9")
+    assert task["id"] == task_id
+    assert "a%2Fb%20c%25%C3%A9" in task["video"]["url"]
 
 
-async def test_the_prefix_belongs_to_the_url(client: Client) -> None:
+async def test_the_path_prefix_is_part_of_the_url(client: Client) -> None:
     async with FakeRelay(path_prefix="/pro/v1") as relay:
         task_id = relay.add()
         assert relay.url.endswith("/pro/v1")
@@ -281,17 +267,14 @@ async def test_the_prefix_belongs_to_the_url(client: Client) -> None:
         assert status == 404
 
 
-async def test_latency_is_spent_and_the_answer_is_as_old_as_the_question(client: Client) -> None:
+async def test_after_the_latency_the_states_are_those_at_the_arrival(client: Client) -> None:
     async with FakeRelay(latency=2.0) as relay:
         task_id = relay.add(duration=1)
         assert (await client.get(relay, task_id))["state"] == "processing"
         assert asyncio.get_running_loop().time() == 2.0
 
 
-# replies
-
-
-async def test_a_reply_goes_out_verbatim_once_and_then_the_play_goes_on(
+async def test_a_scripted_reply_is_sent_unchanged_and_once(
     relay: FakeRelay, client: Client
 ) -> None:
     relay.reply(Reply(503, b"<html>", {"Content-Type": "text/html", "Retry-After": "7"}))
@@ -308,7 +291,7 @@ async def test_a_reply_may_have_no_content_type_and_no_body(
     assert await client.ask("GET", relay.url) == (200, "", b"text")
 
 
-async def test_a_reply_may_be_kept_for_one_call(relay: FakeRelay, client: Client) -> None:
+async def test_a_reply_may_be_for_one_endpoint(relay: FakeRelay, client: Client) -> None:
     relay.reply(Reply(405), on="tasks")
     task_id = relay.add()
     assert (await client.get(relay, task_id))["state"] == "completed"
@@ -316,13 +299,10 @@ async def test_a_reply_may_be_kept_for_one_call(relay: FakeRelay, client: Client
     assert status == 405
 
 
-async def test_a_reply_may_be_late(relay: FakeRelay, client: Client) -> None:
+async def test_a_reply_may_have_a_delay(relay: FakeRelay, client: Client) -> None:
     relay.reply(Reply(504, delay=60.0))
     assert (await client.ask("GET", relay.url))[0] == 504
     assert asyncio.get_running_loop().time() == 60.0
-
-
-# the log
 
 
 async def test_the_log_has_each_request_in_order_of_arrival(
@@ -339,7 +319,9 @@ async def test_the_log_has_each_request_in_order_of_arrival(
     assert relay.requests == 2
 
 
-async def test_a_request_that_was_dropped_has_no_status_and_leaves_no_task(client: Client) -> None:
+async def test_a_request_of_a_disconnected_client_has_no_status_and_leaves_no_task(
+    client: Client,
+) -> None:
     async with FakeRelay(latency=60.0) as relay:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
@@ -349,15 +331,12 @@ async def test_a_request_that_was_dropped_has_no_status_and_leaves_no_task(clien
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_the_busiest_second_leaves_out_its_end(relay: FakeRelay, client: Client) -> None:
+async def test_the_busiest_second_excludes_its_end(relay: FakeRelay, client: Client) -> None:
     assert relay.busiest_second() == 0
     for second in (0, 0.5, 1, 1.25, 1.5, 5):
         await _until(second)
         await client.tasks(relay)
     assert relay.busiest_second() == 3
-
-
-# the relay
 
 
 async def test_close_does_not_wait_for_a_slow_answer(client: Client) -> None:
@@ -370,7 +349,7 @@ async def test_close_does_not_wait_for_a_slow_answer(client: Client) -> None:
         await slow
 
 
-async def test_close_is_fine_twice_and_before_the_start() -> None:
+async def test_close_may_be_called_twice_and_before_start() -> None:
     relay = FakeRelay()
     await relay.close()
     await relay.start()
@@ -383,12 +362,12 @@ async def test_a_second_start_is_refused(relay: FakeRelay) -> None:
         await relay.start()
 
 
-def test_the_url_before_the_start_is_an_error() -> None:
+def test_url_before_start_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"first$"):
         _ = FakeRelay().url
 
 
-def test_a_task_before_there_is_a_clock_is_an_error() -> None:
+def test_add_without_an_event_loop_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"from a coroutine$"):
         FakeRelay().add()
 
@@ -403,7 +382,7 @@ async def test_the_repr_shows_the_state_and_never_the_key(relay: FakeRelay, clie
     assert "sk-" not in repr(relay)
 
 
-async def test_the_same_seed_makes_up_the_same_ids() -> None:
+async def test_the_same_seed_gives_the_same_ids() -> None:
     one, same, other = FakeRelay(seed=7), FakeRelay(seed=7), FakeRelay(seed=8)
     assert one.add() == same.add() != other.add()
 
@@ -424,8 +403,8 @@ async def test_the_same_seed_makes_up_the_same_ids() -> None:
         {"port": True},
     ],
 )
-def test_senseless_arguments_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, TypeError), match=r": (give|say) "):
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError), match=r": give "):
         FakeRelay(**arguments)
 
 
@@ -443,7 +422,7 @@ def test_senseless_arguments_are_refused(arguments: dict[str, Any]) -> None:
         {"link_after": True},
     ],
 )
-async def test_a_senseless_task_is_refused_and_not_added(arguments: dict[str, Any]) -> None:
+async def test_an_invalid_task_is_refused_and_not_added(arguments: dict[str, Any]) -> None:
     relay = FakeRelay()
     relay.add("taken")
     with pytest.raises((ValueError, TypeError)):
@@ -455,12 +434,12 @@ async def test_a_senseless_task_is_refused_and_not_added(arguments: dict[str, An
     "arguments",
     [{"status": 99}, {"status": "200"}, {"body": "text"}, {"delay": -1}, {"headers": {"a": "\n"}}],
 )
-def test_a_reply_that_http_cannot_say_is_refused(arguments: dict[str, Any]) -> None:
+def test_a_reply_that_http_cannot_send_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         Reply(**arguments)
 
 
-def test_a_reply_for_no_call_is_refused() -> None:
-    call: Any = "post"
+def test_a_reply_for_an_unknown_endpoint_is_refused() -> None:
+    endpoint: Any = "post"
     with pytest.raises(ValueError, match=r'"get", .* or None$'):
-        FakeRelay().reply(Reply(), on=call)
+        FakeRelay().reply(Reply(), on=endpoint)

@@ -1,4 +1,4 @@
-"""Claims about submitting to the relay on loopback: what it takes, and what becomes of it."""
+"""Submissions to a FakeRelay: which bodies it accepts, and the outcomes of the tasks."""
 
 import json
 from collections import Counter
@@ -31,18 +31,18 @@ async def submit(
         return answer.status, await answer.json()
 
 
-async def test_a_submitted_task_is_answered_as_asking_for_it_would_be(
+async def test_the_response_to_a_submission_is_that_of_a_single_get(
     http: aiohttp.ClientSession,
 ) -> None:
     async with (
         FakeRelay(durations=(60, 60)) as relay,
         LumaSession(relay.url, api_key=relay.api_key) as luma,
     ):
-        status, told = await submit(http, relay, {"prompt": "a cat", "aspect_ratio": "9:16"})
+        status, task = await submit(http, relay, {"prompt": "a cat", "aspect_ratio": "9:16"})
         assert status == 200
-        assert (await luma.get(told["id"])).raw == told
-        assert (relay.log[0].path, relay.log[0].ids) == ("/luma/generations", (told["id"],))
-        task_id: str = told["id"]
+        assert (await luma.get(task["id"])).raw == task
+        assert (relay.log[0].path, relay.log[0].ids) == ("/luma/generations", (task["id"],))
+        task_id: str = task["id"]
         done = await luma.wait_until_done(task_id)
         assert done.request
         assert (done.request.prompt, done.request.aspect_ratio) == ("a cat", "9:16")
@@ -59,7 +59,7 @@ async def test_a_submitted_task_is_answered_as_asking_for_it_would_be(
         ({"ends": "failed"}, "request"),
     ],
 )
-async def test_the_prompt_is_told_where_relays_tell_it(
+async def test_the_prompt_is_where_relays_send_it(
     http: aiohttp.ClientSession, envelope: Envelope, script: dict[str, Any], where: str
 ) -> None:
     async with (
@@ -80,11 +80,11 @@ async def test_the_prompt_is_told_where_relays_tell_it(
         assert generation.request.prompt == "<b>狗"
 
 
-async def test_user_prompt_is_a_prompt_and_other_fields_are_not_looked_at(
+async def test_user_prompt_is_accepted_and_other_fields_are_ignored(
     relay: FakeRelay, http: aiohttp.ClientSession
 ) -> None:
-    status, told = await submit(http, relay, {"user_prompt": "a dog", "loop": True})
-    assert (status, told["request"]["prompt"]) == (200, "a dog")
+    status, task = await submit(http, relay, {"user_prompt": "a dog", "loop": True})
+    assert (status, task["request"]["prompt"]) == (200, "a dog")
 
 
 @pytest.mark.parametrize(
@@ -102,22 +102,22 @@ async def test_user_prompt_is_a_prompt_and_other_fields_are_not_looked_at(
         {"prompt": "a cat", "aspect_ratio": None},
     ],
 )
-async def test_a_bad_body_is_refused_and_nothing_submitted(
+async def test_an_invalid_body_is_refused_and_nothing_is_submitted(
     relay: FakeRelay, http: aiohttp.ClientSession, body: Any
 ) -> None:
-    status, told = await submit(http, relay, body)
-    assert (status, told["code"], told["data"]) == (400, "invalid_request", None)
-    assert told["message"].endswith(("needed", "in it"))
+    status, task = await submit(http, relay, body)
+    assert (status, task["code"], task["data"]) == (400, "invalid_request", None)
+    assert task["message"].endswith("needed")
     assert (dict(relay.tasks), relay.log[0].ids) == ({}, ())
 
 
 async def test_a_wrong_key_submits_nothing(relay: FakeRelay, http: aiohttp.ClientSession) -> None:
-    status, told = await submit(http, relay, {"prompt": "a cat"}, key="sk-other")
-    assert (status, told["error"]["type"]) == (401, "new_api_error")
+    status, task = await submit(http, relay, {"prompt": "a cat"}, key="sk-other")
+    assert (status, task["error"]["type"]) == (401, "new_api_error")
     assert not relay.tasks
 
 
-async def test_a_submission_can_be_answered_by_script_and_meets_no_fault(
+async def test_a_submission_can_get_a_scripted_reply_and_meets_no_fault(
     http: aiohttp.ClientSession,
 ) -> None:
     async with FakeRelay(faults={"storm": 1.0}) as relay:
@@ -127,18 +127,18 @@ async def test_a_submission_can_be_answered_by_script_and_meets_no_fault(
         assert len(relay.tasks) == 1
 
 
-async def test_what_is_submitted_takes_as_long_and_fails_as_often_as_the_relay_was_told() -> None:
+async def test_submitted_tasks_have_the_durations_and_the_share_of_failures_of_the_relay() -> None:
     async with FakeRelay(durations=(10, 20), fails=0.25, seed=1) as relay:
         tasks = [relay.tasks[relay.submit()] for _ in range(400)]
-    took = [task.ends_at - task.submitted_at for task in tasks if task.ends_at is not None]
-    assert len(took) == 400
-    assert 10 <= min(took) < 11
-    assert 19 < max(took) <= 20
+    durations = [task.ends_at - task.submitted_at for task in tasks if task.ends_at is not None]
+    assert len(durations) == 400
+    assert 10 <= min(durations) < 11
+    assert 19 < max(durations) <= 20
     assert 70 < Counter(task.ends for task in tasks)["failed"] < 130
     assert all(task.submitted_at <= task.processing_at for task in tasks)
 
 
-async def test_the_same_seed_submits_the_same_tasks_and_changes_no_other_dice() -> None:
+async def test_the_same_seed_gives_the_same_submitted_tasks_and_ids() -> None:
     async with (
         FakeRelay(durations=(1, 9), seed=7) as one,
         FakeRelay(durations=(1, 9), seed=7) as same,
@@ -162,12 +162,12 @@ async def test_the_same_seed_submits_the_same_tasks_and_changes_no_other_dice() 
         {"fails": True},
     ],
 )
-def test_senseless_fates_are_refused(arguments: dict[str, Any]) -> None:
+def test_invalid_outcomes_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError), match=r": give "):
         FakeRelay(**arguments)
 
 
-async def test_a_prompt_that_is_no_text_is_refused() -> None:
+async def test_a_prompt_that_is_not_text_is_refused() -> None:
     prompt: Any = b"a cat"
     with pytest.raises(TypeError, match=r"give it as text$"):
         FakeRelay().add(prompt=prompt)

@@ -1,4 +1,4 @@
-"""Claims about virtual time."""
+"""VirtualTimeLoop: timers, deadlines, threads, loopback, and loops in which nothing happens."""
 
 import asyncio
 import time
@@ -7,15 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from luma_async.testing import VirtualTimeLoop, loop_factories, run_virtual
-from luma_async.testing import virtual_time as clock
+from luma_async.testing import VirtualTimeLoop, loop_factories, run_virtual, virtual_time
 
 
 async def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def test_an_hour_takes_a_moment_and_ends_on_the_second() -> None:
+def test_a_sleep_of_an_hour_takes_a_moment_and_is_exact() -> None:
     began = time.perf_counter()
 
     async def sleep_an_hour() -> float:
@@ -27,7 +26,7 @@ def test_an_hour_takes_a_moment_and_ends_on_the_second() -> None:
 
 
 @pytest.mark.parametrize("start", [0.0, -5.0, 1_000.25, 1_734_874_720.5, 1e12])
-def test_timers_fire_at_any_start_without_spinning(start: float) -> None:
+def test_timers_fire_at_any_start_time(start: float) -> None:
     async def sleep() -> float:
         await asyncio.sleep(0.25)
         return await _now()
@@ -36,7 +35,7 @@ def test_timers_fire_at_any_start_without_spinning(start: float) -> None:
 
 
 @pytest.mark.parametrize("start", [float("nan"), float("inf")])
-def test_a_start_that_is_no_time_is_refused(start: float) -> None:
+def test_a_start_that_is_not_finite_is_refused(start: float) -> None:
     with pytest.raises(ValueError, match=r"finite number of seconds$"):
         VirtualTimeLoop(start)
 
@@ -65,7 +64,7 @@ def test_a_deadline_is_exact() -> None:
     assert run_virtual(wait()) == 1800.0
 
 
-def test_the_clock_stands_still_while_a_thread_works() -> None:
+def test_the_clock_does_not_jump_while_a_thread_works() -> None:
     async def work() -> float:
         async with asyncio.timeout(60):
             await asyncio.to_thread(time.sleep, 0.02)
@@ -74,7 +73,7 @@ def test_the_clock_stands_still_while_a_thread_works() -> None:
     assert run_virtual(work()) == 0.0
 
 
-def test_a_job_that_was_cancelled_no_longer_holds_the_clock() -> None:
+def test_the_clock_jumps_again_after_a_job_is_cancelled() -> None:
     async def work() -> float:
         job = asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.02)
         job.cancel()
@@ -84,13 +83,15 @@ def test_a_job_that_was_cancelled_no_longer_holds_the_clock() -> None:
     assert run_virtual(work()) == 3600.0
 
 
-def test_a_hang_is_an_error_that_ends_in_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_STUCK_AFTER", 0.01)
+def test_a_loop_in_which_nothing_happens_is_an_error_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(virtual_time, "_STUCK_TIMEOUT", 0.01)
     with pytest.raises(RuntimeError, match=r"use a loop with real time$"):
         run_virtual(asyncio.Event().wait())
 
 
-def test_a_stream_over_loopback_is_served_before_the_clock_jumps() -> None:
+def test_bytes_on_loopback_arrive_before_the_clock_jumps() -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
             writer.write(line)
@@ -114,15 +115,15 @@ def test_a_stream_over_loopback_is_served_before_the_clock_jumps() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_the_marker_brings_virtual_time() -> None:
+async def test_a_test_with_the_marker_has_virtual_time() -> None:
     assert isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
 
 
-async def test_without_the_marker_time_is_real() -> None:
+async def test_a_test_without_the_marker_has_real_time() -> None:
     assert not isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
 
 
 @pytest.mark.parametrize(("marker", "name"), [(None, "asyncio"), (object(), "virtual")])
-def test_one_loop_is_offered_for_each_test(marker: object, name: str) -> None:
+def test_each_test_has_one_loop_factory(marker: object, name: str) -> None:
     item = SimpleNamespace(get_closest_marker={"virtual_time": marker}.get)
     assert list(loop_factories(cast("Any", item))) == [name]

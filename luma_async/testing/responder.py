@@ -1,0 +1,183 @@
+"""The replies of a FakeRelay: which endpoint a request is for, and what it is answered.
+
+A reply is, in this order: a scripted one, a 404 for an unknown route, or the state of the simulated
+tasks, with a random fault if there is one. There is no event loop and no HTTP here.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal, get_args
+from urllib.parse import unquote
+
+import msgspec
+
+from luma_async.testing import bodies, media, submissions
+from luma_async.testing.faults import apply_fault, choose_fault, prepare_breakage, stale_ids
+from luma_async.testing.simulation import Simulation
+from luma_async.testing.types import Asked, Fault, IncomingRequest, Reply
+
+Endpoint = Literal["get", "tasks", "submit", "media"]
+
+_ENDPOINTS = get_args(Endpoint)
+_SUBMIT_PATH = "/luma/generations"
+_SINGLE_PATH = "/luma/generations/"
+_BATCH_PATH = "/luma/tasks"
+
+
+class _Batch(msgspec.Struct):
+    ids: list[str]
+
+
+_batch_decoder = msgspec.json.Decoder(_Batch)
+
+
+class Responder:
+    """Chooses the reply to each request.
+
+    `latency` is in seconds. `seed` decides which requests meet one of the `faults`.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        *,
+        api_key: str,
+        latency: float,
+        path_prefix: str,
+        seed: int,
+        faults: dict[Fault, float],
+    ) -> None:
+        self.api_key: str = api_key
+        self.faults: dict[Fault, float] = faults
+        self.path_prefix: str = path_prefix
+        self._simulation = simulation
+        self._latency = latency
+        self._rng = random.Random(f"faults of {seed}")  # noqa: S311 - reproducible
+        self.scripted: list[tuple[Endpoint | None, Reply]] = []
+
+    def add_scripted(self, replies: tuple[Reply, ...], on: Endpoint | None) -> None:
+        """Queue scripted replies, for one endpoint or for all but "media".
+
+        Raises ValueError or TypeError for invalid arguments.
+        """
+        if on is not None and on not in _ENDPOINTS:
+            known = ", ".join(f'"{endpoint}"' for endpoint in _ENDPOINTS)
+            raise ValueError(f"on is {on!r}: give {known} or None")
+        for reply in replies:
+            if not isinstance(reply, Reply):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"a reply is of type {type(reply).__name__}: wrap it in Reply")
+            self.scripted.append((on, reply))
+
+    def respond(self, request: IncomingRequest, now: float) -> tuple[Endpoint | None, Reply, Asked]:
+        """Return the endpoint of a request, None if unknown, its reply and its record."""
+        endpoint, ids = self._parse(request)
+        known_ids = self._simulation.interned(ids or ())
+        asked = Asked(now, request.method, request.path, known_ids)
+        for index, (on, reply) in enumerate(self.scripted):
+            if on == endpoint or (on is None and endpoint != "media"):
+                del self.scripted[index]
+                asked = replace(asked, fault=reply.breakage)
+                return endpoint, prepare_breakage(reply, reply.breakage), asked
+        return endpoint, *self._simulated(endpoint, ids, asked, request)
+
+    def _parse(self, request: IncomingRequest) -> tuple[Endpoint | None, tuple[str, ...] | None]:
+        """Return the endpoint and the task ids of a request; None for what is invalid."""
+        method, path, _, body = request
+        route = path.removeprefix(self.path_prefix) if path.startswith(self.path_prefix) else ""
+        if method == "POST" and route == _BATCH_PATH:
+            return "tasks", _decode_ids(body)
+        if method == "POST" and route == _SUBMIT_PATH:
+            return "submit", None
+        segment = route.removeprefix(_SINGLE_PATH)
+        if method == "GET" and route.startswith(_SINGLE_PATH) and segment and "/" not in segment:
+            return "get", (unquote(segment),)
+        if method in ("GET", "HEAD") and (file := media.parse_route(route)):
+            return "media", file[:1]
+        return None, None
+
+    def _simulated(
+        self,
+        endpoint: Endpoint | None,
+        ids: tuple[str, ...] | None,
+        asked: Asked,
+        request: IncomingRequest,
+    ) -> tuple[Reply, Asked]:
+        match endpoint:
+            case None:
+                body = bodies.no_such_route(asked.method, asked.path)
+                return Reply(404, body, delay=self._latency), asked
+            case "media":
+                return self._file(asked, request.headers), asked
+            case "submit":
+                return self._submission(asked, request)
+            case "get" | "tasks":
+                return self._poll(endpoint, ids, asked, request.headers)
+
+    def _file(self, asked: Asked, headers: Mapping[str, str]) -> Reply:
+        (task_id,) = asked.ids
+        if not self._simulation.has_files(task_id, asked.at):
+            return Reply(404, b"no such file\n", {"Content-Type": "text/plain"})
+        kind: media.Kind = "mp4" if asked.path.endswith(".mp4") else "svg"
+        return media.media_reply(task_id, kind, asked.method, headers)
+
+    def _submission(self, asked: Asked, request: IncomingRequest) -> tuple[Reply, Asked]:
+        if not self._is_authorized(request.headers):
+            return Reply(401, bodies.BAD_KEY, delay=self._latency), asked
+        try:
+            submission = submissions.decode_submission(request.body)
+        except ValueError as error:
+            return Reply(400, bodies.bad_request(str(error)), delay=self._latency), asked
+        task_id = self._simulation.submit(submission.prompt, submission.aspect_ratio, asked.at)
+        body = self._simulation.get(task_id, asked.at) or b""
+        return Reply(200, body, delay=self._latency), replace(asked, ids=(task_id,))
+
+    def _poll(
+        self,
+        endpoint: Literal["get", "tasks"],
+        ids: tuple[str, ...] | None,
+        asked: Asked,
+        headers: Mapping[str, str],
+    ) -> tuple[Reply, Asked]:
+        """Return the reply to a request for tasks, with a fault if one is chosen.
+
+        One random number chooses the fault and is the seed of its details, so that the fault of a
+        request does not depend on the content of the requests before it.
+        """
+        number = self._rng.random()
+        fault, rng = choose_fault(self.faults, number), random.Random(number)  # noqa: S311
+        asked = replace(asked, fault=fault)
+        if fault == "stale" and ids:
+            ids = stale_ids(ids, rng) if endpoint == "tasks" else ()
+        status, body = self._tasks(endpoint, ids, asked, headers)
+        reply = Reply(status, body, delay=self._latency)
+        fields = {**reply.headers, "Date": self._simulation.date(asked.at)}
+        return apply_fault(replace(reply, headers=fields), fault, rng), asked
+
+    def _tasks(
+        self,
+        endpoint: Literal["get", "tasks"],
+        ids: tuple[str, ...] | None,
+        asked: Asked,
+        headers: Mapping[str, str],
+    ) -> tuple[int, bytes]:
+        """Return status and body for a request for tasks."""
+        if not self._is_authorized(headers):
+            return 401, bodies.BAD_KEY
+        if ids is None:
+            return 400, bodies.bad_request("ids: a list of texts is needed")
+        if endpoint == "tasks":
+            strangers = asked.fault == "strangers"
+            return 200, self._simulation.get_many(ids, asked.at, strangers=strangers)
+        found = self._simulation.get(ids[0], asked.at) if ids else None
+        return (400, bodies.UNKNOWN_TASK) if found is None else (200, found)
+
+    def _is_authorized(self, headers: Mapping[str, str]) -> bool:
+        return headers.get("Authorization", "") == f"Bearer {self.api_key}"
+
+
+def _decode_ids(body: bytes) -> tuple[str, ...] | None:
+    try:
+        return tuple(_batch_decoder.decode(body).ids)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
