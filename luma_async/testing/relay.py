@@ -151,7 +151,7 @@ class FakeRelay:
 
     @property
     def faults(self) -> Mapping[Fault, float]:
-        """The probability of each fault, for requests that ask about tasks.
+        """The probability of each fault, for requests for tasks (single GET and batch POST).
 
         Set it to change the faults from the next request on; None is no faults. Scripted replies
         meet no fault. Setting it raises ValueError or TypeError for an unknown fault, an invalid
@@ -166,8 +166,8 @@ class FakeRelay:
     def busiest_second(self) -> int:
         """Return the largest number of requests within one second, its end excluded."""
         most = first = 0
-        for last, asked in enumerate(self._log):
-            while asked.at - self._log[first].at >= 1.0:
+        for last, record in enumerate(self._log):
+            while record.at - self._log[first].at >= 1.0:
                 first += 1
             most = max(most, last - first + 1)
         return most
@@ -232,13 +232,13 @@ class FakeRelay:
         self._responder.add_scripted(replies, on)
 
     async def _handle(self, request: IncomingRequest) -> Reply:
-        endpoint, reply, asked = self._responder.respond(request, self._now())
+        endpoint, reply, record = self._responder.respond(request, self._now())
         log = self._media_log if endpoint == "media" else self._log
         index = len(log)
-        log.append(asked)
+        log.append(record)
         if reply.delay:
             await asyncio.sleep(reply.delay)
-        log[index] = replace(asked, status=sent_status(reply))
+        log[index] = replace(record, status=sent_status(reply))
         return reply
 
     def _now(self) -> float:

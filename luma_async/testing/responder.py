@@ -73,13 +73,13 @@ class Responder:
         """Return the endpoint of a request, None if unknown, its reply and its record."""
         endpoint, ids = self._parse(request)
         known_ids = self._simulation.interned(ids or ())
-        asked = Asked(now, request.method, request.path, known_ids)
+        record = Asked(now, request.method, request.path, known_ids)
         for index, (on, reply) in enumerate(self.scripted):
             if on == endpoint or (on is None and endpoint != "media"):
                 del self.scripted[index]
-                asked = replace(asked, fault=reply.breakage)
-                return endpoint, prepare_breakage(reply, reply.breakage), asked
-        return endpoint, *self._simulated(endpoint, ids, asked, request)
+                record = replace(record, fault=reply.breakage)
+                return endpoint, prepare_breakage(reply, reply.breakage), record
+        return endpoint, *self._simulated(endpoint, ids, record, request)
 
     def _parse(self, request: IncomingRequest) -> tuple[Endpoint | None, tuple[str, ...] | None]:
         """Return the endpoint and the task ids of a request; None for what is invalid."""
@@ -100,43 +100,43 @@ class Responder:
         self,
         endpoint: Endpoint | None,
         ids: tuple[str, ...] | None,
-        asked: Asked,
+        record: Asked,
         request: IncomingRequest,
     ) -> tuple[Reply, Asked]:
         match endpoint:
             case None:
-                body = bodies.no_such_route(asked.method, asked.path)
-                return Reply(404, body, delay=self._latency), asked
+                body = bodies.no_such_route(record.method, record.path)
+                return Reply(404, body, delay=self._latency), record
             case "media":
-                return self._file(asked, request.headers), asked
+                return self._file(record, request.headers), record
             case "submit":
-                return self._submission(asked, request)
+                return self._submission(record, request)
             case "get" | "tasks":
-                return self._poll(endpoint, ids, asked, request.headers)
+                return self._poll(endpoint, ids, record, request.headers)
 
-    def _file(self, asked: Asked, headers: Mapping[str, str]) -> Reply:
-        (task_id,) = asked.ids
-        if not self._simulation.has_files(task_id, asked.at):
+    def _file(self, record: Asked, headers: Mapping[str, str]) -> Reply:
+        (task_id,) = record.ids
+        if not self._simulation.has_files(task_id, record.at):
             return Reply(404, b"no such file\n", {"Content-Type": "text/plain"})
-        kind: media.Kind = "mp4" if asked.path.endswith(".mp4") else "svg"
-        return media.media_reply(task_id, kind, asked.method, headers)
+        kind: media.Kind = "mp4" if record.path.endswith(".mp4") else "svg"
+        return media.media_reply(task_id, kind, record.method, headers)
 
-    def _submission(self, asked: Asked, request: IncomingRequest) -> tuple[Reply, Asked]:
+    def _submission(self, record: Asked, request: IncomingRequest) -> tuple[Reply, Asked]:
         if not self._is_authorized(request.headers):
-            return Reply(401, bodies.BAD_KEY, delay=self._latency), asked
+            return Reply(401, bodies.BAD_KEY, delay=self._latency), record
         try:
             submission = submissions.decode_submission(request.body)
         except ValueError as error:
-            return Reply(400, bodies.bad_request(str(error)), delay=self._latency), asked
-        task_id = self._simulation.submit(submission.prompt, submission.aspect_ratio, asked.at)
-        body = self._simulation.get(task_id, asked.at) or b""
-        return Reply(200, body, delay=self._latency), replace(asked, ids=(task_id,))
+            return Reply(400, bodies.bad_request(str(error)), delay=self._latency), record
+        task_id = self._simulation.submit(submission.prompt, submission.aspect_ratio, record.at)
+        body = self._simulation.get(task_id, record.at) or b""
+        return Reply(200, body, delay=self._latency), replace(record, ids=(task_id,))
 
     def _poll(
         self,
         endpoint: Literal["get", "tasks"],
         ids: tuple[str, ...] | None,
-        asked: Asked,
+        record: Asked,
         headers: Mapping[str, str],
     ) -> tuple[Reply, Asked]:
         """Return the reply to a request for tasks, with a fault if one is chosen.
@@ -146,19 +146,19 @@ class Responder:
         """
         number = self._rng.random()
         fault, rng = choose_fault(self.faults, number), random.Random(number)  # noqa: S311
-        asked = replace(asked, fault=fault)
+        record = replace(record, fault=fault)
         if fault == "stale" and ids:
             ids = stale_ids(ids, rng) if endpoint == "tasks" else ()
-        status, body = self._tasks(endpoint, ids, asked, headers)
+        status, body = self._tasks(endpoint, ids, record, headers)
         reply = Reply(status, body, delay=self._latency)
-        fields = {**reply.headers, "Date": self._simulation.date(asked.at)}
-        return apply_fault(replace(reply, headers=fields), fault, rng), asked
+        fields = {**reply.headers, "Date": self._simulation.date(record.at)}
+        return apply_fault(replace(reply, headers=fields), fault, rng), record
 
     def _tasks(
         self,
         endpoint: Literal["get", "tasks"],
         ids: tuple[str, ...] | None,
-        asked: Asked,
+        record: Asked,
         headers: Mapping[str, str],
     ) -> tuple[int, bytes]:
         """Return status and body for a request for tasks."""
@@ -167,9 +167,9 @@ class Responder:
         if ids is None:
             return 400, bodies.bad_request("ids: a list of texts is needed")
         if endpoint == "tasks":
-            strangers = asked.fault == "strangers"
-            return 200, self._simulation.get_many(ids, asked.at, strangers=strangers)
-        found = self._simulation.get(ids[0], asked.at) if ids else None
+            strangers = record.fault == "strangers"
+            return 200, self._simulation.get_many(ids, record.at, strangers=strangers)
+        found = self._simulation.get(ids[0], record.at) if ids else None
         return (400, bodies.UNKNOWN_TASK) if found is None else (200, found)
 
     def _is_authorized(self, headers: Mapping[str, str]) -> bool:
