@@ -1,11 +1,11 @@
-"""Polling workers that outlive whoever submits: ids and ends are kept by NATS JetStream.
+"""Polling workers that outlive the process that submits: NATS JetStream keeps ids and results.
 
     async with Queue("nats://127.0.0.1:4222") as queue:
         await queue.submit(ids)
         done = await queue.wait_submitted(ids)
 
-`submit`, `results` and `wait_submitted` are the same with a connection for one call. The extra
-`worker` brings what this needs.
+The functions `submit`, `results` and `wait_submitted` do the same with a connection for one call.
+This package requires the extra `worker`.
 """
 
 import os
@@ -38,9 +38,9 @@ async def submit(
     pool: str = "luma",
     credentials: str | os.PathLike[str] | None = None,
 ) -> list[str]:
-    """Store ids for the workers, as `Queue.submit` does; durable when it returns.
+    """Store ids for the workers, as `Queue.submit` does. They are on disk when it returns.
 
-    The server is found as `Queue` finds it. Returns the ids that were new. Raises QueueError.
+    The arguments are those of `Queue`. Returns the ids that were added. Raises QueueError.
     """
     async with Queue(nats, data=data, pool=pool, credentials=credentials) as queue:
         return await queue.submit(ids)
@@ -55,16 +55,16 @@ async def results(
     pool: str = "luma",
     credentials: str | os.PathLike[str] | None = None,
 ) -> AsyncGenerator[End, None]:
-    """Iterate over ends, as `Queue.results` does.
+    """Iterate over results, as `Queue.results` does.
 
-    Leave it early within `contextlib.aclosing`, so that the connection is closed there and then.
+    If you leave the loop early, use `contextlib.aclosing`: it closes the connection at once.
     """
     async with (
         Queue(nats, data=data, pool=pool, credentials=credentials) as queue,
-        aclosing(queue.results(ids, since=since)) as ends,
+        aclosing(queue.results(ids, since=since)) as stored,
     ):
-        async for end in ends:
-            yield end
+        async for result in stored:
+            yield result
 
 
 @overload
@@ -96,6 +96,6 @@ async def wait_submitted(
     pool: str = "luma",
     credentials: str | os.PathLike[str] | None = None,
 ) -> Generation | dict[str, Generation]:
-    """Wait until the workers have told the end of each id, as `Queue.wait_submitted` does."""
+    """Wait until the workers have stored a result for each id, as `Queue.wait_submitted` does."""
     async with Queue(nats, data=data, pool=pool, credentials=credentials) as queue:
         return await queue.wait_submitted(ids, timeout=timeout)

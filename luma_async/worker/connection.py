@@ -1,4 +1,8 @@
-"""The connection to a NATS server: a given one, one that is named, or the private one."""
+"""The connection to a NATS server: the caller's client, a server by its URL, or a private server.
+
+A lost connection is opened again by nats-py. If the server is a private one that has ended, this
+module starts it again first.
+"""
 
 import asyncio
 import logging
@@ -22,17 +26,14 @@ logger: logging.Logger = logging.getLogger("luma_async")
 Nats: TypeAlias = str | Sequence[str] | Client
 T = TypeVar("T")
 
-CONNECT_TIMEOUT = 10.0
-RECONNECT_DELAY = 0.25
-REQUEST_TIMEOUT = 5.0
-REVIVE_EVERY = 1.0
+CONNECT_TIMEOUT = 10.0  # seconds
+RECONNECT_DELAY = 0.25  # seconds
+REQUEST_TIMEOUT = 5.0  # seconds
+RESTART_EVERY = 1.0  # seconds between two attempts to start the private server again
 
 
 class Connection:
-    """Finds a server, connects to it, and finds it again when it was away.
-
-    `embedded` is the private server, where that is the one used.
-    """
+    """A connection that reconnects. `embedded` is the private server, if that is the one used."""
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class Connection:
         name: str,
     ) -> None:
         if nats is not None and data is not None:
-            raise ValueError("both nats and data name a server; give one of them")
+            raise ValueError("nats and data both name a server; give one of them")
         if data is not None and not os.fspath(data):
             raise ValueError("data is empty; give a directory")
         if nats is None and data is None:
@@ -50,50 +51,50 @@ class Connection:
         self.embedded: EmbeddedServer | None = (
             None if nats is not None else EmbeddedServer(data or _state_directory())
         )
-        self._given = nats if isinstance(nats, Client) else None
-        self._urls = [] if nats is None or isinstance(nats, Client) else _urls(nats)
+        self._given_client = nats if isinstance(nats, Client) else None
+        self._urls = [] if nats is None or isinstance(nats, Client) else _parse_urls(nats)
         self._credentials = None if credentials is None else os.fspath(credentials)
         self._name = name
         self._client: Client | None = None
         self._js: JetStreamContext | None = None
         self._stack = AsyncExitStack()
-        self._reviving: asyncio.Task[None] | None = None
-        self._said: set[str] = set()
+        self._restarting: asyncio.Task[None] | None = None
+        self._logged: set[str] = set()
         self._closed = False
 
     def __repr__(self) -> str:
         if self.embedded is not None:
             return f"{self.embedded!r}"
-        return without_credentials(self._urls) or "a client of yours"
+        return without_credentials(self._urls) or "the client given as nats"
 
     @property
     def client(self) -> Client:
-        """The connected client."""
-        return self._entered(self._client)
+        """The connected client. Raises RuntimeError before `open`, QueueError after `close`."""
+        return self._opened(self._client)
 
     @property
     def is_connected(self) -> bool:
-        """Whether it is open, and the server is there."""
+        """Whether the connection is open and the server is reachable."""
         return not self._closed and self._client is not None and self._client.is_connected
 
     @property
     def js(self) -> JetStreamContext:
-        """JetStream on this connection."""
-        return self._entered(self._js)
+        """JetStream on this connection. Raises as `client` does."""
+        return self._opened(self._js)
 
-    def _entered(self, what: T | None) -> T:
+    def _opened(self, value: T | None) -> T:
         if self._closed:
             raise QueueError("the queue is closed; enter another one")
-        if what is None:
+        if value is None:
             raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
-        return what
+        return value
 
     async def open(self) -> None:
-        """Connect; once."""
+        """Connect. Raises RuntimeError if called twice, QueueError if no server answers."""
         if self._client is not None:
             raise RuntimeError("the queue is already entered; enter it once")
         try:
-            self._client = self._given or await self._connected()
+            self._client = self._given_client or await self._connect()
             if not self._client.is_connected:
                 raise QueueError("the NATS client is not connected; connect it first")
             self._js = self._client.jetstream(timeout=REQUEST_TIMEOUT)  # pyright: ignore[reportUnknownMemberType]
@@ -102,21 +103,21 @@ class Connection:
             raise
 
     async def close(self) -> None:
-        """Close what was opened here, whoever is cancelled meanwhile; twice is fine."""
+        """Close what `open` opened, even if the caller is cancelled. May be called again."""
         self._closed = True
         with anyio.CancelScope(shield=True):
             await self._stack.aclose()
 
-    async def _connected(self) -> Client:
+    async def _connect(self) -> Client:
         if self.embedded is not None:
             self._stack.push_async_callback(anyio.to_thread.run_sync, self.embedded.leave)
             self._urls = [await anyio.to_thread.run_sync(self.embedded.join)]
-        self._stack.push_async_callback(self._stop_reviving)
+        self._stack.push_async_callback(self._stop_restarting)
         client = self._client = Client()
         self._stack.push_async_callback(_close, client)
         try:
             with anyio.fail_after(CONNECT_TIMEOUT):
-                await _uncancelled(
+                await _await_cancellable(
                     client.connect(
                         self._urls,
                         name=self._name,
@@ -129,77 +130,82 @@ class Connection:
                     )
                 )
         except (*NATS_ERRORS, ValueError, ImportError) as error:
-            why = reason(client.last_error or error)
-            known = "authorization" in why.lower()
-            remedy = (
-                "check its user, password or credentials" if known else "start it or name another"
-            )
+            cause = reason(client.last_error or error)
             if isinstance(error, ImportError):
                 remedy = "pip install 'luma-async[worker]'"
+            elif "authorization" in cause.lower():
+                remedy = "check its user, password or credentials"
+            else:
+                remedy = "start it or name another"
             raise QueueError(
-                f"no NATS server at {without_credentials(self._urls)} ({why}); {remedy}"
+                f"no NATS server at {without_credentials(self._urls)} ({cause}); {remedy}"
             ) from None
         return client
 
     async def _on_error(self, error: Exception) -> None:
-        """Log each kind of trouble once, until the server is back."""
-        if (said := f"NATS: {reason(error)}") not in self._said:
-            self._said.add(said)
-            logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", said)
+        """Log each error message once, until the connection is restored."""
+        if (message := f"NATS: {reason(error)}") not in self._logged:
+            self._logged.add(message)
+            logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", message)
 
     async def _on_disconnect(self) -> None:
         if self._closed or self.client.is_closed:
             return
-        logger.warning("the NATS server is away; what is held is polled for, ends are kept")
-        if self.embedded is not None and (self._reviving is None or self._reviving.done()):
-            self._reviving = asyncio.create_task(self._revive(self.embedded))
+        logger.warning("NATS connection lost: reconnecting; workers poll and keep their results")
+        if self.embedded is not None and (self._restarting is None or self._restarting.done()):
+            self._restarting = asyncio.create_task(self._restart(self.embedded))
 
     async def _on_reconnect(self) -> None:
-        logger.warning("the NATS server is back")
-        self._said.clear()
+        logger.warning("NATS connection restored")
+        self._logged.clear()
 
-    async def _revive(self, embedded: EmbeddedServer) -> None:
-        """Start the private server again where whoever had started it is gone."""
+    async def _restart(self, embedded: EmbeddedServer) -> None:
+        """Start the private server again if it has ended, until the connection is restored."""
         while not (self._closed or self.client.is_connected or self.client.is_closed):
             try:
                 self.client.set_server_pool([await anyio.to_thread.run_sync(embedded.join)])
             except (LumaError, *NATS_ERRORS) as error:
-                logger.warning("the private NATS server cannot be started: %s", reason(error))
-            await asyncio.sleep(REVIVE_EVERY)
+                logger.warning(
+                    "the private NATS server does not start: %s; retrying", reason(error)
+                )
+            await asyncio.sleep(RESTART_EVERY)
 
-    async def _stop_reviving(self) -> None:
-        if self._reviving is not None:
-            self._reviving.cancel()
-            await asyncio.wait([self._reviving])
+    async def _stop_restarting(self) -> None:
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.wait([self._restarting])
 
 
 def without_credentials(urls: Iterable[str]) -> str:
-    """Return URLs without the users and passwords in them."""
+    """Return the URLs as text, without user names and passwords."""
     return ", ".join(url.rpartition("@")[2].removeprefix("nats://") for url in urls)
 
 
-def _urls(value: object) -> list[str]:
+def _parse_urls(value: object) -> list[str]:
     remedy = "give one such as nats://127.0.0.1:4222"
-    given = value.split(",") if isinstance(value, str) else value
-    if not isinstance(given, Sequence) or isinstance(given, bytes):
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Sequence) or isinstance(items, bytes):
         raise TypeError(f"nats is of type {type(value).__name__}, not a URL; {remedy}")
-    urls = cast("Sequence[object]", given)
-    named = [url.strip() for url in urls if isinstance(url, str)]
-    if not all(named) or not named or len(named) < len(urls):
-        raise ValueError(f"nats is no URL; {remedy}")
-    return named
+    items = cast("Sequence[object]", items)
+    urls = [item.strip() for item in items if isinstance(item, str)]
+    if not all(urls) or not urls or len(urls) < len(items):
+        raise ValueError(f"nats is not a URL; {remedy}")
+    return urls
 
 
 def _state_directory() -> Path:
-    if told := os.environ.get("LUMA_DATA"):
-        return Path(told)
+    if directory := os.environ.get("LUMA_DATA"):
+        return Path(directory)
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "luma-async"
 
 
-async def _uncancelled(connecting: Coroutine[Any, Any, None]) -> None:
-    """Await what may lose a cancellation, as Python 3.11's `wait_for` does, and lose none."""
-    task = asyncio.create_task(connecting)
+async def _await_cancellable(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Await a coroutine that may swallow a cancellation, as `wait_for` of Python 3.11 does.
+
+    The caller's cancellation is always raised.
+    """
+    task = asyncio.create_task(coroutine)
     try:
         await asyncio.wait([task])
     except BaseException:
@@ -213,5 +219,5 @@ async def _uncancelled(connecting: Coroutine[Any, Any, None]) -> None:
 
 
 async def _close(client: Client) -> None:
-    with suppress(*NATS_ERRORS, AssertionError):  # it asserts that it was connected once
+    with suppress(*NATS_ERRORS, AssertionError):  # nats-py asserts that it was connected
         await client.close()

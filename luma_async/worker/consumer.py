@@ -1,18 +1,22 @@
-"""Messages of a consumer, as they come: what nats-py's `fetch` is for, but for what it leaves open.
+"""Pull consumer: fetches messages of a JetStream consumer, with one request open at a time.
 
-A request for messages stays open on the server until it is filled, or expires. `fetch` forgets it
-as soon as its own time is up, and what the server sends after that is found by chance; a second
-fetch asks for the same room again. Here one request is open at a time, and is known to be: nothing
-is asked for beyond it, what comes late is found by the next call, and `rest` waits until the server
-owes nothing more. Requests have numbers, so that a late word about one is not taken for the next.
+A pull request stays open on the server until it is filled or expires. `fetch` of nats-py forgets
+the request as soon as its own timeout is over: messages that the server sends after that are found
+by chance only, and the next `fetch` requests the same number again. PullConsumer differs in three
+points:
 
-Nor is `flush` used here, or anywhere on a connection that lives on: nats-py 2.16 dies of the answer
-that comes after its time is up. ADR-13 of nats-architecture-and-design has the words of the
-protocol.
+- It sends no request while one is open. Late messages are returned by the next call.
+- `drain` waits until the open request is over, so that the server sends nothing more.
+- Requests are numbered, so that a late status message of one is not taken for the next one's.
+
+`flush` is not used here, nor on any connection that stays open: nats-py 2.16 stops reading when the
+answer arrives after the timeout. The protocol is described in ADR-13 of
+nats-architecture-and-design.
 """
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 import anyio
 import msgspec
@@ -22,12 +26,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-FETCH_EXPIRES = 1.0
-MAX_LATE = 0.25
-MAX_SILENCE = 10.0
-GATHER_TIME = 0.01
-HEARTBEAT = "100"
-FETCH_OVER = ("404", "408")
+from luma_async.worker.streams import NATS_ERRORS
+
+FETCH_EXPIRES = 1.0  # seconds for which the server keeps a request open
+MAX_LATENESS = 0.25  # seconds to wait beyond that for its last messages
+REQUEST_LOST_AFTER = 10.0  # seconds beyond that after which a request without a status is over
+GATHER_TIME = 0.01  # seconds in which more messages may join the first one
+STATUS_HEARTBEAT = "100"
+STATUS_REQUEST_OVER = ("404", "408")
 
 
 class PullConsumer:
@@ -38,82 +44,84 @@ class PullConsumer:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
-        self._came: deque[Msg] = deque()
-        self._news = asyncio.Event()
-        self._refused: str | None = None
-        self._number = 0
-        self._connects = 0
-        self._owed = 0
-        self._until = 0.0
+        self._received: deque[Msg] = deque()
+        self._message_arrived = asyncio.Event()
+        self._error_status: str | None = None
+        self._request_number = 0
+        self._reconnect_count = 0  # of the client, when the request was sent
+        self._outstanding = 0  # messages that the server may still send for the request
+        self._lost_at = 0.0
 
-    async def fetch(self, most: int) -> list[Msg]:
-        """Wait a second at most for messages; return what came, and what had come late before.
+    async def fetch(self, max_messages: int) -> list[Msg]:
+        """Wait up to FETCH_EXPIRES for messages; return them and those that arrived before.
 
-        Asks for `most`, once nothing is owed from before; at 0 it neither asks nor waits. Raises
-        nats-py's errors; its NotFoundError where the consumer is gone.
+        Requests `max_messages` if no request is open. With 0 it neither requests nor waits. Raises
+        the errors of nats-py; NotFoundError if the consumer does not exist.
         """
         if self._client.is_closed:
             raise nats.errors.ConnectionClosedError
         if self._subscription is None:
             self._subscription = await self._client.subscribe(  # pyright: ignore[reportUnknownMemberType]
-                f"{self._inbox}.*", cb=self._take
+                f"{self._inbox}.*", cb=self._on_message
             )
-        if most > 0 and not self._owes():
-            await self._ask(most)
-        if most > 0 and not self._came:
-            await self._wait(FETCH_EXPIRES + MAX_LATE, until_one=True)
-        if self._came:
-            await self._wait(GATHER_TIME, until_one=False)
-        messages = self._handed_over()
-        if self._refused is not None and not messages:
-            refused, self._refused = self._refused, None
-            raise nats.js.errors.NotFoundError(description=refused)
+        if max_messages > 0 and not self._is_request_open():
+            await self._request(max_messages)
+        if max_messages > 0 and not self._received:
+            await self._wait(FETCH_EXPIRES + MAX_LATENESS, until_first=True)
+        if self._received:
+            await self._wait(GATHER_TIME, until_first=False)
+        messages = self._pop_received()
+        if self._error_status is not None and not messages:
+            status, self._error_status = self._error_status, None
+            raise nats.js.errors.NotFoundError(description=status)
         return messages
 
     async def drain(self) -> list[Msg]:
-        """Ask for nothing more; return what the server still sends until the request is over."""
+        """Send no request; return the messages that arrive until the open request is over."""
         if self._client.is_connected:
-            await self._wait(FETCH_EXPIRES + MAX_LATE, until_one=False)
-        return self._handed_over()
+            await self._wait(FETCH_EXPIRES + MAX_LATENESS, until_first=False)
+        return self._pop_received()
 
     async def close(self) -> None:
-        """Leave; what comes then is nobody's."""
+        """Unsubscribe, ignoring NATS errors. Messages that arrive later are dropped."""
         if self._subscription is not None:
-            await self._subscription.unsubscribe()
+            with suppress(*NATS_ERRORS):
+                await self._subscription.unsubscribe()
 
-    def _handed_over(self) -> list[Msg]:
-        messages = list(self._came)
-        self._came.clear()
+    def _pop_received(self) -> list[Msg]:
+        messages = list(self._received)
+        self._received.clear()
         return messages
 
-    def _owes(self) -> bool:
-        """Whether the last request is still open: not filled, refused, expired, or lost."""
-        if self._owed <= 0 or self._client.stats["reconnects"] != self._connects:
+    def _is_request_open(self) -> bool:
+        """Return whether the last request is not yet filled, rejected, expired or lost."""
+        if self._outstanding <= 0 or self._client.stats["reconnects"] != self._reconnect_count:
             return False
-        return asyncio.get_running_loop().time() < self._until
+        return asyncio.get_running_loop().time() < self._lost_at
 
-    async def _ask(self, most: int) -> None:
-        request = msgspec.json.encode({"batch": most, "expires": int(FETCH_EXPIRES * 1e9)})
-        self._number += 1
-        self._owed = most
-        self._connects = self._client.stats["reconnects"]
-        self._until = asyncio.get_running_loop().time() + FETCH_EXPIRES + MAX_SILENCE
-        await self._client.publish(self._subject, request, reply=f"{self._inbox}.{self._number}")
+    async def _request(self, max_messages: int) -> None:
+        payload = msgspec.json.encode({"batch": max_messages, "expires": int(FETCH_EXPIRES * 1e9)})
+        self._request_number += 1
+        self._outstanding = max_messages
+        self._reconnect_count = self._client.stats["reconnects"]
+        self._lost_at = asyncio.get_running_loop().time() + FETCH_EXPIRES + REQUEST_LOST_AFTER
+        reply = f"{self._inbox}.{self._request_number}"
+        await self._client.publish(self._subject, payload, reply=reply)
 
-    async def _wait(self, seconds: float, *, until_one: bool) -> None:
+    async def _wait(self, seconds: float, *, until_first: bool) -> None:
         with anyio.move_on_after(seconds):
-            while self._owes() and not (until_one and self._came):
-                self._news.clear()
-                await self._news.wait()
+            while self._is_request_open() and not (until_first and self._received):
+                self._message_arrived.clear()
+                await self._message_arrived.wait()
 
-    async def _take(self, message: Msg) -> None:
-        """Take a message, or a word about the request."""
+    async def _on_message(self, message: Msg) -> None:
+        """Receive a message of the stream, or a status message about a request."""
         status = (message.headers or {}).get("Status")
         if status is None or message.data:
-            self._owed -= 1
-            self._came.append(message)
-        elif status != HEARTBEAT and message.subject.endswith(f".{self._number}"):
-            self._owed = 0
-            if status not in FETCH_OVER:
-                self._refused = status
-        self._news.set()
+            self._outstanding -= 1
+            self._received.append(message)
+        elif status != STATUS_HEARTBEAT and message.subject.endswith(f".{self._request_number}"):
+            self._outstanding = 0
+            if status not in STATUS_REQUEST_OVER:
+                self._error_status = status
+        self._message_arrived.set()

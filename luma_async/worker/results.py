@@ -1,4 +1,9 @@
-"""What is stored of an id: the subject that it has, and the end that is told of it."""
+"""How an id and its result are stored: the token of its subject, and the JSON of its result.
+
+An id becomes one token of a NATS subject by percent-encoding; a long one by its SHA-256. A result
+that is larger than a message may be is stored without the relay's own object, then without all
+other fields but the state.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,12 +18,12 @@ from msgspec.structs import replace
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
 
-MAX_TOKEN = 200
-MAX_ID = 4096
+MAX_TOKEN_LENGTH = 200  # characters
+MAX_ID_LENGTH = 4096  # bytes
 
 
 class EndState(StrEnum):
-    """How an id ended: as its task did, or because nobody could find that out."""
+    """Final state of an id: the state of its task, or why the workers could not learn it."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -27,11 +32,11 @@ class EndState(StrEnum):
 
 
 class End(Struct, frozen=True, kw_only=True):
-    """The end of one submitted id, as it is stored.
+    """The stored result of one submitted id.
 
-    `generation` is the task; where the workers gave up it is what they last saw of it, and None
-    where the relay does not know the id. `told_at` is when the end was stored (aware), `sequence`
-    its place among all ends: `results(since=end.sequence)` goes on behind it.
+    `generation` is the task: for `gave_up` the last known version of it, or None; for `missing`
+    None. `told_at` is the time at which the result was stored (an aware datetime). `sequence` is
+    its position among all results: `results(since=end.sequence)` continues after it.
     """
 
     id: str
@@ -42,10 +47,10 @@ class End(Struct, frozen=True, kw_only=True):
 
 
 class StoredResult(Struct):
-    """The JSON of an end.
+    """The JSON of a result.
 
-    `url` is the best link, for readers in other languages; `submission` the place of the id among
-    all that was submitted, which tells this end from that of another time.
+    `url` is the best link, for readers in other languages. `submission` is the sequence number of
+    the id in the wait stream; it shows which submission of the id this result belongs to.
     """
 
     id: str
@@ -55,62 +60,62 @@ class StoredResult(Struct):
     generation: Generation | None
 
 
-_TRIMMED_STATES = (EndState.COMPLETED, EndState.FAILED)
-_stored = msgspec.json.Decoder(StoredResult)
+_TASK_STATES = (EndState.COMPLETED, EndState.FAILED)
+_result_decoder = msgspec.json.Decoder(StoredResult)
 
 
 def subject_token(task_id: str) -> str:
-    """Return the id as one token of a subject; of a very long one, a digest."""
+    """Return the id as one token of a NATS subject: percent-encoded, or hashed if it is long."""
     quoted = quote(task_id, safe="").replace(".", "%2E").replace("~", "%7E")
-    if len(quoted) <= MAX_TOKEN:
+    if len(quoted) <= MAX_TOKEN_LENGTH:
         return quoted
     return f"~{hashlib.sha256(task_id.encode()).hexdigest()}"
 
 
 def check_storable(task_id: str) -> str:
-    """Return an id that its end can be told of; ValueError for one that is longer than any is."""
-    if len(task_id.encode()) > MAX_ID:
+    """Return the id. Raise ValueError if it is too long for its result to be stored."""
+    if len(task_id.encode()) > MAX_ID_LENGTH:
         raise ValueError(
-            f"task id {one_line(task_id):.40}… is too long; give ids of up to {MAX_ID} bytes"
+            f"task id {one_line(task_id):.40}… is too long; give ids of up to {MAX_ID_LENGTH} bytes"
         )
     return task_id
 
 
 def submitted_id(subject: str, payload: bytes) -> str:
-    """Return the id that a message submits: its payload or, where that is empty, its subject.
+    """Return the id in a message: its payload, or the token of its subject if that is empty.
 
-    Raises ValueError where it is neither.
+    Raises ValueError if neither is an id.
     """
-    last = subject.rpartition(".")[2]
-    if not payload and last.startswith("~"):
+    token = subject.rpartition(".")[2]
+    if not payload and token.startswith("~"):
         raise ValueError("a long id without a payload; submit it with the id as the payload")
-    return (payload or unquote_to_bytes(last)).decode()
+    return (payload or unquote_to_bytes(token)).decode()
 
 
 def state_of(generation: Generation | None) -> EndState:
-    """Return how a task ended; None is one that the relay does not know."""
+    """Return the final state of a task; MISSING for None, a task that the relay does not know."""
     if generation is None:
         return EndState.MISSING
     return EndState.FAILED if generation.state is State.FAILED else EndState.COMPLETED
 
 
 def encode_result(
-    task_id: str, state: EndState, generation: Generation | None, submission: int, *, most: int
+    task_id: str, state: EndState, generation: Generation | None, submission: int, *, max_bytes: int
 ) -> tuple[bytes, bool]:
-    """Return an end as JSON of at most so many bytes, and whether nothing was left out for it."""
+    """Return a result as JSON of up to `max_bytes`, and whether it is complete."""
     url = generation.url if generation else None
-    for whole, part in _parts(generation):
+    for is_complete, reduced in _reductions(generation):
         try:
-            text = msgspec.json.encode(StoredResult(task_id, state, url, submission, part))
+            text = msgspec.json.encode(StoredResult(task_id, state, url, submission, reduced))
         except UnicodeEncodeError:
             continue
-        if len(text) <= most:
-            return text, whole
+        if len(text) <= max_bytes:
+            return text, is_complete
     return msgspec.json.encode(StoredResult(task_id, state, None, submission, None)), False
 
 
-def _parts(generation: Generation | None) -> Iterator[tuple[bool, Generation | None]]:
-    """Yield the task as it is, then ever less of it."""
+def _reductions(generation: Generation | None) -> Iterator[tuple[bool, Generation | None]]:
+    """Yield the whole task, then smaller versions of it."""
     yield True, generation
     if generation:
         yield False, replace(generation, original="{}")
@@ -118,19 +123,19 @@ def _parts(generation: Generation | None) -> Iterator[tuple[bool, Generation | N
 
 
 def decode_result(payload: bytes) -> StoredResult:
-    """Read a stored end; ValueError for what is none."""
-    stored = _stored.decode(payload)
-    if stored.generation is None and stored.state in _TRIMMED_STATES:
+    """Decode a stored result. Raise ValueError if it is not one."""
+    stored = _result_decoder.decode(payload)
+    if stored.generation is None and stored.state in _TASK_STATES:
         stored.generation = Generation(id=stored.id, state=State(stored.state))
     return stored
 
 
-def end_of(stored: StoredResult, sequence: int, told_at: datetime) -> End:
-    """Return an end as readers meet it."""
+def make_end(stored: StoredResult, sequence: int, stored_at: datetime) -> End:
+    """Return a stored result as an End."""
     return End(
         id=stored.id,
         state=stored.state,
         generation=stored.generation,
         sequence=sequence,
-        told_at=told_at,
+        told_at=stored_at,
     )

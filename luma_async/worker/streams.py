@@ -1,12 +1,16 @@
-"""Where everything is kept: the two streams of a pool and the consumer that its workers share.
+"""The two JetStream streams of a pool, the consumer that its workers share, and NATS errors.
 
-The wait stream is a work queue with one message for each id: the server refuses a second one, hands
-each to one worker at a time, and deletes what is acknowledged. The done stream keeps the last end
-of each id for a week. Both are files; on a cluster each is kept three times.
+The wait stream is a work queue with one message per id. The server rejects a second message for the
+same id, delivers each message to one worker at a time, and deletes it when it is acknowledged. The
+done stream keeps the last result of each id for a week. Both are stored in files; a cluster keeps
+three copies of each.
 """
 
 import re
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
 
+import anyio
 import nats.errors
 import nats.js.errors
 from msgspec import Struct
@@ -15,12 +19,18 @@ from nats.js import JetStreamContext, api
 from luma_async import validation as checks
 from luma_async.errors import QueueError
 
-RESULT_MAX_AGE = 7 * 86_400.0
-DUPLICATE_WINDOW = 600.0
-ACK_WAIT = 60.0
-MAX_WAITING_PULLS = 4096
-REPLICAS = 3
+T = TypeVar("T")
 
+RESULT_MAX_AGE = 7 * 86_400.0  # seconds
+DUPLICATE_WINDOW = 600.0  # seconds in which the server drops a result that is published twice
+ACK_WAIT = 60.0  # seconds of a lease, unless a worker sets another time
+MAX_WAITING_PULLS = 4096
+CLUSTER_REPLICAS = 3
+RETRY_FOR = 30.0  # seconds
+RETRY_DELAY = 0.25  # seconds
+MAX_CONCURRENT_REQUESTS = 256
+
+# error codes of the server
 _NOT_STORED = 10077
 _DUPLICATE = "per subject exceeded"
 _NO_CLUSTER = 10074
@@ -33,7 +43,7 @@ NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
 
 
 class Names(Struct, frozen=True):
-    """What a pool's streams and subjects are called; `pool` has letters, digits, `-` and `_`."""
+    """Names of a pool's streams and subjects. `pool` consists of letters, digits, `-` and `_`."""
 
     pool: str = "luma"
 
@@ -46,53 +56,53 @@ class Names(Struct, frozen=True):
 
     @property
     def wait(self) -> str:
-        """The stream of ids that wait."""
+        """Name of the stream of submitted ids."""
         return f"{self.pool}-wait"
 
     @property
     def done(self) -> str:
-        """The stream of ends."""
+        """Name of the stream of results."""
         return f"{self.pool}-done"
 
     @property
     def consumer(self) -> str:
-        """The consumer that all workers share."""
+        """Name of the consumer that all workers share."""
         return "workers"
 
     @property
     def peers(self) -> str:
-        """The subject on which workers tell each other what they hold."""
+        """Subject on which workers announce their load to each other."""
         return f"{self.pool}.workers"
 
-    def waiting(self, token: str) -> str:
-        """Return the subject of an id that waits."""
+    def wait_subject(self, token: str) -> str:
+        """Return the subject of a submitted id."""
         return f"{self.pool}.wait.{token}"
 
-    def ended(self, token: str) -> str:
-        """Return the subject of an id's end."""
+    def done_subject(self, token: str) -> str:
+        """Return the subject of an id's result."""
         return f"{self.pool}.done.{token}"
 
 
 async def ensure(js: JetStreamContext, names: Names, replicas: int | None) -> None:
-    """Make the two streams if they are not there.
+    """Create the two streams if they do not exist.
 
-    `replicas` None means three where the server is one of a cluster. Raises QueueError where they
-    cannot be made, or are there and of another kind.
+    `replicas` None means three copies on a cluster, one on a single server. Raises QueueError if a
+    stream cannot be created, or exists with a different configuration.
     """
-    waiting = api.StreamConfig(
+    wait = api.StreamConfig(
         name=names.wait,
         description="ids of Luma tasks that wait for their end",
-        subjects=[names.waiting("*")],
+        subjects=[names.wait_subject("*")],
         retention=api.RetentionPolicy.WORK_QUEUE,
         storage=api.StorageType.FILE,
         discard=api.DiscardPolicy.NEW,
         discard_new_per_subject=True,
         max_msgs_per_subject=1,
     )
-    ended = api.StreamConfig(
+    done = api.StreamConfig(
         name=names.done,
-        description="the last end of each id",
-        subjects=[names.ended("*")],
+        description="the last result of each id",
+        subjects=[names.done_subject("*")],
         retention=api.RetentionPolicy.LIMITS,
         storage=api.StorageType.FILE,
         max_msgs_per_subject=1,
@@ -100,16 +110,17 @@ async def ensure(js: JetStreamContext, names: Names, replicas: int | None) -> No
         duplicate_window=DUPLICATE_WINDOW,
         allow_direct=True,
     )
-    for config in (ended, waiting):
+    for config in (done, wait):
         await _ensure(js, config, replicas)
 
 
 async def ensure_consumer(
-    js: JetStreamContext, names: Names, ack_wait: float | None, *, new: float = ACK_WAIT
+    js: JetStreamContext, names: Names, ack_wait: float | None, *, default: float = ACK_WAIT
 ) -> float:
-    """Make the consumer if it is not there; return the seconds of its lease.
+    """Create the consumer if it does not exist; return the duration of a lease in seconds.
 
-    A lease that is given is set for all workers; None leaves it as it is, at first `new`.
+    `ack_wait` changes the duration for all workers of the pool. None keeps the present one; a new
+    consumer gets `default`.
     """
     try:
         found = await js.consumer_info(names.wait, names.consumer)
@@ -117,18 +128,18 @@ async def ensure_consumer(
             return found.config.ack_wait or ACK_WAIT
     except nats.js.errors.NotFoundError:
         pass
-    made = await js.add_consumer(  # pyright: ignore[reportUnknownMemberType]
+    created = await js.add_consumer(  # pyright: ignore[reportUnknownMemberType]
         names.wait,
         api.ConsumerConfig(
             durable_name=names.consumer,
             ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=new if ack_wait is None else ack_wait,
+            ack_wait=default if ack_wait is None else ack_wait,
             max_deliver=-1,
             max_ack_pending=-1,
             max_waiting=MAX_WAITING_PULLS,
         ),
     )
-    return made.config.ack_wait or ACK_WAIT
+    return created.config.ack_wait or ACK_WAIT
 
 
 async def _ensure(js: JetStreamContext, config: api.StreamConfig, replicas: int | None) -> None:
@@ -136,10 +147,10 @@ async def _ensure(js: JetStreamContext, config: api.StreamConfig, replicas: int 
         found = (await js.stream_info(str(config.name))).config
     except nats.js.errors.NotFoundError:
         found = await _create(js, config, replicas)
-    for what in ("subjects", "retention", "max_msgs_per_subject", "discard_new_per_subject"):
-        if getattr(found, what) != getattr(config, what):
+    for field in ("subjects", "retention", "max_msgs_per_subject", "discard_new_per_subject"):
+        if getattr(found, field) != getattr(config, field):
             raise QueueError(
-                f"stream {config.name} is there with another {what}; "
+                f"stream {config.name} exists with a different {field}; "
                 "give another pool, or remove the stream"
             )
 
@@ -148,8 +159,8 @@ async def _create(
     js: JetStreamContext, config: api.StreamConfig, replicas: int | None
 ) -> api.StreamConfig:
     try:
-        made = await js.add_stream(  # pyright: ignore[reportUnknownMemberType]
-            config, num_replicas=replicas or REPLICAS
+        created = await js.add_stream(  # pyright: ignore[reportUnknownMemberType]
+            config, num_replicas=replicas or CLUSTER_REPLICAS
         )
     except nats.js.errors.APIError as error:
         if error.err_code == _NO_CLUSTER and replicas is None:
@@ -157,37 +168,75 @@ async def _create(
         if error.err_code == _NAME_TAKEN:
             return (await js.stream_info(str(config.name))).config
         raise queue_error(error) from None
-    return made.config
+    return created.config
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error says, or else what it is."""
+    """Return the message of an error, or the name of its class if it has none."""
     return str(error) or type(error).__name__
 
 
 def is_duplicate(error: nats.js.errors.APIError) -> bool:
-    """Whether a message was refused because its id waits already.
+    """Return whether a message was rejected because the stream has its id already.
 
-    A stream or a disk that is full has the same code; what differs is the words.
+    A full stream and a full disk have the same error code; only the description differs.
     """
     return error.err_code == _NOT_STORED and _DUPLICATE in (error.description or "")
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether nobody answered, or nobody who may: so it is while a cluster elects a leader."""
+    """Return whether no server answered, or no leader, as while a cluster elects a leader."""
     if isinstance(error, nats.js.errors.ServiceUnavailableError):
         return error.err_code in _NO_LEADER
     return isinstance(error, (nats.js.errors.NoStreamResponseError, TimeoutError))
 
 
 def queue_error(error: nats.js.errors.APIError) -> QueueError:
-    """Say what a server refuses, and what to do about it."""
+    """Return a QueueError with the description of the server and a remedy."""
     remedies = {
         _NO_CLUSTER: "give replicas=1, or start a cluster",
         _NO_PEERS: "start all nodes of the cluster, or give fewer replicas",
         **dict.fromkeys(_NO_JETSTREAM, "switch JetStream on (nats-server --jetstream)"),
     }
-    unknown = "see the log of the server" if error.err_code else remedies[_NO_JETSTREAM[0]]
-    remedy = remedies.get(error.err_code or 0, unknown)
-    what = error.description or "it does not answer for JetStream"
-    return QueueError(f"the NATS server refuses: {what}; {remedy}")
+    default = "see the log of the server" if error.err_code else remedies[_NO_JETSTREAM[0]]
+    remedy = remedies.get(error.err_code or 0, default)
+    description = error.description or "no answer from JetStream"
+    return QueueError(f"the NATS server refuses: {description}; {remedy}")
+
+
+async def retry(
+    request: Callable[[], Awaitable[T]], should_retry: Callable[[Exception], bool] = is_transient
+) -> T:
+    """Repeat a request for up to RETRY_FOR seconds, as long as `should_retry` accepts its error."""
+    deadline = anyio.current_time() + RETRY_FOR
+    while True:
+        try:
+            return await request()
+        except NATS_ERRORS as error:
+            if not should_retry(error) or anyio.current_time() > deadline:
+                raise
+        await anyio.sleep(RETRY_DELAY)
+
+
+async def for_each(ids: Collection[str], request: Callable[[str], Awaitable[None]]) -> None:
+    """Make a request for each id, MAX_CONCURRENT_REQUESTS at a time.
+
+    The first NATS error stops all of them and is raised.
+    """
+    remaining = iter(ids)
+    errors: list[Exception] = []
+
+    async def request_some() -> None:
+        for task_id in remaining:
+            try:
+                await request(task_id)
+            except NATS_ERRORS as error:
+                errors.append(error)
+            if errors:
+                return
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(MAX_CONCURRENT_REQUESTS, len(ids))):
+            group.start_soon(request_some)
+    if errors:
+        raise errors[0]

@@ -1,4 +1,4 @@
-"""Workers, NATS servers and a relay as processes, and what can be read of them from outside."""
+"""Workers, NATS servers and a relay as processes, and measurements of them from outside."""
 
 import asyncio
 import json
@@ -16,58 +16,58 @@ from pathlib import Path
 from typing import Any
 
 from luma_async.worker import End, Queue
-from luma_async.worker.embedded_server import server_binary
-from tests.bench import run_client as heat
+from luma_async.worker.server_process import server_binary
 from tests.bench.logging_relay import Play
-from tests.bench.logging_relay import line as line_of
+from tests.bench.logging_relay import line as json_line
+from tests.bench.run_client import Process as LineProcess
 
-TICK = os.sysconf("SC_CLK_TCK")
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
     return port
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU that a process has used so far."""
+    """Return the CPU time that a process has used, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
 def megabytes(pid: int) -> float:
-    """Return the memory that a process has now."""
+    """Return the resident memory of a process, in MiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20
 
 
-class Stage:
-    """A relay in a process of its own."""
+class RelayProcess:
+    """A relay that runs as a process."""
 
-    def __init__(self, process: heat.Process, told: dict[str, Any]) -> None:
+    def __init__(self, process: LineProcess, settings: dict[str, Any]) -> None:
         self._process = process
-        self.url: str = told["url"]
-        self.key: str = told["key"]
-        self.ids: list[str] = told["ids"]
+        self.url: str = settings["url"]
+        self.key: str = settings["key"]
+        self.ids: list[str] = settings["ids"]
 
     async def since(self, moment: float) -> dict[str, Any]:
-        """Return the requests so far, and when ids open at a moment were asked about after it."""
+        """Return the requests so far, and when the ids open at `moment` were polled after it."""
         await self._process.say(json.dumps(moment).encode() + b"\n")
-        told: dict[str, Any] = json.loads(await self._process.heard())
-        return told
+        answer: dict[str, Any] = json.loads(await self._process.heard())
+        return answer
 
 
 @asynccontextmanager
-async def stage(play: Play) -> AsyncGenerator[Stage, None]:
-    """Open a relay that plays."""
-    async with heat.Process("tests.bench.logging_relay") as process:
-        await process.say(line_of(play))
-        yield Stage(process, json.loads(await process.heard()))
+async def relay_process(play: Play) -> AsyncGenerator[RelayProcess, None]:
+    """Start a relay with the tasks of a play."""
+    async with LineProcess("tests.bench.logging_relay") as process:
+        await process.say(json_line(play))
+        yield RelayProcess(process, json.loads(await process.heard()))
 
 
 class Nats:
-    """Servers on loopback, one or a cluster, that can be killed and started again."""
+    """One server or a cluster on loopback, which can be killed and started again."""
 
     def __init__(self, home: Path, count: int) -> None:
         self.home = home
@@ -109,7 +109,7 @@ class Nats:
 
 @asynccontextmanager
 async def nats(count: int = 1) -> AsyncGenerator[Nats, None]:
-    """Start servers, and stop them in the end."""
+    """Start servers; kill them in the end."""
     with tempfile.TemporaryDirectory() as home:
         servers = Nats(Path(home), count)
         try:
@@ -124,7 +124,7 @@ async def nats(count: int = 1) -> AsyncGenerator[Nats, None]:
 
 @asynccontextmanager
 async def queue_at(servers: Nats) -> AsyncGenerator[Queue, None]:
-    """Enter a queue as soon as the servers are up."""
+    """Enter a queue as soon as the servers are ready."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -140,26 +140,26 @@ async def queue_at(servers: Nats) -> AsyncGenerator[Queue, None]:
         await queue.close()
 
 
-class Crew:
+class WorkerProcesses:
     """Worker processes."""
 
-    def __init__(self, stage: Stage, *options: str) -> None:
-        self._stage = stage
+    def __init__(self, relay: RelayProcess, *options: str) -> None:
+        self._relay = relay
         self._options = options
         self.workers: list[Process] = []
 
-    async def hire(self, count: int = 1) -> None:
+    async def start(self, count: int = 1) -> None:
         for _ in range(count):
             self.workers.append(
                 await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "luma_async", "worker", "--base-url", self._stage.url,
-                    *self._options, env=os.environ | {"LUMA_API_KEY": self._stage.key},
+                    sys.executable, "-m", "luma_async", "worker", "--base-url", self._relay.url,
+                    *self._options, env=os.environ | {"LUMA_API_KEY": self._relay.key},
                     stdout=DEVNULL, stderr=DEVNULL,
                 )
             )  # fmt: skip
 
     async def signal(self, sign: int, *workers: int) -> float:
-        """Send a signal to some (all, where none is named); return the seconds until they ended."""
+        """Send a signal to some workers, by default all; return the seconds until they ended."""
         sent = time.monotonic()
         chosen = [self.workers[i] for i in workers] or list(self.workers)
         for worker in chosen:
@@ -171,38 +171,40 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew(stage: Stage, *options: str) -> AsyncGenerator[Crew, None]:
-    """Have workers with these options; those that are left in the end are killed."""
-    one = Crew(stage, *options)
+async def worker_processes(
+    relay: RelayProcess, *options: str
+) -> AsyncGenerator[WorkerProcesses, None]:
+    """Yield WorkerProcesses with these options; kill those that still run in the end."""
+    processes = WorkerProcesses(relay, *options)
     try:
-        yield one
+        yield processes
     finally:
-        if one.workers:
-            await one.signal(signal.SIGKILL)
+        if processes.workers:
+            await processes.signal(signal.SIGKILL)
 
 
-class Reader:
-    """Counts the ends that a reader is told, in the order in which they were stored."""
+class ResultCounter:
+    """Reads all results, and counts them by id."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self.told: Counter[str] = Counter()
-        self.at: list[float] = []
+        self.counts: Counter[str] = Counter()
+        self.read_at: list[float] = []
         self._task = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        async for end in self._queue.results():
-            self._note(end)
+        async for result in self._queue.results():
+            self._count(result)
 
-    def _note(self, end: End) -> None:
-        self.told[end.id] += 1
-        self.at.append(time.monotonic())
+    def _count(self, result: End) -> None:
+        self.counts[result.id] += 1
+        self.read_at.append(time.monotonic())
 
-    async def all_of(self, ids: list[str], seconds: float) -> None:
-        """Wait until each was told, or so long."""
+    async def wait_for(self, ids: list[str], seconds: float) -> None:
+        """Wait until each id has a result, for up to `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while len(self.told) < len(ids):
+                while len(self.counts) < len(ids):
                     await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
@@ -210,25 +212,25 @@ class Reader:
         await asyncio.wait([self._task])
 
     def lost(self, ids: list[str]) -> int:
-        return len(set(ids) - set(self.told))
+        return len(set(ids) - set(self.counts))
 
     @property
-    def twice(self) -> int:
-        return sum(count - 1 for count in self.told.values())
+    def duplicates(self) -> int:
+        return sum(count - 1 for count in self.counts.values())
 
 
-async def lent(queue: Queue) -> int:
-    """Return how many ids the server has lent to workers, living or dead."""
+async def leased(queue: Queue) -> int:
+    """Return how many ids are leased to workers, running or dead."""
     with suppress(Exception):
         info = await queue.js.consumer_info(queue.names.wait, queue.names.consumer)
         return info.num_ack_pending or 0
     return 0
 
 
-async def until_lent(queue: Queue, count: int, seconds: float = 120.0) -> float:
-    """Wait until that many are lent; return the seconds it took."""
-    begun = time.monotonic()
+async def until_leased(queue: Queue, count: int, seconds: float = 120.0) -> float:
+    """Wait until so many ids are leased; return the seconds that took."""
+    started = time.monotonic()
     async with asyncio.timeout(seconds):
-        while await lent(queue) < count:
+        while await leased(queue) < count:
             await asyncio.sleep(0.05)
-    return time.monotonic() - begun
+    return time.monotonic() - started

@@ -24,14 +24,14 @@ import redis.asyncio
 from tests.bench import coroutine_per_task as singly
 from tests.bench.logging_relay import Play
 from tests.bench.processes import (
-    Reader,
-    Stage,
+    RelayProcess,
+    ResultCounter,
     cpu_seconds,
     free_port,
     megabytes,
     nats,
     queue_at,
-    stage,
+    relay_process,
 )
 
 IDS = 2_000
@@ -54,7 +54,7 @@ class Row:
 
 async def run(
     row: Row,
-    relay: Stage,
+    relay: RelayProcess,
     start: Callable[[], Awaitable[Process]],
     results: Callable[[], Awaitable[Any]],
 ) -> Row:
@@ -99,10 +99,10 @@ def killed(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-async def ours(relay: Stage) -> Row:
+async def ours(relay: RelayProcess) -> Row:
     async with nats() as servers, queue_at(servers) as queue:
         await queue.submit(relay.ids)
-        reader = Reader(queue)
+        counter = ResultCounter(queue)
         command = ("worker", "--nats", servers.url, "--base-url", relay.url, "--ack-wait", "15")
 
         async def start() -> Process:
@@ -112,12 +112,12 @@ async def ours(relay: Stage) -> Row:
             )  # fmt: skip
 
         async def results() -> list[str]:
-            return list(reader.told.elements())
+            return list(counter.counts.elements())
 
         try:
             return await run(Row("luma_async worker"), relay, start, results)
         finally:
-            await reader.stop()
+            await counter.stop()
 
 
 @asynccontextmanager
@@ -137,8 +137,8 @@ async def redis_server() -> AsyncGenerator[str, None]:
             await process.wait()
 
 
-def theirs(engine: str, command: list[str]) -> Callable[[Stage], Awaitable[Row]]:
-    async def play(relay: Stage) -> Row:
+def theirs(engine: str, command: list[str]) -> Callable[[RelayProcess], Awaitable[Row]]:
+    async def play(relay: RelayProcess) -> Row:
         async with redis_server() as url:
             settings = {"BENCH_ENGINE": engine, "BENCH_REDIS": url, "BENCH_RELAY": relay.url}
             environment = os.environ | settings | {"BENCH_KEY": relay.key}
@@ -183,7 +183,7 @@ TASKIQ = [
     "--ack-type", "when_executed",
 ]  # fmt: skip
 STREAQ = ["-m", "streaq", "run", "tests.bench.coroutine_per_task:worker"]
-ENGINES: dict[str, Callable[[Stage], Awaitable[Row]]] = {
+ENGINES: dict[str, Callable[[RelayProcess], Awaitable[Row]]] = {
     "ours": ours, "taskiq": theirs("taskiq", TASKIQ), "streaq": theirs("streaq", STREAQ),
 }  # fmt: skip
 
@@ -192,7 +192,7 @@ async def main(ids: int) -> None:
     print(f"{ids:,} tasks that end after 5 to 40 s; killed after 12 s, and started again")
     print("engine                        requests  most/s   CPU s   MiB  lost  twice  all after")
     for play in ENGINES.values():
-        async with stage(Play(ids, 5.0, 40.0)) as relay:
+        async with relay_process(Play(ids, 5.0, 40.0)) as relay:
             row = await play(relay)
         print(
             f"{row.engine:<30}{row.requests:>8,}{row.busiest:>8,}{row.cpu:>8.1f}{row.memory:>6.0f}"

@@ -1,4 +1,4 @@
-"""A real nats-server for all tests here, and a pool of its own for each."""
+"""One nats-server for all tests of this package, and a pool for each test."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -9,22 +9,18 @@ import pytest
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue
-from luma_async.worker import consumer as pull
-from luma_async.worker import publisher as answers
-from luma_async.worker import result_reader as tail
-from luma_async.worker import worker as polling
+from luma_async.worker import Queue, consumer, leases, result_reader, worker
 from luma_async.worker.embedded_server import EmbeddedServer
-from tests.worker.worker_processes import Crew
+from tests.worker.worker_processes import WorkerPool
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no worker linger over a request for ids: each test stops some."""
-    monkeypatch.setattr(pull, "FETCH_EXPIRES", 0.1)
-    monkeypatch.setattr(answers, "FIRST_RETRY_DELAY", 0.02)
-    monkeypatch.setattr(polling, "RETRY_DELAY", 0.02)
-    monkeypatch.setattr(tail, "RETRY_DELAY", 0.05)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten requests and delays, so that workers stop quickly."""
+    monkeypatch.setattr(consumer, "FETCH_EXPIRES", 0.1)
+    monkeypatch.setattr(leases, "FIRST_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(worker, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(result_reader, "RETRY_DELAY", 0.05)
 
 
 @pytest.fixture(scope="session")
@@ -37,33 +33,33 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def pool() -> str:
-    """Return a name that nobody else has."""
+    """Return a pool name that no other test uses."""
     return f"test-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 async def queue(server: str, pool: str) -> AsyncIterator[Queue]:
-    """Yield a queue of a pool that nobody else uses."""
+    """Yield the queue of the test's pool."""
     async with Queue(server, pool=pool) as queue:
         yield queue
 
 
 @pytest.fixture
-async def crew(server: str, pool: str, relay: FakeRelay) -> AsyncIterator[Crew]:
-    """Yield what hires workers for the pool, each with a session and a connection of its own."""
+async def workers(server: str, pool: str, relay: FakeRelay) -> AsyncIterator[WorkerPool]:
+    """Yield a WorkerPool whose workers have a session and a connection each."""
     async with AsyncExitStack() as stack:
 
-        async def hire(key: str | None = None, **options: Any) -> Any:
+        async def connect(key: str | None = None, *, missing_grace: float) -> Any:
             luma = LumaSession(
                 relay.url,
                 api_key=key or relay.api_key,
                 pace=Every(0.05),
                 limits=Limits(max_rate=500),
-                missing_grace=options.pop("missing_grace", 0.2),
+                missing_grace=missing_grace,
             )
             return (
                 await stack.enter_async_context(luma),
                 await stack.enter_async_context(Queue(server, pool=pool)),
             )
 
-        yield Crew(hire, stack)
+        yield WorkerPool(connect, stack)

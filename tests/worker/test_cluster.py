@@ -1,4 +1,4 @@
-"""The cluster of docs/workers.md: three servers started as the page's compose file starts them."""
+"""The cluster of docs/workers.md: three servers with the commands of its compose file."""
 
 import asyncio
 import os
@@ -12,11 +12,11 @@ import pytest
 
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue
-from luma_async.worker.embedded_server import server_binary
+from luma_async.worker.server_process import server_binary
 from tests import optional
 from tests.docs_blocks import blocks
 from tests.subprocesses import held_port
-from tests.worker.worker_processes import Crew
+from tests.worker.worker_processes import WorkerPool
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("CI"),
@@ -70,12 +70,12 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """Yield three servers that find each other."""
-    one = Cluster(tmp_path)
+    """Yield three connected servers."""
+    servers = Cluster(tmp_path)
     for node in NODES:
-        one.start(node)
-    yield one
-    one.close()
+        servers.start(node)
+    yield servers
+    servers.close()
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ async def server(cluster: Cluster) -> str:
                 await asyncio.sleep(0.2)
 
 
-async def test_a_node_that_is_killed_and_comes_back_costs_no_id(
-    cluster: Cluster, queue: Queue, crew: Crew, relay: FakeRelay
+async def test_no_id_is_lost_when_a_node_is_killed_and_restarted(
+    cluster: Cluster, queue: Queue, workers: WorkerPool, relay: FakeRelay
 ) -> None:
-    await crew.hire()
+    await workers.start()
     await queue.submit(ids := [relay.add(duration=3.0) for _ in range(100)])
     info = await queue.js.stream_info(queue.names.wait)
     assert info.config.num_replicas == 3

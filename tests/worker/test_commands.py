@@ -1,4 +1,4 @@
-"""The commands about workers, as a user meets them."""
+"""The commands `worker`, `submit` and `results`."""
 
 import asyncio
 import io
@@ -23,13 +23,13 @@ from luma_async.cli.commands.queue import since
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue, submit, wait_submitted
 from tests.worker.test_queue import servers_in
-from tests.worker.worker_processes import Hand
+from tests.worker.worker_processes import RunningWorker
 
 COMMAND = [sys.executable, "-m", "luma_async"]
 
 
 class Process:
-    """A command in a process of its own; what it says is read when it has ended."""
+    """A command that runs as a process. Its output is read when it has ended."""
 
     def __init__(self, *arguments: str, key: str = "sk-test", **environment: str) -> None:
         settings = {"LUMA_API_KEY": key, "PYTHONUNBUFFERED": "1", **environment}
@@ -42,20 +42,20 @@ class Process:
             text=True,
         )
 
-    async def ended(self, seconds: float = 20.0) -> tuple[int, str, str]:
-        """Wait until it has ended; return its exit code and what it said."""
+    async def wait(self, seconds: float = 20.0) -> tuple[int, str, str]:
+        """Wait until it ends; return its exit code, standard output and standard error."""
         out, err = await asyncio.to_thread(self.process.communicate, timeout=seconds)
         return self.process.returncode, out, err
 
     async def stop(self, sign: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal, and wait for the end."""
+        """Send a signal, and wait until it ends."""
         self.process.send_signal(sign)
-        return await self.ended()
+        return await self.wait()
 
 
 @pytest.fixture
-def started() -> Iterator[Any]:
-    """Yield what starts a command; none is left running."""
+def start_command() -> Iterator[Any]:
+    """Yield a function that starts a command. All are killed after the test."""
     processes: list[Process] = []
 
     def start(*arguments: str, **options: str) -> Process:
@@ -63,13 +63,13 @@ def started() -> Iterator[Any]:
         return processes[-1]
 
     yield start
-    for one in processes:
-        one.process.kill()
-        one.process.communicate()
+    for command in processes:
+        command.process.kill()
+        command.process.communicate()
 
 
-async def lent(queue: Queue, count: int) -> None:
-    """Wait until workers hold so many ids."""
+async def wait_until_leased(queue: Queue, count: int) -> None:
+    """Wait until so many ids are leased to workers."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -81,68 +81,74 @@ async def lent(queue: Queue, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_worker_tells_ends_shows_its_figures_and_hands_back_the_rest_at_sigterm(
-    queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any, crew: Any, port: str
+async def test_a_worker_stores_results_serves_metrics_and_returns_open_ids_at_sigterm(
+    queue: Queue,
+    server: str,
+    pool: str,
+    relay: FakeRelay,
+    start_command: Any,
+    workers: Any,
+    port: str,
 ) -> None:
     quick, slow = relay.add(duration=0.0), relay.add(duration=100)
-    worker = started(
+    worker = start_command(
         "worker", "--base-url", relay.url, "--nats", server, "--pool", pool, "--interval", "0.1",
         "--metrics", port, key=relay.api_key,
     )  # fmt: skip
     await queue.submit([quick, slow])
     assert (await queue.wait_submitted(quick, timeout=20)).url
-    await lent(queue, 1)
+    await wait_until_leased(queue, 1)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
-        async with http.get("/healthz") as answer:
-            assert (answer.status, await answer.text()) == (200, "ok\n")
-        async with http.get("/metrics") as answer:
-            text = await answer.text()
-    figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert figures['luma_ends_total{state="completed"}'] == "1.0"
-    assert figures["luma_open"] == figures["luma_held"] == "1.0"
-    assert float(figures["luma_requests_total"]) >= 1
-    assert float(figures["luma_oldest_seconds"]) > 0
+        async with http.get("/healthz") as response:
+            assert (response.status, await response.text()) == (200, "ok\n")
+        async with http.get("/metrics") as response:
+            text = await response.text()
+    metrics = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert metrics['luma_ends_total{state="completed"}'] == "1.0"
+    assert metrics["luma_open"] == metrics["luma_held"] == "1.0"
+    assert float(metrics["luma_requests_total"]) >= 1
+    assert float(metrics["luma_oldest_seconds"]) > 0
     others = {"luma_throttled_total", "luma_redelivered_total", 'luma_lag_seconds_bucket{le="1.0"}'}
-    assert others < set(figures)
+    assert others < set(metrics)
     code, out, err = await worker.stop()
     assert (code, out) == (0, "")
     assert "worker started" in err
     assert "told: 1 completed" in err
     assert relay.api_key not in err
-    hand: Hand = await crew.hire()
-    await hand.holds(1)
+    other: RunningWorker = await workers.start()
+    await other.holds(1)
 
 
-async def test_a_refused_key_is_exit_code_3_and_hands_all_back(
-    queue: Queue, server: str, pool: str, relay: FakeRelay, started: Any, crew: Any
+async def test_a_rejected_key_is_exit_code_3_and_all_ids_are_returned(
+    queue: Queue, server: str, pool: str, relay: FakeRelay, start_command: Any, workers: Any
 ) -> None:
     await queue.submit(task_id := relay.add(duration=0.0))
-    code, _, err = await started(
+    code, _, err = await start_command(
         "worker", "--base-url", relay.url, "--nats", server, "--pool", pool, key="sk-wrong"
-    ).ended()
+    ).wait()
     assert code == 3
     assert "give a good key" in err.strip().splitlines()[-1]
     assert "Traceback" not in err
-    await crew.hire()
+    await workers.start()
     assert (await queue.wait_submitted(task_id, timeout=20)).url
 
 
-async def test_killed_and_started_again_in_its_directory_a_worker_goes_on_at_once(
-    tmp_path: Path, relay: FakeRelay, started: Any
+async def test_a_worker_killed_and_started_again_in_its_directory_continues_at_once(
+    tmp_path: Path, relay: FakeRelay, start_command: Any
 ) -> None:
-    """The lease is a minute: what the second worker polls sooner was taken from the dead one."""
+    """A lease is a minute: ids polled sooner were taken from the dead worker."""
     arguments = ("worker", "--base-url", relay.url, "--data", str(tmp_path), "--interval", "0.2")
-    first = started(*arguments, key=relay.api_key)
+    first = start_command(*arguments, key=relay.api_key)
     await submit(ids := [relay.add(ends="never") for _ in range(20)], data=tmp_path)
     async with Queue(data=tmp_path) as queue:
-        await lent(queue, 20)
+        await wait_until_leased(queue, 20)
     await first.stop(signal.SIGKILL)
     for server in servers_in(tmp_path):
         os.kill(server, signal.SIGKILL)
-    asked = relay.requests
-    second = started(*arguments, key=relay.api_key)
+    requests = relay.requests
+    second = start_command(*arguments, key=relay.api_key)
     async with asyncio.timeout(20):
-        while relay.requests == asked:  # noqa: ASYNC110 - another process
+        while relay.requests == requests:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.01)
     for task_id in ids:
         relay.finish(task_id)
@@ -153,10 +159,10 @@ async def test_killed_and_started_again_in_its_directory_a_worker_goes_on_at_onc
     assert servers_in(tmp_path) == []
 
 
-async def test_sigterm_while_ends_are_read_leaves_no_server_behind(
-    tmp_path: Path, started: Any
+async def test_sigterm_while_results_are_read_leaves_no_server_running(
+    tmp_path: Path, start_command: Any
 ) -> None:
-    reader = started("results", "--data", str(tmp_path))
+    reader = start_command("results", "--data", str(tmp_path))
     async with asyncio.timeout(20):
         while not servers_in(tmp_path):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.01)
@@ -167,8 +173,8 @@ async def test_sigterm_while_ends_are_read_leaves_no_server_behind(
 
 
 @pytest.fixture
-def relay_elsewhere() -> Iterator[FakeRelay]:
-    """Yield a relay that runs in a thread, for a command that runs in this one."""
+def threaded_relay() -> Iterator[FakeRelay]:
+    """Yield a relay that runs in another thread, for a command that runs in this one."""
     relay = FakeRelay()
     with (
         anyio.from_thread.start_blocking_portal() as portal,
@@ -180,7 +186,7 @@ def relay_elsewhere() -> Iterator[FakeRelay]:
 def run_worker(
     relay: FakeRelay, server: str, pool: str, *options: str, stop_at: Callable[[], bool]
 ) -> int:
-    """Run the command here; send it SIGTERM once `stop_at` is true."""
+    """Run the command in this process; send SIGTERM when `stop_at` returns true."""
     ended = threading.Event()
 
     def stop() -> None:
@@ -199,48 +205,46 @@ def run_worker(
         stopping.join()
 
 
-def test_a_worker_in_this_process_ends_at_sigterm_too(
+def test_a_worker_in_this_process_ends_at_sigterm(
     server: str,
     pool: str,
-    relay_elsewhere: FakeRelay,
+    threaded_relay: FakeRelay,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     port: str,
 ) -> None:
     monkeypatch.setattr("luma_async.cli.commands.worker.REPORT_EVERY", 0.3)
-    (tmp_path / "key").write_text(f"{relay_elsewhere.api_key}\n")
+    (tmp_path / "key").write_text(f"{threaded_relay.api_key}\n")
     caplog.set_level(logging.INFO, "luma_async")
-    assert (
-        main(["submit", relay_elsewhere.add(duration=0.0), "--nats", server, "--pool", pool]) == 0
-    )
+    assert main(["submit", threaded_relay.add(duration=0.0), "--nats", server, "--pool", pool]) == 0
     options = ["--api-key-file", str(tmp_path / "key"), "--metrics", port]
 
     def reported_twice() -> bool:
         return caplog.text.count("told: 1 completed") == 2
 
-    assert run_worker(relay_elsewhere, server, pool, *options, stop_at=reported_twice) == 0
-    said = [record.getMessage() for record in caplog.records if record.name == "luma_async"]
-    assert said[0].startswith("worker started")
-    assert said[-1] == "worker stopped: 0 held, 0 other workers, told: 1 completed"
-    assert len(said) >= 4
-    assert relay_elsewhere.api_key not in caplog.text
+    assert run_worker(threaded_relay, server, pool, *options, stop_at=reported_twice) == 0
+    messages = [record.getMessage() for record in caplog.records if record.name == "luma_async"]
+    assert messages[0].startswith("worker started")
+    assert messages[-1] == "worker stopped: 0 held, 0 other workers, told: 1 completed"
+    assert len(messages) >= 4
+    assert threaded_relay.api_key not in caplog.text
 
 
-def test_a_worker_in_this_process_whose_key_is_refused_says_3(
+def test_a_worker_in_this_process_whose_key_is_rejected_returns_3(
     server: str,
     pool: str,
-    relay_elsewhere: FakeRelay,
+    threaded_relay: FakeRelay,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("LUMA_API_KEY", "sk-wrong")
     assert main(["submit", "a", "--nats", server, "--pool", pool]) == 0
-    assert run_worker(relay_elsewhere, server, pool, stop_at=lambda: False) == 3
+    assert run_worker(threaded_relay, server, pool, stop_at=lambda: False) == 3
     assert "give a good key (LUMA_API_KEY)" in caplog.text
 
 
-def test_ids_are_submitted_from_arguments_and_from_a_pipe_as_they_come(
+def test_ids_are_submitted_from_arguments_and_from_a_pipe(
     server: str, pool: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = ["--nats", server, "--pool", pool]
@@ -254,10 +258,10 @@ def test_ids_are_submitted_from_arguments_and_from_a_pipe_as_they_come(
     assert capsys.readouterr().out == "2 new, 0 waiting already\n2 new, 1 waiting already\n"
 
 
-async def test_what_comes_slowly_through_a_pipe_is_stored_at_once(
-    queue: Queue, server: str, pool: str, started: Any
+async def test_an_id_from_an_open_pipe_is_stored_at_once(
+    queue: Queue, server: str, pool: str, start_command: Any
 ) -> None:
-    one = started("submit", "-", "--nats", server, "--pool", pool)
+    one = start_command("submit", "-", "--nats", server, "--pool", pool)
     one.process.stdin.write("first\n")
     one.process.stdin.flush()
     async with asyncio.timeout(20):
@@ -265,13 +269,13 @@ async def test_what_comes_slowly_through_a_pipe_is_stored_at_once(
             await asyncio.sleep(0.02)
     one.process.stdin.close()
     one.process.stdin = None
-    assert (await one.ended())[:2] == (0, "1 new, 0 waiting already\n")
+    assert (await one.wait())[:2] == (0, "1 new, 0 waiting already\n")
 
 
 async def test_sigterm_does_not_wait_for_a_silent_pipe(
-    queue: Queue, server: str, pool: str, started: Any
+    queue: Queue, server: str, pool: str, start_command: Any
 ) -> None:
-    one = started("submit", "first", "-", "--nats", server, "--pool", pool)
+    one = start_command("submit", "first", "-", "--nats", server, "--pool", pool)
     async with asyncio.timeout(20):
         while not (await queue.js.stream_info(queue.names.wait)).state.messages:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -279,22 +283,22 @@ async def test_sigterm_does_not_wait_for_a_silent_pipe(
     assert await asyncio.to_thread(one.process.wait, 5) == 143
 
 
-async def test_results_are_lines_of_json(
-    queue: Queue, server: str, pool: str, relay: FakeRelay, crew: Any, started: Any
+async def test_results_are_printed_as_json_lines(
+    queue: Queue, server: str, pool: str, relay: FakeRelay, workers: Any, start_command: Any
 ) -> None:
-    await crew.hire()
-    await queue.submit(ids := [relay.add(duration=0.0), "nobody"])
-    code, out, err = await started("results", *ids, "--nats", server, "--pool", pool).ended()
+    await workers.start()
+    await queue.submit(ids := [relay.add(duration=0.0), "unknown"])
+    code, out, err = await start_command("results", *ids, "--nats", server, "--pool", pool).wait()
     assert code == 0, err
     ends = {end["id"]: end for end in map(json.loads, out.splitlines())}
     assert ends[ids[0]]["generation"]["video"]["url"]
-    assert ends["nobody"]["state"] == "missing"
+    assert ends["unknown"]["state"] == "missing"
 
 
-def test_a_reader_that_leaves_early_is_no_trouble(
-    server: str, pool: str, started: Any, tmp_path: Path
+def test_a_closed_standard_output_is_not_an_error(
+    server: str, pool: str, start_command: Any, tmp_path: Path
 ) -> None:
-    one = started("submit", "a", "--nats", server, "--pool", pool)
+    one = start_command("submit", "a", "--nats", server, "--pool", pool)
     one.process.stdout.close()
     one.process.stdout = None
     assert one.process.wait(20) in (0, 120)
@@ -313,7 +317,7 @@ def test_a_reader_that_leaves_early_is_no_trouble(
         (["worker", "--api-key-file", "/nowhere/key", "--base-url", "http://r"], "/nowhere/key'"),
     ],
 )
-def test_what_cannot_be_run_is_exit_code_2_and_its_last_words_are_the_remedy(
+def test_an_unusable_command_is_exit_code_2_and_its_message_ends_with_the_remedy(
     arguments: list[str],
     remedy: str,
     capsys: pytest.CaptureFixture[str],
@@ -341,7 +345,7 @@ def test_what_cannot_be_run_is_exit_code_2_and_its_last_words_are_the_remedy(
         (["--nats", "nats://a", "--data", "b"], "not allowed with argument --nats"),
     ],
 )
-def test_an_option_that_cannot_be_says_what_to_give(
+def test_an_invalid_option_is_rejected_with_a_remedy(
     arguments: list[str], remedy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -354,7 +358,7 @@ def test_an_option_that_cannot_be_says_what_to_give(
     ("text", "seconds"),
     [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), ("24h", 86_400.0), ("7D", 604_800.0)],
 )
-def test_a_length_of_time_has_a_unit_or_is_seconds(text: str, seconds: float) -> None:
+def test_a_duration_has_a_unit_or_is_in_seconds(text: str, seconds: float) -> None:
     from luma_async.cli.options.types import period
 
     assert period(text) == seconds
@@ -364,19 +368,17 @@ def test_a_length_of_time_has_a_unit_or_is_seconds(text: str, seconds: float) ->
     ("text", "address"),
     [("9100", ("127.0.0.1", 9100)), ("0.0.0.0:80", ("0.0.0.0", 80)), ("[::]:80", ("::", 80))],
 )
-def test_an_address_is_a_port_on_loopback_unless_it_names_a_host(
-    text: str, address: tuple[str, int]
-) -> None:
-    from luma_async.cli.options.types import address as read
+def test_an_address_without_a_host_is_on_loopback(text: str, address: tuple[str, int]) -> None:
+    from luma_async.cli.options.types import address as parse_address
 
-    assert read(text) == address
+    assert parse_address(text) == address
 
 
-def test_a_place_among_the_ends_is_a_time_or_a_number() -> None:
+def test_since_is_a_time_or_a_sequence() -> None:
     assert since("17") == 17
     moment = since("2026-11-21T12:00:00Z")
     assert not isinstance(moment, int)
     assert moment == since("2026-11-21T12:00:00") == since("2026-11-21T13:00:00+01:00")
-    for wrong in ("yesterday", "9" * 20):
+    for invalid in ("yesterday", "9" * 20):
         with pytest.raises(ArgumentTypeError, match="give one such as"):
-            since(wrong)
+            since(invalid)

@@ -1,4 +1,4 @@
-"""The private server of a directory: real processes."""
+"""The private server of a directory, with real processes."""
 
 import asyncio
 import logging
@@ -16,8 +16,7 @@ import pytest
 
 from luma_async import Every, LumaSession, QueueError
 from luma_async.testing import FakeRelay
-from luma_async.worker import EndState, Queue, Worker, submit, wait_submitted
-from luma_async.worker import embedded_server as embedded
+from luma_async.worker import EndState, Queue, Worker, server_process, submit, wait_submitted
 from luma_async.worker.embedded_server import EmbeddedServer
 from tests.worker.test_queue import servers_in
 from tests.worker.worker_processes import until
@@ -32,7 +31,7 @@ os._exit(0)
 
 
 def kill(directory: Path) -> int:
-    """Kill the server of a directory, and wait until it is no more."""
+    """Kill the server of a directory, and wait until it has ended."""
     (server,) = servers_in(directory)
     os.kill(server, signal.SIGKILL)
     while servers_in(directory):
@@ -40,11 +39,11 @@ def kill(directory: Path) -> int:
     return server
 
 
-def bind(to: socket.socket, port: int) -> None:
-    """Take a port as soon as the kernel has taken it from whoever was killed."""
+def bind(sock: socket.socket, port: int) -> None:
+    """Bind a port as soon as the kernel has released it after a kill."""
     while True:
         try:
-            return to.bind(("127.0.0.1", port))
+            return sock.bind(("127.0.0.1", port))
         except OSError:
             time.sleep(0.001)
 
@@ -53,7 +52,7 @@ def nothing(*_: object, **__: object) -> None:
     return None
 
 
-def test_the_first_user_starts_it_and_the_last_one_stops_it(tmp_path: Path) -> None:
+def test_the_first_user_starts_the_server_and_the_last_one_stops_it(tmp_path: Path) -> None:
     first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
     url = first.join()
     assert second.join() == url
@@ -65,7 +64,7 @@ def test_the_first_user_starts_it_and_the_last_one_stops_it(tmp_path: Path) -> N
     assert servers_in(tmp_path) == []
 
 
-def test_one_that_was_killed_is_started_again_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_server_is_started_again_on_its_port(tmp_path: Path) -> None:
     one = EmbeddedServer(tmp_path)
     url = one.join()
     killed = kill(tmp_path)
@@ -75,18 +74,18 @@ def test_one_that_was_killed_is_started_again_where_it_was(tmp_path: Path) -> No
     assert servers_in(tmp_path) == []
 
 
-def test_one_whose_starter_is_gone_is_found_and_stopped_in_the_end(tmp_path: Path) -> None:
-    """The starter died before it could note anything: all that is known is in the server's file."""
+def test_a_server_that_outlives_its_first_user_is_found_and_stopped(tmp_path: Path) -> None:
+    """The first user ended without leaving: only the ports file describes the server."""
     subprocess.run([sys.executable, "-c", JOIN_AND_EXIT, tmp_path], check=True)
     assert len(servers_in(tmp_path)) == 1
-    heir = EmbeddedServer(tmp_path)
-    heir.join()
+    second = EmbeddedServer(tmp_path)
+    second.join()
     assert len(servers_in(tmp_path)) == 1
-    heir.leave()
+    second.leave()
     assert servers_in(tmp_path) == []
 
 
-def test_a_port_that_is_taken_is_left_to_whoever_has_it(tmp_path: Path) -> None:
+def test_a_server_whose_port_is_taken_gets_another_one(tmp_path: Path) -> None:
     one = EmbeddedServer(tmp_path)
     url = one.join()
     kill(tmp_path)
@@ -98,7 +97,9 @@ def test_a_port_that_is_taken_is_left_to_whoever_has_it(tmp_path: Path) -> None:
     one.leave()
 
 
-def test_a_worker_is_alone_until_there_is_another_and_again_after_it(tmp_path: Path) -> None:
+def test_a_worker_is_the_only_one_until_another_registers_and_after_it_leaves(
+    tmp_path: Path,
+) -> None:
     first, second, third = (
         EmbeddedServer(tmp_path),
         EmbeddedServer(tmp_path),
@@ -106,15 +107,15 @@ def test_a_worker_is_alone_until_there_is_another_and_again_after_it(tmp_path: P
     )
     for one in (first, second, third):
         one.join()
-    assert first.work()
-    assert not second.work()
+    assert first.register_worker()
+    assert not second.register_worker()
     first.leave()
     second.leave()
-    assert third.work()
+    assert third.register_worker()
     third.leave()
 
 
-def test_its_files_are_for_its_owner_alone_and_its_token_is_nowhere_else(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files_and_the_token_is_nowhere_else(tmp_path: Path) -> None:
     home = tmp_path / "new" / "data"
     one = EmbeddedServer(home)
     url = one.join()
@@ -131,10 +132,10 @@ def test_its_files_are_for_its_owner_alone_and_its_token_is_nowhere_else(tmp_pat
         one.leave()
 
 
-def test_an_older_server_does_without_what_it_does_not_know(
+def test_an_older_server_is_started_without_sync_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = embedded.server_binary()
+    real = server_process.server_binary()
     old = tmp_path / "nats-server"
     old.write_text(
         f'#!/bin/sh\nif grep -q sync_interval "$2"; then\n'
@@ -142,7 +143,7 @@ def test_an_older_server_does_without_what_it_does_not_know(
         f'fi\nexec {real} "$@"\n'
     )
     old.chmod(0o755)
-    monkeypatch.setattr(embedded, "server_binary", lambda: str(old))
+    monkeypatch.setattr(server_process, "server_binary", lambda: str(old))
     one = EmbeddedServer(tmp_path / "data")
     one.join()
     one.leave()
@@ -159,7 +160,7 @@ def test_a_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert servers_in(tmp_path / name) == []
 
 
-def test_where_there_is_no_server_to_start_the_remedy_is_told(
+def test_the_error_about_a_missing_binary_has_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", nothing)
@@ -169,45 +170,45 @@ def test_where_there_is_no_server_to_start_the_remedy_is_told(
     one.leave()
 
 
-def test_a_server_that_does_not_start_is_quoted(
+def test_the_error_about_a_failed_start_quotes_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "nats-server"
     broken.write_text('#!/bin/sh\necho "no room at all" >&2\nexit 1\n')
     broken.chmod(0o755)
-    monkeypatch.setattr(embedded, "server_binary", lambda: str(broken))
+    monkeypatch.setattr(server_process, "server_binary", lambda: str(broken))
     one = EmbeddedServer(tmp_path / "data")
     with pytest.raises(QueueError, match="no room at all.*name a server by nats"):
         one.join()
     one.leave()
 
 
-def test_a_directory_that_cannot_be_one_is_named(tmp_path: Path) -> None:
+def test_an_unusable_directory_raises_a_queue_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(QueueError, match="give another directory"):
         EmbeddedServer(tmp_path / "file").join()
 
 
-async def test_what_is_submitted_before_there_is_a_worker_waits_on_the_disk(
+async def test_an_id_submitted_before_a_worker_runs_is_kept_on_disk(
     tmp_path: Path, relay: FakeRelay
 ) -> None:
     await submit(task_id := relay.add(duration=0.0), data=tmp_path)
     assert servers_in(tmp_path) == []
-    async with working(relay, tmp_path):
+    async with WorkerIn(relay, tmp_path):
         assert (await wait_submitted(task_id, data=tmp_path, timeout=20)).url
 
 
-async def test_ends_are_kept_while_the_server_is_away_and_told_when_it_is_back(
+async def test_results_are_kept_while_the_server_is_down_and_stored_when_it_runs_again(
     tmp_path: Path,
     relay: FakeRelay,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is stopped, and killed, and found again by whoever uses it."""
+    """The server is paused, then killed; all clients reconnect to the next one."""
     caplog.set_level(logging.WARNING, "luma_async")
-    monkeypatch.setattr("luma_async.worker.publisher.ACK_TIMEOUT", 1.0)
-    monkeypatch.setattr("luma_async.worker.result_reader.HEARTBEAT", 1)
-    async with working(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
+    monkeypatch.setattr("luma_async.worker.leases.ACK_TIMEOUT", 1.0)
+    monkeypatch.setattr("luma_async.worker.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
+    async with WorkerIn(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
         await queue.submit(ids := [relay.add(duration=0.5) for _ in range(20)])
         waiting = asyncio.create_task(queue.wait_submitted(ids, timeout=20))
         await until(lambda: worker.work.held == 20)
@@ -217,17 +218,17 @@ async def test_ends_are_kept_while_the_server_is_away_and_told_when_it_is_back(
         os.kill(server, signal.SIGKILL)
         assert len(await waiting) == 20
         await until(lambda: worker.work.held == 0)
-    assert "the NATS server is away" in caplog.text
-    assert "the NATS server is back" in caplog.text
+    assert "NATS connection lost" in caplog.text
+    assert "NATS connection restored" in caplog.text
     assert "token" not in caplog.text
     assert servers_in(tmp_path) == []
 
 
-async def test_a_server_that_paused_for_two_seconds_is_heard_again(
+async def test_a_server_that_pauses_for_two_seconds_is_used_again(
     tmp_path: Path, relay: FakeRelay
 ) -> None:
-    """The answers that come late are no reason to go deaf."""
-    async with working(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
+    """Late answers of the server must not stop the client from reading."""
+    async with WorkerIn(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
         await queue.submit(relay.add(duration=0.0))
         await until(lambda: worker.work.ends[EndState.COMPLETED] == 1)
         (server,) = servers_in(tmp_path)
@@ -238,23 +239,23 @@ async def test_a_server_that_paused_for_two_seconds_is_heard_again(
         assert (await queue.wait_submitted(task_id, timeout=20)).url
 
 
-async def test_whoever_asks_a_silent_server_waits_until_it_answers(
+async def test_submit_and_wait_retry_while_the_server_does_not_answer(
     tmp_path: Path, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As while a cluster elects a leader, who submits or reads asks again."""
-    async with working(relay, tmp_path), Queue(data=tmp_path) as queue:
-        await queue.submit(told := relay.add(duration=0.0))
-        await queue.wait_submitted(told, timeout=20)
+    """As while a cluster elects a leader."""
+    async with WorkerIn(relay, tmp_path), Queue(data=tmp_path) as queue:
+        await queue.submit(done := relay.add(duration=0.0))
+        await queue.wait_submitted(done, timeout=20)
         (server,) = servers_in(tmp_path)
-        # Only from now on: a busy disk makes streams more slowly than this.
+        # Not earlier: on a busy disk, creating the streams takes longer than this.
         monkeypatch.setattr(queue.js, "_timeout", 0.1)
         os.kill(server, signal.SIGSTOP)
-        waiting = asyncio.create_task(queue.wait_submitted(told, timeout=20))
+        waiting = asyncio.create_task(queue.wait_submitted(done, timeout=20))
         submitting = asyncio.create_task(queue.submit(late := relay.add(duration=0.0)))
         try:
             await asyncio.sleep(0.5)
             with pytest.raises(QueueError, match="try again"):
-                await queue.wait_submitted(told, timeout=0)
+                await queue.wait_submitted(done, timeout=0)
             assert not waiting.done()
             assert not submitting.done()
         finally:
@@ -268,33 +269,33 @@ async def test_whoever_asks_a_silent_server_waits_until_it_answers(
 async def test_a_second_worker_in_a_directory_takes_nothing_from_the_first(
     tmp_path: Path, relay: FakeRelay
 ) -> None:
-    async with working(relay, tmp_path) as first, Queue(data=tmp_path) as queue:
+    async with WorkerIn(relay, tmp_path) as first, Queue(data=tmp_path) as queue:
         await queue.submit([relay.add(duration=100) for _ in range(5)])
         await until(lambda: first.work.held == 5)
-        async with working(relay, tmp_path) as second:
+        async with WorkerIn(relay, tmp_path) as second:
             await until(lambda: second.is_well and second.work.peers == 1)
             await asyncio.sleep(0.3)
             assert (first.work.taken, second.work.taken) == (5, 0)
         assert first.work.held == 5
 
 
-def test_two_workers_of_one_process_are_counted_as_long_as_both_are_there(tmp_path: Path) -> None:
+def test_two_workers_of_one_process_are_counted_separately(tmp_path: Path) -> None:
     one, other = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
     one.join()
     other.join()
-    assert one.work()
-    assert not one.work()
+    assert one.register_worker()
+    assert not one.register_worker()
     one.leave()
-    assert other.work()
+    assert other.register_worker()
     other.leave()
 
 
-def test_servers_that_others_stopped_leave_no_zombie(tmp_path: Path) -> None:
-    starter, other = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
-    starter.join()
+def test_a_server_stopped_by_another_process_leaves_no_zombie(tmp_path: Path) -> None:
+    first, other = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
+    first.join()
     (server,) = servers_in(tmp_path)
     other.join()
-    starter.leave()
+    first.leave()
     os.kill(server, signal.SIGTERM)
     while servers_in(tmp_path):
         time.sleep(0.001)
@@ -303,8 +304,8 @@ def test_servers_that_others_stopped_leave_no_zombie(tmp_path: Path) -> None:
     assert not Path(f"/proc/{server}").exists()
 
 
-class working:  # noqa: N801 - a context manager, as a word
-    """A worker in a directory, for as long as the block lasts."""
+class WorkerIn:
+    """A context manager that runs a worker in a directory."""
 
     def __init__(self, relay: FakeRelay, directory: Path) -> None:
         self._luma = LumaSession(relay.url, api_key=relay.api_key, pace=Every(0.05))

@@ -1,4 +1,4 @@
-"""What docs/workers.md shows is what the code does."""
+"""The commands, tables and examples of docs/workers.md."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from luma_async.worker import Queue, streams
 from luma_async.worker.metrics import Metrics
 from tests import optional
 from tests.docs_blocks import ROOT, blocks
-from tests.worker.worker_processes import Crew
+from tests.worker.worker_processes import WorkerPool
 
 yaml: Any = optional.module("yaml")
 PAGE = "docs/workers.md"
@@ -31,7 +31,7 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_each_command_of_the_page_is_one(command: str) -> None:
+def test_each_command_of_the_page_is_valid(command: str) -> None:
     program, *arguments = shlex.split(command)
     assert program == "luma-async"
     _parser().parse_args(arguments)
@@ -46,12 +46,12 @@ def test_the_table_of_settings_has_each_option_of_the_command() -> None:
         for option in action.option_strings
         if option.startswith("--")
     }
-    told = set(re.findall(r"`(--[a-z-]+)", TEXT))
-    assert options - told == {"--help", "--base-url", "--proxy", "--verbose"}
-    assert told <= options
+    documented = set(re.findall(r"`(--[a-z-]+)", TEXT))
+    assert options - documented == {"--help", "--base-url", "--proxy", "--verbose"}
+    assert documented <= options
 
 
-def test_each_figure_that_is_served_is_on_the_page() -> None:
+def test_each_metric_is_on_the_page() -> None:
     names = set(re.findall(r"`(luma_[a-z_]+)[`{]", TEXT)) - {"luma_async"}
     assert "luma_lag_seconds" in names
     from luma_async.polling.stats import Stats
@@ -63,13 +63,17 @@ def test_each_figure_that_is_served_is_on_the_page() -> None:
         ends=dict.fromkeys(EndState, 0), taken=0, redelivered=0, handed_back=0, held=0,
         capacity=1, oldest=0.0, untold=0, peers=0, connected=True,
     )  # fmt: skip
-    served = [*metrics._of_work(work), *metrics._of_stats(Stats())]  # pyright: ignore[reportPrivateUsage]
-    full = {f"{m.name}_total" if m.type == "counter" else m.name for m in served}
+    collected = [
+        metrics._result_metric(work.ends),  # pyright: ignore[reportPrivateUsage]
+        *metrics._families(work, metrics.WORK_METRICS),  # pyright: ignore[reportPrivateUsage]
+        *metrics._families(Stats(), metrics.STATS_METRICS),  # pyright: ignore[reportPrivateUsage]
+    ]
+    full = {f"{m.name}_total" if m.type == "counter" else m.name for m in collected}
     assert names == full | {"luma_lag_seconds"}
     assert b"luma_lag_seconds" in Metrics().text()
 
 
-def test_the_cluster_of_the_page_has_three_workers_and_three_servers_that_know_each_other() -> None:
+def test_the_cluster_of_the_page_has_three_workers_and_three_connected_servers() -> None:
     (compose,) = blocks(PAGE, "yaml")
     services = yaml.safe_load(compose)["services"]
     servers = {name for name in services if name.startswith("nats")}
@@ -90,12 +94,12 @@ def test_the_times_of_the_page_are_those_of_the_code() -> None:
     assert streams.RESULT_MAX_AGE == 7 * 86_400
 
 
-async def test_the_first_lines_of_the_page_wait_for_what_was_submitted(
+async def test_the_examples_of_the_page_wait_for_submitted_ids(
     tmp_path: Path, relay: FakeRelay, capsys: pytest.CaptureFixture[str], server: str, pool: str,
-    crew: Crew, monkeypatch: pytest.MonkeyPatch,
+    workers: WorkerPool, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    await crew.hire()
+    await workers.start()
     names: dict[str, Any] = {}
     first, second = blocks(PAGE, "python")
     exec(first.replace('Queue(data="./luma-data")', f'Queue("{server}", pool="{pool}")'), names)

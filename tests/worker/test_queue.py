@@ -1,4 +1,4 @@
-"""Where a queue is found, and what is said where it is not."""
+"""Queue: its server, its arguments and its errors."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -12,50 +12,50 @@ from nats.js import api
 from luma_async import QueueError
 from luma_async.worker import Queue, submit
 
-NOBODY = "nats://user:s3cret@127.0.0.1:1"
+UNREACHABLE = "nats://user:s3cret@127.0.0.1:1"
 
 
-async def test_a_server_that_is_not_there_is_named_without_its_password(
+async def test_the_error_about_an_unreachable_server_has_no_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
     with pytest.raises(QueueError, match="start it or name another") as caught:
-        await submit("a", NOBODY)
+        await submit("a", UNREACHABLE)
     assert "127.0.0.1:1" in str(caught.value)
-    assert "s3cret" not in str(caught.value) + repr(Queue(NOBODY))
+    assert "s3cret" not in str(caught.value) + repr(Queue(UNREACHABLE))
 
 
-async def test_a_url_that_is_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_malformed_url_raises_a_queue_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
     with pytest.raises(QueueError, match="name another"):
         await submit("a", "nats://[::1")
 
 
 @pytest.mark.parametrize("nats", ["", " ", "a,,b", [], ["nats://a", 1], 7, b"nats://a"])
-async def test_what_is_no_url_is_refused_before_anything_is_done(nats: Any) -> None:
+async def test_a_value_that_is_not_a_url_is_rejected_at_once(nats: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="such as nats://"):
         Queue(nats)
 
 
-def test_two_servers_are_one_too_many() -> None:
+def test_nats_and_data_together_are_rejected() -> None:
     with pytest.raises(ValueError, match="give one of them"):
         Queue("nats://a", data="somewhere")
 
 
 @pytest.mark.parametrize("pool", ["", "a.b", "a b", "*", "x" * 65])
-def test_a_pool_has_a_name_that_a_subject_can_hold(pool: str) -> None:
+def test_a_pool_name_must_fit_into_a_subject(pool: str) -> None:
     with pytest.raises(ValueError, match="give a name"):
         Queue("nats://a", pool=pool)
 
 
-async def test_the_environment_names_the_server(
+async def test_the_server_is_read_from_the_environment(
     server: str, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LUMA_NATS", f"{server}, {server}")
     assert await submit("a", pool=pool) == ["a"]
 
 
-async def test_a_client_of_yours_is_used_and_stays_open(server: str, pool: str) -> None:
+async def test_a_given_client_is_used_and_not_closed(server: str, pool: str) -> None:
     client = Client()
     await client.connect(server)
     async with Queue(client, pool=pool) as queue:
@@ -66,7 +66,7 @@ async def test_a_client_of_yours_is_used_and_stays_open(server: str, pool: str) 
         await submit("a", client, pool=pool)
 
 
-async def test_a_queue_is_entered_once_and_used_within() -> None:
+async def test_a_queue_that_is_not_entered_raises_a_runtime_error() -> None:
     queue = Queue("nats://a")
     with pytest.raises(RuntimeError, match="async with Queue"):
         await queue.submit("a")
@@ -76,7 +76,9 @@ async def test_a_queue_is_entered_once_and_used_within() -> None:
     await queue.close()
 
 
-async def test_a_stream_of_another_kind_is_not_touched(queue: Queue, server: str) -> None:
+async def test_an_existing_stream_with_another_configuration_is_rejected(
+    queue: Queue, server: str
+) -> None:
     other = f"{queue.names.pool}-other"
     await queue.js.add_stream(  # pyright: ignore[reportUnknownMemberType]
         api.StreamConfig(name=f"{other}-wait", subjects=[f"{other}.wait.*"])
@@ -85,13 +87,13 @@ async def test_a_stream_of_another_kind_is_not_touched(queue: Queue, server: str
         await submit("a", server, pool=other)
 
 
-async def test_more_copies_than_servers_are_refused(server: str, pool: str) -> None:
+async def test_more_replicas_than_servers_are_rejected(server: str, pool: str) -> None:
     with pytest.raises(QueueError, match="give replicas=1"):
         async with Queue(server, pool=pool, replicas=3):
             pass
 
 
-async def test_a_server_that_stores_nothing_more_says_what_is_not_stored(queue: Queue) -> None:
+async def test_the_error_about_a_full_stream_has_the_ids_that_are_not_stored(queue: Queue) -> None:
     info = await queue.js.stream_info(queue.names.wait)
     await queue.js.update_stream(info.config, max_msgs=2)  # pyright: ignore[reportUnknownMemberType]
     with pytest.raises(QueueError, match="submit them again") as caught:
@@ -101,26 +103,26 @@ async def test_a_server_that_stores_nothing_more_says_what_is_not_stored(queue: 
     assert set(await queue.submit(["a", "b", "c", "d"])) == set(caught.value.pending)
 
 
-@pytest.mark.parametrize("wrong", ["", ["a", ""], [1], b"a", None])
-async def test_what_is_no_id_is_refused_before_anything_is_stored(queue: Queue, wrong: Any) -> None:
+@pytest.mark.parametrize("invalid", ["", ["a", ""], [1], b"a", None])
+async def test_invalid_ids_are_rejected_before_any_id_is_stored(queue: Queue, invalid: Any) -> None:
     for call in (queue.submit, queue.wait_submitted):
         with pytest.raises((ValueError, TypeError)):
-            await call(wrong)
+            await call(invalid)
     assert (await queue.js.stream_info(queue.names.wait)).state.messages == 0
 
 
 @pytest.mark.parametrize("since", ["yesterday", True, -1, 1.5, 2**64])
-async def test_what_is_no_place_among_the_ends_is_refused(queue: Queue, since: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="give .* sequence of an end"):
+async def test_an_invalid_since_is_rejected(queue: Queue, since: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="give .* sequence of an End"):
         queue.results(since=since)
 
 
-async def test_a_moment_without_a_zone_is_refused(queue: Queue) -> None:
+async def test_a_since_without_a_time_zone_is_rejected(queue: Queue) -> None:
     with pytest.raises(ValueError, match="such as UTC"):
         queue.results(since=datetime(2026, 11, 21))  # noqa: DTZ001 - the mistake itself
 
 
-async def test_entering_that_is_cancelled_leaves_no_server_behind(tmp_path: Path) -> None:
+async def test_a_cancelled_entry_leaves_no_server_running(tmp_path: Path) -> None:
     for delay in (0.0, 0.02, 0.05):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(delay), Queue(data=tmp_path):
@@ -129,21 +131,21 @@ async def test_entering_that_is_cancelled_leaves_no_server_behind(tmp_path: Path
 
 
 @pytest.mark.parametrize("year", [1, 1969, 2300, 9999])
-async def test_a_moment_that_no_end_can_have_is_refused(queue: Queue, year: int) -> None:
+async def test_a_since_outside_the_supported_years_is_rejected(queue: Queue, year: int) -> None:
     with pytest.raises(ValueError, match="between 1970 and 2200"):
         queue.results(since=datetime(year, 1, 1, tzinfo=UTC))
 
 
-async def test_an_id_that_no_end_could_be_told_of_is_refused(queue: Queue) -> None:
+async def test_an_id_that_is_too_long_is_rejected(queue: Queue) -> None:
     with pytest.raises(ValueError, match="up to 4096 bytes"):
         await queue.submit(["a", "é" * 2049])
     assert (await queue.js.stream_info(queue.names.wait)).state.messages == 0
 
 
-async def test_ids_that_are_submitted_while_there_is_no_leader_are_stored_when_there_is(
+async def test_submit_retries_while_the_stream_has_no_leader(
     queue: Queue,
 ) -> None:
-    """As when a cluster elects one: nobody answers for the stream for a while."""
+    """While a cluster elects a leader, no server answers for the stream."""
     await queue.js.delete_stream(queue.names.wait)
     submitting = asyncio.create_task(queue.submit(["a", "b"]))
     await asyncio.sleep(0.1)
@@ -153,7 +155,7 @@ async def test_ids_that_are_submitted_while_there_is_no_leader_are_stored_when_t
 
 
 def servers_in(directory: Path) -> list[int]:
-    """Return the processes that run in a directory."""
+    """Return the process ids of the servers that use a directory."""
     found: list[int] = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""What is stored of an id: claims about text."""
+"""Subject tokens of ids, and results as JSON."""
 
 import json
 from datetime import UTC, datetime
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from luma_async.protocol.rows import RowText
 from luma_async.structs import Generation, State
 from luma_async.worker.results import (
-    MAX_TOKEN,
+    MAX_TOKEN_LENGTH,
     EndState,
     decode_result,
     encode_result,
-    end_of,
+    make_end,
     state_of,
     subject_token,
     submitted_id,
@@ -26,50 +26,50 @@ utf8 = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)
 
 
 @given(utf8)
-def test_any_id_is_one_token_of_a_subject(task_id: str) -> None:
-    name = subject_token(task_id)
-    assert name
-    assert len(name) <= MAX_TOKEN
-    assert name.isascii()
-    assert not set(name) & set(" .*>\t\r\n")
+def test_any_id_becomes_one_subject_token(task_id: str) -> None:
+    token = subject_token(task_id)
+    assert token
+    assert len(token) <= MAX_TOKEN_LENGTH
+    assert token.isascii()
+    assert not set(token) & set(" .*>\t\r\n")
 
 
 @given(utf8, utf8)
-def test_two_ids_have_two_tokens(one: str, other: str) -> None:
+def test_different_ids_have_different_tokens(one: str, other: str) -> None:
     assert (subject_token(one) == subject_token(other)) == (one == other)
 
 
 @given(utf8)
-def test_an_id_comes_back_from_its_payload_and_a_short_one_from_its_subject(task_id: str) -> None:
+def test_an_id_is_read_from_its_payload_and_a_short_one_from_its_subject(task_id: str) -> None:
     subject = f"luma.wait.{subject_token(task_id)}"
     assert submitted_id(subject, task_id.encode()) == task_id
     if not subject_token(task_id).startswith("~"):
         assert submitted_id(subject, b"") == task_id
 
 
-def test_a_digest_that_looks_like_an_id_is_not_one() -> None:
-    name = subject_token("x" * 300)
-    assert name != subject_token(name)
+def test_a_hashed_token_is_not_an_id() -> None:
+    token = subject_token("x" * 300)
+    assert token != subject_token(token)
     with pytest.raises(ValueError, match="as the payload"):
-        submitted_id(f"luma.wait.{name}", b"")
+        submitted_id(f"luma.wait.{token}", b"")
 
 
 @pytest.mark.parametrize(("subject", "payload"), [("luma.wait.a", b"\xff"), ("luma.wait.%FF", b"")])
-def test_what_is_not_text_is_no_id(subject: str, payload: bytes) -> None:
+def test_bytes_that_are_not_text_are_not_an_id(subject: str, payload: bytes) -> None:
     with pytest.raises(ValueError, match="utf-8"):
         submitted_id(subject, payload)
 
 
-def test_a_whole_task_comes_back_with_the_relays_own_object() -> None:
+def test_a_stored_task_keeps_the_original_object_of_the_relay() -> None:
     row = (
         b'{"id": "a", "state": "completed", "video": {"url": "https://cdn/v.mp4", "width": 8},'
         b' "created_at": "2026-11-21T10:00:00Z", "strange": ["\\u00e9", 1e3]}'
     )
     task = RowText("a", row).generation()
-    text, whole = encode_result("a", EndState.COMPLETED, task, 3, most=10_000)
-    assert whole
+    text, is_complete = encode_result("a", EndState.COMPLETED, task, 3, max_bytes=10_000)
+    assert is_complete
     assert decode_result(text).submission == 3
-    end = end_of(decode_result(text), 7, NOW)
+    end = make_end(decode_result(text), 7, NOW)
     assert (end.id, end.state, end.sequence, end.told_at) == ("a", EndState.COMPLETED, 7, NOW)
     assert end.generation is not None
     assert end.generation == task
@@ -79,39 +79,39 @@ def test_a_whole_task_comes_back_with_the_relays_own_object() -> None:
     assert plain["generation"]["video"]["width"] == 8
 
 
-def test_an_end_without_a_task_is_told_too() -> None:
-    text, whole = encode_result("a", EndState.MISSING, None, 3, most=10_000)
-    assert whole
+def test_a_result_without_a_task_is_stored() -> None:
+    text, is_complete = encode_result("a", EndState.MISSING, None, 3, max_bytes=10_000)
+    assert is_complete
     assert decode_result(text).generation is None
 
 
-@pytest.mark.parametrize("most", [900, 300, 10])
-def test_what_is_too_long_is_told_in_part_and_never_without_its_id_and_state(most: int) -> None:
+@pytest.mark.parametrize("max_bytes", [900, 300, 10])
+def test_a_result_that_is_too_large_is_reduced_but_keeps_id_and_state(max_bytes: int) -> None:
     task = Generation(id="a", state=State.FAILED, failure_reason="r" * 500, original="x" * 5000)
-    text, whole = encode_result("a", EndState.FAILED, task, 3, most=most)
-    assert not whole
-    assert len(text) <= max(most, 100)
+    text, is_complete = encode_result("a", EndState.FAILED, task, 3, max_bytes=max_bytes)
+    assert not is_complete
+    assert len(text) <= max(max_bytes, 100)
     end = decode_result(text)
     assert (end.id, end.state) == ("a", EndState.FAILED)
-    if most == 900:
+    if max_bytes == 900:
         assert end.generation is not None
         assert end.generation.failure_reason == "r" * 500
 
 
-def test_a_text_that_no_json_can_carry_costs_itself_alone() -> None:
+def test_a_text_that_json_cannot_encode_is_left_out() -> None:
     task = Generation(id="a", state=State.FAILED, failure_reason="\ud800")
-    text, whole = encode_result("a", EndState.FAILED, task, 3, most=10_000)
-    assert not whole
+    text, is_complete = encode_result("a", EndState.FAILED, task, 3, max_bytes=10_000)
+    assert not is_complete
     assert decode_result(text).state is EndState.FAILED
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'{"id": "a", "state": "odd"}', b"\xff"])
-def test_what_is_no_end_says_so(payload: bytes) -> None:
+def test_a_payload_that_is_not_a_result_raises_a_value_error(payload: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - msgspec's words
         decode_result(payload)
 
 
-def test_each_end_of_a_task_has_its_state() -> None:
+def test_each_final_task_has_its_end_state() -> None:
     assert state_of(generation("a")) is EndState.COMPLETED
     assert state_of(generation("a", State.FAILED)) is EndState.FAILED
     assert state_of(None) is EndState.MISSING

@@ -1,4 +1,4 @@
-"""Workers for a test: hired, let go, and gone when it ends."""
+"""Workers that run as tasks of a test and stop when it ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,31 +6,11 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from luma_async import LumaSession
-from luma_async.worker import Queue, Worker
+from luma_async.worker import Queue, Work, Worker
 
 
-class Crew:
-    """Hires workers that run as tasks, and stops those that are left."""
-
-    def __init__(
-        self,
-        hire: Callable[..., Awaitable[tuple[LumaSession, Queue]]],
-        stack: AsyncExitStack,
-    ) -> None:
-        self._hire = hire
-        self._stack = stack
-
-    async def hire(self, key: str | None = None, **options: Any) -> "Hand":
-        """Let one more worker run."""
-        grace = {"missing_grace": options.pop("missing_grace", 0.2)}
-        luma, queue = await self._hire(key, **grace)
-        hand = Hand(luma, queue, Worker(luma, queue, **options))
-        self._stack.push_async_callback(hand.stop)
-        return hand
-
-
-class Hand:
-    """A worker that runs."""
+class RunningWorker:
+    """A worker, its session and its queue, and the task that runs it."""
 
     def __init__(self, luma: LumaSession, queue: Queue, worker: Worker) -> None:
         self.luma = luma
@@ -38,18 +18,45 @@ class Hand:
         self.worker = worker
         self.task = asyncio.create_task(worker.run())
 
+    @property
+    def work(self) -> Work:
+        return self.worker.work
+
+    @property
+    def is_well(self) -> bool:
+        return self.worker.is_well
+
     async def stop(self) -> None:
-        """Stop it as SIGTERM would; what it ends with is for whoever awaits the task."""
+        """Stop it as SIGTERM does. The caller of `task` gets its error."""
         self.worker.stop()
         await asyncio.wait([self.task])
 
     async def holds(self, count: int) -> None:
         """Wait until it holds so many ids."""
-        await until(lambda: self.worker.work.held == count)
+        await until(lambda: self.work.held == count)
 
 
-async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until something is true; the test fails where it takes too long."""
+class WorkerPool:
+    """Starts workers of one pool, and stops them when the test ends."""
+
+    def __init__(
+        self,
+        connect: Callable[..., Awaitable[tuple[LumaSession, Queue]]],
+        stack: AsyncExitStack,
+    ) -> None:
+        self._connect = connect
+        self._stack = stack
+
+    async def start(self, key: str | None = None, **options: Any) -> RunningWorker:
+        """Start one more worker."""
+        luma, queue = await self._connect(key, missing_grace=options.pop("missing_grace", 0.2))
+        running = RunningWorker(luma, queue, Worker(luma, queue, **options))
+        self._stack.push_async_callback(running.stop)
+        return running
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until a condition is true; fail the test if that takes too long."""
     async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - a test looks from outside
+        while not condition():  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)

@@ -93,7 +93,7 @@ async def _work(arguments: argparse.Namespace) -> None:
             capacity=arguments.capacity,
             give_up=arguments.give_up,
             ack_wait=arguments.ack_wait,
-            on_end=metrics.told,
+            on_end=metrics.count_result,
         )
         metrics.observe(worker, lambda: luma.stats)
         for sign in (signal.SIGTERM, signal.SIGINT):
