@@ -24,7 +24,7 @@ from luma_async.testing import Reply
 from tests.relay_thread import Served, served
 
 Capture = pytest.CaptureFixture[str]
-AGAIN = "; run it again with the same ids, and it goes on\n"
+AGAIN = "; run it again with the same ids to continue\n"
 HASTE = ("--interval", "0.05", "--max-rate", "500")
 
 
@@ -159,7 +159,7 @@ def test_a_refused_key_ends_the_wait_with_a_code_of_its_own(
     out, err = capsys.readouterr()
     told = [json.loads(line) for line in out.splitlines()]
     assert [(one["state"], one["ended"]) for one in told] == [(None, False)] * 2
-    assert "the wait cannot go on: status 401" in err
+    assert "the wait cannot continue: status 401" in err
     assert f"1 of 1 are still open{AGAIN}" in err
     assert "401" in err.splitlines()[-1]
     assert err.endswith("check the key and --base-url\n")
@@ -208,7 +208,7 @@ def test_a_silent_pipe_is_told_at_the_timeout(
         monkeypatch.setattr(sys, "stdin", stdin)
         assert main(["wait", "-", "--timeout", "0.05", *HASTE]) == 124
         os.close(writing)
-    assert capsys.readouterr().err == "luma-async: no ids came; run it again, and it goes on\n"
+    assert capsys.readouterr().err == "luma-async: no ids came; run it again to continue\n"
 
 
 def test_without_a_key_or_a_relay_it_says_what_to_set(
@@ -334,7 +334,7 @@ def test_a_dead_link_is_asked_anew_by_the_command(
     relay.do(lambda: relay.relay.reply(Reply(403), on="media"))
     saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1"]
     assert main(["wait", task_id, *saving, *HASTE]) == 1
-    assert "the relay knows no other" in lines(capsys)[0]["error"]
+    assert "the relay has no other link" in lines(capsys)[0]["error"]
     asked = relay.do(lambda: [one.method for one in relay.relay.log])
     assert asked[-1] == "GET"
 

@@ -86,7 +86,7 @@ def test_an_estimate_is_told_roughly_once_ends_speak_for_one() -> None:
     learned = Learned(2.5, seen_at(60.0, [20.0 + number for number in range(60)]))
     shown = drawn(board_of([State.PROCESSING] * 9), Stats(learned=learned, quiet_for=3.0))
     assert "left alone for 3 s; half of the rest in about " in shown
-    assert "as far as can be told" in " ".join(shown.split())
+    assert "by estimate" in " ".join(shown.split())
 
 
 def test_hostile_text_is_text_on_the_screen() -> None:

@@ -1,4 +1,4 @@
-"""What all commands share that wait: signals, errors as words, a pipe that nobody reads."""
+"""What all commands share: signals, errors as text, a closed standard output."""
 
 import asyncio
 import os
@@ -74,16 +74,16 @@ def kept_signal_handlers() -> Generator[None]:
 
 
 def run_and_report(act: Callable[[], int], *usage: type[Exception]) -> int:
-    """Return an exit code; errors of `usage`, and what no command can use, are told as words.
+    """Return an exit code; errors of `usage`, and what no command can use, are printed as text.
 
     What SIGTERM has cancelled has a code of its own.
     """
-    told: tuple[type[Exception], ...] = (ModuleNotFoundError, ValueError, *usage)
+    text: tuple[type[Exception], ...] = (ModuleNotFoundError, ValueError, *usage)
     try:
         return act()
     except asyncio.CancelledError:
         return TERMINATED
-    except told as error:
+    except text as error:
         print_error(error)
     except BrokenPipeError:
         discard_stdout()
@@ -94,7 +94,7 @@ def run_and_report(act: Callable[[], int], *usage: type[Exception]) -> int:
 
 
 def discard_stdout() -> None:
-    """Go on without a standard output: whoever read it has left."""
+    """Continue without a standard output: its reader has closed the pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -53,7 +53,7 @@ def draw_pace(dice: random.Random) -> Pace:
 
 
 def draw_faults(dice: random.Random) -> dict[Fault, float]:
-    faults = dice.sample([one for one in FAULTS if one != "stale"], dice.randint(0, 3))
+    faults: list[Fault] = dice.sample([one for one in FAULTS if one != "stale"], dice.randint(0, 3))
     return {fault: dice.uniform(0.01, 0.2) for fault in faults}
 
 

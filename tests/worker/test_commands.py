@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,7 +114,7 @@ async def test_a_worker_stores_results_serves_metrics_and_returns_open_ids_at_si
     code, out, err = await worker.stop()
     assert (code, out) == (0, "")
     assert "worker started" in err
-    assert "told: 1 completed" in err
+    assert "results: 1 completed" in err
     assert relay.api_key not in err
     other: RunningWorker = await workers.start()
     await other.holds(1)
@@ -190,8 +191,9 @@ def run_worker(
     ended = threading.Event()
 
     def stop() -> None:
+        latest = time.monotonic() + 60.0
         while not ended.wait(0.02):
-            if stop_at():
+            if stop_at() or time.monotonic() > latest:
                 os.kill(os.getpid(), signal.SIGTERM)
                 break
 
@@ -221,12 +223,12 @@ def test_a_worker_in_this_process_ends_at_sigterm(
     options = ["--api-key-file", str(tmp_path / "key"), "--metrics", port]
 
     def reported_twice() -> bool:
-        return caplog.text.count("told: 1 completed") == 2
+        return caplog.text.count("results: 1 completed") == 2
 
     assert run_worker(threaded_relay, server, pool, *options, stop_at=reported_twice) == 0
     messages = [record.getMessage() for record in caplog.records if record.name == "luma_async"]
     assert messages[0].startswith("worker started")
-    assert messages[-1] == "worker stopped: 0 held, 0 other workers, told: 1 completed"
+    assert messages[-1] == "worker stopped: 0 held, 0 other workers; results: 1 completed"
     assert len(messages) >= 4
     assert threaded_relay.api_key not in caplog.text
 

@@ -1,4 +1,4 @@
-"""`luma-async get`: one look at tasks, now."""
+"""`luma-async get`: poll tasks once, now."""
 
 import argparse
 import time

@@ -27,7 +27,7 @@ def add_submit(commands: Commands) -> None:
 
 def add_results(commands: Commands) -> None:
     """Add the command."""
-    about = "print the ends that the workers told, one JSON object in a line"
+    about = "print the results that the workers stored, one JSON object in a line"
     parser = add_command(commands, "results", about, run_results)
     parser.add_argument(
         "ids", nargs="*", metavar="ID", help="wait for these, then stop (default all, without end)"

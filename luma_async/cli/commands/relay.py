@@ -117,9 +117,9 @@ def faults(text: str) -> "dict[Fault, float]":
 async def _play(arguments: argparse.Namespace) -> None:
     from luma_async.testing import FakeRelay
 
-    told = asyncio.Event()
+    text = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sign, told.set)
+        asyncio.get_running_loop().add_signal_handler(sign, text.set)
     async with FakeRelay(
         host=arguments.host,
         port=arguments.port,
@@ -134,7 +134,7 @@ async def _play(arguments: argparse.Namespace) -> None:
         print(_where(relay), file=sys.stderr, flush=True)
         prompts = islice(cycle(PROMPTS), arguments.tasks)
         _print_ids([relay.submit(prompt) for prompt in prompts])
-        await told.wait()
+        await text.wait()
 
 
 def _where(relay: "FakeRelay") -> str:
@@ -144,7 +144,7 @@ def _where(relay: "FakeRelay") -> str:
 
 
 def _print_ids(ids: list[str]) -> None:
-    """Print the ids; whoever reads them may leave, as head does, and the relay goes on."""
+    """Print the ids; if the reader closes the pipe, as head does, the relay continues."""
     try:
         for task_id in ids:
             print(task_id)

@@ -1,4 +1,4 @@
-"""`luma-async version`: what is installed, for whoever reports a bug."""
+"""`luma-async version`: what is installed, for a bug report."""
 
 import argparse
 import platform

@@ -1,8 +1,8 @@
 """`luma-async wait`: ids in, what became of them out.
 
 People at a terminal see a table; whatever else reads standard output gets a line of JSON for each
-id as it ends. Whichever way a wait is broken off, what had ended was told, and what is open is told
-then, so that the same command, or one with just those ids, goes on.
+id as it ends. However a wait is interrupted, what had ended was printed, and what is open is
+printed then, so that the same command, or one with just those ids, continues.
 """
 
 import argparse
@@ -85,7 +85,7 @@ class WaitCommand:
         self._all_read = self._timed_out = False
 
     def run(self) -> int:
-        """Wait; return the exit code. Whatever happens, what is known is told and written."""
+        """Wait; return the exit code. Whatever happens, what is known is printed and written."""
         try:
             code = self._code()
             self._output.over(self._board, self._luma.stats)
@@ -103,7 +103,7 @@ class WaitCommand:
         except asyncio.CancelledError:
             return TERMINATED
         except WaitAborted as error:
-            print_error(f"the wait cannot go on: {error.cause}; mend that, and run it again")
+            print_error(f"the wait cannot continue: {error.cause}; fix that, and run it again")
             return REFUSED
         except BrokenPipeError:
             raise
@@ -187,13 +187,13 @@ class WaitCommand:
 
     def _how_to_go_on(self) -> str:
         if not self._board.rows:
-            return "no ids came; run it again, and it goes on"
+            return "no ids came; run it again to continue"
         what = f"{len(self._board.open):,} of {len(self._board.rows):,} are still open"
         if self._arguments.download is not None:
             videos = [row for row in self._board.rows.values() if row.word == State.COMPLETED]
             what += f", {sum(row.file is None for row in videos):,} videos are not saved"
         rest = "" if self._all_read else ", and not all ids were read"
-        return f"{what}{rest}; run it again with the same ids, and it goes on"
+        return f"{what}{rest}; run it again with the same ids to continue"
 
     def _report(self) -> None:
         path: Path | None = self._arguments.report

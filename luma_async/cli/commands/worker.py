@@ -1,4 +1,4 @@
-"""`luma-async worker`: polls for what is submitted, until it is told to stop."""
+"""`luma-async worker`: polls submitted ids until it is stopped."""
 
 import argparse
 import asyncio
@@ -28,7 +28,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 def add_worker(commands: Commands) -> None:
     """Add the command."""
-    about = "poll for submitted ids, and tell their ends, until SIGTERM or ctrl-C"
+    about = "poll submitted ids, and store their results, until SIGTERM or ctrl-C"
     parser = add_command(
         commands,
         "worker",
@@ -36,7 +36,7 @@ def add_worker(commands: Commands) -> None:
         run_worker,
         more=" The key of the relay is LUMA_API_KEY.",
         epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection for good, 2 cannot "
-        "be run as asked, 3 the relay refuses the key (all ids were handed back).",
+        "be run as asked, 3 the relay refuses the key (all ids were returned to the queue).",
     )
     add_queue(parser)
     add_session(parser)
@@ -62,7 +62,8 @@ def run_worker(arguments: argparse.Namespace) -> int:
         run(_work(arguments))
     except WaitAborted as error:
         logger.error(
-            "the worker stops, and all ids are handed back: %s; give a good key (LUMA_API_KEY)",
+            "the worker stops, and all ids are returned to the queue: %s; "
+            "give a good key (LUMA_API_KEY)",
             error.cause,
         )
         return REFUSED
@@ -107,19 +108,19 @@ async def _work(arguments: argparse.Namespace) -> None:
             await worker.run()
         except QueueError as error:
             raise ConnectionError(str(error)) from error
-        logger.info("worker stopped: %s", _told(worker))
+        logger.info("worker stopped: %s", _described(worker))
 
 
 async def _report(worker: "Worker", luma: "LumaSession") -> None:
     while True:
         await asyncio.sleep(REPORT_EVERY)
-        logger.info("%s; %r", _told(worker), luma)
+        logger.info("%s; %r", _described(worker), luma)
 
 
-def _told(worker: "Worker") -> str:
+def _described(worker: "Worker") -> str:
     work = worker.work
     ends = ", ".join(f"{count} {state}" for state, count in work.ends.items() if count)
-    return f"{work.held} held, {work.peers} other workers, told: {ends or 'nothing yet'}"
+    return f"{work.held} held, {work.peers} other workers; results: {ends or 'nothing yet'}"
 
 
 @asynccontextmanager

@@ -1,10 +1,10 @@
-"""When will half of the rest have ended, and when all? Said from the ends seen so far, or not.
+"""Estimate when half of the open tasks, and when all of them, will have ended.
 
-Tasks that were submitted together are all older than any that has ended: to say anything of them is
-to go beyond what was seen. So a curve is laid through it, the bell of the logarithm of how long
-tasks take, fitted to the ends and to the time for which tasks were open; those that are open still
-are in it, so that the first ends, which are the quick ones, do not promise too much. When the last
-one ends hangs on the tail of the curve: it is right to a factor of two or so.
+Tasks that were submitted together are all older than any that has ended: an estimate extrapolates.
+A lognormal curve is fitted to the durations of the ended tasks and to the time for which tasks were
+open; those that are open still are in it, so that the first ones to end, which are the quick ones,
+do not promise too much. When the last one ends depends on the tail of the curve: it is right to a
+factor of two or so.
 """
 
 from collections import Counter
@@ -85,12 +85,12 @@ def fitted(seen: DurationCounts) -> Curve:
 
 def _likelihood(curve: Curve, rows: list[tuple[float, float, float]]) -> float:
     """Return how well a curve fits; of few ends it is drawn towards the usual spread."""
-    told = sum(
+    known = sum(
         ends * log(rate) - seconds * rate
         for age, ends, seconds in rows
         for rate in (curve.hazard(age),)
     )
-    return told - SURENESS * log(curve.spread / USUAL_SPREAD) ** 2
+    return known - SURENESS * log(curve.spread / USUAL_SPREAD) ** 2
 
 
 def _middle(cell: int) -> float:

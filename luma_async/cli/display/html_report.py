@@ -1,8 +1,8 @@
 """A page of all videos: one file, no script, nothing fetched but the media that it shows.
 
-Everything in it that a relay told is escaped; a link is one only where it is http or https and
+Everything in it that a relay sent is escaped; a link is one only where it is http or https and
 leads to no private address that was not allowed. A policy in the page forbids scripts, frames,
-forms and foreign styles, should anything slip through; no link tells where it was followed from.
+forms and foreign styles, should anything slip through; no link sends a referrer.
 """
 
 import os
@@ -88,8 +88,8 @@ class Page:
 
     def _sums(self) -> str:
         counts = Counter(row.word for row in self._rows)
-        told = ", ".join(f"<b>{counts[word]:,}</b> {word}" for word in WORDS if counts[word])
-        return f'<p class="sums">{told or "none"} · {self._date:%Y-%m-%d %H:%M} UTC</p>'
+        text = ", ".join(f"<b>{counts[word]:,}</b> {word}" for word in WORDS if counts[word])
+        return f'<p class="sums">{text or "none"} · {self._date:%Y-%m-%d %H:%M} UTC</p>'
 
     def _card(self, row: TaskRow) -> str:
         prompt = f'<p class="prompt">{_text(row.prompt)}</p>' if row.prompt else ""
@@ -134,7 +134,7 @@ class Page:
 
 
 def write(path: Path, page: Page) -> None:
-    """Write a page; whoever reads the file meanwhile sees the old one or the new one, whole."""
+    """Write a page; a reader of the file sees the old page or the new one, never a part."""
     path = path.resolve()
     file, name = tempfile.mkstemp(prefix=".report-", dir=path.parent)
     try:

@@ -1,4 +1,4 @@
-"""Where a command tells how the ids fare: to people on a terminal, or as lines of JSON."""
+"""The output of commands that wait: a table on a terminal, or lines of JSON."""
 
 import asyncio
 import logging
@@ -25,29 +25,29 @@ _NO_RICH = "the table needs rich, which is missing (pip install 'luma-async[cli]
 
 
 class Output(Protocol):
-    """Where it is told."""
+    """The output of a command."""
 
     def living(self, board: Progress, luma: LumaSession) -> AbstractAsyncContextManager[None]:
-        """Show how it goes on meanwhile."""
+        """Show progress during the block."""
         ...
 
     def ended(self, row: TaskRow) -> None:
-        """Tell of one that is over."""
+        """Report a task that ended."""
         ...
 
     def over(self, board: Progress, stats: Stats | None = None) -> None:
-        """Tell how it stands at the end, and, of a wait, what it cost."""
+        """Report the result; of a wait also the requests that it took."""
         ...
 
     def broken_off(self, board: Progress, why: str) -> None:
-        """Tell of a wait that did not come to its end, and how to go on."""
+        """Report what is open after an interruption, and how to continue."""
         ...
 
 
 def output(*, as_json: bool, alone: bool = True) -> Output:
     """Return what standard output is good for; what is logged goes to standard error.
 
-    Where output is not all that a command is for (`alone`), it goes on when nobody reads that.
+    If output is not all that a command is for (`alone` is False), a closed pipe does not stop it.
     """
     if sys.stderr is not None:
         logging.basicConfig(format="luma-async: %(message)s", level=logging.WARNING)
@@ -67,7 +67,7 @@ class JsonOutput:
     """A line of JSON for each id, in the order of ending; those that are open at the end last."""
 
     def __init__(self, *, alone: bool) -> None:
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self._alone = alone
 
     @asynccontextmanager
@@ -77,7 +77,7 @@ class JsonOutput:
 
     def ended(self, row: TaskRow) -> None:
         """Print a line."""
-        self._told.add(row.id)
+        self._printed.add(row.id)
         try:
             print(lines.json_line(row), flush=True)
         except BrokenPipeError:
@@ -86,9 +86,9 @@ class JsonOutput:
             discard_stdout()
 
     def over(self, board: Progress, stats: Stats | None = None) -> None:
-        """Print a line for each that was not told yet."""
+        """Print a line for each that was not printed yet."""
         for row in board.rows.values():
-            if row.id not in self._told:
+            if row.id not in self._printed:
                 self.ended(row)
 
     def broken_off(self, board: Progress, why: str) -> None:
@@ -97,7 +97,7 @@ class JsonOutput:
 
 
 class TerminalOutput:
-    """A table that lives while it goes on, and lines that stay."""
+    """A live table during the wait, and lines that stay."""
 
     def __init__(self, console: "Console") -> None:
         self._console = console

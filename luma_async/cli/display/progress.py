@@ -94,8 +94,8 @@ class Progress:
         if row is None or row.ended:
             return
         if row.generation is None and generation.created_at is not None:
-            told = now - (date - generation.created_at).total_seconds()
-            row.born = max(min(row.born, told), now - MAX_AGE)
+            made = now - (date - generation.created_at).total_seconds()
+            row.born = max(min(row.born, made), now - MAX_AGE)
         self.counts[row.word] -= 1
         row.generation = generation
         row.was_open |= not generation.is_done
@@ -105,7 +105,7 @@ class Progress:
     def end(
         self, task_id: str, generation: Generation | None, now: float, date: datetime
     ) -> TaskRow:
-        """Note an end; a generation of None means that the relay does not know the id."""
+        """Record a final state; a generation of None means that the id is missing."""
         row = self.rows[task_id]
         if generation is not None:
             self.learn(generation, now, date)

@@ -1,4 +1,4 @@
-"""What a person sees of a wait: a table that lives while it goes on, and what is left at its end.
+"""The live table of a wait on a terminal, and the lines that are left at its end.
 
 All text of the relay's is shown as `rich.text.Text`, which knows no markup, after `errors.line`,
 which leaves no sign that a terminal would obey.
@@ -100,8 +100,8 @@ class LiveTable:
             return "no estimate yet"
         half, last = map(format_roughly, self._left)
         if half == last:
-            return f"the rest in about {last}, as far as can be told"
-        return f"half of the rest in about {half}, the last in about {last}, as far as can be told"
+            return f"the rest in about {last}, by estimate"
+        return f"half of the rest in about {half}, the last in about {last}, by estimate"
 
 
 class LastWarning(logging.Handler):

@@ -16,7 +16,7 @@ MAX_LINE = 2**20
 
 
 def add_ids(parser: argparse.ArgumentParser) -> None:
-    """Add what names ids, and how they are told of."""
+    """Add the arguments that name ids, and the format of the output."""
     parser.add_argument(
         "ids", nargs="*", metavar="ID", help="a task id; - reads them from standard input, by line"
     )
@@ -73,7 +73,7 @@ def _text(line: bytes) -> str:
 
 
 async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:
-    """Read in a thread that nobody has to wait for: a pipe may stay silent for hours."""
+    """Read in a daemon thread: a pipe may stay silent for hours."""
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
     room = threading.Semaphore(2)
@@ -97,7 +97,7 @@ async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:
 
 
 def _read(stream: FileIO) -> bytes | OSError:
-    """Read what there is, the end as b""; a pipe that somebody made non-blocking is waited for."""
+    """Read what there is, the end as b""; a non-blocking pipe is waited for."""
     try:
         while (chunk := stream.read(CHUNK_SIZE)) is None:
             poll = select.poll()

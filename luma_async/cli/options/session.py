@@ -26,11 +26,12 @@ def add_session(parser: argparse.ArgumentParser) -> None:
         "--api-key-file", type=Path, metavar="FILE", help="read the key from a file, not from "
         "LUMA_API_KEY",
     )  # fmt: skip
-    key.add_argument("--api-key", metavar="KEY", help="the key; everybody on the machine sees it")
+    key.add_argument(
+        "--api-key", metavar="KEY", help="the key; all users of the machine can see it"
+    )
     limits = Limits()
     for name, kind, default, metavar, what in (
-        ("interval", period, 5.0, "TIME", "spend as many requests as asking about each id this "
-         "often would (default 5)"),
+        ("interval", period, 5.0, "TIME", "average polling interval of a task (default 5)"),
         ("max-rate", number, limits.max_rate, "N", "requests in any second "
          f"(default {limits.max_rate:g})"),
         ("max-in-flight", count(MAX_COUNT), limits.max_in_flight, "N", "requests under way "
