@@ -43,7 +43,7 @@ def parse_since(value: object) -> datetime | int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 <= value < 2**63:
-            raise ValueError(f"since={value}; give the sequence of an End")
+            raise ValueError(f"since={value}; give the sequence of a result")
         return value
     if isinstance(value, datetime):
         if value.tzinfo is None:
@@ -51,7 +51,7 @@ def parse_since(value: object) -> datetime | int | None:
         if not FIRST_YEAR < value.year < LAST_YEAR:
             raise ValueError(f"since={value}; give a time between 1970 and 2200")
         return value.astimezone(UTC) - ROUNDING
-    raise TypeError(f"since={value!r}; give an aware datetime or the sequence of an End")
+    raise TypeError(f"since={value!r}; give an aware datetime or the sequence of a result")
 
 
 def is_before(stored_at: datetime, sequence: int, since: datetime | int | None) -> bool:

@@ -131,7 +131,7 @@ def decode_result(payload: bytes) -> StoredResult:
 
 
 def make_end(stored: StoredResult, sequence: int, stored_at: datetime) -> End:
-    """Return a stored result as an End."""
+    """Return the public End of a stored result."""
     return End(
         id=stored.id,
         state=stored.state,

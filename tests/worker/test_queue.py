@@ -113,7 +113,7 @@ async def test_invalid_ids_are_rejected_before_any_id_is_stored(queue: Queue, in
 
 @pytest.mark.parametrize("since", ["yesterday", True, -1, 1.5, 2**64])
 async def test_an_invalid_since_is_rejected(queue: Queue, since: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="give .* sequence of an End"):
+    with pytest.raises((TypeError, ValueError), match="give .* sequence of a result"):
         queue.results(since=since)
 
 
