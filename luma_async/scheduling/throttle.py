@@ -84,7 +84,7 @@ class Throttle:
     )  # fmt: skip
 
     def __init__(self, limits: Limits, roll: Callable[[], float]) -> None:
-        self.limits = limits
+        self.limits: Limits = limits
         self.in_flight: int = 0
         self.cooldown_until: float = -inf
         self.cooldown_cause: LumaError | None = None

@@ -74,9 +74,9 @@ class Leases:
         self._queue = queue
         self._give_up_after = give_up_after
         self._by_id: dict[str, Lease] = {}
-        self.taken = 0
-        self.redelivered = 0
-        self.returned = 0
+        self.taken: int = 0
+        self.redelivered: int = 0
+        self.returned: int = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
