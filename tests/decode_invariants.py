@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import msgspec
 
 from luma_async.errors import APIError, DecodeError, LumaError
-from luma_async.protocol.responses import Response, decode_response
+from luma_async.protocol.decoding import decode_response
+from luma_async.protocol.responses import Response
 from luma_async.structs import Generation
 
 ASKED = "4665a07c-7641-4809-a133-10786201bb56"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from luma_async import DecodeError, State
+from luma_async.protocol.decoding import decode_response
 from luma_async.protocol.fields import (
     CREATED_PATHS,
     LINK_PATHS,
@@ -17,7 +18,7 @@ from luma_async.protocol.fields import (
     find_reason,
     to_moment,
 )
-from luma_async.protocol.responses import Response, decode_response
+from luma_async.protocol.responses import Response
 from luma_async.protocol.states import STATES, known_state
 
 LINK = "https://cdn.example/a/v.mp4"

@@ -21,7 +21,7 @@ from luma_async import (
     RelayError,
     State,
 )
-from luma_async.protocol.responses import decode_response
+from luma_async.protocol.decoding import decode_response
 from luma_async.testing import FakeRelay, Reply
 
 pytestmark = pytest.mark.virtual_time

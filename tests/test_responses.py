@@ -31,8 +31,9 @@ from luma_async import (
     State,
 )
 from luma_async.protocol import states
+from luma_async.protocol.decoding import decode_response
 from luma_async.protocol.requests import batch_request, single_request
-from luma_async.protocol.responses import Response, decode_response
+from luma_async.protocol.responses import Response
 from luma_async.protocol.states import warn_once
 from tests.decode_invariants import check
 from tests.properties import examples

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from luma_async.errors import APIError, LumaError, RequestTimeout, TooLongError, unforeseen
 from luma_async.polling.interfaces import Watcher
 from luma_async.protocol.responses import Response
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.error_policy import Action, decide, max_attempts
 from luma_async.scheduling.evidence import Sign
-from luma_async.scheduling.items import Batch
 from luma_async.scheduling.throttle import ExponentialBackoff
 
 if TYPE_CHECKING:

@@ -34,10 +34,10 @@ from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.stats import Stats
 from luma_async.protocol.rows import RowText
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Change, Grace, PollAnswer
 from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.hazard import DurationCounts
-from luma_async.scheduling.items import Batch
 from luma_async.scheduling.key_check import KeyCheck
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
