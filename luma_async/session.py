@@ -119,7 +119,7 @@ class LumaSession:
         than that of the session.
         """
         if self._poller is not None:
-            self._poller.check_home()
+            self._poller.affinity.check()
         self._closed = True
         if self._poller is not None:
             with anyio.CancelScope(shield=True):
@@ -229,5 +229,5 @@ class LumaSession:
             raise RuntimeError(
                 "the session is not entered; use `async with LumaSession(…) as luma`"
             )
-        self._poller.check_home()
+        self._poller.affinity.check()
         return self._poller

@@ -83,6 +83,19 @@ def test_each_file_of_the_package_has_its_place_in_the_house() -> None:
     assert drawn == {file for file in files if not file.endswith(("__init__.py", "_version.py"))}
 
 
+def test_each_function_on_the_way_of_one_id_exists() -> None:
+    page = (ROOT / "docs" / "design.md").read_text()
+    section = page[page.index("## The way of one id") : page.index("## Glossary")]
+    package = Path(luma_async.__file__).parent
+    code = "\n".join(file.read_text() for file in package.rglob("*.py"))
+    names = re.findall(r"`(?:\w+\.)?(\w+)`", section)
+    assert len(names) > 20
+    missing = [name for name in names if not re.search(rf"(def|class) {name}\b", code)]
+    assert not missing
+    for file in re.findall(r"\((\S+\.py)\)", section):
+        assert (package / file).exists(), file
+
+
 @pytest.mark.parametrize("block", [one for one in PYTHON if one.run_by is None], ids=str)
 def test_a_block_of_python_does_what_the_page_says(
     block: Block,
