@@ -187,7 +187,7 @@ def test_text_that_is_no_whole_number_is_a_usage_error(
     capsys: Capture, option: str, text: str
 ) -> None:
     error = usage_error(capsys, "demo", f"{option}={text}")
-    assert error.endswith(f"{text!r} is no whole number; give a whole number such as 7\n")
+    assert f"{text!r} is no whole number; give a whole number " in error
 
 
 @pytest.mark.parametrize("option", ["--seconds", "--interval"])
