@@ -97,7 +97,7 @@ class LumaSession:
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
         await self._transport.__aenter__()
-        self._poller = Poller(
+        self._poller = poller = Poller(
             self._relay,
             self._pace,
             self._limits,
@@ -105,7 +105,7 @@ class LumaSession:
             max_cooldown=self._request_timeout,
             on_change=self._on_change,
         )
-        self._transport.open_ids_like = self._poller.ids_like
+        self._transport.open_ids_like = lambda name: poller.scheduler.ids_like(name)
         return self
 
     async def __aexit__(self, *error: object) -> None:

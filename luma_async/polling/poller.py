@@ -12,7 +12,7 @@ caller's task; they wait in the same queue and take turns with the polls.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from math import inf
 
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from luma_async.errors import LumaError
 from luma_async.polling.admission import AdmissionQueue, session_closed
 from luma_async.polling.batch_requests import BatchRequests
-from luma_async.polling.chunks import CHUNK_SIZE, chunks
+from luma_async.polling.chunks import CHUNK_SIZE, chunks, run_in_turns
 from luma_async.polling.endpoints import Endpoints
 from luma_async.polling.error_handling import ErrorHandler
 from luma_async.polling.health import RelayHealth
@@ -130,7 +130,7 @@ class Poller:
     def drop(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         """Stop polling these ids for a watcher that keeps others."""
         steps = self._unsubscribe_steps(watcher, ids)
-        self._step(steps)
+        run_in_turns(self.loop, steps)
         return steps
 
     def _unsubscribe_steps(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
@@ -142,20 +142,11 @@ class Poller:
         if not self.scheduler and not self.queue.has_waiters():
             self._cancel_timers()
 
-    def _step(self, steps: Iterator[None]) -> None:
-        for _ in steps:
-            self.loop.call_soon(self._step, steps)
-            return
-
     def abort(self, cause: Exception) -> None:
         """Abort all watchers, and remove them."""
         for watcher in list(self._watchers):
             watcher.abort(cause)
             self.unsubscribe(watcher, watcher.watched_ids)
-
-    def ids_like(self, name: str) -> Collection[str]:
-        """Return the open ids that equal a name without regard to case."""
-        return self.scheduler.ids_like(name)
 
     async def close(self) -> None:
         """Abort all waits, and cancel all requests."""
