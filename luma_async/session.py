@@ -105,7 +105,8 @@ class LumaSession:
             max_cooldown=self._request_timeout,
             on_change=self._on_change,
         )
-        self._transport.open_ids_like = lambda name: poller.scheduler.ids_like(name)
+        # The poller makes a new scheduler after an unexpected error.
+        self._transport.open_ids_like = lambda name: poller.scheduler.ids_like(name)  # noqa: PLW0108
         return self
 
     async def __aexit__(self, *error: object) -> None:
