@@ -74,15 +74,12 @@ PENDING = {
     "tests/test_aioresponses.py",
     "tests/test_cli.py",
     "tests/test_cli_relay.py",
-    "tests/test_cli_wait.py",
     "tests/test_demo.py",
     "tests/test_docs.py",
     "tests/test_examples.py",
     "tests/test_openapi.py",
-    "tests/test_progress.py",
     "tests/test_recorded_bodies.py",
     "tests/test_responses.py",
-    "tests/test_table.py",
     "tests/test_tutorial.py",
 }
 """Files and folders that are not checked yet."""
