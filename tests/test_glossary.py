@@ -70,17 +70,7 @@ EXCEPTIONS = {
 """Names with a forbidden word that stay, with the reason."""
 
 PENDING = {
-    "tests/optional.py",
-    "tests/test_aioresponses.py",
-    "tests/test_cli.py",
-    "tests/test_cli_relay.py",
-    "tests/test_demo.py",
-    "tests/test_docs.py",
-    "tests/test_examples.py",
-    "tests/test_openapi.py",
-    "tests/test_recorded_bodies.py",
     "tests/test_responses.py",
-    "tests/test_tutorial.py",
 }
 """Files and folders that are not checked yet."""
 
