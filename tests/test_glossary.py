@@ -3,7 +3,7 @@
 FORBIDDEN has the words that must not appear, each with what to write instead. Names are checked in
 the package and in the tests: where they are defined, split at underscores and capitals. Docstrings,
 comments and texts (string literals with a space: log lines, error messages, help) are checked in
-the package.
+the package. README and docs/ are checked outside their code fences.
 """
 
 import ast
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from tests.docs_blocks import ROOT
+from tests.docs_blocks import ROOT, pages, without_fences
 
 FORBIDDEN = {
     "aboard": "in the batch",
@@ -169,6 +169,12 @@ def test_no_forbidden_word_is_used(folder: str) -> None:
         for file in checked(folder)
         for hit in findings(file, (ROOT / file).read_text(), prose=folder == "luma_async")
     ]
+    assert not found, "\n".join(["", *found])
+
+
+@pytest.mark.parametrize("page", pages())
+def test_no_forbidden_word_is_used_on_a_page(page: str) -> None:
+    found = [str(hit) for hit in in_prose(page, 1, without_fences(page))]
     assert not found, "\n".join(["", *found])
 
 
