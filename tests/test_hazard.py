@@ -89,7 +89,7 @@ def test_an_ended_task_counts_once_halfway_between_two_polls(age: float, span: f
 def test_the_hazard_of_memoryless_tasks_is_the_same_at_all_ages() -> None:
     hazard = watched(memoryless, 4000).hazard()
     for age in (3.0, 10.0, 30.0, 60.0, 100.0):
-        assert hazard.rates[cell_of(age)] == pytest.approx(0.02, rel=0.25)
+        assert hazard.rate_at(age) == pytest.approx(0.02, rel=0.25)
 
 
 @pytest.mark.parametrize("age", [50.0, 75.0, 110.0])
@@ -99,17 +99,34 @@ def test_the_hazard_of_lognormal_tasks_is_found(age: float) -> None:
     left = [sum(taken > at for taken in sample) for at in (0.95 * age, 1.05 * age)]
     true = log(left[0] / left[1]) / (0.1 * age)
     hazard = watched(lognormal, 3000).hazard()
-    assert hazard.rates[cell_of(age)] == pytest.approx(true, rel=0.2)
+    assert hazard.rate_at(age) == pytest.approx(true, rel=0.2)
 
 
 def test_tasks_that_were_old_when_first_seen_do_not_bias_the_hazard() -> None:
     hazard = watched(memoryless, 20_000, first_at=60.0).hazard()
-    assert hazard.rates[cell_of(80.0)] == pytest.approx(0.02, rel=0.15)
+    assert hazard.rate_at(80.0) == pytest.approx(0.02, rel=0.15)
 
 
 def test_ages_without_observations_have_the_mean_hazard() -> None:
     hazard = watched(memoryless, 1000).hazard()
-    assert hazard.rates[cell_of(50_000.0)] == pytest.approx(0.02, rel=0.1)
+    assert hazard.rate_at(50_000.0) == pytest.approx(0.02, rel=0.1)
+
+
+@given(st.lists(st.floats(0.1, 2000.0), max_size=30), st.floats(0.0, 1e5), st.floats(1e-3, 10.0))
+def test_cells_that_no_task_has_reached_are_computed_as_one(
+    durations: list[float], age: float, threshold: float
+) -> None:
+    counter = DurationCounter(DurationCounts())
+    for duration in durations:
+        counter.observe_open(0.0, duration)
+        counter.observe_end(duration, duration + 5.0)
+    few = counter.hazard()
+    padding = [few.rates[-1]] * (CELLS - len(few.rates))
+    whole = Hazard([*few.rates, *padding])
+    assert len(few.rates) < CELLS
+    assert few.mean_sqrt_hazard == pytest.approx(whole.mean_sqrt_hazard)
+    assert few.delay(age, threshold, 60.0) == pytest.approx(whole.delay(age, threshold, 60.0))
+    assert few.quantile(0.9) == pytest.approx(whole.quantile(0.9))
 
 
 def test_old_observations_count_less() -> None:
@@ -145,7 +162,7 @@ def test_the_expected_delay_is_the_integral_of_the_risk_since_the_last_poll(
     steps = 20_000
     risk = waiting = 0.0
     for step in range(steps):
-        here = hazard.rates[cell_of(age + (step + 0.5) * rest / steps)] * rest / steps
+        here = hazard.rate_at(age + (step + 0.5) * rest / steps) * rest / steps
         waiting += (risk + here / 2) * rest / steps
         risk += here
     assert hazard.expected_delay(age, rest) == pytest.approx(waiting, rel=1e-3)

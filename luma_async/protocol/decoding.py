@@ -69,8 +69,9 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Response:
         raise error_from_response(status, fields, body)
     with suppress(ValueError, RecursionError):
         rows = _read_published.decode(body)
-        if all(row.id for row in rows):
-            return Response([row.id for row in rows], [row.state for row in rows], body)
+        states = {row.id: row.state for row in rows}
+        if len(states) == len(rows) and "" not in states:
+            return Response(states, body)
     with suppress(ValueError, RecursionError):
         if (response := _clean(body)) is not None:
             return response
@@ -106,8 +107,7 @@ def _clean(body: bytes) -> Response | None:
     clean = [row.clean() for row in rows]
     if not rows or None in clean:
         return None
-    names, states = zip(*cast("list[tuple[str, State]]", clean), strict=True)
-    return Response(names, states, body, enveloped=enveloped)
+    return Response.of_rows(cast("list[tuple[str, State]]", clean), body, enveloped=enveloped)
 
 
 def _is_success(whole: _Object) -> bool:

@@ -44,7 +44,8 @@ _LEAST_FINISHED = (State.PENDING, State.PROCESSING, State.COMPLETED, State.FAILE
 class Response:
     """One response: the state of each task in it, the whole task on demand.
 
-    `states` has the state of each id, `unknown_states` the ids whose word of state is not known
+    `states` has the state of each id, `names` the ids in the order of the rows (default: that of
+    `states`), `unknown_states` the ids whose word of state is not known
     (they count as running). `retry_after` is in seconds, or None; `sent` is the Date header.
     """
 
@@ -54,22 +55,29 @@ class Response:
 
     def __init__(
         self,
-        names: Sequence[str] = (),
-        states: Sequence[State] = (),
+        states: dict[str, State] | None = None,
         text: bytes = b"",
         *,
+        names: Sequence[str] = (),
         enveloped: bool = False,
     ) -> None:
-        self.states: dict[str, State] = dict(zip(names, states, strict=True))
+        self.states: dict[str, State] = {} if states is None else states
         self._names = names
         self._text = text
         self._enveloped = enveloped
         self.sighted: dict[str, Sighting] = {}
         self.unnamed: list[Sighting] = []
         self._original = ""
-        if len(self.states) < len(names):
-            for name, state in zip(names, states, strict=True):
-                self.states[name] = max(self.states[name], state, key=_RANK.__getitem__)
+
+    @classmethod
+    def of_rows(
+        cls, rows: Sequence[tuple[str, State]], text: bytes, *, enveloped: bool = False
+    ) -> "Response":
+        """Return the response that clean rows are; of two rows of a task the later state wins."""
+        states: dict[str, State] = {}
+        for name, state in rows:
+            states[name] = max(states.get(name, state), state, key=_RANK.__getitem__)
+        return cls(states, text, names=[name for name, _ in rows], enveloped=enveloped)
 
     @classmethod
     def of(cls, plain: object, text: bytes, asked: Container[str] = ()) -> "Response":
@@ -213,6 +221,7 @@ class Response:
         return response
 
     def _without(self, names: Collection[str]) -> "Response":
+        self._names = self._names or list(self.states)
         for name in names:
             self.states.pop(name, None)
         self.unknown_states = self.unknown_states - frozenset(names)
@@ -249,10 +258,11 @@ class Response:
     def _texts(self) -> dict[str, Raw]:
         whole = self._whole()
         texts = msgspec.json.decode(whole, type=list[Raw]) if _is_array(whole) else [whole]
-        if len(set(self._names)) == len(self._names):
-            return dict(zip(self._names, texts, strict=True))
+        names = self._names or list(self.states)
+        if len(set(names)) == len(names):
+            return dict(zip(names, texts, strict=True))
         found: dict[str, Raw] = {}
-        for name, text in zip(self._names, texts, strict=True):
+        for name, text in zip(names, texts, strict=True):
             clean = msgspec.json.decode(text, type=Row).clean()
             if clean is not None and clean[1] is self.states.get(name):
                 found[name] = text

@@ -37,7 +37,7 @@ EDGES = (
     inf,
 )
 WIDTHS = (*(old - young for young, old in pairwise(EDGES[:-1])), EDGES[-2])
-SPANS = (*WIDTHS[:-1], inf)
+REACH = 2  # cells on each side of a cell that its average takes in
 PRIOR = 4.0
 MEMORY = 4096.0
 MOST = 1e12
@@ -97,9 +97,16 @@ class DurationCounts(Struct, frozen=True):
 
 
 def hazard(ended: Sequence[float], watched: Sequence[float]) -> "Hazard":
-    """Estimate the hazard at each age from the counts of each cell."""
+    """Estimate the hazard at each age from the counts of each cell.
+
+    All cells beyond the last one that a task has reached have the same hazard, and are one.
+    """
     common = (sum(ended) + 1.0) / (sum(watched) + 60.0)
-    cells = zip(WIDTHS, _smooth(ended), _smooth(watched), strict=True)
+    reached = next(
+        (cell for cell in range(CELLS, 0, -1) if watched[cell - 1] or ended[cell - 1]), 0
+    )
+    used = min(reached + REACH + 1, CELLS)
+    cells = zip(WIDTHS, _smooth(ended[:used]), _smooth(watched[:used]), strict=False)
     return Hazard(
         [
             (ends + PRIOR * width * common) / (seconds + PRIOR * width)
@@ -171,36 +178,42 @@ class DurationCounter:
 
 
 class Hazard:
-    """The hazard in each cell, per second, and its integrals.
+    """The hazard in each cell, per second, and its integrals; the last rate is that of all above.
 
     `mean_sqrt_hazard` is the mean of √h over the time for which a task is open. Polls at equal W
     are √(2·W / h) apart; so polls that are `gap` seconds apart on average over the life of a task
     are at W = (gap * mean_sqrt_hazard)² / 2.
     """
 
-    __slots__ = ("cumulative", "integral", "mean_sqrt_hazard", "rates")
+    __slots__ = ("_last", "cumulative", "integral", "mean_sqrt_hazard", "rates")
 
     def __init__(self, rates: Sequence[float]) -> None:
         self.rates: Sequence[float] = rates
+        self._last = len(rates) - 1
+        widths = WIDTHS[: self._last]
         self.cumulative: list[float] = list(
-            accumulate(map(float.__mul__, rates, WIDTHS[:-1]), initial=0.0)
+            accumulate(map(float.__mul__, rates, widths), initial=0.0)
         )
         steps = (
             width * (risk + rate * width / 2)
-            for rate, risk, width in zip(rates, self.cumulative, WIDTHS[:-1], strict=False)
+            for rate, risk, width in zip(rates, self.cumulative, widths, strict=False)
         )
         self.integral: list[float] = list(accumulate(steps, initial=0.0))
-        self.mean_sqrt_hazard: float = self._mean_sqrt_hazard()
+        self.mean_sqrt_hazard: float = self._mean_sqrt_hazard((*widths, inf))
 
-    def _mean_sqrt_hazard(self) -> float:
+    def _mean_sqrt_hazard(self, spans: Sequence[float]) -> float:
         # The mean time that a task is open in a cell: its chance to reach the cell, e^-H, times
         # the integral of e^(-rate·u) over the cell.
         spent = [
             exp(-risk) * -expm1(-rate * span) / rate
-            for risk, rate, span in zip(self.cumulative, self.rates, SPANS, strict=True)
+            for risk, rate, span in zip(self.cumulative, self.rates, spans, strict=True)
         ]
         roots = sum(sqrt(rate) * seconds for rate, seconds in zip(self.rates, spent, strict=True))
         return roots / sum(spent)
+
+    def rate_at(self, age: float) -> float:
+        """Return the hazard at an age, per second."""
+        return self.rates[min(cell_of(age), self._last)]
 
     def quantile(self, share: float) -> float:
         """Return the age by which this share of tasks has ended."""
@@ -223,7 +236,7 @@ class Hazard:
         # grows with t, so the cell of t is found by bisection. In it, with h its hazard and
         # t = start + x, the left side is quadratic: what is lacking at start is
         # x·(H(start) - H(age)) + h·x²/2; solve for x.
-        first = cell_of(age)
+        first = min(cell_of(age), self._last)
         past = age - EDGES[first]
         risk = self.cumulative[first] + self.rates[first] * past
         line = (
@@ -234,7 +247,7 @@ class Hazard:
         )
         if self._integral_at(age + most) - (age + most) * risk <= line:
             return most
-        last = cell_of(age + most)
+        last = min(cell_of(age + most), self._last)
         while first < last:
             middle = (first + last) // 2
             if self.integral[middle + 1] - EDGES[middle + 1] * risk < line:
@@ -249,10 +262,10 @@ class Hazard:
         return min(most, start - age + max(0.0, root - slope) / rate)
 
     def _cumulative_at(self, age: float) -> float:
-        cell = cell_of(age)
+        cell = min(cell_of(age), self._last)
         return self.cumulative[cell] + self.rates[cell] * (age - EDGES[cell])
 
     def _integral_at(self, age: float) -> float:
-        cell = cell_of(age)
+        cell = min(cell_of(age), self._last)
         past = age - EDGES[cell]
         return self.integral[cell] + past * (self.cumulative[cell] + self.rates[cell] * past / 2)

@@ -165,6 +165,8 @@ class AdaptiveSchedule(Schedule):
 
     def delay(self, created_at: float, sent_at: float, count: int = 1) -> float:
         """Return when the expected delay reaches the threshold; add to the urgency of the batch."""
+        if self._counter.news > RELEARN_GROWTH * self._counter.ends:
+            self._learn()
         age = min(sent_at - created_at, 2.0**OLDEST)
         seconds = self._hazard.delay(age, self._delay_threshold, self._longest)
         seconds = max(seconds, MIN_DELAY_SHARE * self._longest) * self._jitter
@@ -256,8 +258,6 @@ class AdaptiveSchedule(Schedule):
         """Learn from a task that ended, unless it is older than any cell."""
         if last < sent_at < created_at + 2.0**OLDEST:
             self._counter.observe_end(last - created_at, sent_at - created_at)
-        if self._counter.news > RELEARN_GROWTH * self._counter.ends:
-            self._learn()
 
     def _learn(self) -> None:
         self._hazard = self._known or self._counter.hazard()
