@@ -33,10 +33,10 @@ if TYPE_CHECKING:
         WaitIncomplete,
         WaitTimeout,
     )
+    from luma_async.polling.following import Ended, Following
     from luma_async.polling.hooks import ChangeEvent, RequestEvent
     from luma_async.polling.iterator import Reader
     from luma_async.polling.stats import Stats
-    from luma_async.polling.subscription import Ended, Following
     from luma_async.scheduling.pace import Backoff, Every, Learned, Pace
     from luma_async.scheduling.throttle import Limits
     from luma_async.session import LumaSession
@@ -112,7 +112,7 @@ if not TYPE_CHECKING:
         "polling.hooks",
         "polling.iterator",
         "polling.stats",
-        "polling.subscription",
+        "polling.following",
         "scheduling.pace",
         "scheduling.throttle",
         "session",

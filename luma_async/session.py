@@ -9,12 +9,12 @@ import anyio
 from luma_async import validation as checks
 from luma_async.polling.admission import session_closed
 from luma_async.polling.direct import DirectClient
+from luma_async.polling.following import Following
 from luma_async.polling.hooks import ChangeEvent, Hook, InstrumentedRelay, RequestEvent
 from luma_async.polling.interfaces import Relay
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.stats import Stats
-from luma_async.polling.subscription import Following
 from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
@@ -102,7 +102,7 @@ class LumaSession:
             self._pace,
             self._limits,
             self._grace,
-            max_cooldown=self._request_timeout,
+            request_timeout=self._request_timeout,
             on_change=self._on_change,
         )
         # The poller makes a new scheduler after an unexpected error.

@@ -31,7 +31,7 @@ def ends_at(seconds: float) -> Callable[[str], State]:
 
 def poller_of(relay: ScriptedRelay) -> Poller:
     limits = Limits(max_batch=2, max_in_flight=2, max_rate=10.0)
-    return Poller(relay, Every(1.0), limits, Grace(), max_cooldown=30.0)
+    return Poller(relay, Every(1.0), limits, Grace(), request_timeout=30.0)
 
 
 async def wait(poller: Poller, relay: ScriptedRelay, timeout: float | None = None) -> None:

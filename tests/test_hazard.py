@@ -125,7 +125,9 @@ def test_cells_that_no_task_has_reached_are_computed_as_one(
     whole = Hazard([*few.rates, *padding])
     assert len(few.rates) < CELLS
     assert few.mean_sqrt_hazard == pytest.approx(whole.mean_sqrt_hazard)
-    assert few.delay(age, threshold, 60.0) == pytest.approx(whole.delay(age, threshold, 60.0))
+    assert few.interval_for(age, threshold, 60.0) == pytest.approx(
+        whole.interval_for(age, threshold, 60.0)
+    )
     assert few.quantile(0.9) == pytest.approx(whole.quantile(0.9))
 
 
@@ -141,12 +143,12 @@ def test_old_observations_count_less() -> None:
 
 
 @given(rates, st.floats(0.0, 2000.0), st.floats(1e-4, 10.0), st.floats(1.0, 500.0))
-def test_the_delay_ends_when_the_expected_delay_reaches_the_threshold(
+def test_the_interval_ends_when_the_mean_lateness_reaches_the_threshold(
     hazard: Hazard, age: float, threshold: float, most: float
 ) -> None:
-    rest = hazard.delay(age, threshold, most)
+    rest = hazard.interval_for(age, threshold, most)
     assert 0.0 < rest <= most
-    waiting = hazard.expected_delay(age, rest)
+    waiting = hazard.mean_lateness(age, rest)
     if rest < most:
         assert isclose(waiting, threshold, rel_tol=1e-4, abs_tol=1e-7)
     else:
@@ -154,7 +156,7 @@ def test_the_delay_ends_when_the_expected_delay_reaches_the_threshold(
 
 
 @pytest.mark.parametrize(("age", "rest"), [(0.0, 0.01), (3.0, 40.0), (63.9, 0.2), (64.0, 200.0)])
-def test_the_expected_delay_is_the_integral_of_the_risk_since_the_last_poll(
+def test_the_mean_lateness_is_the_integral_of_the_risk_since_the_last_poll(
     age: float, rest: float
 ) -> None:
     dice = random.Random(3)
@@ -165,13 +167,13 @@ def test_the_expected_delay_is_the_integral_of_the_risk_since_the_last_poll(
         here = hazard.rate_at(age + (step + 0.5) * rest / steps) * rest / steps
         waiting += (risk + here / 2) * rest / steps
         risk += here
-    assert hazard.expected_delay(age, rest) == pytest.approx(waiting, rel=1e-3)
+    assert hazard.mean_lateness(age, rest) == pytest.approx(waiting, rel=1e-3)
 
 
 @given(st.floats(0.01, 100.0), ages)
 def test_with_a_constant_hazard_the_delay_is_the_gap(gap: float, age: float) -> None:
     threshold = (gap * constant.mean_sqrt_hazard) ** 2 / 2
-    assert constant.delay(age, threshold, 1e4) == pytest.approx(gap, rel=1e-3, abs=1e-3)
+    assert constant.interval_for(age, threshold, 1e4) == pytest.approx(gap, rel=1e-3, abs=1e-3)
 
 
 def test_the_mean_sqrt_hazard_is_that_of_the_theory() -> None:

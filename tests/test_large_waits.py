@@ -176,7 +176,7 @@ class TestTheScheduler:
             now = scheduler.next_due()
             state = OPEN if now < 12.0 else State.COMPLETED
             scheduler.complete(take(scheduler, now), FakeAnswer({"a": state}, url=None), now)
-        pace = scheduler.schedule.pace
+        pace = scheduler.timing.pace
         assert isinstance(pace, Learned)
         assert pace.ends == pytest.approx(1.0)
         assert sum(pace.seen.exposure) < 15.0
@@ -242,7 +242,7 @@ class TestTheLoop:
     @pytest.mark.parametrize("how", ["cancelled", "timed out", "aborted", "closed"])
     async def test_many_ids_are_subscribed_and_unsubscribed_in_chunks(self, how: str) -> None:
         relay = ScriptedRelay(lambda _: OPEN)
-        poller = Poller(relay, Every(5.0), Limits(), Grace(), max_cooldown=30.0)
+        poller = Poller(relay, Every(5.0), Limits(), Grace(), request_timeout=30.0)
         wait = Wait(poller, relay, names(MANY), 2.0, Notify.NOTHING)
 
         async def waiting() -> None:
@@ -403,7 +403,7 @@ class TestTheLoop:
 
     async def test_a_reader_that_is_cancelled_while_it_subscribes_can_be_read_again(self) -> None:
         relay = ScriptedRelay(lambda _: State.COMPLETED)
-        poller = Poller(relay, Every(5.0), Limits(max_batch=5000), Grace(), max_cooldown=30.0)
+        poller = Poller(relay, Every(5.0), Limits(max_batch=5000), Grace(), request_timeout=30.0)
         for turns in range(30):
             reader = Reader(Wait(poller, relay, names(MANY), None, Notify.ENDS))
             first = asyncio.ensure_future(anext(reader))

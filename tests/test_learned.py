@@ -340,7 +340,7 @@ def seen_of_one(created_at: datetime | None, date: datetime | None) -> DurationC
         headers = {"Date": format_datetime(date)} if date else {}
         answer = decode_response(200, headers, msgspec.json.encode([row]))
         scheduler.complete(take(scheduler, now), answer, now + 0.1)
-    pace = scheduler.schedule.pace
+    pace = scheduler.timing.pace
     assert isinstance(pace, Learned)
     return pace.seen
 
@@ -401,7 +401,7 @@ class TestTrouble:
             batch = take(scheduler, now)
             answer = FakeAnswer({"a": state, "b": OPEN}, url=None)
             scheduler.complete(batch, answer, now + 0.1)
-        pace = scheduler.schedule.pace
+        pace = scheduler.timing.pace
         assert isinstance(pace, Learned)
         assert pace.ends == pytest.approx(1.0)
 

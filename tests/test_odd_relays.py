@@ -386,9 +386,9 @@ class TestMemory:
             assert luma.stats.open == 0
 
     def test_weeks_without_a_new_id_keep_no_list(self) -> None:
-        from luma_async.scheduling.request_budget import FixedIntervalBudget
+        from luma_async.scheduling.interval_simulation import IntervalSimulation
 
-        budget = FixedIntervalBudget(5.0, 100, 0.1)
+        budget = IntervalSimulation(5.0, 100, 0.1)
         budget.add(100, 0.0)
         for day in range(1, 8):
             budget.advance(day * 3600.0)

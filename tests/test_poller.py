@@ -36,7 +36,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 def poller_of(relay: Any, pace: Pace = Every(5.0), dice: float = 0.5) -> Poller:
-    return Poller(relay, pace, Limits(), Grace(), max_cooldown=30.0, roll=lambda: dice)
+    return Poller(relay, pace, Limits(), Grace(), request_timeout=30.0, roll=lambda: dice)
 
 
 async def wait(poller: Poller, relay: Any, *ids: str) -> list[str]:
@@ -309,7 +309,7 @@ async def test_a_retry_after_is_obeyed_for_a_day_at_most() -> None:
 
 async def test_a_rejected_key_aborts_the_waits_whose_ids_were_in_no_request_too() -> None:
     relay = Failing(AuthenticationError(401))
-    poller = Poller(relay, Every(5.0), Limits(max_batch=1), Grace(), max_cooldown=30.0)
+    poller = Poller(relay, Every(5.0), Limits(max_batch=1), Grace(), request_timeout=30.0)
     results = await asyncio.gather(
         *(wait(poller, relay, name) for name in "abcde"), return_exceptions=True
     )

@@ -276,7 +276,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.session = LimitChecker(self.limits, self.wanted, self.faults)
         door = RelayClient(self.relay, self.session, direct=False)
         self.poller = RecordingPoller(
-            door, self.pace, self.limits, GRACE, max_cooldown=30.0, roll=self.dice
+            door, self.pace, self.limits, GRACE, request_timeout=30.0, roll=self.dice
         )
 
     async def close(self) -> None:

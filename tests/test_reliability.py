@@ -56,7 +56,7 @@ def jump(seconds: float) -> None:
 async def wait(
     relay: Any, ids: Sequence[str], timeout: float | None = None, pace: Pace = Every(5.0)
 ) -> dict[str, Any]:
-    poller = Poller(relay, pace, Limits(), Grace(), max_cooldown=30.0, roll=lambda: 0.5)
+    poller = Poller(relay, pace, Limits(), Grace(), request_timeout=30.0, roll=lambda: 0.5)
     one = Wait(poller, relay, tuple(ids), timeout, Notify.NOTHING)
     try:
         await one.start()
@@ -189,7 +189,9 @@ class TestRejectedBatches:
             return BadRequestError(400) if len(ids) > 1 and bad & set(ids) else None
 
         relay = RejectingRelay(reject, ends=100.0)
-        poller = Poller(relay, Every(5.0), Limits(), Grace(), max_cooldown=30.0, roll=lambda: 0.5)
+        poller = Poller(
+            relay, Every(5.0), Limits(), Grace(), request_timeout=30.0, roll=lambda: 0.5
+        )
         others = Wait(poller, relay, tuple(f"good {n}" for n in range(50)), None, Notify.NOTHING)
         rejected = Wait(poller, relay, tuple(IDS), None, Notify.NOTHING)
         await rejected.start()

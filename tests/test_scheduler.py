@@ -6,8 +6,8 @@ from math import inf
 
 import pytest
 
-from luma_async.scheduling.batch_size import BatchSize
 from luma_async.scheduling.batches import Batch
+from luma_async.scheduling.capabilities import Capabilities
 from luma_async.scheduling.changes import Change, Grace
 from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.items import TRANSITIONS, Group, Status, Transition
@@ -89,11 +89,11 @@ def test_a_full_batch_does_not_wait_for_a_request_in_flight() -> None:
 
 def test_a_response_from_before_an_id_was_added_does_not_send_it() -> None:
     scheduler = make_scheduler(max_batch=100)
-    scheduler.batch_size = BatchSize(100).reduced_to(1, 0.0)
+    scheduler.capabilities = Capabilities(100).reduced_to(1, 0.0)
     scheduler.subscribe("ann", ["a", "b"], 0.0)
     first, _ = take(scheduler, 0.0), take(scheduler, 0.0)
     scheduler.complete(first, answer_of(first, OPEN), 0.1)
-    scheduler.batch_size = BatchSize(100)
+    scheduler.capabilities = Capabilities(100)
     scheduler.subscribe("cyd", ["c"], 0.2)
     assert scheduler.next_due() == 0.2 + MAX_LINGER
 
@@ -138,8 +138,8 @@ def test_a_batch_is_filled_up_with_the_ids_polled_longest_ago() -> None:
         scheduler.subscribe("ann", [name], float(number))
         batch = take(scheduler, float(number))
         scheduler.complete(batch, answer_of(batch, OPEN), float(number))
-        scheduler.batch_size = BatchSize(1)
-    scheduler.batch_size = BatchSize(2)
+        scheduler.capabilities = Capabilities(1)
+    scheduler.capabilities = Capabilities(2)
     scheduler.subscribe("ann", ["new"], 3.0)
     assert take(scheduler, 3.0).ids == ("new", "a")
 
@@ -262,13 +262,13 @@ def test_the_batch_size_is_learned_once_all_parts_of_a_rejected_batch_passed_twi
     scheduler = make_scheduler(max_batch=8)
     scheduler.subscribe("ann", "abcdefgh", 0.0)
     for now in (0.0, 5.0):
-        assert scheduler.batch_size.current(now) == 8
+        assert scheduler.capabilities.max_ids(now) == 8
         scheduler.bisect(take(scheduler, now), size_evidence=1)
         for _ in range(2):
             half = take(scheduler, now)
             assert len(half.ids) == 4
             scheduler.complete(half, FakeAnswer(dict.fromkeys(half.ids, OPEN)), now)
-    assert scheduler.batch_size.current(5.0) == 4
+    assert scheduler.capabilities.max_ids(5.0) == 4
     assert len(take(scheduler, 10.0).ids) == 4
 
 
@@ -280,7 +280,7 @@ def test_no_batch_size_is_learned_from_a_batch_that_was_not_rejected() -> None:
         for _ in range(2):
             half = take(scheduler, now)
             scheduler.complete(half, FakeAnswer(dict.fromkeys(half.ids, OPEN)), now)
-    assert scheduler.batch_size.current(10.0) == 8
+    assert scheduler.capabilities.max_ids(10.0) == 8
 
 
 def test_one_bad_id_does_not_change_the_batch_size() -> None:
@@ -294,7 +294,7 @@ def test_one_bad_id_does_not_change_the_batch_size() -> None:
             scheduler.bisect(batch, size_evidence=2)
         else:
             scheduler.complete(batch, FakeAnswer(dict.fromkeys(batch.ids, OPEN)), now)
-    assert scheduler.batch_size.current(now) == 8
+    assert scheduler.capabilities.max_ids(now) == 8
 
 
 def test_bisected_batches_take_turns_with_others() -> None:
@@ -387,7 +387,7 @@ def test_bisected_batches_obey_the_batch_size() -> None:
     scheduler = make_scheduler(max_batch=8)
     scheduler.subscribe("ann", [f"id {number}" for number in range(8)], 0.0)
     scheduler.bisect(take(scheduler, 0.0))
-    scheduler.batch_size = BatchSize(3)
+    scheduler.capabilities = Capabilities(3)
     sizes = [len(take(scheduler, 0.0).ids) for _ in range(4)]
     assert sizes == [3, 1, 3, 1]
 

@@ -35,7 +35,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             Every(INTERVAL), MAX_BATCH, Grace(missing=inf, link=inf), phase=inf
         )
         # Else ids that batches leave out would be polled alone; test_evidence has that.
-        self.scheduler.batch_size = replace(self.scheduler.batch_size, no_single_until=inf)
+        self.scheduler.capabilities = replace(self.scheduler.capabilities, no_single_until=inf)
         self.fresh: set[str] = set()
         self.now = 0.0
         self.wanted: dict[str, set[str]] = {}
@@ -83,7 +83,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert not self.must_send(idle)
             return
         ids = list(batch.ids)
-        max_ids = self.scheduler.batch_size.current(self.now)
+        max_ids = self.scheduler.capabilities.max_ids(self.now)
         assert 1 <= len(ids) <= max_ids, "bounded"
         assert len(set(ids)) == len(ids), "economical: an id is in a batch once"
         assert not any(self.is_in_flight(task_id) for task_id in ids), (

@@ -134,7 +134,7 @@ class DirectClient:
                     raise
                 failure = error if isinstance(error, APIError) or failure is None else failure
             else:
-                self._poller.key_check.record_response()
+                self._poller.key_rejections.record_response()
                 return response
         assert failure is not None
         raise failure
@@ -150,7 +150,7 @@ class DirectClient:
             case Action.BISECT:
                 throttle.pause_briefly(now)
             case Action.CHECK_KEY:
-                if self._poller.key_check.count_rejection():
+                if self._poller.key_rejections.count_rejection():
                     throttle.back_off(error, sent_at, now)
                 self._poller.health.record_key_rejection(error, now)
             case Action.RETRY:

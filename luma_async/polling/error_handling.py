@@ -22,7 +22,7 @@ TOO_LARGE = 413
 
 
 class ErrorHandler:
-    """Retry, bisect, isolate or abort what failed."""
+    """Retry, bisect, poll apart or abort what failed."""
 
     def __init__(self, poller: "Poller") -> None:
         self._poller = poller
@@ -59,7 +59,7 @@ class ErrorHandler:
                 self._poller.scheduler.bisect(batch, size_evidence=_size_evidence(batch, error))
             case _ if isinstance(error, RequestTimeout) and self._is_alone_in_timing_out(batch):
                 self._poller.throttle.pause_briefly(now)
-                self._poller.scheduler.isolate(batch, now + self._retry_delay(batch))
+                self._poller.scheduler.back_off_hanging(batch, now + self._retry_delay(batch))
             case _:
                 self._retry_later(batch, error)
 
@@ -108,7 +108,7 @@ class ErrorHandler:
     def _check_key(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
         """Find out by the next request whether the key is rejected, or may not see one id."""
         others = self._poller.scheduler.has_others(batch)
-        if self._poller.key_check.record_rejection(
+        if self._poller.key_rejections.record_rejection(
             batch.ids, batch.sent_at, now, has_others=others
         ):
             self._abort_all(batch, error, now)
@@ -147,7 +147,7 @@ class ErrorHandler:
         """Return the seconds until a failed batch is sent again."""
         delay = self._retry.delay(batch.attempt, self._poller.roll())
         if batch.attempt > FAST_RETRIES:
-            base = self._poller.scheduler.schedule.base_delay(batch.watched_since, batch.sent_at)
+            base = self._poller.scheduler.timing.base_delay(batch.watched_since, batch.sent_at)
             return max(delay, base)
         return delay
 

@@ -7,7 +7,7 @@ from luma_async.scheduling.changes import Change, PollAnswer
 
 
 class Relay(Protocol):
-    """The two HTTP calls of a relay."""
+    """The two HTTP calls of a relay: `Transport`, in a session wrapped by `InstrumentedRelay`."""
 
     async def get(self, task_id: str, /) -> PollAnswer:
         """Get one task."""
@@ -19,7 +19,7 @@ class Relay(Protocol):
 
 
 class Watcher(Protocol):
-    """A wait that watches ids."""
+    """A wait that watches ids: `Wait` and, of a `Following`, its `Feed`."""
 
     @property
     def watched_ids(self) -> Collection[str]:

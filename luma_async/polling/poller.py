@@ -20,21 +20,21 @@ from msgspec.structs import replace
 
 from luma_async.errors import LumaError
 from luma_async.polling.admission import AdmissionQueue, session_closed
-from luma_async.polling.batch_requests import BatchRequests
 from luma_async.polling.chunks import CHUNK_SIZE, chunks, run_in_turns
-from luma_async.polling.endpoints import Endpoints
+from luma_async.polling.endpoint_learning import EndpointLearner
 from luma_async.polling.error_handling import ErrorHandler
 from luma_async.polling.health import RelayHealth
 from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook, log_notable
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.loop_affinity import LoopAffinity
+from luma_async.polling.requests_in_flight import RequestsInFlight
 from luma_async.polling.stats import Stats
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Grace, PollAnswer
 from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.hazard import DurationCounts
-from luma_async.scheduling.key_check import KeyCheck
+from luma_async.scheduling.key_rejections import KeyRejections
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Limits, Throttle
@@ -52,15 +52,18 @@ class Poller:
         limits: Limits,
         grace: Grace,
         *,
-        max_cooldown: float,
+        request_timeout: float,
         roll: Callable[[], float] = random.random,
         on_change: Hook[ChangeEvent] | None = None,
     ) -> None:
         self.throttle: Throttle = Throttle(limits, roll)
         self.health: RelayHealth = RelayHealth()
-        self.key_check: KeyCheck = KeyCheck(limits.spacing)
+        self.key_rejections: KeyRejections = KeyRejections(limits.spacing)
         self.queue: AdmissionQueue = AdmissionQueue(
-            self.throttle, self.health, max_cooldown=max_cooldown, on_ready=self._run_due_soon
+            self.throttle,
+            self.health,
+            max_cooldown=request_timeout,
+            on_ready=self._run_due_soon,
         )
         self._relay = relay
         self.roll = roll
@@ -68,9 +71,9 @@ class Poller:
         self.affinity: LoopAffinity = LoopAffinity()
         self._context = copy_context()
         self.scheduler: Scheduler[Watcher] = self._new_scheduler(pace, grace, 0.5 + roll() / 2)
-        self._requests = BatchRequests(self.loop, self._context, max_cooldown, self._on_done)
+        self._requests = RequestsInFlight(self.loop, self._context, request_timeout, self._on_done)
         self._changes = ChangeNotifier(on_change)
-        self.endpoints: Endpoints = Endpoints(self)
+        self.endpoints: EndpointLearner = EndpointLearner(self)
         self._errors = ErrorHandler(self)
         self._watchers: dict[Watcher, None] = {}
         self._poll_first = False
@@ -89,13 +92,13 @@ class Poller:
     @property
     def batch_size(self) -> int:
         """The number of ids that a request may carry now."""
-        return self.scheduler.batch_size.current(self.loop.time())
+        return self.scheduler.capabilities.max_ids(self.loop.time())
 
     def snapshot(self) -> Stats:
         """Return the stats of now."""
         now = self.loop.time()
         oldest = self.scheduler.oldest_watched_since()
-        pace = self.scheduler.schedule.pace
+        pace = self.scheduler.timing.pace
         return replace(
             self.health.stats,
             open=len(self.scheduler),
@@ -159,7 +162,7 @@ class Poller:
             for _ in self.unsubscribe(watcher, watcher.watched_ids):
                 await asyncio.sleep(0)
         self._cancel_timers()
-        await self._requests.wait_until_done()
+        await self._requests.wait_idle()
         self.scheduler.clear()
 
     def _run_due_soon(self) -> None:
@@ -213,8 +216,8 @@ class Poller:
 
     def _send(self, batch: Batch[Watcher]) -> None:
         ids = batch.ids
-        size, now = self.scheduler.batch_size, self.loop.time()
-        batch.choose_endpoint(has_single=size.has_single(now), has_batch=size.current(now) > 1)
+        size, now = self.scheduler.capabilities, self.loop.time()
+        batch.choose_endpoint(has_single=size.has_single(now), has_batch=size.max_ids(now) > 1)
         ask = self._relay.get_many(ids) if batch.use_batch_endpoint else self._relay.get(ids[0])
         self._requests.send(batch, ask)
 
@@ -247,9 +250,9 @@ class Poller:
         scheduler = self.scheduler
         scheduler.clear()
         self.scheduler = self._new_scheduler(
-            scheduler.schedule.pace, scheduler.grace, scheduler.phase
+            scheduler.timing.pace, scheduler.grace, scheduler.phase
         )
-        self.scheduler.batch_size = scheduler.batch_size
+        self.scheduler.capabilities = scheduler.capabilities
 
     def _new_scheduler(self, pace: Pace, grace: Grace, phase: float) -> Scheduler[Watcher]:
         limits = self.throttle.limits
@@ -273,7 +276,7 @@ class Poller:
         now = self.loop.time()
         self._requests.record_round_trip(now - batch.sent_at)
         self.health.record_response(now)
-        self.key_check.record_response()
+        self.key_rejections.record_response()
         self.throttle.record_response(batch.sent_at, now)
         self.throttle.honour_retry_after(retry_after, now)
 
@@ -285,9 +288,9 @@ class Poller:
         error: LumaError | None = None,
     ) -> None:
         """Apply a response to its batch, and pass the changes to their watchers."""
-        size = self.scheduler.batch_size
+        size = self.scheduler.capabilities
         changes = self.scheduler.complete(batch, answer, self.loop.time(), sign=sign, error=error)
-        if self.scheduler.batch_size is not size:
+        if self.scheduler.capabilities is not size:
             self.endpoints.log_lesson()
         if changes and self._changes.has_listener:
             self.loop.call_soon(self._changes.notify, changes, context=self._context)

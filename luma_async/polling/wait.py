@@ -248,7 +248,7 @@ class Wait:
         for task_id, row in self._poller.subscribe(self, ids, self._deadline).items():
             self.watched_ids[task_id] = row
             if self._wants is Notify.CHANGES:
-                self._on_state(Change(task_id, row, False, (), None))
+                self._on_state(Change(task_id=task_id, row=row))
 
     def _expire(self) -> None:
         self._expired = True
@@ -271,7 +271,7 @@ class Wait:
         finally:
             for task_id, generation in found.items():
                 row = RowText(task_id, b"", generation)
-                self.on_change(Change(task_id, row, generation.is_done, (), None))
+                self.on_change(Change(task_id=task_id, row=row, ended=generation.is_done))
             self._expired = True
         if self._trouble and decide(self._trouble, many=False) in ABORTING:
             self.abort(self._trouble)

@@ -14,11 +14,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from luma_async.errors import LumaError
-from luma_async.protocol.failures import error_from_response, undecodable
-from luma_async.protocol.fields import JSONObject, as_object
+from luma_async.protocol.error_responses import error_from_response, undecodable
 from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.protocol.responses import Response
 from luma_async.protocol.rows import Named, Published, Row, plain_json
+from luma_async.protocol.task_fields import JSONObject, as_object
 from luma_async.protocol.tolerant_json import to_utf8
 from luma_async.structs import State
 
@@ -104,7 +104,7 @@ def _clean(body: bytes) -> Response | None:
                 rows = [Row(whole.id, whole.state, whole.task_id, whole.status, inner)]
         else:
             rows, enveloped = [inner] if isinstance(inner, Row) else inner or [], True
-    clean = [row.clean() for row in rows]
+    clean = [row.name_and_state() for row in rows]
     if not rows or None in clean:
         return None
     return Response.of_rows(cast("list[tuple[str, State]]", clean), body, enveloped=enveloped)
@@ -122,22 +122,18 @@ def _of_any_shape(status: int, fields: Mapping[str, str], body: bytes, plain: ob
     response = Response.of(plain, body)
     level = as_object(plain)
     if level is None:
-        if not response.states and not _has_state(response):
+        if not response.states and not response.unnamed:
             raise undecodable(status, body)
         return response
     if _is_error(level) and not _is_task(level, response):
         raise error_from_response(status, fields, body)
-    if response.states or _has_state(response):
+    if response.states or response.unnamed:
         return response
     if any(key in level and not level[key] and level[key] != {} for key in _CONTAINERS):
         if _is_none(level):
             return Response(text=body)
         raise error_from_response(status, fields, body)
     raise undecodable(status, body)
-
-
-def _has_state(response: Response) -> bool:
-    return bool(response.unnamed)
 
 
 def _is_error(level: JSONObject) -> bool:

@@ -10,14 +10,12 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import cast
 
 import msgspec
 from msgspec import Raw, Struct
 
 from luma_async.errors import DecodeError
-from luma_async.protocol.failures import undecodable
-from luma_async.protocol.fields import as_list, as_object
+from luma_async.protocol.error_responses import undecodable
 from luma_async.protocol.rows import (
     Row,
     RowText,
@@ -29,6 +27,7 @@ from luma_async.protocol.rows import (
 )
 from luma_async.protocol.sightings import Sighting, sightings
 from luma_async.protocol.states import warn_once
+from luma_async.protocol.task_fields import as_list, as_object
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
 
@@ -93,7 +92,7 @@ class Response:
                 if one.is_task:
                     response.unnamed.append(one)
                 continue
-            state, is_known = state_of(one, _container(asked), warn=not asked or name in asked)
+            state, is_known = state_of(one, asked, warn=not asked or name in asked)
             if name in response.states and _RANK[response.states[name]] >= _RANK[state]:
                 continue
             response.states[name] = state
@@ -194,9 +193,9 @@ class Response:
 
     def _again(self, asked: Collection[str]) -> "Response":
         """Return the response read again, now that it is known which ids it is about."""
-        return self._like(Response.of(plain_json(self._text), self._text, asked))
+        return self._same_headers(Response.of(plain_json(self._text), self._text, asked))
 
-    def _like(self, other: "Response") -> "Response":
+    def _same_headers(self, other: "Response") -> "Response":
         other.retry_after, other.sent = self.retry_after, self.sent
         return other
 
@@ -204,7 +203,7 @@ class Response:
         """Return the response about the one task that was asked about, which it does not name."""
         if len(unnamed) != 1:
             raise undecodable(200, self._text)
-        response = self._like(Response(text=self._text))
+        response = self._same_headers(Response(text=self._text))
         state, is_known = state_of(unnamed[0], (task_id,))
         response.states = {task_id: state}
         response.sighted = {task_id: unnamed[0]}
@@ -213,7 +212,7 @@ class Response:
 
     def _renamed(self, names: Mapping[str, str]) -> "Response":
         """Return the response with the names as they were asked about."""
-        response = self._like(Response(text=self._text))
+        response = self._same_headers(Response(text=self._text))
         response.states = {names.get(name, name): one for name, one in self.states.items()}
         response.sighted = {names.get(name, name): one for name, one in self.sighted.items()}
         unknown = self.unknown_states
@@ -263,7 +262,7 @@ class Response:
             return dict(zip(names, texts, strict=True))
         found: dict[str, Raw] = {}
         for name, text in zip(names, texts, strict=True):
-            clean = msgspec.json.decode(text, type=Row).clean()
+            clean = msgspec.json.decode(text, type=Row).name_and_state()
             if clean is not None and clean[1] is self.states.get(name):
                 found[name] = text
         return found
@@ -272,10 +271,6 @@ class Response:
         if self._enveloped:
             return msgspec.json.decode(self._text, type=_Envelope).data
         return Raw(self._text)
-
-
-def _container(asked: Container[str]) -> "tuple[str, ...] | frozenset[str]":
-    return cast("tuple[str, ...] | frozenset[str]", asked)
 
 
 def _is_array(text: Raw) -> bool:

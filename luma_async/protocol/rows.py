@@ -7,6 +7,7 @@ in other places by `fields`; that is slower, and takes any shape.
 """
 
 import json
+from collections.abc import Container
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,9 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import asdict, force_setattr
 
-from luma_async.protocol.fields import (
+from luma_async.protocol.sightings import Sighting, sightings
+from luma_async.protocol.states import STATES, warn_unknown
+from luma_async.protocol.task_fields import (
     JSONObject,
     find_created_at,
     find_link,
@@ -23,8 +26,6 @@ from luma_async.protocol.fields import (
     is_link,
     known_moment,
 )
-from luma_async.protocol.sightings import Sighting, sightings
-from luma_async.protocol.states import STATES, warn_unknown
 from luma_async.protocol.tolerant_json import decode_lenient, normalize_json
 from luma_async.structs import Body, Generation, Request, State
 
@@ -59,7 +60,7 @@ class Row(Named):
 
     data: Named | None = None
 
-    def clean(self) -> tuple[str, State] | None:
+    def name_and_state(self) -> tuple[str, State] | None:
         """Return the name and the state of a clean row, None for one that is not.
 
         A final state of the row wins, then one of Luma's object: a relay that gives up says so in
@@ -115,7 +116,7 @@ _row = msgspec.json.Decoder(Row)
 def read(task_id: str, text: Raw) -> Generation:
     """Build the whole task from the text of its row."""
     try:
-        clean = _row.decode(text).clean()
+        clean = _row.decode(text).name_and_state()
     except (ValueError, RecursionError):
         clean = None
     if clean is not None and clean[0] == task_id:
@@ -153,9 +154,7 @@ def build_sighted(task_id: str, sighting: Sighting, original: str) -> Generation
     return task
 
 
-def state_of(
-    sighting: Sighting, asked: "tuple[str, ...] | frozenset[str]", *, warn: bool = True
-) -> tuple[State, bool]:
+def state_of(sighting: Sighting, asked: Container[str], *, warn: bool = True) -> tuple[State, bool]:
     """Return the state of a sighting, and whether it is known; unknown means still running."""
     state, word = sighting.state(asked)
     if state is None and warn:

@@ -13,8 +13,8 @@ from collections.abc import Container, Iterator
 
 from msgspec import Struct
 
-from luma_async.protocol.fields import JSONObject, as_list, as_object
 from luma_async.protocol.states import known_state
+from luma_async.protocol.task_fields import JSONObject, as_list, as_object
 from luma_async.structs import State
 
 _CONTAINERS = (

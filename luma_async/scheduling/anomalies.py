@@ -10,11 +10,13 @@ from luma_async.scheduling.evidence import Evidence
 class Anomaly(Struct, gc=False, eq=False):
     """The special care that one id needs.
 
-    `solo_polls_left` is how many responses it has to get by single GET before it rejoins a batch,
-    `quarantines` how often it was quarantined. `evidence` is what answers without a row of it add
-    up to; `doubted`: the last answer had none. It is completed without a link since
-    `no_link_since`, and has a link beside an unknown state since `unknown_state_since`. `ended_at`
-    is when it ended, of an id whose end is not reported yet.
+    - `solo_polls_left`: how many responses it has to get by single GET before it rejoins a batch.
+    - `quarantines`: how often it was quarantined.
+    - `evidence`: what the responses without a row of it add up to.
+    - `doubted`: the last response had no row of it.
+    - `no_link_since`: when it was first seen completed without a link.
+    - `unknown_state_since`: when it first had a link beside a state that is not known.
+    - `ended_at`: when it ended, if that is not reported yet.
     """
 
     solo_polls_left: int = 0
@@ -47,10 +49,10 @@ class Anomaly(Struct, gc=False, eq=False):
         return self.evidence
 
     def on_row(self, *, single: bool) -> bool:
-        """Forget the evidence after a row of it. Return whether a batch had left it out before.
+        """Forget the evidence after a row of it.
 
-        That a batch left it out is remembered until one contains it: such an id is polled alone for
-        the next 0, 1, 3, … responses before it is tried in a batch again.
+        Return True if batches left it out and this is the response to a single GET. It is then
+        polled alone for the next 0, 1, 3, … responses; that is forgotten when a batch contains it.
         """
         self.solo_polls_left = max(0, self.solo_polls_left - 1)
         self.doubted = False

@@ -93,8 +93,8 @@ class Batch(Generic[W]):
 class Bisection:
     """A rejected batch that is sent in parts; it was too large if all parts pass.
 
-    A part of one id proves nothing: it goes to the single endpoint. `size_evidence` is how far the
-    rejection says that the batch was too large.
+    A part of one id proves nothing: it goes to the single endpoint. `size_evidence` is what the
+    rejection says of its size (see `Scheduler.bisect`).
     """
 
     __slots__ = ("parts", "root", "size", "size_evidence")

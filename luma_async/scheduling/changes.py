@@ -1,26 +1,19 @@
-"""What a response changes: the new state of each id, and which ids need special care."""
+"""What a response says to the scheduler, and the changes that it makes, for watchers."""
 
 from collections.abc import Collection, Mapping
-from math import inf
 from typing import Generic, Protocol
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from luma_async.errors import LumaError
 from luma_async.protocol.rows import RowText
-from luma_async.scheduling.anomalies import Anomaly
-from luma_async.scheduling.evidence import LOOKS, Clock, Rule, Sign, rule
-from luma_async.scheduling.items import Group, Item, W
-from luma_async.scheduling.schedule import Schedule
+from luma_async.scheduling.evidence import Sign
+from luma_async.scheduling.items import W
 from luma_async.structs import Generation, State
-
-MIN_LOOK_DELAY = 0.5  # seconds between two polls of a doubted id
-_NO_STATE = "no state"
 
 
 class PollAnswer(Protocol):
-    """What the scheduler needs of a response: the state of each id, the whole task on demand."""
+    """What the scheduler needs of a response; `protocol.responses.Response` is one."""
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -57,20 +50,21 @@ class Grace(Struct, frozen=True):
     link: float = 60.0
 
 
-class Change(Struct, Generic[W], frozen=True):
+class Change(Struct, Generic[W], frozen=True, kw_only=True):
     """A change of one id, for its watchers.
 
     `row` is its row in the response, None if the id is missing; `state` is the state in it,
-    `previous_state` the one before. `max_lag` is the seconds since the response before this one,
-    the most by which the news can be late; None for the first response. `error` is what the relay
-    said last of an id that is missing, or `forbidden`: the key may not see it, and it is polled on.
+    `previous_state` the one before. `max_lag` is the seconds since the previous response, the
+    longest time by which the news can be late; None for the first response. `error` is what the
+    relay said last of an id that is missing or forbidden. `forbidden`: the key may not see the id;
+    its polling continues.
     """
 
     task_id: str
     row: RowText | None
-    ended: bool
-    watchers: tuple[W, ...]
-    max_lag: float | None
+    ended: bool = False
+    watchers: tuple[W, ...] = ()
+    max_lag: float | None = None
     state: State | None = None
     previous_state: State | None = None
     error: LumaError | None = None
@@ -82,11 +76,11 @@ class Change(Struct, Generic[W], frozen=True):
         return self.row.generation() if self.row else None
 
 
-class Answered(Struct, frozen=True):
-    """A response, when its request was sent, when it came, and what it says of ids without a row.
+class Answered(Struct, frozen=True, kw_only=True):
+    """One response, and how it came: sent at, received at.
 
-    `sign` is that, `error` the relay's words. `single`: the request was a single GET;
-    `single_endpoint`: the relay has one.
+    `sign` is what it says of ids that have no row in it, `error` the relay's words. `single`: the
+    request was a single GET; `single_endpoint`: the relay has one.
     """
 
     answer: PollAnswer
@@ -96,200 +90,3 @@ class Answered(Struct, frozen=True):
     error: LumaError | None = None
     single: bool = False
     single_endpoint: bool = True
-
-
-class ChangeDetector(Generic[W]):
-    """Apply one response to the groups of its batch.
-
-    `changes` is the news. `solo_groups` are groups of one id that are polled by themselves from now
-    on, each with its due and the time by which it has to be polled. `proofs` counts the ids of
-    which the single endpoint knows a state after batches left them out.
-    """
-
-    def __init__(self, answered: Answered, schedule: Schedule, grace: Grace) -> None:
-        self.answered = answered
-        self.schedule = schedule
-        self.grace = grace
-        self.changes: list[Change[W]] = []
-        self.solo_groups: list[tuple[Group[W], float, float]] = []
-        self.proofs: int = 0
-
-    def apply(self, group: Group[W]) -> None:
-        """Compare the response with a group; ids that need special care leave it."""
-        silent_for = self.answered.now - group.last_heard_at if group.failed_attempts else 0.0
-        group.last_heard_at = self.answered.now
-        group.failed_attempts = 0
-        group.hangs = False
-        states, unknown = self.answered.answer.states, self.answered.answer.unknown_states
-        news = [
-            item
-            for item in group.items
-            if states.get(item.task_id, _NO_STATE) is not item.state or item.anomaly
-        ]
-        if unknown:
-            news = [item for item in group.items if item in news or item.task_id in unknown]
-        for item in news:
-            if item.anomaly and silent_for:
-                item.anomaly.after_silence(silent_for)
-            state = states.get(item.task_id)
-            change = self._on_state(item, group, state) if state else self._on_no_row(item)
-            if change:
-                self.changes.append(change)
-            if item.anomaly and item.group:
-                self._handle_anomaly(item, item.anomaly, group)
-        group.compact()
-        if group.sent_at is None and self.schedule.uses_task_age:
-            group.update_age_range()
-        self._observe_open(group)
-        self._mark_polled(group)
-
-    def _observe_open(self, group: Group[W]) -> None:
-        """Report the ids that are still open to the schedule."""
-        if group.sent_at is not None and group.size:
-            self.schedule.observe_open(
-                group.mean_created_at, group.sent_at, self.answered.sent_at, group.size
-            )
-
-    def _mark_polled(self, group: Group[W]) -> None:
-        """Record when the group was polled."""
-        group.sent_at = self.answered.sent_at
-        group.answered_at = self.answered.now
-
-    def _handle_anomaly(self, item: Item[W], anomaly: Anomaly, group: Group[W]) -> None:
-        """Move an id with an anomaly to a group of its own; drop an anomaly that is clear."""
-        if anomaly.is_clear:
-            item.anomaly = None
-        elif anomaly.is_undecided or anomaly.solo_polls_left:
-            solo = group.split_off([item])
-            solo.oldest = solo.youngest = item.created_at
-            if not anomaly.doubted:
-                if anomaly.ended_at is None:
-                    self._observe_open(solo)
-                self._mark_polled(solo)
-            alone = anomaly.solo_polls_left > 0
-            delay = self.schedule.base_delay if alone else self.schedule.delay
-            due = self.answered.sent_at + delay(item.created_at, self.answered.sent_at)
-            deadline = anomaly.link_deadline(self.answered.now, self.grace.link)
-            if anomaly.doubted:
-                deadline = min(deadline, self._next_look(item, anomaly))
-            if deadline < inf and not alone:
-                self.schedule.expedite(deadline)
-            self.solo_groups.append((solo, due, deadline))
-
-    def _next_look(self, item: Item[W], anomaly: Anomaly) -> float:
-        """Return by when to poll a doubted id."""
-        if self.answered.sign is Sign.OMITTED and anomaly.solo_polls_left:
-            return self.answered.now
-        rule, grace = self._rule(item), self.grace.missing
-        step = max(grace if rule.clock is Clock.DOUBTFUL else grace / LOOKS, MIN_LOOK_DELAY)
-        remaining = anomaly.evidence_or_new().remaining(rule, grace)
-        return min(self.answered.sent_at + step, self.answered.now + remaining)
-
-    def _on_state(self, item: Item[W], group: Group[W], state: State) -> Change[W] | None:
-        known = item.state
-        if item.anomaly:
-            self.proofs += item.anomaly.on_row(single=self.answered.single)
-        if item.task_id in self.answered.answer.unknown_states:
-            state = self._state_of_unknown(item, state)
-        elif item.anomaly:
-            item.anomaly.unknown_state_since = None
-        item.state = state
-        if state.is_done:
-            return self._on_end(item, known, group)
-        if state is known:
-            return None
-        if known is None and self.schedule.uses_task_age:
-            item.created_at = min(
-                item.created_at, self.answered.sent_at - self.answered.answer.age(item.task_id)
-            )
-        item.last_row = self.answered.answer.row(item.task_id)
-        return self._change(item, known, group)
-
-    def _state_of_unknown(self, item: Item[W], state: State) -> State:
-        """Return COMPLETED once an unknown state has had a link to a video for the grace period."""
-        if not self.answered.answer.generation(item.task_id).url:
-            return state
-        anomaly = item.anomaly_or_new()
-        if anomaly.unknown_state_since is None:
-            anomaly.unknown_state_since = self.answered.now
-        over = self.answered.now >= anomaly.unknown_state_since + self.grace.link
-        return State.COMPLETED if over else state
-
-    def _on_end(self, item: Item[W], known: State | None, group: Group[W]) -> Change[W] | None:
-        """Handle a final state; one without a link is not reported during its grace period."""
-        ended_at = item.anomaly.ended_at if item.anomaly else None
-        if ended_at is None:
-            last = item.created_at if group.sent_at is None else group.sent_at
-            ended_at = (last + self.answered.sent_at) / 2
-            if group.sent_at is not None:
-                self.schedule.observe_end(item.created_at, group.sent_at, self.answered.sent_at)
-        generation = self.answered.answer.generation(item.task_id)
-        if generation.state is not item.state:
-            generation = replace(generation, state=item.state)
-        item.last_row = RowText(item.task_id, b"", generation)
-        if item.state is State.COMPLETED and not generation.url:
-            anomaly = item.anomaly_or_new()
-            anomaly.ended_at = ended_at
-            if anomaly.no_link_since is None:
-                anomaly.no_link_since = self.answered.now
-            if self.answered.now < anomaly.no_link_since + self.grace.link:
-                return None
-        change = self._change(item, known, group, ended=True)
-        self._finish(item, ended_at)
-        return change
-
-    def _rule(self, item: Item[W]) -> Rule:
-        return rule(
-            self.answered.sign,
-            seen=item.state is not None,
-            single_endpoint=self.answered.single_endpoint,
-        )
-
-    def _on_no_row(self, item: Item[W]) -> Change[W] | None:
-        """Weigh an answer without a row of the id; it ends if it counts as missing."""
-        anomaly, rule = item.anomaly_or_new(), self._rule(item)
-        evidence, grace = anomaly.evidence_or_new(), self.grace.missing
-        anomaly.doubted = True
-        if self.answered.sign is Sign.OMITTED:
-            proved = anomaly.quarantines > 0 or not grace
-            ask = evidence.omit(seen=item.state is not None, proved=proved)
-            if ask and self.answered.single_endpoint:
-                anomaly.solo_polls_left = max(1, anomaly.solo_polls_left)
-        elif evidence.left_out:
-            anomaly.solo_polls_left = max(0, anomaly.solo_polls_left - 1)
-        evidence.add(rule, self.answered.now, grace)
-        if not evidence.is_decided(rule, grace):
-            return None
-        done = item.state is not None and item.state.is_done
-        forbidden = rule.clock is Clock.FORBIDDEN
-        change = Change(
-            item.task_id,
-            item.last_row if done or forbidden else None,
-            not forbidden,
-            tuple(item.watchers),
-            None,
-            item.state if done else None,
-            item.state,
-            self.answered.error,
-            forbidden,
-        )
-        if not forbidden:
-            self._finish(item, anomaly.ended_at)
-        return change
-
-    def _change(
-        self,
-        item: Item[W],
-        was: State | None,
-        group: Group[W],
-        *,
-        ended: bool = False,
-    ) -> Change[W]:
-        unseen = None if group.answered_at is None else self.answered.now - group.answered_at
-        watchers = tuple(item.watchers)
-        return Change(item.task_id, item.last_row, ended, watchers, unseen, item.state, was)
-
-    def _finish(self, item: Item[W], ended_at: float | None) -> None:
-        """Remove an id that has ended from its group."""
-        item.leave()
-        self.schedule.on_removed(ended_at)

@@ -18,9 +18,9 @@ id counts as missing when one of its clocks reaches its limit.
 
 Silence has no clock: an id that batches leave out is asked about by GET, every now and then, and
 stays in batches in between, in case one contains it. NOT_FOUND and FORBIDDEN advance the doubtful
-clock, too: signs that alternate are doubtful. Between two answers at most a sixth of the grace is
-counted, half of it if batches left the id out in between, too: so it takes seven answers, or three
-and what the batches say.
+clock, too: signs that alternate are doubtful. Between two answers a sixth of the grace is counted
+at most, or half of the grace if a batch left the id out in between. So it takes seven answers, or
+three answers and what the batches say.
 """
 
 from enum import StrEnum

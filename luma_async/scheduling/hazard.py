@@ -11,7 +11,7 @@ their neighbours, and each is drawn towards a hazard that is the same at all age
 more tasks had been open in it, so that few observations prove little. Old observations count less:
 after MEMORY ended tasks all counts are halved.
 
-It is used for `expected_delay`: by how many seconds the news of a task is late on average if it is
+It is used for `mean_lateness`: by how many seconds the news of a task is late on average if it is
 not polled for d seconds: W(age, d) = ∫ H(age + u) - H(age) du for u from 0 to d, where H is the
 cumulative hazard. For a given number of requests, polling all ids at equal W gives the least delay
 (Keller, Management Science 21, 1974). H and its integral are kept at the edges of the cells, so
@@ -93,10 +93,10 @@ class DurationCounts(Struct, frozen=True):
 
     def hazard(self) -> "Hazard":
         """Return the hazard at each age."""
-        return hazard(self.end_counts, self.exposure)
+        return estimate_hazard(self.end_counts, self.exposure)
 
 
-def hazard(ended: Sequence[float], watched: Sequence[float]) -> "Hazard":
+def estimate_hazard(ended: Sequence[float], watched: Sequence[float]) -> "Hazard":
     """Estimate the hazard at each age from the counts of each cell.
 
     All cells beyond the last one that a task has reached have the same hazard, and are one.
@@ -139,7 +139,7 @@ class DurationCounter:
 
     def hazard(self) -> "Hazard":
         """Estimate the hazard at each age."""
-        return hazard(self.ended, self.watched)
+        return estimate_hazard(self.ended, self.watched)
 
     def observe_open(self, young: float, old: float, tasks: int = 1) -> None:
         """Count tasks that were open at both of two ages."""
@@ -224,14 +224,14 @@ class Hazard:
             low, high = (middle, high) if self._cumulative_at(middle) < wanted else (low, middle)
         return high
 
-    def expected_delay(self, age: float, delay: float) -> float:
-        """Return by how many seconds news is late on average if not polled for `delay` seconds."""
-        start, end = self._integral_at(age), self._integral_at(age + delay)
-        return end - start - delay * self._cumulative_at(age)
+    def mean_lateness(self, age: float, interval: float) -> float:
+        """Return by how many seconds news is late on average with no poll for `interval`."""
+        start, end = self._integral_at(age), self._integral_at(age + interval)
+        return end - start - interval * self._cumulative_at(age)
 
-    def delay(self, age: float, threshold: float, most: float) -> float:
-        """Return the delay whose expected delay W reaches `threshold`; `most` seconds at most."""
-        # With I the integral of H: W(age, d) = I(age + d) - I(age) - d·H(age) = threshold, that is
+    def interval_for(self, age: float, lateness: float, longest: float) -> float:
+        """Return the interval whose mean lateness W is `lateness`; `longest` seconds at most."""
+        # With I the integral of H: W(age, d) = I(age + d) - I(age) - d·H(age) = lateness, that is
         # I(t) - t·H(age) = line at t = age + d, where line is the same for all t. The left side
         # grows with t, so the cell of t is found by bisection. In it, with h its hazard and
         # t = start + x, the left side is quadratic: what is lacking at start is
@@ -243,11 +243,11 @@ class Hazard:
             self.integral[first]
             + past * (self.cumulative[first] + risk) / 2
             - age * risk
-            + threshold
+            + lateness
         )
-        if self._integral_at(age + most) - (age + most) * risk <= line:
-            return most
-        last = min(cell_of(age + most), self._last)
+        if self._integral_at(age + longest) - (age + longest) * risk <= line:
+            return longest
+        last = min(cell_of(age + longest), self._last)
         while first < last:
             middle = (first + last) // 2
             if self.integral[middle + 1] - EDGES[middle + 1] * risk < line:
@@ -259,7 +259,7 @@ class Hazard:
         slope = self._cumulative_at(start) - risk
         rate = self.rates[first]
         root = sqrt(max(0.0, slope * slope + 2.0 * rate * lacking))
-        return min(most, start - age + max(0.0, root - slope) / rate)
+        return min(longest, start - age + max(0.0, root - slope) / rate)
 
     def _cumulative_at(self, age: float) -> float:
         cell = min(cell_of(age), self._last)

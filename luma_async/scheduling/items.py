@@ -6,10 +6,11 @@ forgotten and watched again, it would be in two requests at once.
 
 Groups keep a million open ids cheap. Ids that one request asked about and that are due together
 share what is known of that poll: when it was sent and answered, when they are due, how many
-attempts failed. A response that shows nothing new costs no work for each id. An Item is hidden from
-the garbage collector (`gc=False`; a tuple of items is hidden, a list is not), which would otherwise
-visit a million objects again and again. In return, the cycle of an item and its group is broken
-by hand where an id is forgotten.
+attempts failed. A response that shows nothing new costs no work for each id.
+
+The garbage collector would visit a million items again and again. So an Item is hidden from it
+(`gc=False`), and a group keeps items in a tuple, which is then hidden, too; a list is not. In
+return, the code breaks the cycle of an item and its group where an id is forgotten.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +53,7 @@ class Transition(StrEnum):
     FINISH = "finish"
 
 
+# FINISH is what `Item.leave` does, in a batch that is in flight or returned.
 TRANSITIONS: dict[Status, dict[Transition, Status]] = {
     Status.UNTRACKED: {Transition.SUBSCRIBE: Status.NEW},
     Status.NEW: {Transition.SEND: Status.IN_FLIGHT, Transition.UNSUBSCRIBE: Status.UNTRACKED},
@@ -140,10 +142,9 @@ class Group(Generic[W]):
 
     The last poll was sent at `sent_at` and answered at `answered_at`, None before the first one;
     `last_heard_at` is the time of the last response (of new ids: since when they are watched),
-    `failed_attempts` the number of requests without a response since; `hangs`: they timed out
-    while others were answered. `size` counts the ids that
-    are left; those removed stay in `items` until `compact`. All were created between `oldest` and
-    `youngest`.
+    `failed_attempts` the number of requests without a response since; `hangs`: they timed out while
+    others were answered. `size` counts the ids that are left; those removed stay in `items` until
+    `compact`. All were created between `oldest` and `youngest`.
     """
 
     __slots__ = (

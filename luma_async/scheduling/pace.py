@@ -124,7 +124,7 @@ class Learned(Struct, frozen=True):
     def rest(self, age: float) -> float:
         """Return the delay of a task of this age that is polled alone."""
         hazard = self.hazard()
-        return hazard.delay(
+        return hazard.interval_for(
             age,
             (self.interval * hazard.mean_sqrt_hazard) ** 2 / 2,
             MAX_INTERVALS_SILENT * self.interval,

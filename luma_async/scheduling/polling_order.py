@@ -3,8 +3,8 @@
 What is scheduled is the request, not a timer per id. A request costs the same with 1 id or 100, so
 one that is sent is filled up, and soon all ids share one clock. When it is sent:
 
-- Scheduled ids: the Schedule of the pace says when an id is due and when the request is sent.
-- New ids are sent at once where nothing is in flight, unless the schedule lets them linger for a
+- Scheduled ids: the RequestTiming of the pace says when an id is due and when the request is sent.
+- New ids are sent at once where nothing is in flight, unless the timing lets them linger for a
   moment. Where something is in flight they share the next request, so that ten thousand callers
   that come one by one cost what one caller costs. A full batch does not wait, and nothing waits
   longer than MAX_LINGER for a request that hangs.
@@ -26,10 +26,10 @@ from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.items import Group, Status, Transition, W
 from luma_async.scheduling.pace import MAX_LINGER
 from luma_async.scheduling.queues import BisectionQueue, DueQueue, HangingQueue, NewQueue
-from luma_async.scheduling.schedule import Schedule
+from luma_async.scheduling.request_timing import RequestTiming
 
-SHARE_OF_NEW = 3  # one id or request in so many is for the ids that came last
-MAX_EMPTY_GROUPS = 100  # beside half as many as there are groups
+SHARE_OF_NEW = 3  # every third id, or every third request, is for the ids that came last
+MAX_EMPTY_GROUPS = 100  # plus half the number of all groups
 
 
 class PollingOrder(Generic[W]):
@@ -38,9 +38,9 @@ class PollingOrder(Generic[W]):
     `max_batch` is how many new ids are sent without waiting for more.
     """
 
-    def __init__(self, schedule: Schedule, max_batch: int, max_in_flight: int) -> None:
+    def __init__(self, timing: RequestTiming, max_batch: int, max_in_flight: int) -> None:
         self.in_flight: set[Batch[W]] = set()
-        self._schedule = schedule
+        self._timing = timing
         self._max_batch = max_batch
         self._max_hanging = max(1, max_in_flight - 1)
         self._new: NewQueue[W] = NewQueue()
@@ -60,7 +60,7 @@ class PollingOrder(Generic[W]):
         """Add new ids; they do not linger if their watcher leaves soon, at `until`."""
         group.apply(Transition.SUBSCRIBE)
         self._new.push(group, now + (MAX_LINGER if self.in_flight else 0.0))
-        self._urgent |= until < self._schedule.linger_until + MAX_LINGER
+        self._urgent |= until < self._timing.linger_until + MAX_LINGER
 
     def reschedule(self, group: Group[W], due: float) -> None:
         """Poll answered ids again at `due`."""
@@ -71,7 +71,7 @@ class PollingOrder(Generic[W]):
         group.failed_attempts += 1
         self._push(group, Transition.BACK_OFF, until, self._backing_off)
 
-    def isolate(self, batch: Batch[W], until: float) -> None:
+    def back_off_hanging(self, batch: Batch[W], until: float) -> None:
         """Poll the ids of a batch again at `until`, apart from others.
 
         All but one of the requests in flight may be such batches: one is left for ids that are
@@ -132,7 +132,7 @@ class PollingOrder(Generic[W]):
             return Batch([self._quarantined.pop(1)], now)
         batch = Batch(self._fill(now, max_ids), now)
         self._urgent &= self._new.ids > 0
-        self._schedule.on_sent(
+        self._timing.on_sent(
             now,
             open_ids=open_ids,
             max_ids=max_ids,
@@ -174,13 +174,13 @@ class PollingOrder(Generic[W]):
         return min(
             self._new_due(),
             self._backing_off.due_at(),
-            self._schedule.send_at(self._scheduled.due_at()),
+            self._timing.send_at(self._scheduled.due_at()),
         )
 
     def _new_due(self) -> float:
         # New ids that fill a batch: at once. Nothing in flight, or a request returned since: at
         # once. Else when that request is late, MAX_LINGER after they came. Not before
-        # `linger_until`, where the schedule sends a request soon anyway; urgent ones do not wait.
+        # `linger_until`, where the timing sends a request soon anyway; urgent ones do not wait.
         first = self._new.first()
         if first is None:
             return inf
@@ -188,7 +188,7 @@ class PollingOrder(Generic[W]):
             return first.last_heard_at
         at_once = not self.in_flight or self._new_after_return
         leaves_at = first.last_heard_at if at_once else first.due_at
-        return leaves_at if self._urgent else max(leaves_at, self._schedule.linger_until)
+        return leaves_at if self._urgent else max(leaves_at, self._timing.linger_until)
 
     def _hanging_due(self) -> float:
         """Return when the next batch of ids that timed out is sent."""

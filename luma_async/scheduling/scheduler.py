@@ -18,9 +18,9 @@ from typing import Generic
 
 from luma_async.errors import LumaError
 from luma_async.protocol.rows import RowText
-from luma_async.scheduling.batch_size import BatchSize, RowCoverage
 from luma_async.scheduling.batches import Batch, Bisection
-from luma_async.scheduling.changes import Answered, Change, ChangeDetector, Grace, PollAnswer
+from luma_async.scheduling.capabilities import Capabilities, RowCoverage
+from luma_async.scheduling.changes import Answered, Change, Grace, PollAnswer
 from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.items import (
     TRANSITIONS,
@@ -31,9 +31,11 @@ from luma_async.scheduling.items import (
     W,
     regroup,
 )
+from luma_async.scheduling.learned_timing import timing_for
 from luma_async.scheduling.pace import Pace
 from luma_async.scheduling.polling_order import PollingOrder
-from luma_async.scheduling.schedule import Schedule, schedule_for
+from luma_async.scheduling.request_timing import RequestTiming
+from luma_async.scheduling.response_applier import ResponseApplier
 
 
 class Scheduler(Generic[W]):
@@ -53,12 +55,12 @@ class Scheduler(Generic[W]):
         spacing: float = 0.0,
         max_in_flight: int = 4,
     ) -> None:
-        self.schedule: Schedule = schedule_for(pace, max_batch, spacing)
-        self.batch_size: BatchSize = BatchSize(max_batch)
+        self.timing: RequestTiming = timing_for(pace, max_batch, spacing)
+        self.capabilities: Capabilities = Capabilities(max_batch)
         self.grace = grace
         self.phase = phase
         self._items: dict[str, Item[W]] = {}
-        self._order: PollingOrder[W] = PollingOrder(self.schedule, max_batch, max_in_flight)
+        self._order: PollingOrder[W] = PollingOrder(self.timing, max_batch, max_in_flight)
         self._too_large: Bisection | None = None
         self._coverage = RowCoverage()
         self._first_tick_at = -inf
@@ -75,7 +77,7 @@ class Scheduler(Generic[W]):
     def __repr__(self) -> str:
         return (
             f"<Scheduler: {len(self)} open, {len(self._order.in_flight)} batches in flight, "
-            f"{self.batch_size.limit} ids a batch>"
+            f"{self.capabilities.limit} ids a batch>"
         )
 
     def status_of(self, task_id: str) -> Status:
@@ -97,13 +99,15 @@ class Scheduler(Generic[W]):
     def subscribe(
         self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf
     ) -> dict[str, RowText]:
-        """Add a watcher to these ids; it will leave at `until`, and new ids do not linger then.
+        """Add a watcher to these ids.
+
+        `until` is when it leaves: if that is soon, new ids are sent at once.
 
         Return the last row of those that were open already.
         """
         if not self._items:
-            self._first_tick_at = now + self.phase * self.schedule.base_delay(now, now)
-            self.schedule.start_busy_period(self.phase)
+            self._first_tick_at = now + self.phase * self.timing.base_delay(now, now)
+            self.timing.start_busy_period(self.phase)
         new: list[Item[W]] = []
         known: dict[str, RowText] = {}
         only = (watcher,)
@@ -121,7 +125,7 @@ class Scheduler(Generic[W]):
         if new:
             self._added += len(new)
             self._order.add_new(Group(new, now), now, until=until)
-        self.schedule.on_added(len(new), now)
+        self.timing.on_added(len(new), now)
         return known
 
     def unsubscribe(self, watcher: W, ids: Iterable[str]) -> list[Batch[W]]:
@@ -129,8 +133,10 @@ class Scheduler(Generic[W]):
         idle: list[Batch[W]] = []
         for task_id in ids:
             item = self._items.get(task_id)
-            if item is not None and item.remove_watcher(watcher) and not item.watchers:
-                idle += self._abandon(item)
+            if item is None or not item.remove_watcher(watcher) or item.watchers:
+                continue
+            if (batch := self._abandon(item)) is not None:
+                idle.append(batch)
         return idle
 
     def ids_like(self, name: str) -> Collection[str]:
@@ -157,7 +163,7 @@ class Scheduler(Generic[W]):
         """Return the next batch, None if none is due; complete, back off or bisect it later."""
         if self._order.next_due() > now:
             return None
-        return self._order.take(now, self.batch_size.current(now), len(self._items))
+        return self._order.take(now, self.capabilities.max_ids(now), len(self._items))
 
     def complete(
         self,
@@ -174,27 +180,34 @@ class Scheduler(Generic[W]):
         the single endpoint answered none), `error` the relay's words.
         """
         self._on_returned(batch)
-        self.schedule.on_answer(batch.sent_at, now)
+        self.timing.on_answer(batch.sent_at, now)
         single = not batch.use_batch_endpoint
         if len(batch.items) > 1:
             self._learn_from_batch(batch, answer, now)
         sign = sign or (Sign.NONE if single else Sign.OMITTED)
-        has_single = self.batch_size.has_single(now)
-        answered = Answered(answer, batch.sent_at, now, sign, error, single, has_single)
-        detector: ChangeDetector[W] = ChangeDetector(answered, self.schedule, self.grace)
+        answered = Answered(
+            answer=answer,
+            sent_at=batch.sent_at,
+            now=now,
+            sign=sign,
+            error=error,
+            single=single,
+            single_endpoint=self.capabilities.has_single(now),
+        )
+        applier: ResponseApplier[W] = ResponseApplier(answered, self.timing, self.grace)
         for group in batch.groups:
-            detector.apply(group)
-        for change in detector.changes:
+            applier.apply(group)
+        for change in applier.changes:
             if change.ended:
                 del self._items[change.task_id]
-        for group, due, deadline in detector.solo_groups:
+        for group, due, deadline in applier.solo_groups:
             self._reschedule(group, due, batch.sent_at, deadline)
-        for group in regroup(batch.groups, partial(self.schedule.group_key, sent_at=batch.sent_at)):
-            delay = self.schedule.delay(group.mean_created_at, batch.sent_at, group.size)
+        for group in regroup(batch.groups, partial(self.timing.group_key, sent_at=batch.sent_at)):
+            delay = self.timing.delay(group.mean_created_at, batch.sent_at, group.size)
             self._reschedule(group, batch.sent_at + delay, batch.sent_at)
-        if detector.proofs:
-            self._learn_from_proofs(detector.proofs, now)
-        return detector.changes
+        if applier.proofs:
+            self._learn_from_proofs(applier.proofs, now)
+        return applier.changes
 
     def back_off(self, batch: Batch[W], until: float) -> None:
         """Back off after a batch without a response: its ids are due again at `until`."""
@@ -208,16 +221,16 @@ class Scheduler(Generic[W]):
     ) -> None:
         """Send the ids of a batch in parts from now on; `others_first`: after other such parts.
 
-        `size_evidence` is how far its rejection says that it was too large: 0 not at all, 1 if it
-        happens to two batches, 2 at once; each time only if all parts pass.
+        `size_evidence` is what its rejection says of its size: 0 nothing, 1 it was too large if it
+        happens to two batches, 2 it was too large; always only if all parts pass.
         """
         self._on_returned(batch)
         self._order.bisect(batch, parts, size_evidence, last=others_first)
 
-    def isolate(self, batch: Batch[W], until: float) -> None:
+    def back_off_hanging(self, batch: Batch[W], until: float) -> None:
         """Back off a batch that timed out while others were answered, apart from the others."""
         self._on_returned(batch)
-        self._order.isolate(batch, until)
+        self._order.back_off_hanging(batch, until)
 
     def _learn_from_batch(self, batch: Batch[W], answer: PollAnswer, now: float) -> None:
         """Learn the batch size from a batch that passed."""
@@ -225,7 +238,7 @@ class Scheduler(Generic[W]):
         if bisection and bisection.part_passed() and bisection.size_evidence:
             before = self._too_large
             if bisection.size_evidence > 1 or (before and before is not bisection.root):
-                self.batch_size = self.batch_size.halved(bisection.size, now)
+                self.capabilities = self.capabilities.halved(bisection.size, now)
             self._too_large = bisection.root
         self._coverage.record(len(batch.items), answer.states)
 
@@ -233,20 +246,22 @@ class Scheduler(Generic[W]):
         """Learn the batch size from ids that batches left out and the single endpoint knows."""
         size = self._coverage.prove(proofs)
         if size == 1:
-            self.batch_size = self.batch_size.without_batch(now)
+            self.capabilities = self.capabilities.without_batch(now)
         elif size:
-            self.batch_size = self.batch_size.reduced_to(size, now)
+            self.capabilities = self.capabilities.reduced_to(size, now)
 
-    def _abandon(self, item: Item[W]) -> Iterable[Batch[W]]:
+    def _abandon(self, item: Item[W]) -> Batch[W] | None:
+        """Handle an id without a watcher. Return its batch in flight, if no other id needs it."""
         group = item.group
         assert group
         if TRANSITIONS[group.status][Transition.UNSUBSCRIBE] is Status.UNTRACKED:
             self._forget(item)
             self._order.on_removed(group)
-        elif group.batch:
-            group.batch.watched_count -= 1
-            if not group.batch.watched_count:
-                yield group.batch
+            return None
+        batch = group.batch
+        assert batch
+        batch.watched_count -= 1
+        return None if batch.watched_count else batch
 
     def _on_returned(self, batch: Batch[W]) -> None:
         self._order.on_returned(batch)
@@ -261,7 +276,7 @@ class Scheduler(Generic[W]):
     def _forget(self, item: Item[W]) -> None:
         del self._items[item.task_id]
         item.leave()
-        self.schedule.on_removed(None)
+        self.timing.on_removed(None)
 
     def _reschedule(
         self, group: Group[W], due: float, sent_at: float, deadline: float = inf

@@ -73,9 +73,9 @@ class Throttle:
     """The limits and what uses them up: requests in flight, the next send, the cool-down.
 
     `roll` returns random numbers in [0, 1). `cooldown_cause` is the error behind the last cool-down
-    that an error caused. `quiet_until` is when a Retry-After is over. In a quiet time of more than
-    `PROBE_EVERY` seconds one request is sent so often: a relay that asked for a day may be well
-    again after a minute. If it is answered, the quiet time is over.
+    that an error caused. `quiet_until` is when a Retry-After is over. In one that is longer than
+    `PROBE_EVERY` seconds, one request is sent in each such time, because the relay may recover
+    earlier. If it is answered, the Retry-After is over.
     """
 
     __slots__ = (
@@ -118,7 +118,7 @@ class Throttle:
     def record_response(self, sent_at: float, now: float) -> None:
         """Record a response to a request sent at `sent_at`: the next failure counts as the first.
 
-        A cool-down continues, but for a quiet time that began before the request was sent.
+        A Retry-After that began before this request was sent is over; other cool-downs continue.
         """
         self._failures = 0
         if sent_at > self._quiet_since and self.cooldown_until == self.quiet_until:

@@ -36,7 +36,7 @@ from luma_async import Backoff, Every, Learned, Pace
 from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.hazard import EDGES, Hazard
-from luma_async.scheduling.schedule import AdaptiveSchedule
+from luma_async.scheduling.learned_timing import LearnedTiming
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Limits, Throttle
 from luma_async.structs import State
@@ -204,7 +204,7 @@ def play(case: Case, pace: Pace, *, known: bool = False) -> Run:
     scheduler: Scheduler[str] = Scheduler(pace, LIMITS.max_batch, Grace(), spacing=LIMITS.spacing)
     if known and isinstance(pace, Learned):
         hazard = true_hazard(case.durations)
-        scheduler.schedule = AdaptiveSchedule(pace, LIMITS.max_batch, LIMITS.spacing, known=hazard)
+        scheduler.timing = LearnedTiming(pace, LIMITS.max_batch, LIMITS.spacing, known=hazard)
     in_flight: list[tuple[float, int, Batch[str]]] = []
     now = 0.0
     requests = 0
@@ -265,11 +265,11 @@ def _reached_at(
     """Return when the sum of expected delays reaches the threshold; `until` if not by then."""
     ages = [(at - came[one][0], at) for one, at in polled_at.items()]
     soon, late = now, min(until, now + 600.0)
-    if sum(hazard.expected_delay(age, late - at) for age, at in ages) < threshold:
+    if sum(hazard.mean_lateness(age, late - at) for age, at in ages) < threshold:
         return late
     for _ in range(12):
         middle = (soon + late) / 2
-        reached = sum(hazard.expected_delay(age, middle - at) for age, at in ages) >= threshold
+        reached = sum(hazard.mean_lateness(age, middle - at) for age, at in ages) >= threshold
         soon, late = (soon, middle) if reached else (middle, late)
     return late
 

@@ -31,7 +31,7 @@ async def over_http(ids: int, seconds: float) -> int:
 
 async def over_a_function(ids: int, seconds: float) -> int:
     relay = ScriptedRelay(lambda _: State.PROCESSING)
-    poller = Poller(relay, Every(5.0), Limits(), Grace(), max_cooldown=30.0)
+    poller = Poller(relay, Every(5.0), Limits(), Grace(), request_timeout=30.0)
     wait = Wait(poller, relay, tuple(map(str, range(ids))), seconds, Notify.NOTHING)
     try:
         await wait.start()

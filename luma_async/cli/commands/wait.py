@@ -31,7 +31,7 @@ from luma_async.cli.runtime import (
 )
 from luma_async.downloads.downloader import Downloader
 from luma_async.errors import LumaError, WaitAborted
-from luma_async.polling.subscription import Following
+from luma_async.polling.following import Following
 from luma_async.structs import Generation, State
 
 SOME_FAILED = 1

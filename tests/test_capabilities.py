@@ -1,9 +1,9 @@
 """The batch size, learned from rejected batches."""
 
-from luma_async.scheduling.batch_size import (
+from luma_async.scheduling.capabilities import (
     FIRST_PROBE_DELAY,
     MAX_PROBE_DELAY,
-    BatchSize,
+    Capabilities,
     RowCoverage,
 )
 from luma_async.structs import State
@@ -14,20 +14,20 @@ def states(rows: int, state: State) -> dict[str, State]:
 
 
 def test_a_batch_that_was_too_large_halves_the_batch_size() -> None:
-    assert BatchSize(100).halved(100, 0.0).current(0.0) == 50
-    assert BatchSize(100).halved(5, 0.0).current(0.0) == 3
-    assert BatchSize(2).halved(100, 0.0).current(0.0) == 2, "what was small enough stays"
+    assert Capabilities(100).halved(100, 0.0).max_ids(0.0) == 50
+    assert Capabilities(100).halved(5, 0.0).max_ids(0.0) == 3
+    assert Capabilities(2).halved(100, 0.0).max_ids(0.0) == 2, "what was small enough stays"
 
 
 def test_every_ten_minutes_twice_as_many_ids_are_tried_up_to_the_limit() -> None:
-    batch_size = BatchSize(100).halved(40, 1000.0)
+    capabilities = Capabilities(100).halved(40, 1000.0)
     times = (1000.0, 1599.0, 1600.0, 2199.0, 2200.0, 2800.0, 1e9)
-    assert [batch_size.current(at) for at in times] == [20, 20, 40, 40, 80, 100, 100]
-    assert batch_size.halved(40, 1600.0).current(1700.0) == 20
+    assert [capabilities.max_ids(at) for at in times] == [20, 20, 40, 40, 80, 100, 100]
+    assert capabilities.halved(40, 1600.0).max_ids(1700.0) == 20
 
 
 def test_a_first_404_is_doubted_and_a_second_one_believed() -> None:
-    size = BatchSize(100).after_no_route("ab", 0.0, has_others=True)
+    size = Capabilities(100).after_no_route("ab", 0.0, has_others=True)
     assert size.has_batch(0.0)
     assert not size.after_no_route("cd", 1.0, has_others=True).has_batch(1.0)
     assert size.after_no_route("ac", 1.0, has_others=True).has_batch(1.0), "the id may be bad"
@@ -37,13 +37,13 @@ def test_a_first_404_is_doubted_and_a_second_one_believed() -> None:
 
 
 def test_where_no_endpoint_is_there_a_proxy_answered() -> None:
-    size = BatchSize(100).without_batch(0.0).without_batch(70.0).without_single(71.0)
-    assert (size.current(71.0), size.probe_delay) == (100, FIRST_PROBE_DELAY)
+    size = Capabilities(100).without_batch(0.0).without_batch(70.0).without_single(71.0)
+    assert (size.max_ids(71.0), size.probe_delay) == (100, FIRST_PROBE_DELAY)
     assert size.has_single(71.0)
 
 
 def test_without_the_single_endpoint_it_is_tried_again_after_an_hour() -> None:
-    size = BatchSize(100).without_single(0.0)
+    size = Capabilities(100).without_single(0.0)
     assert [size.has_single(at) for at in (0.0, 3599.0, 3600.0)] == [False, False, True]
 
 
@@ -81,16 +81,16 @@ class TestRowCoverage:
 
 
 def test_without_a_batch_endpoint_ids_are_polled_singly_for_a_while() -> None:
-    batch_size = BatchSize(100).without_batch(10.0)
-    assert [batch_size.current(at) for at in (10.0, 69.9, 70.0)] == [1, 1, 100]
+    capabilities = Capabilities(100).without_batch(10.0)
+    assert [capabilities.max_ids(at) for at in (10.0, 69.9, 70.0)] == [1, 1, 100]
 
 
 def test_each_probe_delay_is_twice_the_one_before_up_to_a_cap() -> None:
-    batch_size, now, delays = BatchSize(100), 0.0, list[float]()
+    capabilities, now, delays = Capabilities(100), 0.0, list[float]()
     for _ in range(8):
-        batch_size = batch_size.without_batch(now)
-        delays.append(batch_size.no_batch_until - now)
-        now = batch_size.no_batch_until
+        capabilities = capabilities.without_batch(now)
+        delays.append(capabilities.no_batch_until - now)
+        now = capabilities.no_batch_until
     assert (
         delays
         == [FIRST_PROBE_DELAY * factor for factor in (1, 2, 4, 8, 16, 32)] + [MAX_PROBE_DELAY] * 2
@@ -98,11 +98,11 @@ def test_each_probe_delay_is_twice_the_one_before_up_to_a_cap() -> None:
 
 
 def test_rejections_of_requests_sent_together_count_once() -> None:
-    batch_size = BatchSize(100).without_batch(0.0)
-    assert batch_size.without_batch(0.1) == batch_size
+    capabilities = Capabilities(100).without_batch(0.0)
+    assert capabilities.without_batch(0.1) == capabilities
 
 
 def test_an_answered_batch_resets_the_probe_delay() -> None:
-    batch_size = BatchSize(100).without_batch(0.0).without_batch(100.0)
-    assert batch_size.probe_delay == 4 * FIRST_PROBE_DELAY
-    assert batch_size.confirmed().probe_delay == FIRST_PROBE_DELAY
+    capabilities = Capabilities(100).without_batch(0.0).without_batch(100.0)
+    assert capabilities.probe_delay == 4 * FIRST_PROBE_DELAY
+    assert capabilities.confirmed().probe_delay == FIRST_PROBE_DELAY

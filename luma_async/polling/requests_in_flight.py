@@ -1,4 +1,4 @@
-"""The requests of the poller that are in flight: a task for each, given up if it hangs.
+"""The requests of the poller that are in flight, single and batch: a task for each.
 
 One id can make its batch hang. So a batch that takes far longer than requests took lately is given
 up before `request_timeout`: the first time early, the second time after twice as long.
@@ -22,11 +22,11 @@ TIMEOUT_FACTOR = 10.0  # times the slowest round trip lately
 SLOWEST_DECAY = 0.95  # of the slowest round trip, with each response
 
 
-class BatchRequests:
-    """Run a task for each batch in flight, and pass its outcome to `on_done`.
+class RequestsInFlight:
+    """Run a task for each batch in flight, and pass its outcome to `on_outcome`.
 
     The outcome is the response, or an error; CancelledError after `cancel`, None after
-    `drop_all`. The tasks and the calls of `on_done` run in `context`.
+    `drop_all`. The tasks and the calls of `on_outcome` run in `context`.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class BatchRequests:
         loop: asyncio.AbstractEventLoop,
         context: Context,
         request_timeout: float,
-        on_done: Callable[[Batch[Watcher], PollAnswer | BaseException | None], None],
+        on_outcome: Callable[[Batch[Watcher], PollAnswer | BaseException | None], None],
     ) -> None:
         self._loop = loop
         self._context = context
         self._request_timeout = request_timeout
-        self._report = on_done
+        self._on_outcome = on_outcome
         self._slowest: float | None = None
         self._tasks: dict[Batch[Watcher], asyncio.Task[PollAnswer]] = {}
         self._timeouts: dict[Batch[Watcher], asyncio.TimerHandle] = {}
@@ -68,7 +68,7 @@ class BatchRequests:
             task.cancel()
         self._tasks.clear()
 
-    async def wait_until_done(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until no request is in flight."""
         if self._tasks:
             await asyncio.wait(self._tasks.values())
@@ -90,8 +90,8 @@ class BatchRequests:
             timer.cancel()
         timed_out = self._timed_out.pop(batch, None)
         if self._tasks.pop(batch, None) is None:
-            self._report(batch, None)
+            self._on_outcome(batch, None)
         elif task.cancelled():
-            self._report(batch, timed_out or asyncio.CancelledError())
+            self._on_outcome(batch, timed_out or asyncio.CancelledError())
         else:
-            self._report(batch, task.exception() or task.result())
+            self._on_outcome(batch, task.exception() or task.result())

@@ -18,15 +18,15 @@ MIN_PROOFS_OF_FILTER = 10
 RESPONSES_OF_FILTER = 3
 
 
-class BatchSize(Struct, frozen=True):
+class Capabilities(Struct, frozen=True):
     """The number of ids that a request may carry: `limit` at most, 1 until `no_batch_until`.
 
     After a request was too large, or a response had fewer rows than ids, fewer ids are sent; every
     `REGROW_EVERY` seconds twice as many are tried, up to `limit`.
 
-    The relay counts as having no batch endpoint after two batches in a row were answered by 404,
-    405 or 501, which asked about different ids where others are open: a firewall may reject one
-    certain id (`no_route_ids`: the ids of the first one). Single requests are sent for
+    The relay counts as having no batch endpoint after two batches in a row got 404, 405 or 501. If
+    other ids are open, the two must have no id in common: a firewall may reject one certain id
+    (`no_route_ids`: the ids of the first one). Single requests are sent for
     `probe_delay` seconds, then the batch endpoint is tried again: a proxy may have answered for the
     relay. Each probe delay is twice the one before, `MAX_PROBE_DELAY` at most, until a batch is
     answered. `no_single_until` is the same for the single endpoint.
@@ -40,7 +40,7 @@ class BatchSize(Struct, frozen=True):
     no_single_until: float = -inf
     probe_delay: float = FIRST_PROBE_DELAY
 
-    def current(self, now: float) -> int:
+    def max_ids(self, now: float) -> int:
         """Return how many ids a request sent at `now` may carry."""
         return 1 if now < self.no_batch_until else self.batch_limit(now)
 
@@ -59,15 +59,17 @@ class BatchSize(Struct, frozen=True):
         """Return whether the relay has a single endpoint, as far as is known."""
         return now >= self.no_single_until
 
-    def reduced_to(self, ids: int, now: float) -> "BatchSize":
+    def reduced_to(self, ids: int, now: float) -> "Capabilities":
         """Return the batch size after `ids` ids proved to be the most that pass."""
         return replace(self, shrunk_to=max(1, min(self.batch_limit(now), ids)), shrunk_at=now)
 
-    def halved(self, ids: int, now: float) -> "BatchSize":
+    def halved(self, ids: int, now: float) -> "Capabilities":
         """Return the batch size after a request with `ids` ids was too large."""
         return self.reduced_to((ids + 1) // 2, now)
 
-    def after_no_route(self, ids: Collection[str], now: float, *, has_others: bool) -> "BatchSize":
+    def after_no_route(
+        self, ids: Collection[str], now: float, *, has_others: bool
+    ) -> "Capabilities":
         """Return the batch size after a batch was answered as though there were no endpoint.
 
         `has_others`: ids are open that are not among its `ids`.
@@ -77,7 +79,7 @@ class BatchSize(Struct, frozen=True):
             return self.without_batch(now)
         return replace(self, no_route_ids=frozenset(ids))
 
-    def without_batch(self, now: float) -> "BatchSize":
+    def without_batch(self, now: float) -> "Capabilities":
         """Return the batch size after the relay had no batch endpoint at `now`."""
         if now < self.no_batch_until:
             return self
@@ -89,7 +91,7 @@ class BatchSize(Struct, frozen=True):
             no_route_ids=frozenset(),
         )
 
-    def without_single(self, now: float) -> "BatchSize":
+    def without_single(self, now: float) -> "Capabilities":
         """Return the batch size after the relay had no single endpoint at `now`.
 
         If it had no batch endpoint either, a proxy answered, and both may exist.
@@ -98,7 +100,7 @@ class BatchSize(Struct, frozen=True):
             return replace(self, no_batch_until=-inf, probe_delay=FIRST_PROBE_DELAY)
         return replace(self, no_single_until=now + MAX_PROBE_DELAY)
 
-    def confirmed(self) -> "BatchSize":
+    def confirmed(self) -> "Capabilities":
         """Return the batch size after a batch was answered."""
         if self.probe_delay > FIRST_PROBE_DELAY or self.no_route_ids:
             return replace(self, probe_delay=FIRST_PROBE_DELAY, no_route_ids=frozenset())

@@ -1,4 +1,4 @@
-"""Request budget of `Learned`: how many requests `Every(interval)` would have sent by now.
+"""Simulate how many requests `Every(interval)` would have sent by now: the budget of `Learned`.
 
 `Learned(5.0)` promises to send as many requests as `Every(5.0)`. How many that are depends on when
 ids are added and removed, on the batch size, on response times and on max_rate, so it is simulated,
@@ -18,7 +18,7 @@ FIRST_ROUND_TRIP = 0.1  # seconds, until one was measured
 MAX_CATCH_UP = 4.0  # intervals
 
 
-class FixedIntervalBudget:
+class IntervalSimulation:
     """Simulate the requests of `Every(interval)`, as the budget for `Learned`.
 
     `requests` is how many would have been sent. `gap` is the seconds between two polls of an id,

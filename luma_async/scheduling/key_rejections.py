@@ -11,8 +11,8 @@ from math import inf
 MAX_BETWEEN = 2.0  # seconds
 
 
-class KeyCheck:
-    """Count rejections in a row. `is_rejected`: they are about the key.
+class KeyRejections:
+    """Count requests that were rejected in a row. `is_rejected`: it is about the key.
 
     `spacing` is the seconds between two requests, where it is longer than `MAX_BETWEEN`.
     """

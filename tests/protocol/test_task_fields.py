@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from luma_async import DecodeError, State
-from luma_async.protocol.fields import (
+from luma_async.protocol.states import STATES, known_state
+from luma_async.protocol.task_fields import (
     CREATED_PATHS,
     LINK_PATHS,
     REASON_PATHS,
@@ -16,7 +17,6 @@ from luma_async.protocol.fields import (
     find_reason,
     to_moment,
 )
-from luma_async.protocol.states import STATES, known_state
 from tests.protocol.response_builders import response_of
 
 LINK = "https://cdn.example/a/v.mp4"

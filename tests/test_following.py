@@ -120,7 +120,7 @@ async def test_a_reader_that_is_cancelled_as_it_is_woken_passes_the_news_on() ->
     following.add("a")
     row = RowText("a", b"", generation("a", State.COMPLETED))
     feed = following._feed  # pyright: ignore[reportPrivateUsage]
-    feed.on_change(Change("a", row, True, (), None))
+    feed.on_change(Change(task_id="a", row=row, ended=True))
     first.cancel()
     assert (await second).id == "a"
     await poller.close()

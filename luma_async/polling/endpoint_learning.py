@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("luma_async")
 
 
-class Endpoints:
-    """Learn the batch size of a session from its polls and direct calls; warn once of each fact."""
+class EndpointLearner:
+    """Learn what a relay can do from polls and direct calls; warn once of each fact."""
 
     def __init__(self, poller: "Poller") -> None:
         self._poller = poller
@@ -23,12 +23,12 @@ class Endpoints:
     def record_batch(self) -> None:
         """Learn from a batch that was answered: the relay has a batch endpoint."""
         self._warned_no_batch = False
-        self._poller.scheduler.batch_size = self._poller.scheduler.batch_size.confirmed()
+        self._poller.scheduler.capabilities = self._poller.scheduler.capabilities.confirmed()
 
     def record_too_large(self, ids: int) -> None:
         """Learn from a batch of `ids` ids that was too large: all of its parts passed."""
         now = self._poller.loop.time()
-        self._poller.scheduler.batch_size = self._poller.scheduler.batch_size.halved(ids, now)
+        self._poller.scheduler.capabilities = self._poller.scheduler.capabilities.halved(ids, now)
 
     def record_no_batch_route(
         self, error: LumaError, ids: Collection[str], *, has_others: bool = True
@@ -37,14 +37,14 @@ class Endpoints:
 
         `has_others`: ids are open that are not in the batch.
         """
-        now, size = self._poller.loop.time(), self._poller.scheduler.batch_size
+        now, known = self._poller.loop.time(), self._poller.scheduler.capabilities
         certain = isinstance(error, NoSuchRouteError) and error.certain
         if not certain:
-            size = size.after_no_route(ids, now, has_others=has_others)
+            known = known.after_no_route(ids, now, has_others=has_others)
         else:
-            size = size.without_batch(now)
-        self._poller.scheduler.batch_size = size
-        if size.has_batch(now):
+            known = known.without_batch(now)
+        self._poller.scheduler.capabilities = known
+        if known.has_batch(now):
             return False
         self._warn_no_batch("the relay has no batch endpoint")
         return True
@@ -57,10 +57,9 @@ class Endpoints:
     def record_no_single_route(self) -> None:
         """Learn from a single GET that no endpoint answered."""
         now = self._poller.loop.time()
-        size = self._poller.scheduler.batch_size = self._poller.scheduler.batch_size.without_single(
-            now
-        )
-        if not size.has_single(now) and not self._warned_no_single:
+        known = self._poller.scheduler.capabilities.without_single(now)
+        self._poller.scheduler.capabilities = known
+        if not known.has_single(now) and not self._warned_no_single:
             self._warned_no_single = True
             logger.warning(
                 "the relay has no single endpoint; an id that batch responses leave out counts as "
@@ -71,9 +70,9 @@ class Endpoints:
     def log_lesson(self) -> None:
         """Warn that batch responses leave out tasks, after the batch size was learned from that."""
         now = self._poller.loop.time()
-        if not self._poller.scheduler.batch_size.has_batch(now):
+        if not self._poller.scheduler.capabilities.has_batch(now):
             self._warn_no_batch("batch responses leave out tasks that the single endpoint knows")
         elif not self._warned_cap:
             self._warned_cap = True
-            size = self._poller.scheduler.batch_size.current(now)
+            size = self._poller.scheduler.capabilities.max_ids(now)
             logger.warning("batch responses leave out tasks; asking for %d at a time now", size)
