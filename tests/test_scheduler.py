@@ -9,8 +9,8 @@ import pytest
 from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.capabilities import Capabilities
 from luma_async.scheduling.changes import Change, Grace
-from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.items import TRANSITIONS, Group, Status, Transition
+from luma_async.scheduling.missing_evidence import Sign
 from luma_async.scheduling.pace import MAX_LINGER, Every
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from luma_async.errors import LumaError, NoSuchRouteError
-from luma_async.scheduling.evidence import DOUBT_FACTOR
+from luma_async.scheduling.missing_evidence import DOUBT_FACTOR
 
 if TYPE_CHECKING:
     from luma_async.polling.poller import Poller

@@ -8,7 +8,7 @@ from luma_async.polling.interfaces import Watcher
 from luma_async.protocol.responses import Response
 from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.error_policy import Action, decide, max_attempts
-from luma_async.scheduling.evidence import Sign
+from luma_async.scheduling.missing_evidence import Sign
 from luma_async.scheduling.throttle import ExponentialBackoff
 
 if TYPE_CHECKING:

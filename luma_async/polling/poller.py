@@ -32,9 +32,9 @@ from luma_async.polling.stats import Stats
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Grace, PollAnswer
-from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.hazard import DurationCounts
 from luma_async.scheduling.key_rejections import KeyRejections
+from luma_async.scheduling.missing_evidence import Sign
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Limits, Throttle

@@ -4,7 +4,7 @@ from math import inf
 
 from msgspec import Struct
 
-from luma_async.scheduling.evidence import Evidence
+from luma_async.scheduling.missing_evidence import Evidence
 
 
 class Anomaly(Struct, gc=False, eq=False):

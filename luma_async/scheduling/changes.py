@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from luma_async.errors import LumaError
 from luma_async.protocol.rows import RowText
-from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.items import W
+from luma_async.scheduling.missing_evidence import Sign
 from luma_async.structs import Generation, State
 
 

@@ -16,7 +16,7 @@ one that is sent is filled up, and soon all ids share one clock. When it is sent
   take turns with others.
 - An id found by bisection is quarantined: in a batch, it would have each batch rejected. It rejoins
   after a good response; rejected again, it stays alone for twice as many responses. So is an id
-  that batch responses leave out: the single endpoint is asked about it (see `evidence`).
+  that batch responses leave out: the single endpoint is asked about it (see `missing_evidence`).
 """
 
 from math import inf

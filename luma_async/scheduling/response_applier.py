@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.anomalies import Anomaly
 from luma_async.scheduling.changes import Answered, Change, Grace
-from luma_async.scheduling.evidence import LOOKS, Clock, Rule, Sign, rule
 from luma_async.scheduling.items import Group, Item, W
+from luma_async.scheduling.missing_evidence import LOOKS, Clock, Rule, Sign, rule
 from luma_async.scheduling.request_timing import RequestTiming
 from luma_async.structs import State
 

@@ -21,7 +21,6 @@ from luma_async.protocol.rows import RowText
 from luma_async.scheduling.batches import Batch, Bisection
 from luma_async.scheduling.capabilities import Capabilities, RowCoverage
 from luma_async.scheduling.changes import Answered, Change, Grace, PollAnswer
-from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.items import (
     TRANSITIONS,
     Group,
@@ -32,6 +31,7 @@ from luma_async.scheduling.items import (
     regroup,
 )
 from luma_async.scheduling.learned_timing import timing_for
+from luma_async.scheduling.missing_evidence import Sign
 from luma_async.scheduling.pace import Pace
 from luma_async.scheduling.polling_order import PollingOrder
 from luma_async.scheduling.request_timing import RequestTiming
