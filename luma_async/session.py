@@ -1,5 +1,6 @@
 """LumaSession: the public API."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self, overload
@@ -123,11 +124,19 @@ class LumaSession:
             self._poller.affinity.check()
         self._closed = True
         if self._poller is not None:
+            closing = asyncio.ensure_future(self._shut_down(self._poller))
             with anyio.CancelScope(shield=True):
                 try:
-                    await self._poller.close()
-                finally:
-                    await self._transport.__aexit__(None, None, None)
+                    await asyncio.shield(closing)
+                except asyncio.CancelledError:
+                    await closing
+                    raise
+
+    async def _shut_down(self, poller: Poller) -> None:
+        try:
+            await poller.close()
+        finally:
+            await self._transport.__aexit__(None, None, None)
 
     async def get(self, task_id: str) -> Generation:
         """Return the current Generation of one task; do not wait for it.

@@ -54,7 +54,7 @@ def text(name: str, value: object) -> str:
 
 def hook(name: str, value: F | None) -> F | None:
     """Return a plain function, or None."""
-    remedy = "give a plain function; if it has to await something, start a task in it"
+    remedy = "give a plain function; what it has to await, start as a task"
     if value is None:
         return None
     if not callable(value):

@@ -321,13 +321,16 @@ async def test_a_cancelled_close_still_closes() -> None:
 
 async def _cancel_a_close(relay: FakeRelay) -> None:
     luma = await LumaSession(relay.url, api_key=relay.api_key).__aenter__()
-    wait = asyncio.ensure_future(luma.wait_until_done(relay.add(ends="never")))
+    ids = [relay.add(ends="never") for _ in range(10_000)]
+    wait = asyncio.ensure_future(luma.wait_until_done(ids))
     await asyncio.sleep(1.0)
     closing = asyncio.ensure_future(luma.close())
     await turns(1)
     closing.cancel()
     await asyncio.wait([closing, wait])
+    assert closing.cancelled()
     assert repr(luma).endswith("closed>")
+    assert (luma.stats.open, luma.stats.in_flight) == (0, 0)
     await turns(5)
     assert isinstance(wait.exception(), Exception)
 

@@ -52,32 +52,38 @@ class TestRowCoverage:
         coverage = RowCoverage()
         for _ in range(2):
             coverage.record(100, states(50, State.PROCESSING))
-        assert [coverage.prove(1) for _ in range(3)] == [None, None, 50]
+        assert [coverage.prove([task_id]) for task_id in "abc"] == [None, None, 50]
+
+    def test_one_id_that_is_left_out_again_and_again_shows_no_cap(self) -> None:
+        coverage = RowCoverage()
+        for _ in range(10):
+            coverage.record(31, states(30, State.PROCESSING))
+            assert coverage.prove(["left out"]) is None
 
     def test_row_counts_that_differ_show_none(self) -> None:
         coverage = RowCoverage()
         for rows in (50, 49, 50, 37):
             coverage.record(100, states(rows, State.PROCESSING))
-        assert not any(coverage.prove(1) for _ in range(50))
+        assert not any(coverage.prove([str(number)]) for number in range(50))
 
     def test_a_response_with_more_rows_shows_none(self) -> None:
         coverage = RowCoverage()
         for rows in (80, 50, 50):
             coverage.record(100, states(rows, State.PROCESSING))
-        assert not any(coverage.prove(1) for _ in range(50))
+        assert not any(coverage.prove([str(number)]) for number in range(50))
 
     def test_responses_without_a_running_task_are_of_no_use(self) -> None:
         coverage = RowCoverage()
         for rows in (3, 0, 2):
-            assert not any(coverage.prove(1) for _ in range(3))
+            assert not coverage.prove(f"{number} {rows}" for number in range(3))
             coverage.record(100, states(rows, State.COMPLETED))
-        assert coverage.prove(1) == 1
+        assert coverage.prove(["last"]) == 0
 
     def test_a_running_task_shows_that_they_are_of_use(self) -> None:
         coverage = RowCoverage()
         for rows in range(1, 60):
             coverage.record(100, states(rows, State.PROCESSING))
-            assert coverage.prove(1) is None
+            assert coverage.prove([str(rows)]) is None
 
 
 def test_without_a_batch_endpoint_ids_are_polled_singly_for_a_while() -> None:

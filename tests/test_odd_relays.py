@@ -74,7 +74,7 @@ class TestEachOddity:
             assert ended_as_at(relay, done)
             assert all(one.url for one in done.values() if one.state is State.COMPLETED)
 
-    @pytest.mark.parametrize("cap", [1, 3, 7, 20, 59])
+    @pytest.mark.parametrize("cap", [1, 3, 7, 20, 50])
     async def test_a_cap_on_rows_is_learned_whatever_it_is(self, cap: int) -> None:
         oddity = Oddity("a cap", on_batch(lambda rows: rows[:cap]))
         async with OddRelay(oddity) as relay, session(relay) as luma:
@@ -84,6 +84,26 @@ class TestEachOddity:
                 len(asked.ids) for asked in relay.log if asked.at > 150.0 and len(asked.ids) > 1
             ]
             assert max(late, default=0) <= max(cap, 2)
+
+    async def test_an_id_that_each_batch_leaves_out_is_rarely_tried_in_one(self) -> None:
+        """It rejoins after 0, 1, 3, … responses, so that it costs a handful of requests an hour."""
+        left_out = on_batch(lambda rows: [row for row in rows if row["id"] != "left out"])
+        async with OddRelay(Oddity("one row less", left_out)) as relay, session(relay) as luma:
+            ids = [relay.add(ends="never") for _ in range(30)]
+            relay.add("left out", ends="never")
+            with pytest.raises(WaitTimeout):
+                await luma.wait_until_done([*ids, "left out"], timeout=3600.0)
+            batches = [asked.ids for asked in relay.log if len(asked.ids) > 1]
+            assert min(map(len, batches)) >= 30, "one id does not show a cap"
+            assert 5 < sum("left out" in ids for ids in batches) < 50
+
+    async def test_ids_that_were_left_out_for_a_minute_are_polled_in_batches_again(self) -> None:
+        left_out = on_batch(lambda rows: [row for row in rows if int(row["id"][-1], 16) > 2])
+        async with OddRelay(storm("a minute", left_out, 60.0)) as relay, session(relay) as luma:
+            ids = [relay.add(ends="never") for _ in range(300)]
+            with pytest.raises(WaitTimeout):
+                await luma.wait_until_done(ids, timeout=3600.0)
+            assert sum(asked.at > 600.0 and len(asked.ids) == 1 for asked in relay.log) == 0
 
     async def test_an_honest_relay_pays_nothing_for_it(self) -> None:
         async with OddRelay(None) as relay, session(relay, pace=Every(5.0)) as luma:

@@ -21,6 +21,7 @@ from luma_async import (
     RateLimitedError,
     RelayError,
     WaitAborted,
+    WaitTimeout,
 )
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.error_handling import FAST_RETRIES
@@ -389,3 +390,97 @@ async def test_closing_while_a_request_is_in_flight_logs_no_error(
         await waiting
     assert relay.cancelled == 1
     assert caplog.records == []
+
+
+async def test_a_relay_that_becomes_much_slower_is_answered_again() -> None:
+    """A request is given up early by the round trips so far, and later each further time."""
+    relay = ScriptedRelay(lambda _: State.PROCESSING, latency=0.2)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, tuple(map(str, range(300))), 3600.0, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(20.0)
+    relay.latency = 25.0
+    await asyncio.sleep(20.0)
+    relay.play = done
+    before = len(relay.asked)
+    assert not await one.wait_for_news()
+    assert len(relay.asked) - before <= 30
+    one.stop()
+
+
+async def test_a_request_that_other_code_cancels_is_retried_with_growing_delays() -> None:
+    class Cancelling(ScriptedRelay):
+        async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
+            self.asked.append(tuple(ids))
+            raise asyncio.CancelledError
+
+    relay = Cancelling(done)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, ["a"], 60.0, Notify.NOTHING)
+    await one.start()
+    with pytest.raises(WaitTimeout) as caught:
+        await one.wait_for_news()
+    one.stop()
+    assert "other code cancelled the request" in str(caught.value.__cause__)
+    assert poller.snapshot().errors == len(relay.asked) <= 20
+
+
+async def test_each_direct_call_in_a_cooldown_raises_an_error_of_its_own() -> None:
+    class Throttling(ScriptedRelay):
+        async def get(self, task_id: str) -> FakeAnswer:
+            error = RateLimitedError(429, retry_after=3600.0)
+            error.retry_after = 3600.0
+            raise error
+
+    relay = Throttling(done)
+    poller = poller_of(relay)
+    client = DirectClient(poller, relay)
+    errors: list[RateLimitedError] = []
+    for _ in range(10):
+        with pytest.raises(RateLimitedError) as caught:
+            await client.get("a")
+        errors.append(caught.value)
+    assert len(set(map(id, errors))) == 10
+    assert errors[-1].args == errors[0].args
+    assert errors[-1].__traceback__
+
+
+async def test_a_look_without_retries_does_not_wait_for_a_cooldown_that_begins_in_line() -> None:
+    class Throttling(ScriptedRelay):
+        async def get(self, task_id: str) -> FakeAnswer:
+            error = RateLimitedError(429)
+            error.retry_after = 25.0
+            raise error
+
+    loop = asyncio.get_running_loop()
+    relay = Throttling(done, latency=0.5)
+    poller = poller_of(relay)
+    looks = [DirectClient(poller, relay, tries=1).get(str(number)) for number in range(20)]
+    begun = loop.time()
+    errors = await asyncio.gather(*looks, return_exceptions=True)
+    assert {type(error) for error in errors} == {RateLimitedError}
+    assert loop.time() - begun < 3.0
+
+
+async def test_the_cause_of_a_cooldown_is_forgotten_when_it_is_over() -> None:
+    poller = poller_of(ScriptedRelay(done))
+    throttle = poller.throttle
+    throttle.back_off(RelayError(502), 0.0, 0.0)
+    assert throttle.cooldown_cause
+    throttle.record_response(50.0, 50.1)
+    assert throttle.cooldown_cause is None
+
+
+async def test_a_rejected_key_is_believed_at_the_second_request_of_one_at_a_time() -> None:
+    class Rejecting(ScriptedRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            self.asked.append(tuple(ids))
+            raise AuthenticationError(401)
+
+    relay = Rejecting(done)
+    limits = Limits(max_in_flight=1)
+    poller = Poller(relay, Every(5.0), limits, Grace(), request_timeout=30.0, roll=lambda: 0.5)
+    with pytest.raises(WaitAborted):
+        await wait(poller, relay, *map(str, range(200)))
+    assert len(relay.asked) == 2
+    assert set(relay.asked[0]).isdisjoint(relay.asked[1])

@@ -7,13 +7,16 @@ first one when the throttle allows a request, and is called back (`on_ready`) wh
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from copy import copy
 
 import anyio
 
-from luma_async.errors import RequestTimeout, SessionClosed
+from luma_async.errors import LumaError, RequestTimeout, SessionClosed
 from luma_async.polling.health import RelayHealth
 from luma_async.scheduling.changes import PollAnswer
 from luma_async.scheduling.throttle import Throttle
+
+MAX_LOOK_COOLDOWN = 1.0  # seconds, for which a request without retries waits
 
 
 def session_closed() -> SessionClosed:
@@ -69,19 +72,29 @@ class AdmissionQueue:
     async def admission(self, *, again: bool, patient: bool) -> None:
         """Wait until the throttle allows a request, at the head of the queue if it is a retry.
 
-        An impatient call waits for `max_cooldown` at most, and raises the cause then.
+        An impatient call waits for `max_cooldown` at most, and not for a cool-down that is longer
+        than MAX_LOOK_COOLDOWN; it raises the cause then.
         """
         if patient:
-            await self._wait_in_line(again=again)
+            await self._wait_in_line(again=again, patient=True)
             return
         with anyio.move_on_after(self.max_cooldown) as scope:
-            await self._wait_in_line(again=again)
+            await self._wait_in_line(again=again, patient=False)
         if scope.cancelled_caught:
-            raise self._throttle.cooldown_cause or RequestTimeout(
+            raise self._no_admission()
+
+    def _no_admission(self) -> LumaError:
+        """Return why a request was not admitted, as a new error: many calls may raise it."""
+        cause = self._throttle.cooldown_cause
+        return (
+            copy(cause)
+            if cause
+            else RequestTimeout(
                 "the rate limit allowed no request in time; raise max_rate or max_in_flight"
             )
+        )
 
-    async def _wait_in_line(self, *, again: bool) -> None:
+    async def _wait_in_line(self, *, again: bool, patient: bool) -> None:
         if self._closed:
             raise session_closed()
         ticket: asyncio.Future[None] = self._loop.create_future()
@@ -90,8 +103,8 @@ class AdmissionQueue:
             self._waiters.move_to_end(ticket, last=False)
         self._on_ready()
         try:
-            await ticket
-        except asyncio.CancelledError:
+            await (ticket if patient else self._unless_cooldown(ticket))
+        except (asyncio.CancelledError, LumaError):
             self._waiters.pop(ticket, None)
             if ticket.done() and not ticket.cancelled() and not ticket.exception():
                 self._throttle.release()
@@ -100,6 +113,15 @@ class AdmissionQueue:
         if self._closed:
             self._throttle.release()
             raise session_closed()
+
+    async def _unless_cooldown(self, ticket: asyncio.Future[None]) -> None:
+        """Wait for the ticket; raise the cause of a long cool-down that begins meanwhile."""
+        while not ticket.done():
+            await asyncio.wait([ticket], timeout=MAX_LOOK_COOLDOWN)
+            cooldown = self._throttle.cooldown_until - self._loop.time()
+            if not ticket.done() and cooldown > MAX_LOOK_COOLDOWN:
+                raise self._no_admission()
+        ticket.result()
 
     async def send(self, ask: Callable[[], Awaitable[PollAnswer]], ids: int) -> PollAnswer:
         """Send an admitted request with `ids` ids; `close` cancels it."""

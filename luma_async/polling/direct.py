@@ -2,11 +2,13 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from functools import partial
 
 import anyio
 
 from luma_async.errors import APIError, LumaError, NotFoundError, RateLimitedError, TooLongError
+from luma_async.polling.admission import MAX_LOOK_COOLDOWN
 from luma_async.polling.error_handling import TOO_LARGE
 from luma_async.polling.interfaces import Relay
 from luma_async.polling.poller import Poller
@@ -16,7 +18,6 @@ from luma_async.structs import Generation
 from luma_async.text import one_line
 
 MAX_ATTEMPTS = 3
-MAX_LOOK_COOLDOWN = 1.0
 
 
 class DirectClient:
@@ -79,7 +80,7 @@ class DirectClient:
             singly = not route and self._poller.endpoints.record_no_batch_route(error, ids)
             too_large = isinstance(error, APIError) and error.status == TOO_LARGE
         else:
-            self._poller.endpoints.record_batch()
+            self._poller.endpoints.record_batch(len(ids), response.states)
             found |= {i: response.generation(i) for i in ids if i in response.states}
             return True
         if singly or len(ids) == 1:
@@ -124,7 +125,7 @@ class DirectClient:
             if quiet > queue.max_cooldown and cooldown > queue.max_cooldown:
                 raise failure or _quiet(throttle.cooldown_cause, quiet)
             if cooldown > max_cooldown and (failure or self._tries == 1):
-                raise failure or throttle.cooldown_cause or _quiet(None, cooldown)
+                raise failure or copy(throttle.cooldown_cause) or _quiet(None, cooldown)
             try:
                 await queue.admission(again=failure is not None, patient=self._tries > 1)
                 sent_at = loop.time()
@@ -164,7 +165,7 @@ class DirectClient:
 def _quiet(cause: LumaError | None, seconds: float) -> LumaError:
     """Return the error of a request that would have to wait for a long quiet time."""
     if isinstance(cause, RateLimitedError):
-        return cause
+        return copy(cause)
     message = "the relay asks for a pause"
     return RateLimitedError(429, message=message, retry_after=seconds)
 

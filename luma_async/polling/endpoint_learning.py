@@ -1,11 +1,13 @@
 """What a session has learned of the relay's two endpoints, and the warnings about it."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from luma_async.errors import LumaError, NoSuchRouteError
+from luma_async.scheduling.capabilities import is_filtered
 from luma_async.scheduling.missing_evidence import DOUBT_FACTOR
+from luma_async.structs import State
 
 if TYPE_CHECKING:
     from luma_async.polling.poller import Poller
@@ -20,8 +22,13 @@ class EndpointLearner:
         self._poller = poller
         self._warned_no_batch = self._warned_no_single = self._warned_cap = False
 
-    def record_batch(self) -> None:
-        """Learn from a batch that was answered: the relay has a batch endpoint."""
+    def record_batch(self, asked: int, states: Mapping[str, State]) -> None:
+        """Learn from a batch that was answered: the relay has a batch endpoint.
+
+        One that leaves out all running tasks is of no more use than none.
+        """
+        if is_filtered(asked, states):
+            return
         self._warned_no_batch = False
         self._poller.scheduler.capabilities = self._poller.scheduler.capabilities.confirmed()
 

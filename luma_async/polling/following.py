@@ -21,7 +21,7 @@ class Ended(Struct, frozen=True):
     """The end of one id.
 
     `generation` is the task, completed or failed; None if the relay does not know the id. `lag` is
-    the seconds since the response before this one, the most by which the news can be late; None
+    the seconds since the last request before this one, the most by which the news can be late; None
     if the first response showed the end.
     """
 

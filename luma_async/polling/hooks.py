@@ -41,8 +41,8 @@ class ChangeEvent(Struct, frozen=True, kw_only=True):
     """A change of state of a watched id; the first state seen is one.
 
     `state` and `generation` are None if the id is missing, which is final. `lag` is
-    the seconds since the response before this one, the most by which the news can be late; None for
-    the first response.
+    the seconds since the last request before this one, the most by which the news can be late; None
+    for the first response.
     """
 
     id: str

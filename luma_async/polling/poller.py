@@ -268,7 +268,7 @@ class Poller:
     def _on_answer(self, batch: Batch[Watcher], answer: PollAnswer) -> None:
         self.on_heard(batch, answer.retry_after)
         if len(batch.items) > 1:
-            self.endpoints.record_batch()
+            self.endpoints.record_batch(len(batch.items), answer.states)
         self.apply(batch, answer)
 
     def on_heard(self, batch: Batch[Watcher], retry_after: float | None) -> None:

@@ -1,7 +1,8 @@
 """The requests of the poller that are in flight, single and batch: a task for each.
 
 One id can make its batch hang. So a batch that takes far longer than requests took lately is given
-up before `request_timeout`: the first time early, the second time after twice as long.
+up before `request_timeout`. It is given up early the first time, and each further time after twice
+as long, because the relay may have become slower; if others were answered, every other time.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from luma_async.errors import RequestTimeout
+from luma_async.errors import RequestTimeout, TransportError
 from luma_async.polling.interfaces import Watcher
 from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import PollAnswer
@@ -20,13 +21,15 @@ MIN_BATCH_TIMEOUT = 5.0  # seconds
 FIRST_BATCH_TIMEOUT = 10.0  # seconds, until a request was answered
 TIMEOUT_FACTOR = 10.0  # times the slowest round trip lately
 SLOWEST_DECAY = 0.95  # of the slowest round trip, with each response
+_CANCELLED = "other code cancelled the request; do not cancel the tasks of the session"
 
 
 class RequestsInFlight:
     """Run a task for each batch in flight, and pass its outcome to `on_outcome`.
 
     The outcome is the response, or an error; CancelledError after `cancel`, None after
-    `drop_all`. The tasks and the calls of `on_outcome` run in `context`.
+    `drop_all`. A cancellation by other code is a TransportError: it is retried with growing delays.
+    The tasks and the calls of `on_outcome` run in `context`.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class RequestsInFlight:
         self._slowest: float | None = None
         self._tasks: dict[Batch[Watcher], asyncio.Task[PollAnswer]] = {}
         self._timeouts: dict[Batch[Watcher], asyncio.TimerHandle] = {}
-        self._timed_out: dict[Batch[Watcher], RequestTimeout] = {}
+        self._causes: dict[Batch[Watcher], BaseException] = {}
 
     def send(self, batch: Batch[Watcher], request: Coroutine[Any, Any, PollAnswer]) -> None:
         """Start the request of a batch."""
@@ -60,7 +63,7 @@ class RequestsInFlight:
 
     def cancel(self, batch: Batch[Watcher]) -> None:
         """Cancel the request of a batch."""
-        self._tasks[batch].cancel()
+        self._cancel(batch, asyncio.CancelledError())
 
     def drop_all(self) -> None:
         """Cancel all requests; their outcome is None."""
@@ -78,20 +81,24 @@ class RequestsInFlight:
         if self._slowest is None:
             return FIRST_BATCH_TIMEOUT if len(batch.items) > 1 and batch.attempt == 1 else inf
         timeout = max(MIN_BATCH_TIMEOUT, TIMEOUT_FACTOR * self._slowest)
-        return 2.0 * timeout if batch.attempt == 2 else timeout
+        doublings = batch.attempt // 2 if batch.hangs else batch.attempt - 1
+        return timeout * 2.0 ** min(doublings, 32)
 
     def _give_up(self, batch: Batch[Watcher], timeout: float) -> None:
-        if (task := self._tasks.get(batch)) is not None:
-            self._timed_out[batch] = RequestTimeout(f"no answer within {timeout:.3g} s")
-            task.cancel()
+        if batch in self._tasks:
+            self._cancel(batch, RequestTimeout(f"no answer within {timeout:.3g} s"))
+
+    def _cancel(self, batch: Batch[Watcher], cause: BaseException) -> None:
+        self._causes[batch] = cause
+        self._tasks[batch].cancel()
 
     def _on_done(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
         if (timer := self._timeouts.pop(batch, None)) is not None:
             timer.cancel()
-        timed_out = self._timed_out.pop(batch, None)
+        cause = self._causes.pop(batch, None)
         if self._tasks.pop(batch, None) is None:
             self._on_outcome(batch, None)
         elif task.cancelled():
-            self._on_outcome(batch, timed_out or asyncio.CancelledError())
+            self._on_outcome(batch, cause or TransportError(_CANCELLED))
         else:
             self._on_outcome(batch, task.exception() or task.result())

@@ -15,12 +15,13 @@ class Stats(Struct, frozen=True, kw_only=True):
 
     Counted since the session was entered: `requests` sent, `ids_asked` in them (an id counts each
     time), `errors` (requests that brought no answer), `throttled` (the 429 among them), and the
-    ended ids: `completed`, `failed`, `missing`. `lag` and `lag_most` are seconds, mean and
-    greatest of `lags` ends, from the last answer that showed a task open to the one that showed its
-    end: the most by which the news can have been late. As of now: ids `open`, `oldest` (seconds for
-    which the oldest of them has been watched), requests `in_flight`, and `quiet_for` (seconds for
-    which the relay is still left alone after a failure). `learned` is the pace with what it has
-    learned, where it is one that learns and has seen anything.
+    ended ids: `completed`, `failed`, `missing`. `lag` and `lag_most` are seconds, the mean and the
+    greatest of `lags` ends, from the last request that showed a task open to the answer that showed
+    its end: the most by which the news can have been late.
+
+    As of now: ids `open`, `oldest` (seconds for which the oldest of them has been watched),
+    requests `in_flight`, and `quiet_for` (seconds until the next request may be sent after a
+    failure). `learned` is the pace with what it has learned, if it learns and has seen anything.
     """
 
     requests: int = 0

@@ -165,7 +165,9 @@ class Wait:
     def _on_forbidden(self, change: Change[Watcher]) -> None:
         """Do not wait for an id that the key may not see, unless it is answered before the end."""
         if change.error is not None:
-            self._forbidden = {**(self._forbidden or {}), change.task_id: change.error}
+            if self._forbidden is None:
+                self._forbidden = {}
+            self._forbidden[change.task_id] = change.error
             if self.ended:
                 self._wake()
 

@@ -51,21 +51,26 @@ class Anomaly(Struct, gc=False, eq=False):
     def on_row(self, *, single: bool) -> bool:
         """Forget the evidence after a row of it.
 
-        Return True if batches left it out and this is the response to a single GET. It is then
-        polled alone for the next 0, 1, 3, … responses; that is forgotten when a batch contains it.
+        Return True for the first response to a single GET after batches left it out.
         """
+        # - The first GET after batches left it out: polled alone for 0, 1, 3, … more responses.
+        # - Another GET: one response less. It is still remembered that batches left it out.
+        # - A batch that contains it: all of that is forgotten.
+        # - Batches never left it out: it is in quarantine because it made batches fail.
         self.solo_polls_left = max(0, self.solo_polls_left - 1)
         self.doubted = False
-        left_out = self.evidence is not None and self.evidence.left_out
-        if single and left_out:
-            if not self.solo_polls_left:
-                self.solo_polls_left = 2**self.quarantines - 1
-                self.quarantines += 1
-            self.evidence = Evidence(left_out=True)
-            return True
-        self.quarantines = 0 if left_out else self.quarantines
-        self.evidence = None
-        return False
+        evidence, self.evidence = self.evidence, None
+        if evidence is None or not evidence.left_out:
+            return False
+        if not single:
+            self.quarantines = 0
+            return False
+        self.evidence = Evidence(left_out=True)
+        if not evidence.omissions:
+            return False
+        self.solo_polls_left = 2**self.quarantines - 1
+        self.quarantines += 1
+        return True
 
     def after_silence(self, seconds: float) -> None:
         """Do not count the seconds in which requests got no response."""

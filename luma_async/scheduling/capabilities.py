@@ -1,7 +1,7 @@
 """Batch size: how many ids one request may carry, learned from what the two endpoints do."""
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import inf
 
 from msgspec import Struct
@@ -107,6 +107,11 @@ class Capabilities(Struct, frozen=True):
         return self
 
 
+def is_filtered(asked: int, states: Mapping[str, State]) -> bool:
+    """Return whether a batch response may have left out all tasks that are still running."""
+    return len(states) < asked and all(state.is_done for state in states.values())
+
+
 class RowCoverage:
     """Learn from batch responses that leave out ids which the single endpoint knows.
 
@@ -120,7 +125,7 @@ class RowCoverage:
     def __init__(self) -> None:
         self._max_rows = 0
         self._row_counts: deque[int] = deque(maxlen=EQUAL_ROW_COUNTS)
-        self._proofs = 0
+        self._proofs: dict[str, None] = {}
         self._without_running = 0
 
     def record(self, asked: int, states: Mapping[str, State]) -> None:
@@ -129,21 +134,23 @@ class RowCoverage:
         self._max_rows = max(self._max_rows, rows)
         if rows < asked:
             self._row_counts.append(rows)
-        all_ended = rows < asked and all(state.is_done for state in states.values())
-        self._without_running = self._without_running + 1 if all_ended else 0
+        filtered = is_filtered(asked, states)
+        self._without_running = self._without_running + 1 if filtered else 0
 
-    def prove(self, count: int) -> int | None:
-        """Count ids that batches left out and the single endpoint knows.
+    def prove(self, ids: Iterable[str]) -> int | None:
+        """Count ids that batches left out and the single endpoint knows, each once.
 
-        Return the batch size that follows, 1 if batches are of no use; None while nothing does.
+        Return the batch size that follows, 0 if batches are of no use; None while nothing does.
         """
-        self._proofs += count
+        self._proofs |= dict.fromkeys(ids)
+        while len(self._proofs) > MIN_PROOFS_OF_FILTER:
+            del self._proofs[next(iter(self._proofs))]
         capped = self._row_counts.count(self._max_rows) == EQUAL_ROW_COUNTS
         filtered = self._without_running >= RESPONSES_OF_FILTER
-        if capped and self._max_rows and self._proofs >= MIN_PROOFS_OF_CAP:
-            self._proofs = 0
+        if capped and self._max_rows and len(self._proofs) >= MIN_PROOFS_OF_CAP:
+            self._proofs.clear()
             return self._max_rows
-        if filtered and self._proofs >= MIN_PROOFS_OF_FILTER:
-            self._proofs = 0
-            return 1
+        if filtered and len(self._proofs) >= MIN_PROOFS_OF_FILTER:
+            self._proofs.clear()
+            return 0
         return None

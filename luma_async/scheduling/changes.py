@@ -54,10 +54,10 @@ class Change(Struct, Generic[W], frozen=True, kw_only=True):
     """A change of one id, for its watchers.
 
     `row` is its row in the response, None if the id is missing; `state` is the state in it,
-    `previous_state` the one before. `max_lag` is the seconds since the previous response, the
-    longest time by which the news can be late; None for the first response. `error` is what the
-    relay said last of an id that is missing or forbidden. `forbidden`: the key may not see the id;
-    its polling continues.
+    `previous_state` the one before. `max_lag` is the seconds since the last poll before this one
+    was sent, the most by which the news can be late; None for the first response. `error` is what
+    the relay said last of an id that is missing or forbidden. `forbidden`: the key may not see the
+    id; its polling continues.
     """
 
     task_id: str

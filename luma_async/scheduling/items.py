@@ -140,7 +140,7 @@ class Item(Struct, Generic[W], gc=False, eq=False):
 class Group(Generic[W]):
     """Ids that were polled together and are due together.
 
-    The last poll was sent at `sent_at` and answered at `answered_at`, None before the first one;
+    The last poll that was answered was sent at `sent_at`, None before the first one;
     `last_heard_at` is the time of the last response (of new ids: since when they are watched),
     `failed_attempts` the number of requests without a response since; `hangs`: they timed out while
     others were answered. `size` counts the ids that are left; those removed stay in `items` until
@@ -148,7 +148,7 @@ class Group(Generic[W]):
     """
 
     __slots__ = (
-        "answered_at", "batch", "due_at", "failed_attempts", "hangs", "items", "last_heard_at",
+        "batch", "due_at", "failed_attempts", "hangs", "items", "last_heard_at",
         "oldest", "sent_at", "size", "status", "youngest",
     )  # fmt: skip
 
@@ -159,7 +159,6 @@ class Group(Generic[W]):
             item.group = self
         self.status: Status = Status.UNTRACKED
         self.sent_at: float | None = None
-        self.answered_at: float | None = None
         self.due_at: float = now
         self.last_heard_at: float = now
         self.oldest: float = now
@@ -192,7 +191,7 @@ class Group(Generic[W]):
             self.due_at,
             self.failed_attempts,
         )
-        solo.sent_at, solo.answered_at, solo.hangs = self.sent_at, self.answered_at, self.hangs
+        solo.sent_at, solo.hangs = self.sent_at, self.hangs
         solo.oldest, solo.youngest = self.oldest, self.youngest
         self.size -= solo.size
         return solo
@@ -212,12 +211,14 @@ class Group(Generic[W]):
         return first
 
     def merge(self, others: Sequence["Group[W]"]) -> None:
-        """Take in all ids of other groups, which were polled at the same times."""
+        """Take in all ids of other groups; of the times of their polls the earliest counts."""
         joining = [item for other in others for item in other.items]
         for item in joining:
             item.group = self
         self.items = (*self.items, *joining)
         self.size += len(joining)
+        sent_at = [group.sent_at for group in (self, *others) if group.sent_at is not None]
+        self.sent_at = min(sent_at, default=None)
         self.oldest = min([self.oldest, *(other.oldest for other in others)])
         self.youngest = max([self.youngest, *(other.youngest for other in others)])
 

@@ -102,7 +102,7 @@ class PollingOrder(Generic[W]):
         """Return when the next batch is sent; inf if none will be."""
         if self._bisecting.is_due():
             return -inf
-        if self._probing and (self._new.ids or self._scheduled.due_at() < inf):
+        if self._must_probe():
             return -inf
         return min(self._hanging_due(), self._quarantined.due_at(), self._shared_batch_due())
 
@@ -114,7 +114,15 @@ class PollingOrder(Generic[W]):
         self.in_flight.add(batch)
         return batch
 
+    def _must_probe(self) -> bool:
+        return self._probing and (self._new.ids > 0 or self._scheduled.due_at() < inf)
+
     def _take_next(self, now: float, max_ids: int, open_ids: int) -> Batch[W]:
+        apart = None if self._must_probe() else self._take_apart(now, max_ids)
+        return apart or self._take_shared(now, max_ids, open_ids)
+
+    def _take_apart(self, now: float, max_ids: int) -> Batch[W] | None:
+        """Return a batch of ids that are sent apart from the others, None if none is due first."""
         # A part of a rejected batch and anything else take turns; so a bisection delays the others
         # by one request each, and they delay it by one. Of the others, a quarantined id goes alone
         # if it is due before the shared batch, and it is not the turn of new ids.
@@ -130,6 +138,9 @@ class PollingOrder(Generic[W]):
             return Batch([self._hanging.pop(max_ids)], now)
         if alone_at <= min(now, shared_at) and not (self._is_turn_of_new() and shared_at <= now):
             return Batch([self._quarantined.pop(1)], now)
+        return None
+
+    def _take_shared(self, now: float, max_ids: int, open_ids: int) -> Batch[W]:
         batch = Batch(self._fill(now, max_ids), now)
         self._urgent &= self._new.ids > 0
         self._timing.on_sent(

@@ -115,9 +115,14 @@ class HangingQueue(DueQueue[W]):
         size = len(batch.items)
         if batch.attempt > 1:
             size = MAX_PART if size > MAX_PART else 1
-        left = [group for group in batch.groups if group.size]
-        while left:
-            part, left = split_at(left, size)
+        # Those that were never polled are not merged with others.
+        left = [group for group in batch.groups if group.size and group.sent_at is not None]
+        new = [group for group in batch.groups if group.size and group.sent_at is None]
+        while left or new:
+            if left:
+                part, left = split_at(left, size)
+            else:
+                part, new = split_at(new, size)
             first, *others = part
             first.merge(others)
             first.failed_attempts = batch.attempt

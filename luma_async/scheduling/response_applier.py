@@ -21,8 +21,8 @@ class ResponseApplier(Generic[W]):
     """Apply one response to the groups of its batch.
 
     `changes` is the news. `solo_groups` are groups of one id that are polled by themselves from now
-    on, each with its due and the time by which it has to be polled. `proofs` counts the ids of
-    which the single endpoint knows a state after batches left them out.
+    on, each with its due and the time by which it has to be polled. `proofs` are the ids of which
+    the single endpoint knows a state after batches left them out.
     """
 
     def __init__(self, answered: Answered, timing: RequestTiming, grace: Grace) -> None:
@@ -31,7 +31,7 @@ class ResponseApplier(Generic[W]):
         self.grace = grace
         self.changes: list[Change[W]] = []
         self.solo_groups: list[tuple[Group[W], float, float]] = []
-        self.proofs: int = 0
+        self.proofs: list[str] = []
 
     def apply(self, group: Group[W]) -> None:
         """Compare the response with a group; ids that need special care leave it."""
@@ -43,10 +43,10 @@ class ResponseApplier(Generic[W]):
         news = [
             item
             for item in group.items
-            if states.get(item.task_id, _NO_STATE) is not item.state or item.anomaly
+            if states.get(item.task_id, _NO_STATE) is not item.state
+            or item.anomaly
+            or item.task_id in unknown
         ]
-        if unknown:
-            news = [item for item in group.items if item in news or item.task_id in unknown]
         for item in news:
             if item.anomaly and silent_for:
                 item.anomaly.after_silence(silent_for)
@@ -72,7 +72,6 @@ class ResponseApplier(Generic[W]):
     def _mark_polled(self, group: Group[W]) -> None:
         """Record when the group was polled."""
         group.sent_at = self.answered.sent_at
-        group.answered_at = self.answered.now
 
     def _handle_anomaly(self, item: Item[W], anomaly: Anomaly, group: Group[W]) -> None:
         """Move an id with an anomaly to a group of its own; drop an anomaly that is clear."""
@@ -106,8 +105,8 @@ class ResponseApplier(Generic[W]):
 
     def _on_state(self, item: Item[W], group: Group[W], state: State) -> Change[W] | None:
         known = item.state
-        if item.anomaly:
-            self.proofs += item.anomaly.on_row(single=self.answered.single)
+        if item.anomaly and item.anomaly.on_row(single=self.answered.single):
+            self.proofs.append(item.task_id)
         if item.task_id in self.answered.answer.unknown_states:
             state = self._state_of_unknown(item, state)
         elif item.anomaly:
@@ -208,7 +207,7 @@ class ResponseApplier(Generic[W]):
             row=item.last_row,
             ended=ended,
             watchers=tuple(item.watchers),
-            max_lag=None if group.answered_at is None else self.answered.now - group.answered_at,
+            max_lag=None if group.sent_at is None else self.answered.now - group.sent_at,
             state=item.state,
             previous_state=was,
         )

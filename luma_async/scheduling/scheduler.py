@@ -64,9 +64,7 @@ class Scheduler(Generic[W]):
         self._too_large: Bisection | None = None
         self._coverage = RowCoverage()
         self._first_tick_at = -inf
-        self._added = 0
-        self._folded: dict[str, list[str]] | None = None
-        self._folded_at = (0, 0)
+        self._by_folded: dict[str, dict[str, None]] | None = None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -95,6 +93,7 @@ class Scheduler(Generic[W]):
             item.group = None
             item.watchers = ()
         self._items.clear()
+        self._by_folded = None
 
     def subscribe(
         self, watcher: W, ids: Iterable[str], now: float, *, until: float = inf
@@ -123,7 +122,7 @@ class Scheduler(Generic[W]):
             if item.last_row is not None:
                 known[task_id] = item.last_row
         if new:
-            self._added += len(new)
+            self._index(item.task_id for item in new)
             self._order.add_new(Group(new, now), now, until=until)
         self.timing.on_added(len(new), now)
         return known
@@ -141,11 +140,25 @@ class Scheduler(Generic[W]):
 
     def ids_like(self, name: str) -> Collection[str]:
         """Return the open ids that equal a name without regard to case."""
-        if self._folded is None or self._folded_at != (self._added, len(self._items)):
-            self._folded, self._folded_at = {}, (self._added, len(self._items))
-            for task_id in self._items:
-                self._folded.setdefault(task_id.lower(), []).append(task_id)
-        return self._folded.get(name.lower(), ())
+        if self._by_folded is None:
+            self._by_folded = {}
+            self._index(self._items)
+        return self._by_folded.get(name.lower(), ())
+
+    def _index(self, ids: Iterable[str]) -> None:
+        """Add open ids to the index of `ids_like`, which exists from its first use on."""
+        if self._by_folded is not None:
+            for task_id in ids:
+                self._by_folded.setdefault(task_id.lower(), {})[task_id] = None
+
+    def _remove(self, task_id: str) -> None:
+        """Remove an open id."""
+        del self._items[task_id]
+        if self._by_folded is not None:
+            alike = self._by_folded[task_id.lower()]
+            del alike[task_id]
+            if not alike:
+                del self._by_folded[task_id.lower()]
 
     def has_others(self, batch: Batch[W]) -> bool:
         """Return whether ids are open that are not in this batch."""
@@ -199,7 +212,7 @@ class Scheduler(Generic[W]):
             applier.apply(group)
         for change in applier.changes:
             if change.ended:
-                del self._items[change.task_id]
+                self._remove(change.task_id)
         for group, due, deadline in applier.solo_groups:
             self._reschedule(group, due, batch.sent_at, deadline)
         for group in regroup(batch.groups, partial(self.timing.group_key, sent_at=batch.sent_at)):
@@ -242,10 +255,10 @@ class Scheduler(Generic[W]):
             self._too_large = bisection.root
         self._coverage.record(len(batch.items), answer.states)
 
-    def _learn_from_proofs(self, proofs: int, now: float) -> None:
+    def _learn_from_proofs(self, proofs: Iterable[str], now: float) -> None:
         """Learn the batch size from ids that batches left out and the single endpoint knows."""
         size = self._coverage.prove(proofs)
-        if size == 1:
+        if size == 0:
             self.capabilities = self.capabilities.without_batch(now)
         elif size:
             self.capabilities = self.capabilities.reduced_to(size, now)
@@ -274,7 +287,7 @@ class Scheduler(Generic[W]):
             group.compact()
 
     def _forget(self, item: Item[W]) -> None:
-        del self._items[item.task_id]
+        self._remove(item.task_id)
         item.leave()
         self.timing.on_removed(None)
 

@@ -121,6 +121,8 @@ class Throttle:
         A Retry-After that began before this request was sent is over; other cool-downs continue.
         """
         self._failures = 0
+        if now >= self.cooldown_until:
+            self.cooldown_cause = None
         if sent_at > self._quiet_since and self.cooldown_until == self.quiet_until:
             self.cooldown_until = min(self.cooldown_until, now)
 
