@@ -79,6 +79,13 @@ class TestRowCoverage:
             coverage.record(100, states(rows, State.COMPLETED))
         assert coverage.prove(["last"]) == 0
 
+    def test_batches_are_no_worse_than_a_single_endpoint_that_answers_none(self) -> None:
+        coverage = RowCoverage()
+        for _ in range(5):
+            coverage.record(100, {})
+        coverage.record_none()
+        assert not any(coverage.prove([str(number)]) for number in range(50))
+
     def test_a_running_task_shows_that_they_are_of_use(self) -> None:
         coverage = RowCoverage()
         for rows in range(1, 60):

@@ -137,6 +137,10 @@ class RowCoverage:
         filtered = is_filtered(asked, states)
         self._without_running = self._without_running + 1 if filtered else 0
 
+    def record_none(self) -> None:
+        """Record that the single endpoint answered none, too: batches are no worse than it."""
+        self._without_running = 0
+
     def prove(self, ids: Iterable[str]) -> int | None:
         """Count ids that batches left out and the single endpoint knows, each once.
 

@@ -197,6 +197,8 @@ class Scheduler(Generic[W]):
         single = not batch.use_batch_endpoint
         if len(batch.items) > 1:
             self._learn_from_batch(batch, answer, now)
+        elif sign is None and single and not answer.states:
+            self._coverage.record_none()
         sign = sign or (Sign.NONE if single else Sign.OMITTED)
         answered = Answered(
             answer=answer,
@@ -271,10 +273,9 @@ class Scheduler(Generic[W]):
             self._forget(item)
             self._order.on_removed(group)
             return None
-        batch = group.batch
-        assert batch
-        batch.watched_count -= 1
-        return None if batch.watched_count else batch
+        assert group.batch
+        group.batch.watched_count -= 1
+        return None if group.batch.watched_count else group.batch
 
     def _on_returned(self, batch: Batch[W]) -> None:
         self._order.on_returned(batch)
