@@ -203,6 +203,8 @@ class PollingOrder(Generic[W]):
 
     def _hanging_due(self) -> float:
         """Return when the next batch of ids that timed out is sent."""
+        if not self._hanging:
+            return inf
         if sum(batch.hangs for batch in self.in_flight) >= self._max_hanging:
             return inf
         return self._hanging.due_at()
