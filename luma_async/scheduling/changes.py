@@ -1,6 +1,6 @@
 """What a response says to the scheduler, and the changes that it makes, for watchers."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Generic, Protocol
 
 from msgspec import Struct
@@ -21,7 +21,7 @@ class PollAnswer(Protocol):
         ...
 
     @property
-    def unknown_states(self) -> Collection[str]:
+    def unknown_states(self) -> frozenset[str]:
         """The ids among them whose state is a word that is not known."""
         ...
 

@@ -43,10 +43,11 @@ class ResponseApplier(Generic[W]):
         news = [
             item
             for item in group.items
-            if states.get(item.task_id, _NO_STATE) is not item.state
-            or item.anomaly
-            or item.task_id in unknown
+            if states.get(item.task_id, _NO_STATE) is not item.state or item.anomaly
         ]
+        if unknown:
+            ids = unknown | {item.task_id for item in news}
+            news = [item for item in group.items if item.task_id in ids]
         for item in news:
             if item.anomaly and silent_for:
                 item.anomaly.after_silence(silent_for)
