@@ -19,6 +19,7 @@ from nats.js import JetStreamContext
 
 from luma_async.errors import LumaError, QueueError
 from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker.stream_info import REQUEST_TIMEOUT
 from luma_async.worker.streams import NATS_ERRORS, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")
@@ -28,7 +29,6 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 RECONNECT_DELAY = 0.25  # seconds
-REQUEST_TIMEOUT = 5.0  # seconds
 RESTART_EVERY = 1.0  # seconds between two attempts to start the private server again
 
 

@@ -1,6 +1,9 @@
 """The queue of a pool, as other processes use it: submit ids, read results, wait for results."""
 
+import asyncio
+import logging
 import os
+import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from datetime import datetime
@@ -20,8 +23,12 @@ from luma_async.worker.connection import Connection, Nats
 from luma_async.worker.consumer import PullConsumer
 from luma_async.worker.result_hub import ResultHub, ResultWaiter, collect_generations, read_error
 from luma_async.worker.result_reader import ResultReader, parse_since
+from luma_async.worker.result_store import IdStreams
 from luma_async.worker.results import End, check_storable, subject_token
+from luma_async.worker.stream_info import StreamInfo
 from luma_async.worker.streams import NATS_ERRORS, Names, for_each, reason, retry
+
+logger: logging.Logger = logging.getLogger("luma_async")
 
 
 class Queue:
@@ -50,6 +57,9 @@ class Queue:
         self._connection = Connection(nats, data, credentials, f"luma-async {pool}")
         self._hub: ResultHub | None = None
         self._lease = streams.ACK_WAIT
+        self._wait_info: StreamInfo | None = None
+        self._recreated_count = 0
+        self._server_clock = ServerClock()
 
     async def __aenter__(self) -> Self:
         await self._connection.open()
@@ -91,10 +101,29 @@ class Queue:
         """JetStream on the connection. Raises QueueError if the queue is closed."""
         return self._connection.js
 
-    async def ensure(self) -> None:
-        """Create the streams if they do not exist. Raises QueueError if that is not possible."""
+    @property
+    def epoch(self) -> int:
+        """A number that changes when the server may use numbers of messages again.
+
+        That is after each reconnect, and if the wait stream was deleted and created again.
+        """
+        return self._recreated_count + self.client.stats["reconnects"]
+
+    def server_time(self) -> float:
+        """Return the server's time as a Unix time; the clock of this machine may be wrong."""
+        return self._server_clock.now()
+
+    def id_streams(self, task_id: str) -> IdStreams:
+        """Return the messages of one id."""
+        return IdStreams(self.js, self.names, subject_token(task_id))
+
+    async def ensure(self) -> StreamInfo:
+        """Create the streams if they do not exist; return the done stream.
+
+        Raises QueueError if that is not possible.
+        """
         try:
-            await streams.ensure(self.js, self.names, self._replicas)
+            wait, done = await streams.ensure(self.client, self.js, self.names, self._replicas)
         except nats.js.errors.APIError as error:
             raise streams.queue_error(error) from None
         except NATS_ERRORS as error:
@@ -102,6 +131,11 @@ class Queue:
                 f"no answer from JetStream ({reason(error)}); "
                 "switch it on (nats-server --jetstream), or wait for its leader"
             ) from None
+        if self._wait_info is not None and self._wait_info.created != wait.created:
+            self._recreated_count += 1
+        self._wait_info = wait
+        self._server_clock.set(wait.ts)
+        return done
 
     async def enlist(self, ack_wait: float | None) -> float:
         """Register a worker; return the duration of a lease in seconds.
@@ -184,13 +218,13 @@ class Queue:
         async with aclosing(ResultReader(self.client, self.js, self.names, since)) as reader:
             while True:
                 for result in await reader.read():
-                    yield result
+                    yield result.end
 
     async def _results_of(
         self, ids: dict[str, None], since: datetime | int | None
     ) -> AsyncGenerator[End, None]:
-        waiter = ResultWaiter(ids)
-        async with self._result_hub().subscribe(waiter, since):
+        waiter = ResultWaiter(ids, since)
+        async with self._result_hub().subscribe(waiter):
             while waiter.missing or waiter.results:
                 yield await waiter.next()
 
@@ -220,11 +254,11 @@ class Queue:
         hub = self._result_hub()
         if seconds == 0:
             try:
-                await for_each(task_ids, hub.make_lookup(waiter, None))
+                await for_each(task_ids, hub.make_lookup(waiter))
             except NATS_ERRORS as error:
                 raise read_error(error) from None
         with anyio.move_on_after(seconds):
-            async with hub.subscribe(waiter, None):
+            async with hub.subscribe(waiter):
                 await waiter.wait_for_all()
         results = {result.id: result for result in waiter.results}
         done = collect_generations(task_ids, results, seconds)
@@ -234,6 +268,24 @@ class Queue:
         if self._hub is None:
             self._hub = ResultHub(self._connection, self.names)
         return self._hub
+
+
+class ServerClock:
+    """The time of the server, from its last answer; that of this machine before the first one."""
+
+    def __init__(self) -> None:
+        self._offset: float | None = None  # Unix time minus the time of the event loop
+
+    def set(self, moment: datetime | None) -> None:
+        """Set the present time of the server; None if it is not known."""
+        if moment is not None:
+            self._offset = moment.timestamp() - asyncio.get_running_loop().time()
+
+    def now(self) -> float:
+        """Return the present Unix time of the server."""
+        if self._offset is None:
+            return time.time()
+        return self._offset + asyncio.get_running_loop().time()
 
 
 def _submit_error(cause: Exception, pending: tuple[str, ...]) -> QueueError:

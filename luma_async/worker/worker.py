@@ -16,7 +16,6 @@ No id is lost, because an id leaves the wait stream only after its result is sto
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -32,9 +31,11 @@ from luma_async.session import LumaSession
 from luma_async.worker import balance
 from luma_async.worker.balance import Balancer, Peers
 from luma_async.worker.consumer import PullConsumer
-from luma_async.worker.leases import Leases, PendingResult, ResultPublisher
+from luma_async.worker.leases import Leases
+from luma_async.worker.publisher import ResultPublisher
 from luma_async.worker.queue import Queue
 from luma_async.worker.results import EndState, state_of
+from luma_async.worker.stream_info import StreamInfo
 from luma_async.worker.streams import ACK_WAIT, NATS_ERRORS
 
 logger: logging.Logger = logging.getLogger("luma_async")
@@ -44,6 +45,7 @@ GIVE_UP_AFTER = 86_400.0  # seconds
 FETCH_BATCH = 256  # ids
 MAX_PUBLISHERS = 64
 RETRY_DELAY = 0.25  # seconds
+CHECK_STREAMS_EVERY = 30.0  # seconds
 MIN_LEASE, MAX_LEASE = 0.5, 86_400.0  # seconds
 DRAIN_TIMEOUT = 1.5  # seconds for which a stopping worker stores the results that are known
 RELEASE_TIMEOUT = 3.0  # seconds for which it returns ids to the queue, DRAIN_TIMEOUT included
@@ -119,7 +121,6 @@ class Worker:
     @property
     def work(self) -> Work:
         """What the worker has done, and what it holds now."""
-        now = time.time()
         return Work(
             ends={state: self._publisher.stored[state] for state in EndState},
             taken=self._leases.taken,
@@ -127,7 +128,7 @@ class Worker:
             handed_back=self._leases.returned,
             held=len(self._leases),
             capacity=self._capacity,
-            oldest=max(0.0, now - self._leases.oldest_submission(default=now)),
+            oldest=self._leases.oldest,
             untold=self._publisher.unstored,
             peers=len(self._peers.loads),
             connected=self._queue.client.is_connected,
@@ -153,6 +154,7 @@ class Worker:
             # The others must extend their leases at the new, shorter period before it is set.
             await self._balancer.announce(self._ack_wait or ACK_WAIT)
             lease = await self._queue.enlist(self._ack_wait)
+            _warn_of_limits(await self._queue.ensure())
             async with anyio.create_task_group() as group:
                 group.start_soon(self._collect_loop)
                 group.start_soon(self._heartbeat_loop, lease)
@@ -237,7 +239,7 @@ class Worker:
         try:
             async for ended in self._following:
                 state = state_of(ended.generation)
-                self._publisher.add(PendingResult(ended.id, state, ended.generation, ended.lag))
+                self._publisher.add(ended.id, state, ended.generation, ended.lag)
         except WaitAborted as error:
             self._cause = error
             self.stop()
@@ -247,7 +249,7 @@ class Worker:
         # Leases are extended after a third of the shortest lease, so that a lost heartbeat ends no
         # lease, and after a reconnect. An id whose lease has ended is delivered again. If to this
         # worker, the lease continues (see Leases.accept); if to another one, both poll the id, and
-        # the server drops the second result.
+        # the server rejects the second result.
         loop = asyncio.get_running_loop()
         announced_at = extended_at = loop.time()
         was_connected = True
@@ -267,11 +269,16 @@ class Worker:
         """Give up ids that were submitted too long ago."""
         loop = asyncio.get_running_loop()
         period = max(0.01, min(10.0, self._give_up_after / 20))
+        checked_at = loop.time()
         while True:
             await asyncio.sleep(period)
+            if loop.time() - checked_at >= CHECK_STREAMS_EVERY:
+                checked_at = loop.time()
+                with suppress(QueueError):
+                    await self._queue.ensure()  # also reads the server's clock
             expired = self._leases.expired_ids(loop.time())
             for task_id, last_seen in self._following.drop(expired).items():
-                self._publisher.add(PendingResult(task_id, EndState.GAVE_UP, last_seen))
+                self._publisher.add(task_id, EndState.GAVE_UP, last_seen)
 
     async def _release_surplus(self, count: int) -> None:
         """Return the ids that were taken last to the queue."""
@@ -293,6 +300,14 @@ class Worker:
     async def _pause(self, seconds: float = RETRY_DELAY) -> None:
         with anyio.move_on_after(seconds):
             await self._stopping.wait()
+
+
+def _warn_of_limits(done: StreamInfo) -> None:
+    if done.limits:
+        logger.warning(
+            "the stream of results is limited (%s): results are deleted before they are a week "
+            "old; remove the limit, or read the results in time", done.limits,
+        )  # fmt: skip
 
 
 def _connection_closed(client: Client) -> QueueError:

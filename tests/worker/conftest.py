@@ -9,7 +9,7 @@ import pytest
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, consumer, leases, result_reader, worker
+from luma_async.worker import Queue, consumer, leases, publisher, result_reader, worker
 from luma_async.worker.embedded_server import EmbeddedServer
 from tests.worker.worker_processes import WorkerPool
 
@@ -18,7 +18,8 @@ from tests.worker.worker_processes import WorkerPool
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten requests and delays, so that workers stop quickly."""
     monkeypatch.setattr(consumer, "FETCH_EXPIRES", 0.1)
-    monkeypatch.setattr(leases, "FIRST_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(leases, "ACK_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(publisher, "FIRST_RETRY_DELAY", 0.02)
     monkeypatch.setattr(worker, "RETRY_DELAY", 0.02)
     monkeypatch.setattr(result_reader, "RETRY_DELAY", 0.05)
 

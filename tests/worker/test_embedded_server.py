@@ -39,6 +39,16 @@ def kill(directory: Path) -> int:
     return server
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether all threads of a process have stopped after SIGSTOP."""
+    states = [task.read_text().rpartition(")")[2].split()[0] for task in tasks_of(pid)]
+    return set(states) == {"T"}
+
+
+def tasks_of(pid: int) -> list[Path]:
+    return [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
 def bind(sock: socket.socket, port: int) -> None:
     """Bind a port as soon as the kernel has released it after a kill."""
     while True:
@@ -250,6 +260,7 @@ async def test_submit_and_wait_retry_while_the_server_does_not_answer(
         # Not earlier: on a busy disk, creating the streams takes longer than this.
         monkeypatch.setattr(queue.js, "_timeout", 0.1)
         os.kill(server, signal.SIGSTOP)
+        await until(lambda: is_stopped(server))
         waiting = asyncio.create_task(queue.wait_submitted(done, timeout=20))
         submitting = asyncio.create_task(queue.submit(late := relay.add(duration=0.0)))
         try:
