@@ -1,7 +1,8 @@
 """The connection to a NATS server: the caller's client, a server by its URL, or a private server.
 
 A lost connection is opened again by nats-py. If the server is a private one that has ended, this
-module starts it again first.
+module starts it again first; and after each reconnect it checks that no other process has taken the
+port.
 """
 
 import asyncio
@@ -122,6 +123,7 @@ class Connection:
                         self._urls,
                         name=self._name,
                         user_credentials=self._credentials,
+                        nkeys_seed=str(self.embedded.seed_file) if self.embedded else None,
                         max_reconnect_attempts=-1,
                         reconnect_time_wait=cast("int", RECONNECT_DELAY),
                         error_cb=self._on_error,
@@ -140,6 +142,8 @@ class Connection:
             raise QueueError(
                 f"no NATS server at {without_credentials(self._urls)} ({cause}); {remedy}"
             ) from None
+        if self.embedded is not None and not self._is_own_server(self.embedded):
+            raise QueueError(f"another server uses the port of {self.embedded!r}; try again")
         return client
 
     async def _on_error(self, error: Exception) -> None:
@@ -149,26 +153,50 @@ class Connection:
             logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", message)
 
     async def _on_disconnect(self) -> None:
+        # Called before the first attempt to reconnect.
         if self._closed or self.client.is_closed:
             return
         logger.warning("NATS connection lost: reconnecting; workers poll and keep their results")
-        if self.embedded is not None and (self._restarting is None or self._restarting.done()):
-            self._restarting = asyncio.create_task(self._restart(self.embedded))
+        if self.embedded is not None:
+            await self._use_own_server(self.embedded)
+            self._start_restarting(self.embedded)
 
     async def _on_reconnect(self) -> None:
         logger.warning("NATS connection restored")
         self._logged.clear()
+        if self.embedded is not None and not self._is_own_server(self.embedded):
+            self._start_restarting(self.embedded)
+
+    def _is_own_server(self, embedded: EmbeddedServer) -> bool:
+        """Return whether the client is connected to the private server, by the server's own file.
+
+        Another process may listen on the port of a private server that has ended.
+        """
+        url = self.client.connected_url
+        return url is not None and url.port is not None and embedded.is_ours(url.port)
+
+    def _start_restarting(self, embedded: EmbeddedServer) -> None:
+        if self._restarting is None or self._restarting.done():
+            self._restarting = asyncio.create_task(self._restart(embedded))
 
     async def _restart(self, embedded: EmbeddedServer) -> None:
-        """Start the private server again if it has ended, until the connection is restored."""
-        while not (self._closed or self.client.is_connected or self.client.is_closed):
-            try:
-                self.client.set_server_pool([await anyio.to_thread.run_sync(embedded.join)])
-            except (LumaError, *NATS_ERRORS) as error:
-                logger.warning(
-                    "the private NATS server does not start: %s; retrying", reason(error)
-                )
+        """Start the private server again if it has ended, until the client is connected to it."""
+        while not (self._closed or self.client.is_closed or self._is_own_server(embedded)):
+            await self._use_own_server(embedded)
             await asyncio.sleep(RESTART_EVERY)
+
+    async def _use_own_server(self, embedded: EmbeddedServer) -> None:
+        """Start the private server if it has ended, and let the client connect to it only."""
+        try:
+            url = await anyio.to_thread.run_sync(embedded.join)
+            is_foreign = self.client.is_connected and not self._is_own_server(embedded)
+            self.client.set_server_pool([url])
+        except (LumaError, *NATS_ERRORS) as error:
+            logger.warning("the private NATS server does not start: %s; retrying", reason(error))
+            return
+        if is_foreign:
+            logger.warning("another server uses the port of the private NATS server; leaving it")
+            await self.client.force_reconnect()
 
     async def _stop_restarting(self) -> None:
         if self._restarting is not None:

@@ -10,7 +10,7 @@ import pytest
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue, consumer, leases, publisher, result_reader, worker
-from luma_async.worker.embedded_server import EmbeddedServer
+from tests.worker.nats_server import NatsServer
 from tests.worker.worker_processes import WorkerPool
 
 
@@ -26,10 +26,9 @@ def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the URL of a server."""
-    embedded = EmbeddedServer(tmp_path_factory.mktemp("nats"))
-    yield embedded.join()
-    embedded.leave()
+    """Yield the URL of a server without authorization."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -125,19 +125,19 @@ def test_a_worker_is_the_only_one_until_another_registers_and_after_it_leaves(
     third.leave()
 
 
-def test_only_the_owner_can_read_the_files_and_the_token_is_nowhere_else(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files_and_the_seed_is_nowhere_else(tmp_path: Path) -> None:
     home = tmp_path / "new" / "data"
     one = EmbeddedServer(home)
     url = one.join()
     try:
-        token = (home / "token").read_text()
-        assert token in url
-        assert token not in repr(one)
+        seed = one.seed_file.read_text()
+        assert seed.startswith("SU")
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
-        for name in ("token", "nats.conf"):
+        for name in ("nkey", "nats.conf"):
             assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
         (server,) = servers_in(home)
-        assert token not in Path(f"/proc/{server}/cmdline").read_text()
+        seen = url, repr(one), Path(f"/proc/{server}/cmdline").read_text()
+        assert not [text for text in (*seen, (home / "nats.conf").read_text()) if seed in text]
     finally:
         one.leave()
 
