@@ -15,19 +15,25 @@ import secrets
 from collections.abc import Iterable, Sized
 from contextlib import suppress
 from math import inf
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from luma_async.errors import QueueError
+from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.queue import Queue
 from luma_async.worker.streams import NATS_ERRORS
 
 SURPLUS_FACTOR = 1.25
 MIN_SURPLUS = 256  # ids
 ANNOUNCE_EVERY = 1.0  # seconds
+MIN_LEASE, MAX_LEASE = 0.5, 86_400.0  # seconds
+MAX_IDS = 1_000_000_000  # that a worker may announce
+MAX_NAME_LENGTH = 64  # characters of a worker's name
+MAX_PEERS = 1000  # whose announcements are kept
 PEER_TIMEOUT = 3.5  # seconds without an announcement after which a worker counts as gone
 
 
@@ -69,11 +75,19 @@ def plan(own: Load, others: Iterable[Load], *, waiting: int, max_take: int) -> R
     return Rebalance(take=max(0, min(max_take, room)))
 
 
+Count = Annotated[int, Meta(ge=0, le=MAX_IDS)]
+
+
 class _Announcement(Struct, frozen=True):
-    worker: str
-    held: int
-    capacity: int
-    lease: float
+    """A capacity of 0 announces that the worker is gone."""
+
+    worker: Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
+    held: Count
+    capacity: Count
+    lease: Annotated[float, Meta(ge=0.0, le=MAX_LEASE)]
+
+
+_announcement_decoder = msgspec.json.Decoder(_Announcement)
 
 
 class Peers:
@@ -83,6 +97,7 @@ class Peers:
         self._queue = queue
         self._name = secrets.token_hex(8)
         self._received: dict[str, tuple[float, _Announcement]] = {}
+        self._invalid = InvalidMessages("the announcement of a worker")
         self._subscription: Subscription | None = None
 
     async def listen(self) -> None:
@@ -113,7 +128,7 @@ class Peers:
 
     def shortest_lease(self, own: float) -> float:
         """Return the shortest lease of all workers in seconds; `own` is that of this worker."""
-        return min([own, *(peer.lease for peer in self._present())])
+        return min([own, *(max(MIN_LEASE, peer.lease) for peer in self._present())])
 
     def _present(self) -> list[_Announcement]:
         oldest = asyncio.get_running_loop().time() - PEER_TIMEOUT
@@ -121,13 +136,16 @@ class Peers:
         return [announcement for _, announcement in self._received.values()]
 
     async def _on_announcement(self, message: Msg) -> None:
-        with suppress(ValueError):
-            peer = msgspec.json.decode(message.data, type=_Announcement)
-            if peer.worker == self._name:
-                return
-            self._received.pop(peer.worker, None)
-            if peer.capacity > 0 and peer.held >= 0 and peer.lease > 0:
-                self._received[peer.worker] = (asyncio.get_running_loop().time(), peer)
+        try:
+            peer = _announcement_decoder.decode(message.data)
+        except (ValueError, RecursionError) as error:
+            self._invalid.log(message.subject, error)
+            return
+        if peer.worker == self._name:
+            return
+        self._received.pop(peer.worker, None)
+        if peer.capacity > 0 and len(self._received) < MAX_PEERS:
+            self._received[peer.worker] = (asyncio.get_running_loop().time(), peer)
 
 
 class Balancer:

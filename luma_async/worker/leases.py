@@ -16,7 +16,6 @@ lease from before such an event (`Queue.epoch`) is sent only if the message is t
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -27,13 +26,12 @@ from nats.aio.msg import Msg
 from luma_async import validation as checks
 from luma_async.errors import QueueError
 from luma_async.polling.chunks import chunks
+from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.queue import Queue
 from luma_async.worker.result_store import submission_of
 from luma_async.worker.results import check_storable, submitted_id
 from luma_async.worker.streams import NATS_ERRORS
 from luma_async.worker.submissions import Submission
-
-logger: logging.Logger = logging.getLogger("luma_async")
 
 MIN_POLL_FOR = 60.0  # seconds for which an id is polled, however long ago it was submitted
 REPLY_CHUNK_SIZE = 500  # replies sent in one turn of the event loop
@@ -66,6 +64,7 @@ class Leases:
     def __init__(self, queue: Queue, give_up_after: float) -> None:
         self._queue = queue
         self._give_up_after = give_up_after
+        self._invalid = InvalidMessages("an id")
         self._by_id: dict[str, Lease] = {}
         self.taken: int = 0
         self.redelivered: int = 0
@@ -125,7 +124,7 @@ class Leases:
                     checks.task_id(submitted_id(message.subject, message.data))
                 )
             except ValueError as error:
-                logger.error("dropped %.80s: it is not an id: %s", message.subject, error)
+                self._invalid.log(message.subject, error)
                 with suppress(*NATS_ERRORS):
                     await message.term()
                 continue

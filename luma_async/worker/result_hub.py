@@ -141,7 +141,8 @@ class ResultHub:
             key, payload = stored
             stored_at = _EPOCH + timedelta(microseconds=key.time)
             if is_answer(waiting, key) and not is_before(stored_at, key.sequence, waiter.since):
-                waiter.add(make_end(decode_result(payload), key.sequence, stored_at))
+                result = decode_result(payload, names.done_subject(subject_token(task_id)))
+                waiter.add(make_end(result, key.sequence, stored_at))
 
         return look_up
 

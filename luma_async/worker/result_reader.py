@@ -30,6 +30,7 @@ from nats.js import JetStreamContext, api
 
 from luma_async.errors import QueueError
 from luma_async.worker.consumer import PullConsumer
+from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.result_store import microseconds
 from luma_async.worker.results import End, decode_result, make_end
 from luma_async.worker.stream_info import stream_info
@@ -107,7 +108,7 @@ class ResultReader:
         self._pull: PullConsumer | None = None
         self._empty_fetches = 0
         self._delivered = 0
-        self._has_warned = False
+        self._invalid = InvalidMessages("a result")
 
     async def read(self) -> list[ReadResult]:
         """Wait for the next results; return at least one."""
@@ -148,18 +149,13 @@ class ResultReader:
                 continue  # read before the restart
             self._last, self._since = (sequence, stored_at), sequence
             try:
-                stored = decode_result(message.data)
+                stored = decode_result(message.data, message.subject)
             except ValueError as error:
-                self._warn_once(message.subject, error)
+                self._invalid.log(message.subject, error)
                 continue
             key = StoredKey(sequence, microseconds(stored_at), stored.key)
             results.append(ReadResult(make_end(stored, sequence, stored_at), key))
         return results
-
-    def _warn_once(self, subject: str, error: ValueError) -> None:
-        level = logging.DEBUG if self._has_warned else logging.WARNING
-        self._has_warned = True
-        logger.log(level, "%.200s does not contain a result, skipped: %.200s", subject, error)
 
     async def _create_consumer(self) -> PullConsumer:
         await self._drop_consumer()

@@ -79,7 +79,12 @@ class IdStreams:
         except nats.js.errors.NotFoundError:
             return None
         payload = message.data or b""
-        return stored_key(message.seq or 0, message.time or _EPOCH, payload), payload
+        stored_at = microseconds(message.time or _EPOCH)
+        try:
+            submission = decode_result(payload, subject).key
+        except ValueError:
+            submission = None
+        return StoredKey(message.seq or 0, stored_at, submission), payload
 
     async def read_waiting(self) -> Submission | None:
         """Read the submission in the wait stream."""
@@ -89,15 +94,6 @@ class IdStreams:
         except nats.js.errors.NotFoundError:
             return None
         return Submission(message.seq or 0, microseconds(message.time or _EPOCH))
-
-
-def stored_key(sequence: int, stored_at: datetime, payload: bytes) -> StoredKey:
-    """Return the key of a stored result."""
-    try:
-        submission = decode_result(payload).key
-    except ValueError:
-        submission = None
-    return StoredKey(sequence, microseconds(stored_at), submission)
 
 
 def submission_of(message: Msg) -> Submission:

@@ -162,9 +162,14 @@ def _encodable(text: str | None) -> str | None:
     return text and text.encode(errors="replace").decode()
 
 
-def decode_result(payload: bytes) -> StoredResult:
-    """Decode a stored result. Raise ValueError if it is not one."""
-    stored = _result_decoder.decode(payload)
+def decode_result(payload: bytes, subject: str) -> StoredResult:
+    """Decode a result that is stored on `subject`. Raise ValueError if it is not one of its id."""
+    try:
+        stored = _result_decoder.decode(payload)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+    if subject_token(stored.id) != subject.rpartition(".")[2]:
+        raise ValueError(f"it is about another id: {stored.id:.80}")
     if stored.generation is None and stored.state in _TASK_STATES:
         stored.generation = Generation(id=stored.id, state=State(stored.state))
     return stored

@@ -29,7 +29,7 @@ from luma_async import validation as checks
 from luma_async.errors import QueueError, WaitAborted
 from luma_async.session import LumaSession
 from luma_async.worker import balance
-from luma_async.worker.balance import Balancer, Peers
+from luma_async.worker.balance import MAX_LEASE, MIN_LEASE, Balancer, Peers
 from luma_async.worker.consumer import PullConsumer
 from luma_async.worker.leases import Leases
 from luma_async.worker.publisher import ResultPublisher
@@ -46,7 +46,6 @@ FETCH_BATCH = 256  # ids
 MAX_PUBLISHERS = 64
 RETRY_DELAY = 0.25  # seconds
 CHECK_STREAMS_EVERY = 30.0  # seconds
-MIN_LEASE, MAX_LEASE = 0.5, 86_400.0  # seconds
 DRAIN_TIMEOUT = 1.5  # seconds for which a stopping worker stores the results that are known
 RELEASE_TIMEOUT = 3.0  # seconds for which it returns ids to the queue, DRAIN_TIMEOUT included
 

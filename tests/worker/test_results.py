@@ -70,8 +70,8 @@ def test_a_stored_task_keeps_the_original_object_of_the_relay() -> None:
     task = RowText("a", row).generation()
     text, is_complete = encode_result("a", EndState.COMPLETED, task, FIRST, max_bytes=10_000)
     assert is_complete
-    assert decode_result(text).key == FIRST
-    end = make_end(decode_result(text), 7, NOW)
+    assert decode_result(text, "luma.done.a").key == FIRST
+    end = make_end(decode_result(text, "luma.done.a"), 7, NOW)
     assert (end.id, end.state, end.sequence, end.told_at) == ("a", EndState.COMPLETED, 7, NOW)
     assert end.generation is not None
     assert end.generation == task
@@ -84,7 +84,7 @@ def test_a_stored_task_keeps_the_original_object_of_the_relay() -> None:
 def test_a_result_without_a_task_is_stored() -> None:
     text, is_complete = encode_result("a", EndState.MISSING, None, FIRST, max_bytes=10_000)
     assert is_complete
-    assert decode_result(text).generation is None
+    assert decode_result(text, "luma.done.a").generation is None
 
 
 @pytest.mark.parametrize("max_bytes", [9000, 2000, 10])
@@ -96,7 +96,7 @@ def test_a_result_that_is_too_large_keeps_id_state_link_reason_and_time(max_byte
     text, is_complete = encode_result("a", EndState.FAILED, task, FIRST, max_bytes=max_bytes)
     assert not is_complete
     assert len(text) <= max(max_bytes, 200)
-    end = decode_result(text)
+    end = decode_result(text, "luma.done.a")
     assert (end.id, end.state, end.key) == ("a", EndState.FAILED, FIRST)
     if max_bytes > 10:
         assert end.generation is not None
@@ -111,15 +111,23 @@ def test_a_character_that_json_cannot_encode_is_replaced() -> None:
     )
     text, is_complete = encode_result("a", EndState.FAILED, task, FIRST, max_bytes=10_000)
     assert not is_complete
-    generation = decode_result(text).generation
+    generation = decode_result(text, "luma.done.a").generation
     assert generation is not None
     assert (generation.failure_reason, generation.url) == ("no ?", "https://cdn/v.mp4")
 
 
-@pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'{"id": "a", "state": "odd"}', b"\xff"])
+NESTED = b'{"id": "a", "state": ' + b"[" * 100_000
+OTHER_ID = b'{"id": "b", "state": "missing", "url": null, "submission": 1, "generation": null}'
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{}", b"[]", b'{"id": "a", "state": "odd"}', b"\xff", NESTED, OTHER_ID],
+    ids=range(7),
+)
 def test_a_payload_that_is_not_a_result_raises_a_value_error(payload: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - msgspec's words
-        decode_result(payload)
+        decode_result(payload, "luma.done.a")
 
 
 def test_each_final_task_has_its_end_state() -> None:
