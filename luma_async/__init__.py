@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from luma_async.polling.hooks import ChangeEvent, RequestEvent
+    from luma_async.polling.interfaces import Budget
     from luma_async.polling.iterator import Reader
     from luma_async.polling.stats import Stats
     from luma_async.polling.subscription import Ended, Following
@@ -59,6 +60,7 @@ __all__ = [
     "AuthenticationError",
     "Backoff",
     "BadRequestError",
+    "Budget",
     "ChangeEvent",
     "DecodeError",
     "DownloadError",
@@ -110,6 +112,7 @@ if not TYPE_CHECKING:
         "downloads.downloader",
         "errors",
         "polling.hooks",
+        "polling.interfaces",
         "polling.iterator",
         "polling.stats",
         "polling.subscription",

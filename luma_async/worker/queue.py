@@ -1,9 +1,7 @@
 """The queue of a pool, as other processes use it: submit ids, read results, wait for results."""
 
 import asyncio
-import logging
 import os
-import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from datetime import datetime
@@ -25,10 +23,9 @@ from luma_async.worker.result_hub import ResultHub, ResultWaiter, collect_genera
 from luma_async.worker.result_reader import ResultReader, parse_since
 from luma_async.worker.result_store import IdStreams
 from luma_async.worker.results import End, check_storable, subject_token
+from luma_async.worker.server_clock import ServerClock
 from luma_async.worker.stream_info import StreamInfo
 from luma_async.worker.streams import NATS_ERRORS, Names, for_each, reason, retry
-
-logger: logging.Logger = logging.getLogger("luma_async")
 
 
 class Queue:
@@ -122,6 +119,7 @@ class Queue:
 
         Raises QueueError if that is not possible.
         """
+        sent_at = asyncio.get_running_loop().time()
         try:
             wait, done = await streams.ensure(self.client, self.js, self.names, self._replicas)
         except nats.js.errors.APIError as error:
@@ -134,7 +132,7 @@ class Queue:
         if self._wait_info is not None and self._wait_info.created != wait.created:
             self._recreated_count += 1
         self._wait_info = wait
-        self._server_clock.set(wait.ts)
+        self._server_clock.add(wait.ts, sent_at)
         return done
 
     async def enlist(self, ack_wait: float | None) -> float:
@@ -268,24 +266,6 @@ class Queue:
         if self._hub is None:
             self._hub = ResultHub(self._connection, self.names)
         return self._hub
-
-
-class ServerClock:
-    """The time of the server, from its last answer; that of this machine before the first one."""
-
-    def __init__(self) -> None:
-        self._offset: float | None = None  # Unix time minus the time of the event loop
-
-    def set(self, moment: datetime | None) -> None:
-        """Set the present time of the server; None if it is not known."""
-        if moment is not None:
-            self._offset = moment.timestamp() - asyncio.get_running_loop().time()
-
-    def now(self) -> float:
-        """Return the present Unix time of the server."""
-        if self._offset is None:
-            return time.time()
-        return self._offset + asyncio.get_running_loop().time()
 
 
 def _submit_error(cause: Exception, pending: tuple[str, ...]) -> QueueError:

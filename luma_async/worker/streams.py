@@ -125,6 +125,23 @@ async def ensure(
     return await _ensure(client, js, wait, replicas), done_info
 
 
+async def ensure_budget(js: JetStreamContext, name: str) -> None:
+    """Create the stream of shared budgets if it does not exist. Raises QueueError."""
+    # Not in a file: after a restart of the server, an old timetable would be wrong.
+    config = api.StreamConfig(
+        name=name,
+        description="timetables of shared rate limits",
+        subjects=[f"{name}.*"],
+        storage=api.StorageType.MEMORY,
+        max_msgs_per_subject=1,
+        first_seq=time.time_ns() // 1000,
+    )
+    try:
+        await js.stream_info(name)
+    except nats.js.errors.NotFoundError:
+        await _create(js, config, None)
+
+
 async def ensure_consumer(
     js: JetStreamContext, names: Names, ack_wait: float | None, *, default: float = ACK_WAIT
 ) -> float:

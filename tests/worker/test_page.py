@@ -99,7 +99,7 @@ async def test_the_examples_of_the_page_wait_for_submitted_ids(
     monkeypatch.chdir(tmp_path)
     await workers.start()
     names: dict[str, Any] = {}
-    first, second = blocks(PAGE, "python")
+    first, second, _ = blocks(PAGE, "python")
     exec(first.replace('Queue(data="./luma-data")', f'Queue("{server}", pool="{pool}")'), names)
     await names["render"](ids := [relay.add(duration=0.0)])
     assert ids[0] in capsys.readouterr().out
@@ -118,3 +118,15 @@ async def test_the_examples_of_the_page_wait_for_submitted_ids(
         reading.cancel()
         await asyncio.wait([reading])
     assert saved == ids
+
+
+async def test_the_example_of_the_page_polls_with_a_shared_budget(
+    relay: FakeRelay, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUMA_BASE_URL", relay.url)
+    monkeypatch.setenv("LUMA_API_KEY", relay.api_key)
+    names: dict[str, Any] = {}
+    *_, text = blocks(PAGE, "python")
+    exec(text.replace('Queue(data="./luma-data")', f'Queue("{server}")'), names)
+    await names["poll"]([relay.add(duration=0.0)])
+    assert relay.requests

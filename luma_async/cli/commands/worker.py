@@ -51,6 +51,10 @@ def add_worker(commands: Commands) -> None:
          "127.0.0.1)"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
+    parser.add_argument(
+        "--share-budget", action="store_true", help="make --max-rate the total of all workers and "
+        "services that share a budget on the NATS server, for this relay and key",
+    )  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true", help="log each detail")
 
 
@@ -80,13 +84,14 @@ def run_worker(arguments: argparse.Namespace) -> int:
 
 
 async def _work(arguments: argparse.Namespace) -> None:
-    from luma_async.worker import Worker
+    from luma_async.worker import SharedBudget, Worker
     from luma_async.worker.metrics import Metrics
 
-    luma = session_of(arguments)
+    queue = queue_of(arguments, arguments.replicas)
+    luma = session_of(arguments, budget=SharedBudget(queue) if arguments.share_budget else None)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        queue = await stack.enter_async_context(queue_of(arguments, arguments.replicas))
+        await stack.enter_async_context(queue)
         await stack.enter_async_context(luma)
         worker = Worker(
             luma,
