@@ -126,7 +126,7 @@ steps = st.one_of(
 
 
 class Model:
-    """Three sessions, each with a message under way at most. A frozen one is a session without steps while time passes."""
+    """Three sessions, each with a message under way at most. A frozen one makes no step."""
 
     def __init__(self) -> None:
         self.now = 1000.0

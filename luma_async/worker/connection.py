@@ -20,8 +20,9 @@ from nats.js import JetStreamContext
 
 from luma_async.errors import LumaError, QueueError
 from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker.server_errors import Denials, refusal
 from luma_async.worker.stream_info import REQUEST_TIMEOUT
-from luma_async.worker.streams import NATS_ERRORS, reason
+from luma_async.worker.streams import NATS_ERRORS, is_transient, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -41,7 +42,7 @@ class Connection:
         nats: Nats | None,
         data: str | os.PathLike[str] | None,
         credentials: str | os.PathLike[str] | None,
-        name: str,
+        pool: str,
     ) -> None:
         if nats is not None and data is not None:
             raise ValueError("nats and data both name a server; give one of them")
@@ -55,7 +56,8 @@ class Connection:
         self._given_client = nats if isinstance(nats, Client) else None
         self._urls = [] if nats is None or isinstance(nats, Client) else _parse_urls(nats)
         self._credentials = None if credentials is None else os.fspath(credentials)
-        self._name = name
+        self._name = f"luma-async {pool}"
+        self.denials: Denials = Denials(f"{pool}.workers")
         self._client: Client | None = None
         self._js: JetStreamContext | None = None
         self._stack = AsyncExitStack()
@@ -89,6 +91,10 @@ class Connection:
         if value is None:
             raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
         return value
+
+    def is_transient(self, error: Exception) -> bool:
+        """Return whether a request is to be repeated: no server answered, and none denied it."""
+        return is_transient(error) and self.denials.error() is None
 
     async def open(self) -> None:
         """Connect. Raises RuntimeError if called twice, QueueError if no server answers."""
@@ -132,11 +138,13 @@ class Connection:
                     )
                 )
         except (*NATS_ERRORS, ValueError, ImportError) as error:
-            cause = reason(client.last_error or error)
+            cause = await refusal(self._urls) or reason(client.last_error or error)
             if isinstance(error, ImportError):
                 remedy = "pip install 'luma-async[worker]'"
             elif "authorization" in cause.lower():
                 remedy = "check its user, password or credentials"
+            elif "maximum" in cause.lower():
+                remedy = "raise the limit of the server, or close other clients"
             else:
                 remedy = "start it or name another"
             raise QueueError(
@@ -148,6 +156,7 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         """Log each error message once, until the connection is restored."""
+        self.denials.record(str(error))
         if (message := f"NATS: {reason(error)}") not in self._logged:
             self._logged.add(message)
             logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", message)

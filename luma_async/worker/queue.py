@@ -51,7 +51,7 @@ class Queue:
     ) -> None:
         self.names: Names = Names(pool)
         self._replicas = None if replicas is None else checks.whole("replicas", replicas)
-        self._connection = Connection(nats, data, credentials, f"luma-async {pool}")
+        self._connection = Connection(nats, data, credentials, self.names.pool)
         self._hub: ResultHub | None = None
         self._lease = streams.ACK_WAIT
         self._wait_info: StreamInfo | None = None
@@ -125,7 +125,7 @@ class Queue:
         except nats.js.errors.APIError as error:
             raise streams.queue_error(error) from None
         except NATS_ERRORS as error:
-            raise QueueError(
+            raise self._connection.denials.error() or QueueError(
                 f"no answer from JetStream ({reason(error)}); "
                 "switch it on (nats-server --jetstream), or wait for its leader"
             ) from None
@@ -144,9 +144,12 @@ class Queue:
         QueueError.
         """
         try:
-            self._lease = await retry(lambda: self._register_worker(ack_wait), lambda _: True)
+            self._lease = await retry(
+                lambda: self._register_worker(ack_wait),
+                lambda _: self._connection.denials.error() is None,
+            )
         except NATS_ERRORS as error:
-            raise QueueError(
+            raise self._connection.denials.error() or QueueError(
                 f"the worker cannot be registered ({reason(error)}); see the log of the server"
             ) from None
         return self._lease
@@ -193,9 +196,15 @@ class Queue:
                 is_new[task_id] = True
 
         try:
-            await for_each(task_ids, lambda task_id: retry(lambda: store(task_id)))
+            should_retry = self._connection.is_transient
+            await for_each(task_ids, lambda task_id: retry(lambda: store(task_id), should_retry))
         except NATS_ERRORS as error:
-            raise _submit_error(error, tuple(i for i in task_ids if i not in is_new)) from None
+            pending = tuple(task_id for task_id in task_ids if task_id not in is_new)
+            cause = self._connection.denials.error() or QueueError(
+                f"{len(pending)} ids are not stored ({reason(error)}); submit them again"
+            )
+            cause.pending = pending
+            raise cause from None
         return [task_id for task_id in task_ids if is_new[task_id]]
 
     def results(
@@ -213,7 +222,7 @@ class Queue:
         return self._results_of(dict.fromkeys(checks.task_ids(ids)), start)
 
     async def _all_results(self, since: datetime | int | None) -> AsyncGenerator[End, None]:
-        async with aclosing(ResultReader(self.client, self.js, self.names, since)) as reader:
+        async with aclosing(ResultReader(self._connection, self.names, since)) as reader:
             while True:
                 for result in await reader.read():
                     yield result.end
@@ -254,7 +263,7 @@ class Queue:
             try:
                 await for_each(task_ids, hub.make_lookup(waiter))
             except NATS_ERRORS as error:
-                raise read_error(error) from None
+                raise read_error(self._connection, error) from None
         with anyio.move_on_after(seconds):
             async with hub.subscribe(waiter):
                 await waiter.wait_for_all()
@@ -266,9 +275,3 @@ class Queue:
         if self._hub is None:
             self._hub = ResultHub(self._connection, self.names)
         return self._hub
-
-
-def _submit_error(cause: Exception, pending: tuple[str, ...]) -> QueueError:
-    error = QueueError(f"{len(pending)} ids are not stored ({reason(cause)}); submit them again")
-    error.pending = pending
-    return error

@@ -115,11 +115,14 @@ class ResultHub:
         """
         try:
             try:
-                await retry(lambda: self._register(waiter))
+                should_retry = self._connection.is_transient
+                await retry(lambda: self._register(waiter), should_retry)
                 look_up = self.make_lookup(waiter)
-                await for_each(waiter.ids, lambda task_id: retry(lambda: look_up(task_id)))
+                await for_each(
+                    waiter.ids, lambda task_id: retry(lambda: look_up(task_id), should_retry)
+                )
             except NATS_ERRORS as error:
-                raise read_error(error) from None
+                raise read_error(self._connection, error) from None
             if waiter.lost and self._deleting_limits:
                 raise _deleted_error(waiter.lost, self._names, self._deleting_limits)
             yield
@@ -158,14 +161,12 @@ class ResultHub:
         for task_id in waiter.ids:
             self._waiters.setdefault(task_id, {})[waiter] = None
         async with self._start_lock:
-            js = self._connection.js
-            client = self._connection.client
-            info = await stream_info(client, self._names.done)
+            info = await stream_info(self._connection.client, self._names.done)
             self._deleting_limits = info.limits if info.deletes_now else ""
             task = self._reader_task
             if task is None or task.done() or task.cancelling():
                 reader = ResultReader(
-                    client, js, self._names, info.state.last_seq, self._look_up_all_again
+                    self._connection, self._names, info.state.last_seq, self._look_up_all_again
                 )
                 self._reader_task = self._spawn(self._read(reader))
 
@@ -256,9 +257,11 @@ def collect_generations(
     return done
 
 
-def read_error(error: Exception) -> QueueError:
+def read_error(connection: Connection, error: Exception) -> QueueError:
     """Return the QueueError for results that cannot be read."""
-    return QueueError(f"the results cannot be read ({reason(error)}); try again")
+    return connection.denials.error() or QueueError(
+        f"the results cannot be read ({reason(error)}); try again"
+    )
 
 
 def _deleted_error(lost: list[str], names: Names, limits: str) -> QueueError:

@@ -24,11 +24,11 @@ from datetime import UTC, datetime, timedelta
 
 import nats.js.errors
 from msgspec import Struct
-from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext, api
+from nats.js import api
 
 from luma_async.errors import QueueError
+from luma_async.worker.connection import Connection
 from luma_async.worker.consumer import PullConsumer
 from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.result_store import microseconds
@@ -86,20 +86,20 @@ class ResultReader:
     """Reads the done stream from `since`.
 
     That is a datetime, the sequence of the last result read, or None for all results. `read` raises
-    QueueError if the connection is closed for good. `on_restart` is called when the reader could
-    not continue exactly where it was.
+    QueueError if the connection is closed for good or a permission is denied. `on_restart` is
+    called when the reader could not continue exactly where it was.
     """
 
     def __init__(
         self,
-        client: Client,
-        js: JetStreamContext,
+        connection: Connection,
         names: Names,
         since: datetime | int | None = None,
         on_restart: Callable[[], None] = lambda: None,
     ) -> None:
-        self._client = client
-        self._js = js
+        self._denials = connection.denials
+        self._client = connection.client
+        self._js = connection.js
         self._names = names
         self._since = since
         self._on_restart = on_restart
@@ -119,6 +119,8 @@ class ResultReader:
             except NATS_ERRORS as error:
                 if self._client.is_closed:
                     raise QueueError("the connection is closed; enter another queue") from None
+                if (denied := self._denials.error()) is not None:
+                    raise denied from None
                 logger.debug("reading the results again from the last one read: %s", reason(error))
                 await self._drop_consumer()
                 await asyncio.sleep(RETRY_DELAY)

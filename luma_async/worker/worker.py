@@ -7,7 +7,7 @@ It runs five loops, which share the leases (see `leases`):
   nothing while it returns ids: otherwise the server would deliver the same ids to this worker.
 - `_collect_loop` receives the results that the session's poller finds.
 - `ResultPublisher.run` (MAX_PUBLISHERS tasks) stores each result and then acknowledges its id.
-- `_heartbeat_loop` extends all leases three times per lease period, and announces this worker's
+- `Heartbeats.run` extends all leases three times per lease period, and announces this worker's
   load. A worker that is dead or frozen does not, and the server delivers its ids to others.
 - `_expire_loop` gives up ids that were submitted too long ago.
 
@@ -31,6 +31,7 @@ from luma_async.session import LumaSession
 from luma_async.worker import balance
 from luma_async.worker.balance import MAX_LEASE, MIN_LEASE, Balancer, Peers
 from luma_async.worker.consumer import PullConsumer
+from luma_async.worker.heartbeats import Heartbeats
 from luma_async.worker.leases import Leases
 from luma_async.worker.publisher import ResultPublisher
 from luma_async.worker.queue import Queue
@@ -104,6 +105,7 @@ class Worker:
         self._leases = Leases(queue, self._give_up_after)
         self._peers = Peers(queue)
         self._balancer = Balancer(self._peers, self._leases, self._capacity)
+        self._heartbeats = Heartbeats(queue, self._leases, self._peers, self._balancer)
         self._publisher = ResultPublisher(queue, self._leases, on_end)
         self._stopping = asyncio.Event()
         self._cause: Exception | None = None
@@ -156,7 +158,7 @@ class Worker:
             _warn_of_limits(await self._queue.ensure())
             async with anyio.create_task_group() as group:
                 group.start_soon(self._collect_loop)
-                group.start_soon(self._heartbeat_loop, lease)
+                group.start_soon(self._heartbeats.run, lease)
                 group.start_soon(self._expire_loop)
                 for _ in range(MAX_PUBLISHERS):
                     group.start_soon(self._publisher.run)
@@ -242,27 +244,6 @@ class Worker:
         except WaitAborted as error:
             self._cause = error
             self.stop()
-
-    async def _heartbeat_loop(self, lease: float) -> None:
-        """Extend all leases three times per lease period; announce the load each second."""
-        # Leases are extended after a third of the shortest lease, so that a lost heartbeat ends no
-        # lease, and after a reconnect. An id whose lease has ended is delivered again. If to this
-        # worker, the lease continues (see Leases.accept); if to another one, both poll the id, and
-        # the server rejects the second result.
-        loop = asyncio.get_running_loop()
-        announced_at = extended_at = loop.time()
-        was_connected = True
-        while True:
-            period = self._peers.shortest_lease(lease) / 3
-            await asyncio.sleep(min(RETRY_DELAY, period / 4))
-            now, is_connected = loop.time(), self._queue.client.is_connected
-            if is_connected and (now - extended_at >= period or not was_connected):
-                extended_at = now
-                await self._leases.extend_all()
-            if now - announced_at >= balance.ANNOUNCE_EVERY:
-                announced_at = now
-                await self._balancer.announce(lease)
-            was_connected = is_connected
 
     async def _expire_loop(self) -> None:
         """Give up ids that were submitted too long ago."""

@@ -9,7 +9,7 @@ import pytest
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, consumer, leases, publisher, result_reader, worker
+from luma_async.worker import Queue, consumer, heartbeats, leases, publisher, result_reader, worker
 from tests.worker.nats_server import NatsServer
 from tests.worker.worker_processes import WorkerPool
 
@@ -18,6 +18,7 @@ from tests.worker.worker_processes import WorkerPool
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten requests and delays, so that workers stop quickly."""
     monkeypatch.setattr(consumer, "FETCH_EXPIRES", 0.1)
+    monkeypatch.setattr(heartbeats, "CHECK_EVERY", 0.02)
     monkeypatch.setattr(leases, "ACK_RETRY_DELAY", 0.02)
     monkeypatch.setattr(publisher, "FIRST_RETRY_DELAY", 0.02)
     monkeypatch.setattr(worker, "RETRY_DELAY", 0.02)

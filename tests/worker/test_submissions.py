@@ -314,7 +314,7 @@ class Model:
 
 
 @given(st.lists(steps, min_size=20, max_size=60))
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(200))
 def test_no_order_of_requests_and_kills_lets_an_old_result_win(plan: list[Step]) -> None:
     model = Model()
     try:
@@ -326,7 +326,7 @@ def test_no_order_of_requests_and_kills_lets_an_old_result_win(plan: list[Step])
 
 
 @given(st.lists(steps, max_size=40), st.lists(steps, max_size=40))
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(120))
 def test_after_the_wait_stream_was_created_again_the_newest_submission_gets_its_own_result(
     before: list[Step], after: list[Step]
 ) -> None:

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,8 @@ async def _work(arguments: argparse.Namespace) -> None:
     from luma_async.worker import SharedBudget, Worker
     from luma_async.worker.metrics import Metrics
 
+    if (task := asyncio.current_task()) is not None:
+        _on_signals([signal.SIGHUP], task.cancel)
     queue = queue_of(arguments, arguments.replicas)
     luma = session_of(arguments, budget=SharedBudget(queue) if arguments.share_budget else None)
     metrics = Metrics()
@@ -102,8 +104,7 @@ async def _work(arguments: argparse.Namespace) -> None:
             on_end=metrics.count_result,
         )
         metrics.observe(worker, lambda: luma.stats)
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sign, worker.stop)
+        _on_signals([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], worker.stop)
         if arguments.metrics is not None:
             await stack.enter_async_context(_served(metrics, *arguments.metrics))
         reports = asyncio.create_task(_report(worker, luma))
@@ -114,6 +115,13 @@ async def _work(arguments: argparse.Namespace) -> None:
         except QueueError as error:
             raise ConnectionError(str(error)) from error
         logger.info("worker stopped: %s", _described(worker))
+
+
+def _on_signals(signs: Iterable[signal.Signals], stop: Callable[[], object]) -> None:
+    """Call `stop` at these signals, but for ignored ones. SIGHUP comes from a closed terminal."""
+    for sign in signs:
+        if signal.getsignal(sign) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(sign, stop)
 
 
 async def _report(worker: "Worker", luma: "LumaSession") -> None:
