@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 RECONNECT_DELAY = 0.25  # seconds
+CANCEL_EVERY = 0.1  # seconds
 RESTART_EVERY = 1.0  # seconds between two attempts to start the private server again
 
 
@@ -209,8 +210,7 @@ class Connection:
 
     async def _stop_restarting(self) -> None:
         if self._restarting is not None:
-            self._restarting.cancel()
-            await asyncio.wait([self._restarting])
+            await cancel([self._restarting])
 
 
 def without_credentials(urls: Iterable[str]) -> str:
@@ -235,6 +235,15 @@ def _state_directory() -> Path:
         return Path(directory)
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "luma-async"
+
+
+async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: `wait_for` of Python 3.11 may swallow a cancellation."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_EVERY)
 
 
 async def _await_cancellable(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from luma_async.errors import GaveUp, GenerationsMissing, QueueError, WaitTimeout
 from luma_async.structs import Generation
-from luma_async.worker.connection import Connection
+from luma_async.worker.connection import Connection, cancel
 from luma_async.worker.result_reader import ReadResult, ResultReader, is_before
 from luma_async.worker.result_store import IdStreams
 from luma_async.worker.results import End, EndState, decode_result, make_end, subject_token
@@ -152,10 +152,7 @@ class ResultHub:
     async def close(self) -> None:
         """Stop reading. All waits raise QueueError."""
         self._fail_all(QueueError("the queue was closed; enter another one"))
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await cancel(self._tasks)
 
     async def _register(self, waiter: ResultWaiter) -> None:
         for task_id in waiter.ids:

@@ -32,6 +32,7 @@ from luma_async.scheduling.shared_budget import (
 from luma_async.scheduling.slots import Slots
 from luma_async.scheduling.throttle import MAX_RETRY_AFTER
 from luma_async.worker import streams
+from luma_async.worker.connection import cancel
 from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.queue import Queue
 from luma_async.worker.server_clock import ServerClock
@@ -82,8 +83,7 @@ class SharedBudget:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await cancel([task])
             await reserver.close()
 
 
