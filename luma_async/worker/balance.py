@@ -11,7 +11,9 @@ An announcement is a plain message. If one is lost, the balance suffers for a mo
 """
 
 import asyncio
+import os
 import secrets
+import socket
 from collections.abc import Iterable, Sized
 from contextlib import suppress
 from math import inf
@@ -33,6 +35,7 @@ ANNOUNCE_EVERY = 1.0  # seconds
 MIN_LEASE, MAX_LEASE = 0.5, 86_400.0  # seconds
 MAX_IDS = 1_000_000_000  # that a worker may announce
 MAX_NAME_LENGTH = 64  # characters of a worker's name
+MAX_HOST_LENGTH = 255  # characters
 MAX_PEERS = 1000  # whose announcements are kept
 PEER_TIMEOUT = 3.5  # seconds without an announcement after which a worker counts as gone
 
@@ -78,16 +81,21 @@ def plan(own: Load, others: Iterable[Load], *, waiting: int, max_take: int) -> R
 Count = Annotated[int, Meta(ge=0, le=MAX_IDS)]
 
 
-class _Announcement(Struct, frozen=True):
-    """A capacity of 0 announces that the worker is gone."""
+class Announcement(Struct, frozen=True):
+    """What a worker announces. A capacity of 0 announces that it is gone.
+
+    `host` and `pid` say where it runs; workers of version 0.1.0 do not announce them.
+    """
 
     worker: Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
     held: Count
     capacity: Count
     lease: Annotated[float, Meta(ge=0.0, le=MAX_LEASE)]
+    host: Annotated[str, Meta(max_length=MAX_HOST_LENGTH)] = ""
+    pid: Count = 0
 
 
-_announcement_decoder = msgspec.json.Decoder(_Announcement)
+_announcement_decoder = msgspec.json.Decoder(Announcement)
 
 
 class Peers:
@@ -96,7 +104,8 @@ class Peers:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._name = secrets.token_hex(8)
-        self._received: dict[str, tuple[float, _Announcement]] = {}
+        self._host = socket.gethostname()[:MAX_HOST_LENGTH]
+        self._received: dict[str, tuple[float, Announcement]] = {}
         self._invalid = InvalidMessages("the announcement of a worker")
         self._subscription: Subscription | None = None
 
@@ -115,7 +124,9 @@ class Peers:
 
     async def announce(self, load: Load, lease: float) -> None:
         """Announce the load of this worker, and the duration of its leases in seconds."""
-        announcement = _Announcement(self._name, load.held, load.capacity, lease)
+        announcement = Announcement(
+            self._name, load.held, load.capacity, lease, self._host, os.getpid()
+        )
         with suppress(*NATS_ERRORS, QueueError):
             if self._queue.is_connected:
                 payload = msgspec.json.encode(announcement)
@@ -124,13 +135,14 @@ class Peers:
     @property
     def loads(self) -> list[Load]:
         """The load of each of the others."""
-        return [Load(peer.held, peer.capacity) for peer in self._present()]
+        return [Load(peer.held, peer.capacity) for peer in self.present()]
 
     def shortest_lease(self, own: float) -> float:
         """Return the shortest lease of all workers in seconds; `own` is that of this worker."""
-        return min([own, *(max(MIN_LEASE, peer.lease) for peer in self._present())])
+        return min([own, *(max(MIN_LEASE, peer.lease) for peer in self.present())])
 
-    def _present(self) -> list[_Announcement]:
+    def present(self) -> list[Announcement]:
+        """Return the recent announcement of each of the others."""
         oldest = asyncio.get_running_loop().time() - PEER_TIMEOUT
         self._received = {name: one for name, one in self._received.items() if one[0] >= oldest}
         return [announcement for _, announcement in self._received.values()]

@@ -51,7 +51,7 @@ class Queue:
     ) -> None:
         self.names: Names = Names(pool)
         self._replicas = None if replicas is None else checks.whole("replicas", replicas)
-        self._connection = Connection(nats, data, credentials, self.names.pool)
+        self.connection: Connection = Connection(nats, data, credentials, self.names.pool)
         self._hub: ResultHub | None = None
         self._lease = streams.ACK_WAIT
         self._wait_info: StreamInfo | None = None
@@ -59,7 +59,7 @@ class Queue:
         self._server_clock = ServerClock()
 
     async def __aenter__(self) -> Self:
-        await self._connection.open()
+        await self.connection.open()
         try:
             await self.ensure()
         except BaseException:
@@ -78,25 +78,25 @@ class Queue:
                 if hub is not None:
                     await hub.close()
             finally:
-                await self._connection.close()
+                await self.connection.close()
 
     def __repr__(self) -> str:
-        return f"<Queue {self.names.pool!r}: {self._connection!r}>"
+        return f"<Queue {self.names.pool!r}: {self.connection!r}>"
 
     @property
     def client(self) -> Client:
         """The client of nats-py. Raises QueueError if the queue is closed."""
-        return self._connection.client
+        return self.connection.client
 
     @property
     def is_connected(self) -> bool:
         """Whether the server is reachable."""
-        return self._connection.is_connected
+        return self.connection.is_connected
 
     @property
     def js(self) -> JetStreamContext:
         """JetStream on the connection. Raises QueueError if the queue is closed."""
-        return self._connection.js
+        return self.connection.js
 
     @property
     def epoch(self) -> int:
@@ -125,7 +125,7 @@ class Queue:
         except nats.js.errors.APIError as error:
             raise streams.queue_error(error) from None
         except NATS_ERRORS as error:
-            raise self._connection.denials.error() or QueueError(
+            raise self.connection.denials.error() or QueueError(
                 f"no answer from JetStream ({reason(error)}); "
                 "switch it on (nats-server --jetstream), or wait for its leader"
             ) from None
@@ -146,16 +146,16 @@ class Queue:
         try:
             self._lease = await retry(
                 lambda: self._register_worker(ack_wait),
-                lambda _: self._connection.denials.error() is None,
+                lambda _: self.connection.denials.error() is None,
             )
         except NATS_ERRORS as error:
-            raise self._connection.denials.error() or QueueError(
+            raise self.connection.denials.error() or QueueError(
                 f"the worker cannot be registered ({reason(error)}); see the log of the server"
             ) from None
         return self._lease
 
     async def _register_worker(self, ack_wait: float | None) -> float:
-        embedded = self._connection.embedded
+        embedded = self.connection.embedded
         if embedded is not None and await anyio.to_thread.run_sync(embedded.register_worker):
             with suppress(nats.js.errors.NotFoundError):
                 ack_wait = await streams.ensure_consumer(self.js, self.names, ack_wait)
@@ -196,11 +196,11 @@ class Queue:
                 is_new[task_id] = True
 
         try:
-            should_retry = self._connection.is_transient
+            should_retry = self.connection.is_transient
             await for_each(task_ids, lambda task_id: retry(lambda: store(task_id), should_retry))
         except NATS_ERRORS as error:
             pending = tuple(task_id for task_id in task_ids if task_id not in is_new)
-            cause = self._connection.denials.error() or QueueError(
+            cause = self.connection.denials.error() or QueueError(
                 f"{len(pending)} ids are not stored ({reason(error)}); submit them again"
             )
             cause.pending = pending
@@ -222,7 +222,7 @@ class Queue:
         return self._results_of(dict.fromkeys(checks.task_ids(ids)), start)
 
     async def _all_results(self, since: datetime | int | None) -> AsyncGenerator[End, None]:
-        async with aclosing(ResultReader(self._connection, self.names, since)) as reader:
+        async with aclosing(ResultReader(self.connection, self.names, since)) as reader:
             while True:
                 for result in await reader.read():
                     yield result.end
@@ -263,7 +263,7 @@ class Queue:
             try:
                 await for_each(task_ids, hub.make_lookup(waiter))
             except NATS_ERRORS as error:
-                raise read_error(self._connection, error) from None
+                raise read_error(self.connection, error) from None
         with anyio.move_on_after(seconds):
             async with hub.subscribe(waiter):
                 await waiter.wait_for_all()
@@ -273,5 +273,5 @@ class Queue:
 
     def _result_hub(self) -> ResultHub:
         if self._hub is None:
-            self._hub = ResultHub(self._connection, self.names)
+            self._hub = ResultHub(self.connection, self.names)
         return self._hub

@@ -25,11 +25,12 @@ class StreamConfig(Struct):
 
 
 class StreamState(Struct):
-    """What a stream contains now."""
+    """What a stream contains now. `first_ts` is the time of its oldest message, if it has one."""
 
     messages: int = 0
     bytes: int = 0
     last_seq: int = 0
+    first_ts: datetime | None = None
 
 
 class StreamInfo(Struct):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from luma_async.cli.commands.status import run_status
 from luma_async.cli.options.queue import add_queue, queue_of
 from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, address, count, period, whole
@@ -55,11 +56,21 @@ def add_worker(commands: Commands) -> None:
         "--share-budget", action="store_true", help="make --max-rate the total of all workers and "
         "services that share a budget on the NATS server, for this relay and key",
     )  # fmt: skip
+    parser.add_argument(
+        "--status", action="store_true", help="run no worker; show what waits, which worker holds "
+        "how many ids, and the results of the last minute",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="with --status: as one JSON object")
     parser.add_argument("-v", "--verbose", action="store_true", help="log each detail")
 
 
 def run_worker(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if arguments.status:
+        return run_status(arguments)
+    if arguments.json:
+        print_error("--json is for --status; give both")
+        return UNUSABLE
     logging.basicConfig(format=FORMAT, level=logging.INFO)
     logger.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
