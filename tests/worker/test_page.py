@@ -1,8 +1,10 @@
 """The commands, tables and examples of docs/workers.md."""
 
 import asyncio
+import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,25 @@ def test_the_cluster_of_the_page_has_three_workers_and_three_connected_servers()
         routes = set(re.findall(r"nats\d", arguments[arguments.index("-routes") + 1]))
         assert routes == servers - {name}
     assert set(re.findall(r"nats\d", services["worker1"]["environment"]["LUMA_NATS"])) == servers
+
+
+def test_the_image_of_the_page_is_built_from_files_of_this_repository() -> None:
+    (compose,) = blocks(PAGE, "yaml")
+    build = yaml.safe_load(compose)["services"]["worker1"]["build"]
+    assert build["context"] == "."
+    text = (ROOT / build["dockerfile"]).read_text()
+    copied = [
+        name
+        for line in re.findall(r"^COPY (?!--)(.*) \S+$", text, re.MULTILINE)
+        for name in line.split()
+    ]
+    assert {"pyproject.toml", "luma_async"} <= set(copied)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {project["readme"], *project["license-files"]} <= set(copied)
+    (extra,) = re.findall(r"pip install .*'\.\[(\w+)\]'", text)
+    assert extra in project["optional-dependencies"]
+    (command,) = re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)
+    assert json.loads(command) == ["luma-async", "worker"]
 
 
 def test_the_times_of_the_page_are_those_of_the_code() -> None:
