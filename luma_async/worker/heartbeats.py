@@ -25,14 +25,15 @@ class Heartbeats:
         # worker, the lease continues (see Leases.accept); if to another one, both poll the id, and
         # the second result is not stored.
         loop = asyncio.get_running_loop()
-        announced_at = extended_at = loop.time()
+        announced_at = self._leases.extended_at = loop.time()
         was_connected = True
         while True:
-            period = self._peers.shortest_lease(lease) / 3
+            self._leases.period = self._peers.shortest_lease(lease)
+            period = self._leases.period / 3
             await asyncio.sleep(min(CHECK_EVERY, period / 4))
             now, is_connected = loop.time(), self._queue.client.is_connected
-            if is_connected and (now - extended_at >= period or not was_connected):
-                extended_at = now
+            is_due = now - self._leases.extended_at >= period
+            if is_connected and (is_due or not was_connected):
                 await self._leases.extend_all()
             if now - announced_at >= ANNOUNCE_EVERY:
                 announced_at = now

@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
+from math import inf
 
 from msgspec import Struct
 from nats.aio.msg import Msg
@@ -58,7 +59,8 @@ class Lease(Struct, gc=False):
 class Leases:
     """All leases of one worker, by id, in the order of delivery.
 
-    `taken`, `redelivered` and `returned` count ids, as in `Work`.
+    `taken`, `redelivered` and `returned` count ids, as in `Work`. `period` is the duration of a
+    lease in seconds; the leases were extended at `extended_at`, by the clock of the event loop.
     """
 
     def __init__(self, queue: Queue, give_up_after: float) -> None:
@@ -66,6 +68,8 @@ class Leases:
         self._give_up_after = give_up_after
         self._invalid = InvalidMessages("an id")
         self._by_id: dict[str, Lease] = {}
+        self.period: float = inf
+        self.extended_at: float = 0.0
         self.taken: int = 0
         self.redelivered: int = 0
         self.returned: int = 0
@@ -142,8 +146,17 @@ class Leases:
         self.taken += len(new_ids)
         return new_ids
 
+    def is_certain(self, lease: Lease) -> bool:
+        """Return whether a lease has not ended, as far as this worker can know.
+
+        It may have ended if the worker was not connected, or sent no heartbeat for a lease period.
+        """
+        silence = asyncio.get_running_loop().time() - self.extended_at
+        return lease.epoch == self._queue.epoch and silence < self.period
+
     async def extend_all(self) -> None:
         """Reply that all ids are in progress, so that their leases start again."""
+        self.extended_at = asyncio.get_running_loop().time()
         leases = tuple(self._by_id.values())
         await self._reply(Msg.Ack.Progress, (one for one in leases if self.is_current(one)))
 

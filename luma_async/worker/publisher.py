@@ -101,8 +101,9 @@ class ResultPublisher:
         delay = FIRST_RETRY_DELAY
         while True:
             try:
-                store = _Store(self._queue, result)
-                is_stored = await store_result(store, result.lease.submission)
+                store, lease = _Store(self._queue, result), result.lease
+                is_leased = self._leases.is_certain(lease)
+                is_stored = await store_result(store, lease.submission, is_leased=is_leased)
             except NATS_ERRORS as error:
                 self._on_error(error)
                 await asyncio.sleep(delay)

@@ -6,7 +6,8 @@ registered with the reader, so that no result falls between the two.
 
 A lookup reads the submission that is in the wait stream, then the stored result. From then on the
 wait accepts only results that answer this submission (`submissions.is_answer`). A result that does
-not, and each restart of the reader, causes another lookup: the submission may have changed.
+not, and each restart of the reader, causes another lookup: the submission may have changed. If a
+server has lost the submission, an older result does not become its answer.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from luma_async.worker.result_store import IdStreams
 from luma_async.worker.results import End, EndState, decode_result, make_end, subject_token
 from luma_async.worker.stream_info import stream_info
 from luma_async.worker.streams import NATS_ERRORS, Names, for_each, reason, retry
-from luma_async.worker.submissions import Submission, is_answer
+from luma_async.worker.submissions import Submission, is_answer, newest_known
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -37,7 +38,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class ResultWaiter:
     """A wait for the results of `ids` that are stored after `since`; some are still `missing`.
 
-    `awaited` has the submission of each id that was looked up, or None if it had none. `lost` are
+    `awaited` has the newest known submission of each id that was looked up, or None. `lost` are
     ids without a submission and without a result.
     """
 
@@ -135,7 +136,9 @@ class ResultHub:
 
         async def look_up(task_id: str) -> None:
             messages = IdStreams(js, names, subject_token(task_id))
-            waiting = waiter.awaited[task_id] = await messages.read_waiting()
+            waiting = await messages.read_waiting()
+            awaited = newest_known(waiter.awaited.get(task_id), waiting)
+            waiter.awaited[task_id] = awaited
             stored = await messages.read_result()
             if stored is None:
                 if waiting is None:
@@ -143,7 +146,8 @@ class ResultHub:
                 return
             key, payload = stored
             stored_at = _EPOCH + timedelta(microseconds=key.time)
-            if is_answer(waiting, key) and not is_before(stored_at, key.sequence, waiter.since):
+            is_its = is_answer(awaited, key, is_acknowledged=waiting is None)
+            if is_its and not is_before(stored_at, key.sequence, waiter.since):
                 result = decode_result(payload, names.done_subject(subject_token(task_id)))
                 waiter.add(make_end(result, key.sequence, stored_at))
 

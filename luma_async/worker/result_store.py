@@ -2,7 +2,8 @@
 
 `store_result` is the loop: publish, and after a conflict read what is stored and what waits, decide
 by `submissions.expected_sequence`, publish again. The first publish expects that no result of the
-id is stored, which is true for almost all ids: it costs one request.
+id is stored, which is true for almost all ids: it costs one request. A worker that was cut off or
+frozen reads first: a newer result may have been stored and deleted again.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -38,10 +39,16 @@ class ResultStore(Protocol):
         ...
 
 
-async def store_result(store: ResultStore, submission: Submission) -> bool:
-    """Store the result of a submission. Return False if it must not replace the stored one."""
+async def store_result(
+    store: ResultStore, submission: Submission, *, is_leased: bool = True
+) -> bool:
+    """Store the result of a submission. Return False if it must not replace the stored one.
+
+    With `is_leased`, the worker has held the id without interruption: no newer submission exists.
+    """
     expected = NO_RESULT
-    while not await store.publish(expected):
+    while not (is_leased and await store.publish(expected)):
+        is_leased = True
         stored = await store.read_stored()
         waiting = await store.read_waiting()
         decision = expected_sequence(submission, waiting=waiting, stored=stored)

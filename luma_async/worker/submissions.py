@@ -83,22 +83,39 @@ def expected_sequence(
     return None
 
 
-def is_answer(waiting: Submission | None, stored: StoredKey) -> bool:
-    """Return whether a stored result answers the present submission of its id.
+def newest_known(awaited: Submission | None, waiting: Submission | None) -> Submission | None:
+    """Return the submission that a wait awaits from now on.
 
-    `waiting` is the submission in the wait stream, read before the result was read.
+    `awaited` is the one that it has awaited so far, `waiting` the one that is in the wait stream.
+    If `waiting` is the earlier one, the server has lost the newest part of its data.
     """
-    # waiting   stored                        answer
+    if awaited is None or waiting is None:
+        return awaited or waiting
+    return awaited if awaited.is_certainly_after(waiting) else waiting
+
+
+def is_answer(
+    awaited: Submission | None, stored: StoredKey, *, is_acknowledged: bool = False
+) -> bool:
+    """Return whether a stored result answers the submission that a wait awaits.
+
+    `awaited` is None if the wait has found no submission of the id. With `is_acknowledged`, the
+    wait stream had no submission of it, just before the result was read.
+    """
+    # awaited   stored                        answer
     # any       not a result                  no
     # none      any                           yes: its submission was acknowledged
-    # present   of the same                   yes: stored, but not acknowledged yet
-    # present   of a later one                yes: stored after `waiting` was read
-    # present   without a time (0.1.0)        if the number is equal or later, and if it was stored
+    # known     of the same                   yes: stored, perhaps not acknowledged yet
+    # known     of a later one                yes: stored after the submission was read
+    # known     without a time (0.1.0)        if the number is equal or later, and if it was stored
     #                                         after the submission
-    # present   of another                    no
+    # known     of another                    no; yes if it is acknowledged, and the other one was
+    #                                         submitted later: numbers have begun again
     answered = stored.submission
-    if answered is None or waiting is None:
+    if answered is None or awaited is None:
         return answered is not None
     if answered.time == UNKNOWN:
-        return answered.sequence >= waiting.sequence and stored.time >= waiting.time
-    return answered == waiting or answered.is_certainly_after(waiting)
+        return answered.sequence >= awaited.sequence and stored.time >= awaited.time
+    if is_acknowledged and answered.time > awaited.time:
+        return True
+    return answered == awaited or answered.is_certainly_after(awaited)

@@ -185,6 +185,52 @@ async def test_the_time_of_a_submission_is_the_same_in_the_message_and_in_the_st
     await consumer.close()
 
 
+async def test_a_wait_for_a_submission_that_the_server_lost_is_not_ended_by_the_result_before(
+    queue: Queue,
+) -> None:
+    """As after a restart without the newest part of the data; the id is then submitted again."""
+    held = HeldIds(queue)
+    await queue.submit("a")
+    await held.take()
+    await held.store("a", "first")
+    await queue.submit("a")
+    waiting = asyncio.create_task(queue.wait_submitted("a", timeout=20))
+    await asyncio.sleep(0.1)
+    await queue.js.purge_stream(queue.names.wait)
+    await recreate_with_its_results(queue)
+    await asyncio.sleep(1.5)
+    assert not waiting.done()
+    await queue.submit("a")
+    await held.take()
+    await held.store("a", "second")
+    assert (await waiting).failure_reason == "second"
+
+
+async def recreate_with_its_results(queue: Queue) -> None:
+    """Create the done stream again with the same messages: all readers start again."""
+    stored = await queue.id_streams("a").read_result()
+    assert stored is not None
+    await recreate_from_one(queue, queue.names.done)
+    await queue.js.publish(queue.names.done_subject("a"), stored[1])
+
+
+async def test_a_worker_that_was_cut_off_stores_nothing_while_a_newer_submission_waits(
+    queue: Queue,
+) -> None:
+    """The newer result before it was deleted, by an operator or by its age."""
+    await queue.enlist(0.5)
+    await queue.submit("a")
+    old, new = HeldIds(queue), HeldIds(queue)
+    await old.take()
+    await new.take()  # after the lease
+    await new.store("a", "first")
+    await queue.js.purge_stream(queue.names.done)
+    await queue.submit("a")
+    old.leases.period = 0.5
+    await old.store("a", "late")
+    assert (await queue.js.stream_info(queue.names.done)).state.messages == 0
+
+
 async def test_a_wait_hears_a_result_after_the_done_stream_was_deleted(
     queue: Queue, workers: WorkerPool, relay: FakeRelay
 ) -> None:

@@ -20,6 +20,7 @@ from luma_async.worker.submissions import (
     Submission,
     expected_sequence,
     is_answer,
+    newest_known,
 )
 from tests.properties import examples
 
@@ -87,6 +88,41 @@ def test_a_result_answers_its_own_submission_or_an_earlier_one(
     waiting: Submission | None, result: StoredKey, answer: bool
 ) -> None:
     assert is_answer(waiting, result) is answer
+
+
+@pytest.mark.parametrize(
+    ("awaited", "result", "answer"),
+    [
+        (OWN, stored(OWN), True),
+        (OWN, stored(EARLIER), False),  # the server has lost the submission
+        (OWN, stored(LATER), True),
+        (OWN, stored(RECREATED), True),
+        (RECREATED, stored(OWN), False),
+        (OWN, stored(None), False),
+        (None, stored(OWN), True),
+    ],
+)
+def test_a_lost_submission_is_answered_by_a_later_one_only(
+    awaited: Submission | None, result: StoredKey, answer: bool
+) -> None:
+    assert is_answer(awaited, result, is_acknowledged=True) is answer
+
+
+@pytest.mark.parametrize(
+    ("awaited", "waiting", "newest"),
+    [
+        (None, None, None),
+        (None, OWN, OWN),
+        (OWN, None, OWN),
+        (OWN, EARLIER, OWN),
+        (OWN, LATER, LATER),
+        (OWN, RECREATED, RECREATED),
+    ],
+)
+def test_a_wait_awaits_the_newest_submission_that_it_knows(
+    awaited: Submission | None, waiting: Submission | None, newest: Submission | None
+) -> None:
+    assert newest_known(awaited, waiting) == newest
 
 
 @coroutine
