@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from luma_async.polling.following import Ended, Following
     from luma_async.polling.hooks import ChangeEvent, RequestEvent
+    from luma_async.polling.interfaces import Budget
     from luma_async.polling.iterator import Reader
     from luma_async.polling.stats import Stats
     from luma_async.scheduling.pace import Backoff, Every, Learned, Pace
@@ -59,6 +60,7 @@ __all__ = [
     "AuthenticationError",
     "Backoff",
     "BadRequestError",
+    "Budget",
     "ChangeEvent",
     "DecodeError",
     "DownloadError",
@@ -110,6 +112,7 @@ if not TYPE_CHECKING:
         "downloads.downloader",
         "errors",
         "polling.hooks",
+        "polling.interfaces",
         "polling.iterator",
         "polling.stats",
         "polling.following",

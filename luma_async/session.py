@@ -1,8 +1,10 @@
 """LumaSession: the public API."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self, overload
 
 import anyio
@@ -12,13 +14,14 @@ from luma_async.polling.admission import session_closed
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.following import Following
 from luma_async.polling.hooks import ChangeEvent, Hook, InstrumentedRelay, RequestEvent
-from luma_async.polling.interfaces import Relay
+from luma_async.polling.interfaces import Budget, Relay
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.stats import Stats
 from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
+from luma_async.scheduling.slots import Slots
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation
 from luma_async.transport import Transport
@@ -48,6 +51,9 @@ class LumaSession:
     functions, called in the event loop; they must not block. If they raise an exception, it is
     logged once and then ignored.
 
+    `budget` makes `limits.max_rate` the total of all sessions that share it, such as a SharedBudget
+    of `luma_async.worker`; `max_in_flight` stays a limit of each.
+
     Raises ValueError or TypeError for invalid arguments.
     """
 
@@ -65,6 +71,7 @@ class LumaSession:
         proxy: str | None = None,
         on_request: Callable[[RequestEvent], object] | None = None,
         on_change: Callable[[ChangeEvent], object] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._base_url = checks.base_url(
             os.environ.get("LUMA_BASE_URL") if base_url is None else base_url
@@ -76,9 +83,13 @@ class LumaSession:
             missing=checks.not_negative("missing_grace", missing_grace),
             link=checks.not_negative("link_grace", link_grace),
         )
+        key = checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key)
+        self._account = hashlib.sha256(f"{self._base_url}\n{key}".encode()).hexdigest()
+        remedy = "a SharedBudget of luma_async.worker"
+        self._budget = None if budget is None else checks.instance("budget", budget, Budget, remedy)
         self._transport = Transport(
             self._base_url,
-            checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key),
+            key,
             http=http,
             request_timeout=self._request_timeout,
             max_body=self._limits.max_body,
@@ -89,6 +100,7 @@ class LumaSession:
             self._relay = InstrumentedRelay(self._transport, Hook("on_request", request_hook))
         change_hook = checks.hook("on_change", on_change)
         self._on_change = None if change_hook is None else Hook("on_change", change_hook)
+        self._shared = AsyncExitStack()
         self._poller: Poller | None = None
         self._closed = False
 
@@ -97,6 +109,7 @@ class LumaSession:
             raise session_closed()
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
+        slots = None if self._budget is None else Slots()
         await self._transport.__aenter__()
         self._poller = poller = Poller(
             self._relay,
@@ -105,7 +118,16 @@ class LumaSession:
             self._grace,
             request_timeout=self._request_timeout,
             on_change=self._on_change,
+            slots=slots,
         )
+        if self._budget is not None and slots is not None:
+            try:
+                await self._shared.enter_async_context(
+                    self._budget.share(self._account, slots, self._limits.spacing)
+                )
+            except BaseException:
+                await self.close()
+                raise
         # The poller makes a new scheduler after an unexpected error.
         self._transport.open_ids_like = lambda name: poller.scheduler.ids_like(name)  # noqa: PLW0108
         return self
@@ -135,6 +157,7 @@ class LumaSession:
     async def _shut_down(self, poller: Poller) -> None:
         try:
             await poller.close()
+            await self._shared.aclose()
         finally:
             await self._transport.__aexit__(None, None, None)
 

@@ -1,9 +1,11 @@
-"""The interfaces of the poller: the relay that it polls, and the waits that it informs."""
+"""The interfaces of the poller: its relay, the waits that it informs, and a shared budget."""
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
 
 from luma_async.scheduling.changes import Change, PollAnswer
+from luma_async.scheduling.slots import Slots
 
 
 class Relay(Protocol):
@@ -32,4 +34,18 @@ class Watcher(Protocol):
 
     def abort(self, cause: Exception, /) -> None:
         """End the wait with a cause."""
+        ...
+
+
+@runtime_checkable
+class Budget(Protocol):
+    """A rate limit that several sessions share: a SharedBudget of `luma_async.worker`."""
+
+    def share(
+        self, account: str, slots: Slots, spacing: float, /
+    ) -> AbstractAsyncContextManager[None]:
+        """Reserve slots for a session while the context is entered.
+
+        `account` identifies the relay and the key, `spacing` is in seconds.
+        """
         ...

@@ -37,6 +37,7 @@ from luma_async.scheduling.key_rejections import KeyRejections
 from luma_async.scheduling.missing_evidence import Sign
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
+from luma_async.scheduling.slots import Slots
 from luma_async.scheduling.throttle import Limits, Throttle
 
 logger: logging.Logger = logging.getLogger("luma_async")
@@ -55,8 +56,9 @@ class Poller:
         request_timeout: float,
         roll: Callable[[], float] = random.random,
         on_change: Hook[ChangeEvent] | None = None,
+        slots: Slots | None = None,
     ) -> None:
-        self.throttle: Throttle = Throttle(limits, roll)
+        self.throttle: Throttle = Throttle(limits, roll, slots)
         self.health: RelayHealth = RelayHealth()
         self.key_rejections: KeyRejections = KeyRejections(limits.spacing)
         self.queue: AdmissionQueue = AdmissionQueue(
@@ -80,6 +82,8 @@ class Poller:
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._closed = False
+        if slots is not None:
+            slots.on_reserved = self._run_due_soon
 
     def __repr__(self) -> str:
         return f"<Poller: {self.scheduler!r}, {self.throttle.in_flight} requests in flight>"
@@ -192,10 +196,10 @@ class Poller:
 
     def _next_send_at(self) -> float:
         """Return when to send the next request; inf if none is due or no slot is free."""
-        opens_at = self.throttle.next_slot_at()
-        if opens_at == inf or self.queue.has_waiters():
-            return opens_at
-        return max(opens_at, self.scheduler.next_due())
+        wanted_at = self.throttle.next_slot_at()
+        if wanted_at < inf and not self.queue.has_waiters():
+            wanted_at = max(wanted_at, self.scheduler.next_due())
+        return self.throttle.next_send_at(wanted_at, self.loop.time(), len(self.scheduler))
 
     def _send_next(self, now: float) -> None:
         """Send one request; direct calls and polls take turns."""
@@ -257,13 +261,9 @@ class Poller:
     def _new_scheduler(self, pace: Pace, grace: Grace, phase: float) -> Scheduler[Watcher]:
         limits = self.throttle.limits
         return Scheduler(
-            pace,
-            limits.max_batch,
-            grace,
-            phase=phase,
-            spacing=limits.spacing,
-            max_in_flight=limits.max_in_flight,
-        )
+            pace, limits.max_batch, grace,
+            phase=phase, spacing=limits.spacing, max_in_flight=limits.max_in_flight,
+        )  # fmt: skip
 
     def _on_answer(self, batch: Batch[Watcher], answer: PollAnswer) -> None:
         self.on_heard(batch, answer.retry_after)

@@ -1,7 +1,8 @@
 """The connection to a NATS server: the caller's client, a server by its URL, or a private server.
 
 A lost connection is opened again by nats-py. If the server is a private one that has ended, this
-module starts it again first.
+module starts it again first; and after each reconnect it checks that no other process has taken the
+port.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ from nats.js import JetStreamContext
 
 from luma_async.errors import LumaError, QueueError
 from luma_async.worker.embedded_server import EmbeddedServer
-from luma_async.worker.streams import NATS_ERRORS, reason
+from luma_async.worker.server_errors import Denials, refusal
+from luma_async.worker.stream_info import REQUEST_TIMEOUT
+from luma_async.worker.streams import NATS_ERRORS, is_transient, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -28,7 +31,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 RECONNECT_DELAY = 0.25  # seconds
-REQUEST_TIMEOUT = 5.0  # seconds
+CANCEL_EVERY = 0.1  # seconds
 RESTART_EVERY = 1.0  # seconds between two attempts to start the private server again
 
 
@@ -40,7 +43,7 @@ class Connection:
         nats: Nats | None,
         data: str | os.PathLike[str] | None,
         credentials: str | os.PathLike[str] | None,
-        name: str,
+        pool: str,
     ) -> None:
         if nats is not None and data is not None:
             raise ValueError("nats and data both name a server; give one of them")
@@ -54,7 +57,8 @@ class Connection:
         self._given_client = nats if isinstance(nats, Client) else None
         self._urls = [] if nats is None or isinstance(nats, Client) else _parse_urls(nats)
         self._credentials = None if credentials is None else os.fspath(credentials)
-        self._name = name
+        self._name = f"luma-async {pool}"
+        self.denials: Denials = Denials(f"{pool}.workers")
         self._client: Client | None = None
         self._js: JetStreamContext | None = None
         self._stack = AsyncExitStack()
@@ -89,6 +93,10 @@ class Connection:
             raise RuntimeError("the queue is not entered; use `async with Queue(…) as queue`")
         return value
 
+    def is_transient(self, error: Exception) -> bool:
+        """Return whether a request is to be repeated: no server answered, and none denied it."""
+        return is_transient(error) and self.denials.error() is None
+
     async def open(self) -> None:
         """Connect. Raises RuntimeError if called twice, QueueError if no server answers."""
         if self._client is not None:
@@ -122,6 +130,7 @@ class Connection:
                         self._urls,
                         name=self._name,
                         user_credentials=self._credentials,
+                        nkeys_seed=str(self.embedded.seed_file) if self.embedded else None,
                         max_reconnect_attempts=-1,
                         reconnect_time_wait=cast("int", RECONNECT_DELAY),
                         error_cb=self._on_error,
@@ -130,50 +139,78 @@ class Connection:
                     )
                 )
         except (*NATS_ERRORS, ValueError, ImportError) as error:
-            cause = reason(client.last_error or error)
+            cause = await refusal(self._urls) or reason(client.last_error or error)
             if isinstance(error, ImportError):
                 remedy = "pip install 'luma-async[worker]'"
             elif "authorization" in cause.lower():
                 remedy = "check its user, password or credentials"
+            elif "maximum" in cause.lower():
+                remedy = "raise the limit of the server, or close other clients"
             else:
                 remedy = "start it or name another"
             raise QueueError(
                 f"no NATS server at {without_credentials(self._urls)} ({cause}); {remedy}"
             ) from None
+        if self.embedded is not None and not self._is_own_server(self.embedded):
+            raise QueueError(f"another server uses the port of {self.embedded!r}; try again")
         return client
 
     async def _on_error(self, error: Exception) -> None:
         """Log each error message once, until the connection is restored."""
+        self.denials.record(str(error))
         if (message := f"NATS: {reason(error)}") not in self._logged:
             self._logged.add(message)
             logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", message)
 
     async def _on_disconnect(self) -> None:
+        # Called before the first attempt to reconnect.
         if self._closed or self.client.is_closed:
             return
         logger.warning("NATS connection lost: reconnecting; workers poll and keep their results")
-        if self.embedded is not None and (self._restarting is None or self._restarting.done()):
-            self._restarting = asyncio.create_task(self._restart(self.embedded))
+        if self.embedded is not None:
+            await self._use_own_server(self.embedded)
+            self._start_restarting(self.embedded)
 
     async def _on_reconnect(self) -> None:
         logger.warning("NATS connection restored")
         self._logged.clear()
+        if self.embedded is not None and not self._is_own_server(self.embedded):
+            self._start_restarting(self.embedded)
+
+    def _is_own_server(self, embedded: EmbeddedServer) -> bool:
+        """Return whether the client is connected to the private server, by the server's own file.
+
+        Another process may listen on the port of a private server that has ended.
+        """
+        url = self.client.connected_url
+        return url is not None and url.port is not None and embedded.is_ours(url.port)
+
+    def _start_restarting(self, embedded: EmbeddedServer) -> None:
+        if self._restarting is None or self._restarting.done():
+            self._restarting = asyncio.create_task(self._restart(embedded))
 
     async def _restart(self, embedded: EmbeddedServer) -> None:
-        """Start the private server again if it has ended, until the connection is restored."""
-        while not (self._closed or self.client.is_connected or self.client.is_closed):
-            try:
-                self.client.set_server_pool([await anyio.to_thread.run_sync(embedded.join)])
-            except (LumaError, *NATS_ERRORS) as error:
-                logger.warning(
-                    "the private NATS server does not start: %s; retrying", reason(error)
-                )
+        """Start the private server again if it has ended, until the client is connected to it."""
+        while not (self._closed or self.client.is_closed or self._is_own_server(embedded)):
+            await self._use_own_server(embedded)
             await asyncio.sleep(RESTART_EVERY)
+
+    async def _use_own_server(self, embedded: EmbeddedServer) -> None:
+        """Start the private server if it has ended, and let the client connect to it only."""
+        try:
+            url = await anyio.to_thread.run_sync(embedded.join)
+            is_foreign = self.client.is_connected and not self._is_own_server(embedded)
+            self.client.set_server_pool([url])
+        except (LumaError, *NATS_ERRORS) as error:
+            logger.warning("the private NATS server does not start: %s; retrying", reason(error))
+            return
+        if is_foreign:
+            logger.warning("another server uses the port of the private NATS server; leaving it")
+            await self.client.force_reconnect()
 
     async def _stop_restarting(self) -> None:
         if self._restarting is not None:
-            self._restarting.cancel()
-            await asyncio.wait([self._restarting])
+            await cancel([self._restarting])
 
 
 def without_credentials(urls: Iterable[str]) -> str:
@@ -198,6 +235,15 @@ def _state_directory() -> Path:
         return Path(directory)
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "luma-async"
+
+
+async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: `wait_for` of Python 3.11 may swallow a cancellation."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_EVERY)
 
 
 async def _await_cancellable(coroutine: Coroutine[Any, Any, None]) -> None:

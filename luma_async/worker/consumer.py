@@ -32,6 +32,7 @@ FETCH_EXPIRES = 1.0  # seconds for which the server keeps a request open
 MAX_LATENESS = 0.25  # seconds to wait beyond that for its last messages
 REQUEST_LOST_AFTER = 10.0  # seconds beyond that after which a request without a status is over
 GATHER_TIME = 0.01  # seconds in which more messages may join the first one
+ACK_PREFIX = "$JS.ACK."  # of the subjects to which the server expects a reply
 STATUS_HEARTBEAT = "100"
 STATUS_REQUEST_OVER = ("404", "408")
 
@@ -116,10 +117,13 @@ class PullConsumer:
 
     async def _on_message(self, message: Msg) -> None:
         """Receive a message of the stream, or a status message about a request."""
+        # Only a message of the stream has a reply subject; it may have a header `Status`, too.
         status = (message.headers or {}).get("Status")
-        if status is None or message.data:
+        if message.reply.startswith(ACK_PREFIX):
             self._outstanding -= 1
             self._received.append(message)
+        elif message.reply or status is None:
+            return  # not sent by the server
         elif status != STATUS_HEARTBEAT and message.subject.endswith(f".{self._request_number}"):
             self._outstanding = 0
             if status not in STATUS_REQUEST_OVER:

@@ -20,13 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from luma_async.errors import QueueError
+from luma_async.worker.private_files import SEED_FILE, lock_file, make_directory, unlock_file
 from luma_async.worker.server_process import (
     POLL_EVERY,
     START_TIMEOUT,
     ServerProcess,
-    lock_file,
     reap_children,
-    unlock_file,
 )
 
 
@@ -45,19 +44,41 @@ class EmbeddedServer:
     def __repr__(self) -> str:
         return f"<EmbeddedServer {self._home}>"
 
+    @property
+    def seed_file(self) -> Path:
+        """The file with the secret key of the server's clients."""
+        return self._home / SEED_FILE
+
     def join(self) -> str:
         """Start the server if it does not run; return its URL."""
         try:
-            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._home)
             with self._turn():
                 reap_children()
                 if self._users is None:
+                    self._replace_incompatible()
                     self._users = self._lock("users", fcntl.LOCK_SH)
                 return self._process.start()
         except OSError as error:
             raise QueueError(
                 f"{self._home} cannot be used: {error}; give another directory as data"
             ) from error
+
+    def is_ours(self, port: int) -> bool:
+        """Return whether the server of the directory runs, and listens on this port."""
+        return self._process.is_ours(port)
+
+    def _replace_incompatible(self) -> None:
+        """Stop a server that an older version has left behind, if no process uses it."""
+        if not self._process.is_incompatible():
+            return
+        unused = self._lock("users", fcntl.LOCK_EX)
+        if unused is None:
+            raise QueueError(
+                f"an older version uses the private server of {self._home}; stop its processes"
+            )
+        self._process.stop()
+        unlock_file(unused)
 
     def register_worker(self) -> bool:
         """Count this user as a worker; return whether it is the only worker.

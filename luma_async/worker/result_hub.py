@@ -3,37 +3,51 @@
 A wait receives each result in one of two ways. Results that are stored already are looked up;
 results that are stored later come from the shared reader. A lookup starts after the wait is
 registered with the reader, so that no result falls between the two.
+
+A lookup reads the submission that is in the wait stream, then the stored result. From then on the
+wait accepts only results that answer this submission (`submissions.is_answer`). A result that does
+not, and each restart of the reader, causes another lookup: the submission may have changed. If a
+server has lost the submission, an older result does not become its answer.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from datetime import UTC, datetime
-
-import nats.js.errors
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from luma_async.errors import GaveUp, GenerationsMissing, QueueError, WaitTimeout
 from luma_async.structs import Generation
-from luma_async.worker.connection import Connection
-from luma_async.worker.result_reader import ResultReader, is_before
+from luma_async.worker.connection import Connection, cancel
+from luma_async.worker.result_reader import ReadResult, ResultReader, is_before
+from luma_async.worker.result_store import IdStreams
 from luma_async.worker.results import End, EndState, decode_result, make_end, subject_token
+from luma_async.worker.stream_info import stream_info
 from luma_async.worker.streams import NATS_ERRORS, Names, for_each, reason, retry
+from luma_async.worker.submissions import Submission, is_answer, newest_known
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
 
-class ResultWaiter:
-    """A wait for the results of `ids`, of which some are still `missing`.
+LOOKUP_RETRY_DELAY = 0.5  # seconds
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-    It ignores what the reader reads up to the sequence `start_after`: a lookup finds those results.
+
+class ResultWaiter:
+    """A wait for the results of `ids` that are stored after `since`; some are still `missing`.
+
+    `awaited` has the newest known submission of each id that was looked up, or None. `lost` are
+    ids without a submission and without a result.
     """
 
-    def __init__(self, ids: dict[str, None]) -> None:
+    def __init__(self, ids: dict[str, None], since: datetime | int | None = None) -> None:
         self.ids = ids
-        self.start_after = 0
+        self.since = since
         self.missing: dict[str, None] = dict(ids)
+        self.awaited: dict[str, Submission | None] = {}
+        self.lost: list[str] = []
         self.results: deque[End] = deque()
         self._changed = asyncio.Event()
         self._error: Exception | None = None
@@ -44,6 +58,18 @@ class ResultWaiter:
             del self.missing[result.id]
             self.results.append(result)
             self._changed.set()
+
+    def offer(self, result: ReadResult) -> bool:
+        """Receive a result from the reader; return whether the id must be looked up again."""
+        end = result.end
+        if end.id not in self.missing or end.id not in self.awaited:
+            return False  # the lookup finds the result
+        if is_before(end.told_at, end.sequence, self.since):
+            return False
+        if not is_answer(self.awaited[end.id], result.key):
+            return True
+        self.add(end)
+        return False
 
     def fail(self, error: Exception) -> None:
         """Let all waits raise an error."""
@@ -77,74 +103,99 @@ class ResultHub:
         self._waiters: dict[str, dict[ResultWaiter, None]] = {}
         self._reader_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lookups: set[asyncio.Task[None]] = set()
         self._start_lock = asyncio.Lock()
+        self._deleting_limits = ""
 
     @asynccontextmanager
-    async def subscribe(
-        self, waiter: ResultWaiter, since: datetime | int | None
-    ) -> AsyncGenerator[None, None]:
-        """Let a wait receive the results of its ids, including those stored since `since`.
+    async def subscribe(self, waiter: ResultWaiter) -> AsyncGenerator[None, None]:
+        """Let a wait receive the results of its ids.
 
-        Raises QueueError if the server does not answer for half a minute.
+        Raises QueueError if the server does not answer for half a minute, or if results may have
+        been deleted.
         """
         try:
             try:
-                await retry(lambda: self._register(waiter))
-                look_up = self.make_lookup(waiter, since)
-                await for_each(waiter.ids, lambda task_id: retry(lambda: look_up(task_id)))
+                should_retry = self._connection.is_transient
+                await retry(lambda: self._register(waiter), should_retry)
+                look_up = self.make_lookup(waiter)
+                await for_each(
+                    waiter.ids, lambda task_id: retry(lambda: look_up(task_id), should_retry)
+                )
             except NATS_ERRORS as error:
-                raise read_error(error) from None
+                raise read_error(self._connection, error) from None
+            if waiter.lost and self._deleting_limits:
+                raise _deleted_error(waiter.lost, self._names, self._deleting_limits)
             yield
         finally:
             self._remove(waiter)
 
-    def make_lookup(
-        self, waiter: ResultWaiter, since: datetime | int | None
-    ) -> Callable[[str], Awaitable[None]]:
+    def make_lookup(self, waiter: ResultWaiter) -> Callable[[str], Awaitable[None]]:
         """Return a function that passes the stored result of an id to the wait, if there is one."""
         js, names = self._connection.js, self._names
 
         async def look_up(task_id: str) -> None:
-            # The stored result counts if it belongs to the last submission of the id:
-            #   id not in the wait stream            its submission is finished
-            #   in the stream, submission <= result  stored, but not acknowledged yet
-            #   in the stream, submission > result   submitted again: wait for its new result
-            token = subject_token(task_id)
-            with suppress(nats.js.errors.NotFoundError, ValueError):
-                message = await js.get_last_msg(names.done, names.done_subject(token))
-                stored = decode_result(message.data or b"")
-                sequence, stored_at = message.seq or 0, message.time or datetime.now(UTC)
-                if is_before(stored_at, sequence, since):
-                    return
-                with suppress(nats.js.errors.NotFoundError):
-                    waiting = await js.get_last_msg(names.wait, names.wait_subject(token))
-                    if (waiting.seq or 0) > stored.submission:
-                        return
-                waiter.add(make_end(stored, sequence, stored_at))
+            messages = IdStreams(js, names, subject_token(task_id))
+            waiting = await messages.read_waiting()
+            awaited = newest_known(waiter.awaited.get(task_id), waiting)
+            waiter.awaited[task_id] = awaited
+            stored = await messages.read_result()
+            if stored is None:
+                if waiting is None:
+                    waiter.lost.append(task_id)
+                return
+            key, payload = stored
+            stored_at = _EPOCH + timedelta(microseconds=key.time)
+            is_its = is_answer(awaited, key, is_acknowledged=waiting is None)
+            if is_its and not is_before(stored_at, key.sequence, waiter.since):
+                result = decode_result(payload, names.done_subject(subject_token(task_id)))
+                waiter.add(make_end(result, key.sequence, stored_at))
 
         return look_up
 
     async def close(self) -> None:
         """Stop reading. All waits raise QueueError."""
         self._fail_all(QueueError("the queue was closed; enter another one"))
-        if self._reader_task is not None:
-            self._reader_task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await cancel(self._tasks)
 
     async def _register(self, waiter: ResultWaiter) -> None:
         for task_id in waiter.ids:
             self._waiters.setdefault(task_id, {})[waiter] = None
         async with self._start_lock:
-            js = self._connection.js
-            waiter.start_after = (await js.stream_info(self._names.done)).state.last_seq
+            info = await stream_info(self._connection.client, self._names.done)
+            self._deleting_limits = info.limits if info.deletes_now else ""
             task = self._reader_task
             if task is None or task.done() or task.cancelling():
-                client = self._connection.client
-                reader = ResultReader(client, js, self._names, waiter.start_after)
-                self._reader_task = asyncio.create_task(self._read(reader))
-                self._tasks.add(self._reader_task)
-                self._reader_task.add_done_callback(self._tasks.discard)
+                reader = ResultReader(
+                    self._connection, self._names, info.state.last_seq, self._look_up_all_again
+                )
+                self._reader_task = self._spawn(self._read(reader))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _look_up_all_again(self) -> None:
+        for waiter in {one: None for waiters in self._waiters.values() for one in waiters}:
+            self._look_up_again(waiter, list(waiter.missing))
+
+    def _look_up_again(self, waiter: ResultWaiter, ids: list[str]) -> None:
+        """Look up these ids once more, until the server has answered or the wait is over."""
+        look_up = self.make_lookup(waiter)
+
+        async def until_answered(task_id: str) -> None:
+            while task_id in waiter.missing and waiter in self._waiters.get(task_id, {}):
+                try:
+                    await look_up(task_id)
+                    break
+                except NATS_ERRORS as error:
+                    logger.debug("looking up %.80r again: %s", task_id, reason(error))
+                await asyncio.sleep(LOOKUP_RETRY_DELAY)
+
+        self._lookups = {task for task in self._lookups if not task.done()}
+        self._lookups.add(self._spawn(for_each(ids, until_answered)))
 
     def _remove(self, waiter: ResultWaiter) -> None:
         """Unregister a wait. The reader stops with the last one."""
@@ -153,17 +204,20 @@ class ResultHub:
             waiters.pop(waiter, None)
             if not waiters:
                 self._waiters.pop(task_id, None)
-        if not self._waiters and self._reader_task is not None:
-            self._reader_task.cancel()
+        if not self._waiters:
+            for task in (self._reader_task, *self._lookups):
+                if task is not None:
+                    task.cancel()
 
     async def _read(self, reader: ResultReader) -> None:
         try:
             async with aclosing(reader):
                 while True:
                     for result in await reader.read():
-                        for waiter in self._waiters.get(result.id, {}):
-                            if result.sequence > waiter.start_after:
-                                waiter.add(result)
+                        task_id = result.end.id
+                        for waiter in self._waiters.get(task_id, {}):
+                            if waiter.offer(result):
+                                self._look_up_again(waiter, [task_id])
         except Exception as error:
             if not isinstance(error, QueueError):
                 logger.exception("unexpected error while reading results; all waits raise it")
@@ -204,6 +258,17 @@ def collect_generations(
     return done
 
 
-def read_error(error: Exception) -> QueueError:
+def read_error(connection: Connection, error: Exception) -> QueueError:
     """Return the QueueError for results that cannot be read."""
-    return QueueError(f"the results cannot be read ({reason(error)}); try again")
+    return connection.denials.error() or QueueError(
+        f"the results cannot be read ({reason(error)}); try again"
+    )
+
+
+def _deleted_error(lost: list[str], names: Names, limits: str) -> QueueError:
+    error = QueueError(
+        f"{len(lost)} ids are not in the queue and have no result; results may be deleted, because "
+        f"stream {names.done} is limited ({limits}); remove the limit and submit them again"
+    )
+    error.pending = tuple(lost)
+    return error

@@ -2,11 +2,12 @@
 
 An id becomes one token of a NATS subject by percent-encoding; a long one by its SHA-256. A result
 that is larger than a message may be is stored without the relay's own object, then without all
-other fields but the state.
+other fields but state, link, reason and time of creation.
 """
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from urllib.parse import quote, unquote_to_bytes
@@ -15,11 +16,13 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from luma_async.structs import Generation, State
+from luma_async.structs import Generation, State, Video
 from luma_async.text import one_line
+from luma_async.worker.submissions import UNKNOWN, Submission
 
 MAX_TOKEN_LENGTH = 200  # characters
 MAX_ID_LENGTH = 4096  # bytes
+MAX_REASON_LENGTH = 1000  # characters of a failure reason, in a result that does not fit
 
 
 class EndState(StrEnum):
@@ -49,8 +52,8 @@ class End(Struct, frozen=True, kw_only=True):
 class StoredResult(Struct):
     """The JSON of a result.
 
-    `url` is the best link, for readers in other languages. `submission` is the sequence number of
-    the id in the wait stream; it shows which submission of the id this result belongs to.
+    `url` is the best link, for readers in other languages. `submission` and `submission_time` show
+    which submission of the id this result belongs to (see `submissions.Submission`).
     """
 
     id: str
@@ -58,6 +61,12 @@ class StoredResult(Struct):
     url: str | None
     submission: int
     generation: Generation | None
+    submission_time: int = UNKNOWN
+
+    @property
+    def key(self) -> Submission:
+        """The submission that this is the result of."""
+        return Submission(self.submission, self.submission_time)
 
 
 _TASK_STATES = (EndState.COMPLETED, EndState.FAILED)
@@ -100,31 +109,67 @@ def state_of(generation: Generation | None) -> EndState:
 
 
 def encode_result(
-    task_id: str, state: EndState, generation: Generation | None, submission: int, *, max_bytes: int
+    task_id: str,
+    state: EndState,
+    generation: Generation | None,
+    submission: Submission,
+    *,
+    max_bytes: int,
 ) -> tuple[bytes, bool]:
     """Return a result as JSON of up to `max_bytes`, and whether it is complete."""
-    url = generation.url if generation else None
-    for is_complete, reduced in _reductions(generation):
-        try:
-            text = msgspec.json.encode(StoredResult(task_id, state, url, submission, reduced))
-        except UnicodeEncodeError:
-            continue
-        if len(text) <= max_bytes:
-            return text, is_complete
-    return msgspec.json.encode(StoredResult(task_id, state, None, submission, None)), False
+    numbers = submission.sequence, submission.time
+    for is_complete, task in _reductions(generation):
+        url = task.url if task else None
+        with suppress(UnicodeEncodeError):
+            text = msgspec.json.encode(
+                StoredResult(task_id, state, url, numbers[0], task, numbers[1])
+            )
+            if len(text) <= max_bytes:
+                return text, is_complete
+    return msgspec.json.encode(
+        StoredResult(task_id, state, None, numbers[0], None, numbers[1])
+    ), False
 
 
 def _reductions(generation: Generation | None) -> Iterator[tuple[bool, Generation | None]]:
-    """Yield the whole task, then smaller versions of it."""
+    """Yield the whole task, then smaller versions of it.
+
+    First the relay's own text is left out, then the fields but link, reason and time, then the end
+    of a long reason; at last the link.
+    """
     yield True, generation
-    if generation:
-        yield False, replace(generation, original="{}")
-        yield False, Generation(id=generation.id, state=generation.state)
+    if generation is None:
+        return
+    yield False, replace(generation, original="{}")
+    url = _encodable(generation.url)
+    reason = _encodable(generation.failure_reason)
+    short = Generation(
+        id=generation.id,
+        state=generation.state,
+        created_at=generation.created_at,
+        video=Video(url=url) if url else None,
+        failure_reason=reason,
+    )
+    yield False, short
+    short = replace(short, failure_reason=reason and reason[:MAX_REASON_LENGTH])
+    yield False, short
+    yield False, replace(short, video=None)
+    yield False, Generation(id=generation.id, state=generation.state)
 
 
-def decode_result(payload: bytes) -> StoredResult:
-    """Decode a stored result. Raise ValueError if it is not one."""
-    stored = _result_decoder.decode(payload)
+def _encodable(text: str | None) -> str | None:
+    """Replace the characters that JSON cannot have."""
+    return text and text.encode(errors="replace").decode()
+
+
+def decode_result(payload: bytes, subject: str) -> StoredResult:
+    """Decode a result that is stored on `subject`. Raise ValueError if it is not one of its id."""
+    try:
+        stored = _result_decoder.decode(payload)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+    if subject_token(stored.id) != subject.rpartition(".")[2]:
+        raise ValueError(f"it is about another id: {stored.id:.80}")
     if stored.generation is None and stored.state in _TASK_STATES:
         stored.generation = Generation(id=stored.id, state=State(stored.state))
     return stored

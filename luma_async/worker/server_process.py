@@ -2,16 +2,16 @@
 
 The process inherits a locked file, `server`, and keeps the lock as long as it lives. So the lock
 shows whether the server runs, whichever process started it. The server writes its port to a ports
-file, whose name has its process id. It listens on loopback only, requires a token that only the
-owner of the directory can read, and starts again on its previous port, so that clients can
-reconnect.
+file, whose name has its process id. It listens on loopback only, and starts again on its previous
+port, so that clients can reconnect. A client signs the nonce of the server with a key (nkey) that
+only the owner of the directory can read: a process that takes the port of a dead server receives no
+secret. Of the environment, which may have API keys, the server gets ENVIRONMENT only.
 """
 
 import fcntl
 import json
 import logging
 import os
-import secrets
 import shutil
 import signal
 import sysconfig
@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from luma_async.errors import QueueError
 from luma_async.text import one_line
+from luma_async.worker.private_files import lock_file, public_key, write_file
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -34,6 +35,8 @@ STOP_TIMEOUT = 1.5  # seconds after SIGTERM, and again after SIGKILL
 POLL_EVERY = 0.01  # seconds
 MAX_PAYLOAD = 8 * 2**20  # bytes
 MAX_LOG_SIZE = 10 * 2**20  # bytes
+CONFIGURATION = "nats.conf"
+ENVIRONMENT = ("PATH", "HOME")
 SYNC_ALWAYS = "sync_interval: always"
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
@@ -60,7 +63,20 @@ class ServerProcess:
         while running is None:
             lock = lock_file(self._home / "server", fcntl.LOCK_EX)
             running = self._wait_until_ready() if lock is None else self._start(lock)
-        return f"nats://{self._token()}@127.0.0.1:{running.port}"
+        return f"nats://127.0.0.1:{running.port}"
+
+    def is_ours(self, port: int) -> bool:
+        """Return whether the server runs, and listens on this port."""
+        running = self._find()
+        return running is not None and running.port == port and not self._has_ended()
+
+    def is_incompatible(self) -> bool:
+        """Return whether a server runs that does not accept our key, as one of version 0.1.0."""
+        if self._has_ended():
+            return False
+        with suppress(OSError):
+            return public_key(self._home) not in (self._home / CONFIGURATION).read_text()
+        return False
 
     def stop(self) -> None:
         """Stop the server, and wait until its lock is free."""
@@ -113,14 +129,14 @@ class ServerProcess:
         """Spawn the server; return None if it ends before it is ready. Closes `lock` here."""
         for ports_file in self._home.glob(PORTS_FILES):
             ports_file.unlink()
-        self._write("nats.conf", self._configuration(port, sync).encode())
+        write_file(self._home / CONFIGURATION, self._configuration(port, sync).encode())
         inherited = 10 if lock != 10 else 11  # a duplicate is inherited; it needs another number
         try:
             binary = server_binary()
             child = os.posix_spawn(
                 binary,
-                [binary, "--config", str(self._home / "nats.conf")],
-                os.environ,
+                [binary, "--config", str(self._home / CONFIGURATION)],
+                {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -142,7 +158,7 @@ class ServerProcess:
                 f"log_file: {_quote(self._home / 'nats.log')}",
                 f"logfile_size_limit: {MAX_LOG_SIZE}",
                 f"max_payload: {MAX_PAYLOAD}",
-                f"authorization {{ token: {_quote(self._token())} }}",
+                f"authorization {{ users: [ {{ nkey: {public_key(self._home)} }} ] }}",
                 f"jetstream {{ store_dir: {_quote(self._home)}, {sync} }}",
                 "",
             )
@@ -184,39 +200,6 @@ class ServerProcess:
                 if lines:
                     return one_line(lines[-1])
         return "no output"
-
-    def _token(self) -> str:
-        path = self._home / "token"
-        with suppress(FileNotFoundError):
-            if token := path.read_text().strip():
-                return token
-        token = secrets.token_hex(24)
-        self._write("token", token.encode())
-        return token
-
-    def _write(self, name: str, content: bytes) -> None:
-        """Write a file that only its owner can read. It is replaced as a whole."""
-        temporary = self._home / f"{name}.new"
-        with open(os.open(temporary, _WRITE | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-        temporary.replace(self._home / name)
-
-
-def lock_file(path: Path, kind: int) -> int | None:
-    """Lock a file without waiting; return its descriptor, or None if it is locked."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def unlock_file(descriptor: int) -> None:
-    """Unlock and close a file, also for forked children that have the same descriptor."""
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
 
 
 def reap_children() -> None:

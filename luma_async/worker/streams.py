@@ -4,9 +4,14 @@ The wait stream is a work queue with one message per id. The server rejects a se
 same id, delivers each message to one worker at a time, and deletes it when it is acknowledged. The
 done stream keeps the last result of each id for a week. Both are stored in files; a cluster keeps
 three copies of each.
+
+The sequence numbers of a new stream begin at the microseconds since the Unix epoch, not at 1. So no
+number is used a second time if a stream is deleted and created again. Servers before 2.10 begin at
+1.
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
@@ -14,15 +19,16 @@ import anyio
 import nats.errors
 import nats.js.errors
 from msgspec import Struct
+from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
 from luma_async import validation as checks
 from luma_async.errors import QueueError
+from luma_async.worker.stream_info import StreamInfo, stream_info
 
 T = TypeVar("T")
 
 RESULT_MAX_AGE = 7 * 86_400.0  # seconds
-DUPLICATE_WINDOW = 600.0  # seconds in which the server drops a result that is published twice
 ACK_WAIT = 60.0  # seconds of a lease, unless a worker sets another time
 MAX_WAITING_PULLS = 4096
 CLUSTER_REPLICAS = 3
@@ -38,6 +44,7 @@ _NO_PEERS = 10005
 _NAME_TAKEN = 10058
 _NO_JETSTREAM = (10039, 10076)
 _NO_LEADER = (None, 10008, 10009)
+_WRONG_LAST_SEQUENCE = (10071, 10164)
 
 NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
 
@@ -83,12 +90,15 @@ class Names(Struct, frozen=True):
         return f"{self.pool}.done.{token}"
 
 
-async def ensure(js: JetStreamContext, names: Names, replicas: int | None) -> None:
-    """Create the two streams if they do not exist.
+async def ensure(
+    client: Client, js: JetStreamContext, names: Names, replicas: int | None
+) -> tuple[StreamInfo, StreamInfo]:
+    """Create the two streams if they do not exist; return the wait stream and the done stream.
 
     `replicas` None means three copies on a cluster, one on a single server. Raises QueueError if a
     stream cannot be created, or exists with a different configuration.
     """
+    first_seq = time.time_ns() // 1000
     wait = api.StreamConfig(
         name=names.wait,
         description="ids of Luma tasks that wait for their end",
@@ -98,6 +108,7 @@ async def ensure(js: JetStreamContext, names: Names, replicas: int | None) -> No
         discard=api.DiscardPolicy.NEW,
         discard_new_per_subject=True,
         max_msgs_per_subject=1,
+        first_seq=first_seq,
     )
     done = api.StreamConfig(
         name=names.done,
@@ -107,11 +118,28 @@ async def ensure(js: JetStreamContext, names: Names, replicas: int | None) -> No
         storage=api.StorageType.FILE,
         max_msgs_per_subject=1,
         max_age=RESULT_MAX_AGE,
-        duplicate_window=DUPLICATE_WINDOW,
         allow_direct=True,
+        first_seq=first_seq,
     )
-    for config in (done, wait):
-        await _ensure(js, config, replicas)
+    done_info = await _ensure(client, js, done, replicas)
+    return await _ensure(client, js, wait, replicas), done_info
+
+
+async def ensure_budget(js: JetStreamContext, name: str) -> None:
+    """Create the stream of shared budgets if it does not exist. Raises QueueError."""
+    # Not in a file: after a restart of the server, an old timetable would be wrong.
+    config = api.StreamConfig(
+        name=name,
+        description="timetables of shared rate limits",
+        subjects=[f"{name}.*"],
+        storage=api.StorageType.MEMORY,
+        max_msgs_per_subject=1,
+        first_seq=time.time_ns() // 1000,
+    )
+    try:
+        await js.stream_info(name)
+    except nats.js.errors.NotFoundError:
+        await _create(js, config, None)
 
 
 async def ensure_consumer(
@@ -142,33 +170,34 @@ async def ensure_consumer(
     return created.config.ack_wait or ACK_WAIT
 
 
-async def _ensure(js: JetStreamContext, config: api.StreamConfig, replicas: int | None) -> None:
+async def _ensure(
+    client: Client, js: JetStreamContext, config: api.StreamConfig, replicas: int | None
+) -> StreamInfo:
+    name = str(config.name)
     try:
-        found = (await js.stream_info(str(config.name))).config
+        found = await stream_info(client, name)
     except nats.js.errors.NotFoundError:
-        found = await _create(js, config, replicas)
+        await _create(js, config, replicas)
+        found = await stream_info(client, name)
     for field in ("subjects", "retention", "max_msgs_per_subject", "discard_new_per_subject"):
-        if getattr(found, field) != getattr(config, field):
+        if getattr(found.config, field) != (getattr(config, field) or False):
             raise QueueError(
-                f"stream {config.name} exists with a different {field}; "
+                f"stream {name} exists with a different {field}; "
                 "give another pool, or remove the stream"
             )
+    return found
 
 
-async def _create(
-    js: JetStreamContext, config: api.StreamConfig, replicas: int | None
-) -> api.StreamConfig:
+async def _create(js: JetStreamContext, config: api.StreamConfig, replicas: int | None) -> None:
     try:
-        created = await js.add_stream(  # pyright: ignore[reportUnknownMemberType]
+        await js.add_stream(  # pyright: ignore[reportUnknownMemberType]
             config, num_replicas=replicas or CLUSTER_REPLICAS
         )
     except nats.js.errors.APIError as error:
         if error.err_code == _NO_CLUSTER and replicas is None:
-            return await _create(js, config, 1)
-        if error.err_code == _NAME_TAKEN:
-            return (await js.stream_info(str(config.name))).config
-        raise queue_error(error) from None
-    return created.config
+            await _create(js, config, 1)
+        elif error.err_code != _NAME_TAKEN:
+            raise queue_error(error) from None
 
 
 def reason(error: BaseException) -> str:
@@ -182,6 +211,11 @@ def is_duplicate(error: nats.js.errors.APIError) -> bool:
     A full stream and a full disk have the same error code; only the description differs.
     """
     return error.err_code == _NOT_STORED and _DUPLICATE in (error.description or "")
+
+
+def is_conflict(error: nats.js.errors.APIError) -> bool:
+    """Return whether a result was rejected because another one of its id was stored before."""
+    return error.err_code in _WRONG_LAST_SEQUENCE
 
 
 def is_transient(error: Exception) -> bool:

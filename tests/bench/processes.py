@@ -71,7 +71,7 @@ class Nats:
 
     def __init__(self, home: Path, count: int) -> None:
         self.home = home
-        self.ports = [free_port() for _ in range(count)]
+        self.ports: list[int] = [free_port() for _ in range(count)]
         self._routes = [free_port() for _ in range(count)]
         self._processes: list[Process | None] = [None] * count
 

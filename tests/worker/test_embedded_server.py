@@ -39,6 +39,16 @@ def kill(directory: Path) -> int:
     return server
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether all threads of a process have stopped after SIGSTOP."""
+    states = [task.read_text().rpartition(")")[2].split()[0] for task in tasks_of(pid)]
+    return set(states) == {"T"}
+
+
+def tasks_of(pid: int) -> list[Path]:
+    return [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
 def bind(sock: socket.socket, port: int) -> None:
     """Bind a port as soon as the kernel has released it after a kill."""
     while True:
@@ -115,19 +125,19 @@ def test_a_worker_is_the_only_one_until_another_registers_and_after_it_leaves(
     third.leave()
 
 
-def test_only_the_owner_can_read_the_files_and_the_token_is_nowhere_else(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files_and_the_seed_is_nowhere_else(tmp_path: Path) -> None:
     home = tmp_path / "new" / "data"
     one = EmbeddedServer(home)
     url = one.join()
     try:
-        token = (home / "token").read_text()
-        assert token in url
-        assert token not in repr(one)
+        seed = one.seed_file.read_text()
+        assert seed.startswith("SU")
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
-        for name in ("token", "nats.conf"):
+        for name in ("nkey", "nats.conf"):
             assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
         (server,) = servers_in(home)
-        assert token not in Path(f"/proc/{server}/cmdline").read_text()
+        seen = url, repr(one), Path(f"/proc/{server}/cmdline").read_text()
+        assert not [text for text in (*seen, (home / "nats.conf").read_text()) if seed in text]
     finally:
         one.leave()
 
@@ -250,6 +260,7 @@ async def test_submit_and_wait_retry_while_the_server_does_not_answer(
         # Not earlier: on a busy disk, creating the streams takes longer than this.
         monkeypatch.setattr(queue.js, "_timeout", 0.1)
         os.kill(server, signal.SIGSTOP)
+        await until(lambda: is_stopped(server))
         waiting = asyncio.create_task(queue.wait_submitted(done, timeout=20))
         submitting = asyncio.create_task(queue.submit(late := relay.add(duration=0.0)))
         try:

@@ -4,10 +4,11 @@ import argparse
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from luma_async.cli.commands.status import run_status
 from luma_async.cli.options.queue import add_queue, queue_of
 from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, address, count, period, whole
@@ -51,11 +52,25 @@ def add_worker(commands: Commands) -> None:
          "127.0.0.1)"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
+    parser.add_argument(
+        "--share-budget", action="store_true", help="make --max-rate the total of all workers and "
+        "services that share a budget on the NATS server, for this relay and key",
+    )  # fmt: skip
+    parser.add_argument(
+        "--status", action="store_true", help="run no worker; show what waits, which worker holds "
+        "how many ids, and the results of the last minute",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="with --status: as one JSON object")
     parser.add_argument("-v", "--verbose", action="store_true", help="log each detail")
 
 
 def run_worker(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if arguments.status:
+        return run_status(arguments)
+    if arguments.json:
+        print_error("--json is for --status; give both")
+        return UNUSABLE
     logging.basicConfig(format=FORMAT, level=logging.INFO)
     logger.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
@@ -80,13 +95,16 @@ def run_worker(arguments: argparse.Namespace) -> int:
 
 
 async def _work(arguments: argparse.Namespace) -> None:
-    from luma_async.worker import Worker
+    from luma_async.worker import SharedBudget, Worker
     from luma_async.worker.metrics import Metrics
 
-    luma = session_of(arguments)
+    if (task := asyncio.current_task()) is not None:
+        _on_signals([signal.SIGHUP], task.cancel)
+    queue = queue_of(arguments, arguments.replicas)
+    luma = session_of(arguments, budget=SharedBudget(queue) if arguments.share_budget else None)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        queue = await stack.enter_async_context(queue_of(arguments, arguments.replicas))
+        await stack.enter_async_context(queue)
         await stack.enter_async_context(luma)
         worker = Worker(
             luma,
@@ -97,8 +115,7 @@ async def _work(arguments: argparse.Namespace) -> None:
             on_end=metrics.count_result,
         )
         metrics.observe(worker, lambda: luma.stats)
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sign, worker.stop)
+        _on_signals([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], worker.stop)
         if arguments.metrics is not None:
             await stack.enter_async_context(_served(metrics, *arguments.metrics))
         reports = asyncio.create_task(_report(worker, luma))
@@ -109,6 +126,13 @@ async def _work(arguments: argparse.Namespace) -> None:
         except QueueError as error:
             raise ConnectionError(str(error)) from error
         logger.info("worker stopped: %s", _described(worker))
+
+
+def _on_signals(signs: Iterable[signal.Signals], stop: Callable[[], object]) -> None:
+    """Call `stop` at these signals, but for ignored ones. SIGHUP comes from a closed terminal."""
+    for sign in signs:
+        if signal.getsignal(sign) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(sign, stop)
 
 
 async def _report(worker: "Worker", luma: "LumaSession") -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from luma_async.cli.options.types import count, number, period
 from luma_async.cli.runtime import print_error
 from luma_async.polling.hooks import ChangeEvent
+from luma_async.polling.interfaces import Budget
 from luma_async.scheduling.pace import Learned
 from luma_async.scheduling.throttle import Limits
 from luma_async.session import LumaSession
@@ -44,7 +45,9 @@ def add_session(parser: argparse.ArgumentParser) -> None:
 
 
 def session_of(
-    arguments: argparse.Namespace, on_change: Callable[[ChangeEvent], object] | None = None
+    arguments: argparse.Namespace,
+    on_change: Callable[[ChangeEvent], object] | None = None,
+    budget: Budget | None = None,
 ) -> LumaSession:
     """Return the session that the options name; ValueError where that cannot be one."""
     return LumaSession(
@@ -58,6 +61,7 @@ def session_of(
         ),
         proxy=arguments.proxy,
         on_change=on_change,
+        budget=budget,
     )
 
 
