@@ -198,12 +198,14 @@ class LumaSession:
         """
         return Reader(self._wait(ids, timeout, Notify.CHANGES))
 
-    def follow(self) -> Following:
+    def follow(self, *, last_seen: bool = True) -> Following:
         """Return a wait to which ids can be added at any time; iterate over it for the results.
 
-        It has no timeout. An id that the relay does not know is a result, too; see `Ended`.
+        It has no timeout. An id that the relay does not know is a result, too; see `Ended`. With
+        `last_seen=False` the session does not keep the last response about each open id, which
+        saves the memory for its text; `Following.drop` then returns ids and states only.
         """
-        return Following(self._ready())
+        return Following(self._ready(), last_seen=last_seen)
 
     def _wait(self, ids: Iterable[str], timeout: float | None, notify: Notify) -> Wait:
         poller = self._ready()

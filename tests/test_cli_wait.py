@@ -18,6 +18,7 @@ import pytest
 
 from luma_async import Learned, Limits, LumaSession
 from luma_async.cli import _parser, main  # pyright: ignore[reportPrivateUsage]
+from luma_async.cli.commands.wait import WaitCommand
 from luma_async.cli.options.ids import CHUNK_SIZE, MAX_LINE
 from luma_async.cli.options.session import session_of
 from luma_async.testing import Reply
@@ -511,3 +512,40 @@ def test_a_terminal_shows_the_table(relay: Served) -> None:
     assert "1 completed, 1 failed; " in text
     assert f"/media/{good}.mp4\x1b[0m\r\n" in text
     assert "mo[red]derated\ufffd[31m" in text
+
+
+def test_nothing_is_kept_of_a_task_whose_line_was_printed(relay: Served, capsys: Capture) -> None:
+    done, still = relay.add(), relay.add(duration=100.0)
+    arguments = _parser().parse_args(["wait", done, still, "--timeout", "1", *HASTE])
+    command = WaitCommand(arguments)
+    assert command.run() == 124
+    rows = command._board.rows  # pyright: ignore[reportPrivateUsage]
+    assert (rows[done].details, rows[done].stored) == (None, None)
+    assert rows[still].details is None, "it is on disk while the task is open"
+    assert json.loads(capsys.readouterr().out.splitlines()[1])["generation"]["id"] == still
+
+
+def test_a_video_that_waits_for_its_turn_is_reported_if_the_wait_ends_before(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    ids = [relay.add() for _ in range(9)]
+    for _ in range(4):
+        relay.do(lambda: relay.relay.reply(Reply(delay=30), on="media"))
+    saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1", "--timeout", "1"]
+    assert main(["wait", *ids, *saving, *HASTE]) == 124
+    out, err = capsys.readouterr()
+    reported = [json.loads(line) for line in out.splitlines()]
+    assert {(one["id"], one["generation"]["id"], one["file"]) for one in reported} == {
+        (task_id, task_id, None) for task_id in ids
+    }
+    assert "9 videos are not saved" in err
+
+
+def test_more_videos_than_are_saved_at_a_time_are_saved(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    ids = [relay.add(duration=0.02 * number) for number in range(25)]
+    saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1"]
+    assert main(["wait", *ids, *saving, *HASTE]) == 0
+    assert sorted(one["id"] for one in lines(capsys)) == sorted(ids)
+    assert len(list(tmp_path.iterdir())) == 25

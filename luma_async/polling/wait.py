@@ -49,6 +49,8 @@ class Wait:
         "_wants", "_watching", "_why_missing", "watched_ids",
     )  # fmt: skip
 
+    needs_rows: bool = True  # its errors contain the open tasks as last seen
+
     def __init__(
         self,
         poller: Poller,
@@ -97,10 +99,7 @@ class Wait:
         return self._news.pop(next(iter(self._news)))
 
     async def start(self) -> None:
-        """Start polling and the timeout; with a timeout of 0, poll each id once instead.
-
-        It may be called again after it was cancelled.
-        """
+        """Start polling and the timeout, again after a cancellation; 0: poll each id once."""
         self._poller.check_open()
         loop = asyncio.get_running_loop()
         if self._timeout and self._expiry is None:

@@ -34,6 +34,7 @@ from luma_async.scheduling.items import (
 from luma_async.scheduling.pace import Pace
 from luma_async.scheduling.polling_order import PollingOrder
 from luma_async.scheduling.schedule import Schedule, schedule_for
+from luma_async.structs import Generation
 
 
 class Scheduler(Generic[W]):
@@ -99,7 +100,8 @@ class Scheduler(Generic[W]):
     ) -> dict[str, RowText]:
         """Add a watcher to these ids; it will leave at `until`, and new ids do not linger then.
 
-        Return the last row of those that were open already.
+        Return the last row of those that were open already; one that was forgotten is replaced by
+        a row of its state.
         """
         if not self._items:
             self._first_tick_at = now + self.phase * self.schedule.base_delay(now, now)
@@ -118,6 +120,8 @@ class Scheduler(Generic[W]):
             item.add_watcher(only)
             if item.last_row is not None:
                 known[task_id] = item.last_row
+            elif item.state is not None:
+                known[task_id] = RowText(task_id, b"", Generation(id=task_id, state=item.state))
         if new:
             self._added += len(new)
             self._order.add_new(Group(new, now), now, until=until)
@@ -132,6 +136,11 @@ class Scheduler(Generic[W]):
             if item is not None and item.remove_watcher(watcher) and not item.watchers:
                 idle += self._abandon(item)
         return idle
+
+    def forget_row(self, task_id: str) -> None:
+        """Do not keep the last row of an open id; its state is kept."""
+        if (item := self._items.get(task_id)) is not None:
+            item.last_row = None
 
     def ids_like(self, name: str) -> Collection[str]:
         """Return the open ids that equal a name without regard to case."""

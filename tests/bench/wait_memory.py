@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from luma_async.cli import main as luma_async
-from luma_async.testing import FakeRelay
 from tests.bench.pages import write_table
 from tests.bench.peers import most_memory
 
@@ -38,11 +37,14 @@ SPREAD = 1.5  # of the first round: all are completed within that time
 
 async def relay(count: int) -> None:
     """Play the relay until standard input ends."""
+    from luma_async.testing import FakeRelay  # not in the process that is measured
+
     async with FakeRelay() as fake:
         first = 2.0 + count * ROUND
         for place in range(count):
             fake.add(duration=first * (1.0 + SPREAD * place / count))
-        Path("ids.txt").write_text("".join(f"{task_id}\n" for task_id in fake.tasks))
+        text = "".join(f"{task_id}\n" for task_id in fake.tasks)
+        await asyncio.to_thread(Path("ids.txt").write_text, text)
         print(fake.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -96,7 +98,10 @@ def child(url: str, options: Sequence[str]) -> None:
 
 def table(modes: Sequence[str], ids: Sequence[int], saved: Sequence[int]) -> list[str]:
     """Measure each mode at each size."""
-    lines = ["| command | ids | peak, MiB | kB an id | seconds |", "| --- | --: | --: | --: | --: |"]
+    lines = [
+        "| command | ids | peak, MiB | kB an id | seconds |",
+        "| --- | --: | --: | --: | --: |",
+    ]
     for mode in modes:
         bare, _ = run(mode, 1)
         lines.append(f"| `{mode}` | 1 | {bare:,.0f} | | |")

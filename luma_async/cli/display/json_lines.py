@@ -4,26 +4,26 @@ import json
 import sys
 from typing import Any
 
-from luma_async.cli.display.progress import MISSING, WAITING, TaskRow
+from luma_async.cli.display.progress import MISSING, WAITING, Details, TaskRow
 from luma_async.structs import Generation
 
 
-def json_line(row: TaskRow) -> str:
+def json_line(row: TaskRow, details: Details) -> str:
     """Return a row as one line."""
-    text = json.dumps(_object(row), ensure_ascii=not _is_utf8(), default=str)
+    text = json.dumps(_object(row, details), ensure_ascii=not _is_utf8(), default=str)
     return "".join(sign if sign.isprintable() else _escape(sign) for sign in text)
 
 
-def _object(row: TaskRow) -> dict[str, Any]:
-    task = row.generation
+def _object(row: TaskRow, details: Details) -> dict[str, Any]:
+    task = details.generation
     return {
         "id": row.id,
         "state": None if row.word == WAITING else row.word,
         "ended": row.ended,
         "url": task.url if task and row.word != MISSING else None,
         "failure_reason": task.failure_reason if task else None,
-        "file": str(row.file) if row.file else None,
-        "error": row.trouble,
+        "file": str(details.file) if details.file else None,
+        "error": details.trouble,
         "generation": _raw(task) if task else None,
     }
 

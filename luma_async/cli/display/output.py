@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from luma_async.cli.display import json_lines as lines
 from luma_async.cli.display import table as screen
-from luma_async.cli.display.progress import Progress, TaskRow
+from luma_async.cli.display.progress import Details, Progress, TaskRow
 from luma_async.cli.runtime import discard_stdout, print_error
 from luma_async.polling.stats import Stats
 from luma_async.session import LumaSession
@@ -25,13 +25,20 @@ _NO_RICH = "the table needs rich, which is missing (pip install 'luma-async[cli]
 
 
 class Output(Protocol):
-    """The output of a command."""
+    """The output of a command.
+
+    `shows_original`: it shows the relay's own text of a task. `shows_ended_later`: it shows the
+    details of a task again after `ended`.
+    """
+
+    shows_original: bool
+    shows_ended_later: bool
 
     def living(self, board: Progress, luma: LumaSession) -> AbstractAsyncContextManager[None]:
         """Show progress during the block."""
         ...
 
-    def ended(self, row: TaskRow) -> None:
+    def ended(self, row: TaskRow, details: Details) -> None:
         """Report a task that ended."""
         ...
 
@@ -66,8 +73,10 @@ def output(*, as_json: bool, alone: bool = True) -> Output:
 class JsonOutput:
     """A line of JSON for each id, in the order of ending; those that are open at the end last."""
 
+    shows_original = True
+    shows_ended_later = False
+
     def __init__(self, *, alone: bool) -> None:
-        self._printed: set[str] = set()
         self._alone = alone
 
     @asynccontextmanager
@@ -75,11 +84,11 @@ class JsonOutput:
         """Show nothing more."""
         yield
 
-    def ended(self, row: TaskRow) -> None:
+    def ended(self, row: TaskRow, details: Details) -> None:
         """Print a line."""
-        self._printed.add(row.id)
+        row.written = True
         try:
-            print(lines.json_line(row), flush=True)
+            print(lines.json_line(row, details), flush=True)
         except BrokenPipeError:
             if self._alone:
                 raise
@@ -88,8 +97,8 @@ class JsonOutput:
     def over(self, board: Progress, stats: Stats | None = None) -> None:
         """Print a line for each that was not printed yet."""
         for row in board.rows.values():
-            if row.id not in self._printed:
-                self.ended(row)
+            if not row.written:
+                self.ended(row, board.details(row))
 
     def broken_off(self, board: Progress, why: str) -> None:
         """Say how many are open; their lines have been printed."""
@@ -98,6 +107,9 @@ class JsonOutput:
 
 class TerminalOutput:
     """A live table during the wait, and lines that stay."""
+
+    shows_original = False
+    shows_ended_later = True
 
     def __init__(self, console: "Console") -> None:
         self._console = console
@@ -128,7 +140,7 @@ class TerminalOutput:
                 with suppress(asyncio.CancelledError):
                     await drawing
 
-    def ended(self, row: TaskRow) -> None:
+    def ended(self, row: TaskRow, details: Details) -> None:
         """Leave it to the table."""
 
     def over(self, board: Progress, stats: Stats | None = None) -> None:

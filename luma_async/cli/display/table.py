@@ -11,7 +11,15 @@ from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING
 
 from luma_async.cli.display.eta import remaining
-from luma_async.cli.display.progress import MISSING, WAITING, WORDS, Progress, TaskRow
+from luma_async.cli.display.progress import (
+    MISSING,
+    WAITING,
+    WORDS,
+    Details,
+    Progress,
+    TaskRow,
+    why,
+)
 from luma_async.polling.stats import Stats
 from luma_async.structs import State
 from luma_async.text import format_precisely, format_roughly, one_line, printable
@@ -53,11 +61,11 @@ class LiveTable:
 
         board, stats = self._board, self._stats()
         room = max(self._console.height - MAX_FINISHED_ROWS, 1)
-        rows = list(board.rows.values())
-        if len(rows) > room:
-            rows = list(islice(reversed(board.changed.values()), room))
+        many = len(board.rows) > room
+        rows = list(islice(reversed(board.changed.values()), room) if many else board.rows.values())
         more = len(board.rows) - len(rows)
-        parts: list[RenderableType] = [self._bar(), self._sums(stats, now), table(rows, now)]
+        shown = [(row, board.details(row)) for row in rows]
+        parts: list[RenderableType] = [self._bar(), self._sums(stats, now), table(shown, now)]
         if more:
             parts.append(Text(f"… and {more:,} more; those that changed last are shown", "dim"))
         if self.trouble:
@@ -122,7 +130,7 @@ def shares(counts: Sequence[int], total: int, width: int) -> list[int]:
     return [right - left for left, right in pairwise(edges)]
 
 
-def table(rows: Iterable[TaskRow], now: float) -> "Table":
+def table(rows: Iterable[tuple[TaskRow, Details]], now: float) -> "Table":
     """Draw rows: state, id, age, and what there is to say."""
     from rich.table import Table
     from rich.text import Text
@@ -132,12 +140,12 @@ def table(rows: Iterable[TaskRow], now: float) -> "Table":
     grid.add_column(no_wrap=True, overflow="ellipsis", min_width=12)
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(style="dim")  # no_wrap is said of its cells, so that it is the one to shrink
-    for row in rows:
+    for row, details in rows:
         grid.add_row(
             Text(row.word, COLOURS[row.word]),
             Text(one_line(row.id)),
             _age(row, now),
-            Text(one_line(said(row)), no_wrap=True, overflow="ellipsis"),
+            Text(one_line(said(row, details)), no_wrap=True, overflow="ellipsis"),
         )
     return grid
 
@@ -147,16 +155,16 @@ def _age(row: TaskRow, now: float) -> str:
     return "" if age is None else format_precisely(age)
 
 
-def said(row: TaskRow) -> str:
+def said(row: TaskRow, details: Details) -> str:
     """Return what there is to say of a row: where its video is, why there is none, its prompt."""
-    task = row.generation
-    if row.trouble is not None:
-        return f"not saved: {row.trouble}"
-    if row.file is not None:
-        return str(row.file)
-    if row.why or task is None:
-        return row.why
-    return (task.url or "no link") if row.ended else row.prompt
+    task = details.generation
+    if details.trouble is not None:
+        return f"not saved: {details.trouble}"
+    if details.file is not None:
+        return str(details.file)
+    if (reason := why(row, details)) or task is None:
+        return reason
+    return (task.url or "no link") if row.ended else details.prompt
 
 
 def outcome(board: Progress, now: float, *, most: int = MAX_ROWS) -> "list[Text]":
@@ -174,7 +182,7 @@ def outcome(board: Progress, now: float, *, most: int = MAX_ROWS) -> "list[Text]
         Text.assemble(
             (f"{row.word:<10}  ", COLOURS[row.word]),
             f"{one_line(row.id):<{widest}}  {_age(row, now):>10}  ",
-            (printable(said(row)), "dim"),
+            (printable(said(row, board.details(row))), "dim"),
         )
         for row in rows
     ]
