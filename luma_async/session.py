@@ -184,9 +184,10 @@ class LumaSession:
     def as_completed(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
         """Iterate over the tasks in the order in which they are completed or failed.
 
-        Each task is returned once. `timeout` and the errors are those of `wait_until_done`. The
-        wait starts with the first step of the iteration, not with this call. Invalid ids raise at
-        this call; only those after the first 2,000 ids raise at the first step.
+        Each task is returned once. `timeout` and the errors are those of `wait_until_done`; of the
+        tasks that were returned, `done` of an error has id, state, `url` and `failure_reason` only.
+        The wait starts with the first step of the iteration, not with this call. Invalid ids raise
+        at this call; only those after the first 2,000 ids raise at the first step.
         """
         return Reader(self._wait(ids, timeout, Notify.ENDS))
 
@@ -194,7 +195,7 @@ class LumaSession:
         """Iterate over the changes of state until all tasks are completed or failed.
 
         The first state of each task is a change, too. `timeout` and the errors are those of
-        `wait_until_done`. The wait starts with the first step of the iteration.
+        `as_completed`. The wait starts with the first step of the iteration.
         """
         return Reader(self._wait(ids, timeout, Notify.CHANGES))
 

@@ -500,6 +500,8 @@ class TestIterating:
         with pytest.raises(WaitTimeout) as caught:
             await anext(reader)
         assert list(caught.value.done) == ids[:2]
+        summary = caught.value.done[first.id]
+        assert (summary.state, summary.url, summary.original) == (first.state, first.url, "{}")
         with pytest.raises(StopAsyncIteration):
             await anext(reader)
 
