@@ -352,18 +352,21 @@ def test_a_closed_output_pipe_does_not_stop_downloads(relay: Served, tmp_path: P
     assert {one.name for one in tmp_path.iterdir()} == {f"{task_id}.mp4" for task_id in ids}
 
 
-def test_a_report_replaces_only_regular_files(
+def test_a_report_replaces_only_files_and_symbolic_links(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     (tmp_path / "real.html").write_text("old")
     (tmp_path / "link.html").symlink_to("real.html")
+    (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     task_id = relay.add()
     assert main(["wait", task_id, "--report", str(tmp_path / "pipe"), *HASTE]) == 2
-    assert "cannot be written; give a file" in capsys.readouterr().err
+    assert main(["wait", task_id, "--report", str(tmp_path / "folder"), *HASTE]) == 2
+    assert capsys.readouterr().err.count("cannot be written; give a file") == 2
     assert main(["wait", task_id, "--report", str(tmp_path / "link.html"), *HASTE]) == 0
-    assert (tmp_path / "link.html").is_symlink()
-    assert task_id in (tmp_path / "real.html").read_text()
+    assert not (tmp_path / "link.html").is_symlink()
+    assert task_id in (tmp_path / "link.html").read_text()
+    assert (tmp_path / "real.html").read_text() == "old"
 
 
 @pytest.mark.parametrize("command", ["wait", "get"])

@@ -255,9 +255,9 @@ def test_a_saved_video_is_linked_relative_to_the_page(tmp_path: Path) -> None:
 def test_a_page_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     path.write_text("old")
+    path.chmod(0o600)
     write(path, Page(board_of(task(EVIL)), 9.0, DATE, tmp_path, ()))
     assert path.read_text().endswith("</html>\n")
-    assert path.stat().st_mode & 0o777 == 0o644
     assert [one.name for one in tmp_path.iterdir()] == ["r.html"]
 
     class Broken(Page):
@@ -269,3 +269,15 @@ def test_a_page_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
         write(path, Broken(Progress(), 0.0, DATE, tmp_path, ()))
     assert path.read_text().endswith("</html>\n")
     assert [one.name for one in tmp_path.iterdir()] == ["r.html"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_the_permissions_of_a_report_are_as_the_umask_says(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "r.html", Page(Progress(), 9.0, DATE, tmp_path, ()))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "r.html").stat().st_mode & 0o777 == mode

@@ -210,6 +210,7 @@ def _check_report(path: Path | None) -> None:
     """Refuse, with a ValueError, what could only fail hours later."""
     if path is None:
         return
-    if (path.exists() and not path.is_file()) or not os.access(path.parent, os.W_OK | os.X_OK):
+    replaceable = path.is_symlink() or path.is_file() or not path.exists()
+    if not (replaceable and path.name and os.access(path.parent, os.W_OK | os.X_OK)):
         remedy = "give a file in a directory that is there and yours"
         raise ValueError(f"--report {path} cannot be written; {remedy}")

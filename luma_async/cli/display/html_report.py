@@ -6,7 +6,7 @@ forms and foreign styles, should anything slip through; no link sends a referrer
 """
 
 import os
-import tempfile
+import secrets
 from collections.abc import Collection, Iterator
 from datetime import datetime
 from html import escape
@@ -142,17 +142,20 @@ class Page:
 
 
 def write(path: Path, page: Page) -> None:
-    """Write a page; a reader of the file sees the old page or the new one, never a part."""
-    path = path.resolve()
-    file, name = tempfile.mkstemp(prefix=".report-", dir=path.parent)
-    try:
-        with os.fdopen(file, "w", encoding="utf-8", errors="replace") as stream:
+    """Write a page; a reader of the file sees the old page or the new one, never a part.
+
+    The permissions are those of a new file (0666 without the umask). A symbolic link is replaced
+    like a file: what it points to is not changed.
+    """
+    temporary = path.with_name(f".report-{secrets.token_hex(8)}")
+    with temporary.open("x", encoding="utf-8", errors="replace") as stream:
+        try:
             stream.writelines(page.parts())
-            os.fchmod(stream.fileno(), 0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+            stream.close()
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _pictures(task: Generation) -> list[str | None]:
