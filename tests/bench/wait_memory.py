@@ -116,7 +116,7 @@ def table(modes: Sequence[str], ids: Sequence[int], saved: Sequence[int]) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--ids", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--saved", type=int, nargs="+", default=[1_000, 10_000])
+    parser.add_argument("--saved", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--write", action="store_true", help="the table into docs/performance.md")
     parser.add_argument("--relay", type=int, help=argparse.SUPPRESS)

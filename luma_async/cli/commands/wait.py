@@ -131,6 +131,7 @@ class WaitCommand:
                         luma=luma,
                         allow_hosts=arguments.allow_host,
                         proxy=arguments.proxy,
+                        on_progress=self._board.record_download,
                     )
                 )
                 saves = VideoSaves(

@@ -21,6 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from luma_async.cli.display.spool import Spool
+from luma_async.downloads.progress import DownloadProgress
 from luma_async.structs import Generation, State
 
 WAITING = "waiting"
@@ -83,12 +84,19 @@ class TaskRow(Struct, gc=False):
 
 
 class Progress:
-    """The rows in the order given; `changed` has those that changed last, the latest at its end."""
+    """The rows in the order given; `changed` has those that changed last, the latest at its end.
+
+    `saving` has the downloads under way, by id. `saved_count` is the number of saved videos,
+    `saved_bytes` what this command received of videos.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[str, TaskRow] = {}
         self.changed: OrderedDict[str, TaskRow] = OrderedDict()
         self.counts: Counter[str] = Counter()
+        self.saving: dict[str, DownloadProgress] = {}
+        self.saved_count: int = 0
+        self.saved_bytes: int = 0
         self._begun: float | None = None
         self._spool = Spool()
 
@@ -132,6 +140,14 @@ class Progress:
         self._touch(row)
         return row
 
+    def record_download(self, event: DownloadProgress) -> None:
+        """Record how much of a video is saved; the first event has what an earlier run saved."""
+        before = self.saving.get(event.id, event)
+        self.saved_bytes += max(event.received - before.received, 0)
+        self.saving[event.id] = event
+        if (row := self.rows.get(event.id)) is not None:
+            self._touch(row)
+
     def record_file(self, row: TaskRow, file: Path | None, trouble: str | None = None) -> None:
         """Record where a video was saved, or why it was not."""
         task = self.details(row).generation
@@ -139,6 +155,8 @@ class Progress:
             trouble = trouble.encode("utf-8", "backslashreplace").decode()
         row.details, row.stored = Details(task, file, trouble), None
         row.saved = file is not None
+        self.saved_count += row.saved
+        self.saving.pop(row.id, None)
 
     def details(self, row: TaskRow) -> Details:
         """Return what is known of a task. Raise OSError if it was stored and cannot be read."""

@@ -20,6 +20,7 @@ from luma_async.cli.display.progress import (
     TaskRow,
     why,
 )
+from luma_async.cli.display.saving import TransferRate, download_bar, downloads_line
 from luma_async.polling.stats import Stats
 from luma_async.structs import State
 from luma_async.text import format_precisely, format_roughly, one_line, printable
@@ -52,6 +53,7 @@ class LiveTable:
         self._stats = stats
         self._left: tuple[float, float] | None = None
         self._estimated_at = 0.0
+        self._rate = TransferRate()
         self.trouble = ""
 
     def draw(self, now: float) -> "RenderableType":
@@ -64,13 +66,22 @@ class LiveTable:
         many = len(board.rows) > room
         rows = list(islice(reversed(board.changed.values()), room) if many else board.rows.values())
         more = len(board.rows) - len(rows)
-        shown = [(row, board.details(row)) for row in rows]
+        shown = [(row, self._detail(row)) for row in rows]
         parts: list[RenderableType] = [self._bar(), self._sums(stats, now), table(shown, now)]
         if more:
             parts.append(Text(f"… and {more:,} more; those that changed last are shown", "dim"))
         if self.trouble:
             parts.append(Text(one_line(self.trouble), "red"))
         return Group(*parts)
+
+    def _detail(self, row: TaskRow) -> "Text":
+        """Draw what there is to say of a row: the bar of a download, or a text."""
+        from rich.text import Text
+
+        if (event := self._board.saving.get(row.id)) is not None:
+            return download_bar(event)
+        text = one_line(said(row, self._board.details(row)))
+        return Text(text, "dim", no_wrap=True, overflow="ellipsis")
 
     def _bar(self) -> "Text":
         from rich.text import Text
@@ -97,6 +108,8 @@ class LiveTable:
         if stats.quiet_for:
             text.append(f", left alone for {format_precisely(stats.quiet_for)}", "dim")
         text.append(f"; {self._estimate(stats, now)}\n", "dim")
+        if downloads := downloads_line(board, self._rate.update(board.saved_bytes, now)):
+            text.append(f"{downloads}\n", "dim")
         return text
 
     def _estimate(self, stats: Stats, now: float) -> str:
@@ -130,7 +143,7 @@ def shares(counts: Sequence[int], total: int, width: int) -> list[int]:
     return [right - left for left, right in pairwise(edges)]
 
 
-def table(rows: Iterable[tuple[TaskRow, Details]], now: float) -> "Table":
+def table(rows: "Iterable[tuple[TaskRow, Text]]", now: float) -> "Table":
     """Draw rows: state, id, age, and what there is to say."""
     from rich.table import Table
     from rich.text import Text
@@ -139,13 +152,13 @@ def table(rows: Iterable[tuple[TaskRow, Details]], now: float) -> "Table":
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", min_width=12)
     grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(style="dim")  # no_wrap is said of its cells, so that it is the one to shrink
-    for row, details in rows:
+    grid.add_column()  # no_wrap is said of its cells, so that it is the one to shrink
+    for row, detail in rows:
         grid.add_row(
             Text(row.word, COLOURS[row.word]),
             Text(one_line(row.id)),
             _age(row, now),
-            Text(one_line(said(row, details)), no_wrap=True, overflow="ellipsis"),
+            detail,
         )
     return grid
 
