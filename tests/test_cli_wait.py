@@ -127,11 +127,13 @@ def test_a_timeout_prints_the_open_tasks_and_how_to_continue(
     assert "not finished yet" in page.read_text()
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+)
 def test_a_signal_prints_the_open_tasks(relay: Served, sign: signal.Signals, code: int) -> None:
     done, still = relay.add(), relay.add(duration=100)
     command = [sys.executable, "-m", "luma_async", "wait", done, still, *HASTE]
-    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # may be ignored
+    default = partial(signal.signal, sign, signal.SIG_DFL)  # may be ignored
     with subprocess.Popen(
         command,
         stdout=-1,

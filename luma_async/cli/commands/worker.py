@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from luma_async.cli.options.queue import add_queue, queue_of
 from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, address, count, period, whole
-from luma_async.cli.runtime import UNUSABLE, print_error, run
+from luma_async.cli.runtime import UNUSABLE, print_error, run, stop_signals
 from luma_async.errors import QueueError, WaitAborted
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ async def _work(arguments: argparse.Namespace) -> None:
             on_end=metrics.count_result,
         )
         metrics.observe(worker, lambda: luma.stats)
-        for sign in (signal.SIGTERM, signal.SIGINT):
+        for sign in stop_signals():
             asyncio.get_running_loop().add_signal_handler(sign, worker.stop)
         if arguments.metrics is not None:
             await stack.enter_async_context(_served(metrics, *arguments.metrics))
