@@ -19,6 +19,11 @@ def one_line(text: str) -> str:
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}…"
 
 
+def quantity(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 request, 2,000 requests."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def format_duration(seconds: float) -> str:
     """Format a duration in seconds with one unit: 0.4 s, 12 s, 3 min, 5 h, 2 d."""
     for minimum, unit, name in (

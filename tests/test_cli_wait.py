@@ -19,7 +19,8 @@ import pytest
 from luma_async import Learned, Limits, LumaSession
 from luma_async.cli import _parser, main  # pyright: ignore[reportPrivateUsage]
 from luma_async.cli.commands.wait import WaitCommand
-from luma_async.cli.options.ids import CHUNK_SIZE, MAX_LINE
+from luma_async.cli.options.id_parser import MAX_LINE
+from luma_async.cli.options.ids import CHUNK_SIZE, NO_IDS
 from luma_async.cli.options.session import session_of
 from luma_async.testing import Reply
 from tests.relay_thread import Served, served
@@ -102,7 +103,9 @@ def test_ids_are_read_from_a_file_and_from_a_pipe_while_it_is_written(
         thread.join()
     assert {one["id"] for one in lines(capsys)} == {first, second, third}
     (tmp_path / "none").touch()
-    assert main(["wait", "--file", str(tmp_path / "none"), "--timeout", "5s"]) == 0
+    for command in ("wait", "get"):
+        assert main([command, "--file", str(tmp_path / "none")]) == 0
+        assert capsys.readouterr() == ("", f"luma-async: {NO_IDS}\n")
 
 
 def until_asked(relay: Served, task_id: str) -> None:
@@ -123,7 +126,8 @@ def test_a_timeout_prints_the_open_tasks_and_how_to_continue(
     printed = [json.loads(line) for line in out.splitlines()]
     assert [(one["id"], one["ended"]) for one in printed] == [(done, True), (still, False)]
     assert printed[1]["state"] == "processing"
-    assert err == f"luma-async: 1 of 2 are still open{AGAIN}"
+    expected = f"luma-async: the timeout of 0.5 s is over: 1 of 2 is still open{AGAIN}"
+    assert err == expected
     assert "not finished yet" in page.read_text()
 
 
@@ -151,7 +155,7 @@ def test_a_signal_prints_the_open_tasks(relay: Served, sign: signal.Signals, cod
     assert process.returncode == code
     assert (first["id"], first["ended"]) == (done, True)
     assert (json.loads(out)["id"], json.loads(out)["ended"]) == (still, False)
-    assert err == f"luma-async: 1 of 2 are still open{AGAIN}"
+    assert err == f"luma-async: 1 of 2 is still open{AGAIN}"
 
 
 def test_a_rejected_key_aborts_the_wait_with_exit_code_3(
@@ -165,7 +169,7 @@ def test_a_rejected_key_aborts_the_wait_with_exit_code_3(
     printed = [json.loads(line) for line in out.splitlines()]
     assert [(one["state"], one["ended"]) for one in printed] == [(None, False)] * 2
     assert "the wait cannot continue: status 401" in err
-    assert f"1 of 1 are still open{AGAIN}" in err
+    assert f"1 of 1 is still open{AGAIN}" in err
     assert "401" in err.splitlines()[-1]
     assert err.endswith("check the key and --base-url\n")
     assert "s3cret" not in out + err
@@ -193,6 +197,7 @@ def test_a_key_in_the_arguments_is_warned_about(
         (["wait", "--file", "/nowhere/ids"], "No such file or directory: '/nowhere/ids'"),
         (["wait", "a", "--api-key-file", "/nowhere/key"], "'/nowhere/key'"),
         (["wait", "a", "--download", "/proc/no/where"], "'/proc/no'"),
+        (["wait", ""], "give the id that the relay returned at submission"),
         (["get", ""], "give the id that the relay returned at submission"),
     ],
 )
@@ -213,7 +218,9 @@ def test_a_pipe_without_ids_is_reported_at_the_timeout(
         monkeypatch.setattr(sys, "stdin", stdin)
         assert main(["wait", "-", "--timeout", "0.05", *HASTE]) == 124
         os.close(writing)
-    assert capsys.readouterr().err == "luma-async: no ids came; run it again to continue\n"
+    assert capsys.readouterr().err == (
+        "luma-async: the timeout of 50 ms is over: no ids came; run it again to continue\n"
+    )
 
 
 def test_without_a_key_or_a_base_url_the_error_names_the_variable_to_set(
@@ -224,8 +231,10 @@ def test_without_a_key_or_a_base_url_the_error_names_the_variable_to_set(
     assert main(["wait", "a"]) == 2
     assert main(["wait", "a", "--base-url", "https://relay.example"]) == 2
     err = capsys.readouterr().err
-    assert "set LUMA_BASE_URL" in err
-    assert "set LUMA_API_KEY" in err
+    assert err.splitlines() == [
+        "luma-async: no base URL; give --base-url or set LUMA_BASE_URL",
+        "luma-async: no API key; give --api-key-file or set LUMA_API_KEY",
+    ]
 
 
 def test_control_characters_in_texts_are_escaped_in_the_json_lines(
@@ -459,7 +468,10 @@ def test_a_timeout_cancels_a_download_and_reports_it(
     assert main(["wait", task_id, *saving, *HASTE]) == 124
     out, err = capsys.readouterr()
     assert (json.loads(out)["state"], json.loads(out)["file"]) == ("completed", None)
-    assert err == f"luma-async: 0 of 1 are still open, 1 videos are not saved{AGAIN}"
+    assert err == (
+        "luma-async: the timeout of 0.5 s is over: 0 of 1 are still open, "
+        f"1 video is not saved{AGAIN}"
+    )
 
 
 def test_version_lists_the_dependencies(capsys: Capture) -> None:
@@ -554,3 +566,44 @@ def test_more_videos_than_are_saved_at_a_time_are_saved(
     assert main(["wait", *ids, *saving, *HASTE]) == 0
     assert sorted(one["id"] for one in lines(capsys)) == sorted(ids)
     assert len(list(tmp_path.iterdir())) == 25
+
+
+def test_ids_are_read_from_a_table(relay: Served, capsys: Capture, tmp_path: Path) -> None:
+    first, second = relay.add(), relay.add()
+    table = tmp_path / "tasks.csv"
+    table.write_text(f'task_id,prompt\n{first},"a cat,\nasleep"\n{second},a dog\n')
+    assert main(["wait", "--file", str(table), *HASTE]) == 0
+    out, err = capsys.readouterr()
+    assert {json.loads(line)["id"] for line in out.splitlines()} == {first, second}
+    assert err == f"luma-async: {table}: the ids are in the column task_id\n"
+
+
+def test_what_a_wait_printed_is_read_as_ids(relay: Served, capsys: Capture, tmp_path: Path) -> None:
+    done, still = relay.add(), relay.add(duration=100)
+    assert main(["wait", done, still, "--timeout", "0.5", *HASTE]) == 124
+    (tmp_path / "ends.ndjson").write_text(capsys.readouterr().out)
+    assert main(["get", "--file", str(tmp_path / "ends.ndjson")]) == 0
+    assert {one["id"] for one in lines(capsys)} == {done, still}
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("sk-fake\r\n".encode("utf-16"), None),
+        ("\ufeff sk-fake\u200b\n".encode(), None),
+        ("sk-fake".encode("utf-16-le"), "is not valid text; save it as UTF-8"),
+        (b"\xffsk-fake", "is not valid text; save it as UTF-8"),
+        (b"\n", "is empty; write the API key into it"),
+    ],
+)
+def test_a_key_file_is_read_in_its_encoding_or_refused_by_name(
+    relay: Served, capsys: Capture, tmp_path: Path, data: bytes, problem: str | None
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(data)
+    code = main(["get", relay.add(), "--api-key-file", str(path)])
+    err = capsys.readouterr().err
+    assert code == (2 if problem else 0), err
+    if problem:
+        assert f"{path} {problem}" in err
+        assert "sk-" not in err

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress
-from luma_async.cli.options.ids import add_ids, check_ids, parts
+from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command
 from luma_async.cli.runtime import print_error, run, run_and_report
 from luma_async.errors import LumaError, TransportError
 from luma_async.structs import Generation
+from luma_async.validation import task_ids
 
 CODES = (
     "Exit codes: 0 none failed or is missing, 1 some are, 2 cannot be run as asked, 3 the relay "
@@ -38,12 +39,15 @@ def _got(arguments: argparse.Namespace) -> int:
     async def ask() -> None:
         async with luma:
             async for part in parts(arguments.ids, arguments.file):
-                found = await luma.get_many(ids := board.add(part, time.monotonic()))
+                ids = board.add(task_ids(part), time.monotonic())
+                found = await luma.get_many(ids)
                 for task_id in ids:
                     _note(board, task_id, found.get(task_id))
 
     try:
         run(ask())
+        if not board.rows:
+            print_error(NO_IDS)
     except TransportError as error:
         print_error(
             f"{arguments.base_url or 'the relay'} does not answer ({error}); check --base-url"

@@ -18,7 +18,7 @@ import anyio
 from luma_async.cli.display import html_report as report
 from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress, TaskRow
-from luma_async.cli.options.ids import add_ids, check_ids, parts
+from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
 from luma_async.cli.runtime import (
@@ -35,6 +35,8 @@ from luma_async.errors import WaitAborted
 from luma_async.polling.hooks import ChangeEvent
 from luma_async.polling.subscription import Following
 from luma_async.structs import State
+from luma_async.text import format_precisely, quantity
+from luma_async.validation import task_ids
 
 SOME_FAILED = 1
 TIMED_OUT = 124
@@ -91,6 +93,8 @@ class WaitCommand:
         try:
             code = self._code()
             self._output.over(self._board, self._luma.stats)
+            if self._all_read and not self._board.rows:
+                print_error(NO_IDS)
             if code > SOME_FAILED and (self._board.rows or code != UNUSABLE):
                 self._output.broken_off(self._board, self._how_to_go_on())
         finally:
@@ -168,7 +172,7 @@ class WaitCommand:
     async def _feed(self, following: Following) -> None:
         try:
             async for part in parts(self._arguments.ids, self._arguments.file):
-                following.add(self._board.add(part, time.monotonic()))
+                following.add(self._board.add(task_ids(part), time.monotonic()))
             self._all_read = True
         finally:
             if not (following and self._all_read):
@@ -190,12 +194,18 @@ class WaitCommand:
             self._board.store(row, original=self._output.shows_original)
 
     def _how_to_go_on(self) -> str:
+        time_is_up = ""
+        if self._timed_out:
+            time_is_up = f"the timeout of {format_precisely(self._arguments.timeout)} is over: "
         if not self._board.rows:
-            return "no ids came; run it again to continue"
-        what = f"{len(self._board.open):,} of {len(self._board.rows):,} are still open"
+            return f"{time_is_up}no ids came; run it again to continue"
+        count = len(self._board.open)
+        are = "is" if count == 1 else "are"
+        what = f"{time_is_up}{count:,} of {len(self._board.rows):,} {are} still open"
         if self._arguments.download is not None:
             videos = (row for row in self._board.rows.values() if row.word == State.COMPLETED)
-            what += f", {sum(not row.saved for row in videos):,} videos are not saved"
+            count = sum(not row.saved for row in videos)
+            what += f", {quantity(count, 'video')} {'is' if count == 1 else 'are'} not saved"
         rest = "" if self._all_read else ", and not all ids were read"
         return f"{what}{rest}; run it again with the same ids to continue"
 

@@ -23,7 +23,7 @@ from luma_async.cli.display.progress import (
 from luma_async.cli.display.saving import TransferRate, download_bar, downloads_line
 from luma_async.polling.stats import Stats
 from luma_async.structs import State
-from luma_async.text import format_precisely, format_roughly, one_line, printable
+from luma_async.text import format_precisely, format_roughly, one_line, printable, quantity
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -104,7 +104,8 @@ class LiveTable:
         for word in WORDS:
             if count := board.counts[word]:
                 text.append(f"  {count:,} {word}", COLOURS[word])
-        text.append(f"\n{stats.requests:,} requests in {format_precisely(board.spent(now))}", "dim")
+        spent = format_precisely(board.spent(now))
+        text.append(f"\n{quantity(stats.requests, 'request')} in {spent}", "dim")
         if stats.quiet_for:
             text.append(f", left alone for {format_precisely(stats.quiet_for)}", "dim")
         text.append(f"; {self._estimate(stats, now)}\n", "dim")
@@ -205,4 +206,4 @@ def summary(board: Progress, stats: Stats, now: float) -> str:
     """Return the last line: how many ended how, and at what cost."""
     counts = ", ".join(f"{board.counts[word]:,} {word}" for word in WORDS if board.counts[word])
     spent = format_precisely(board.spent(now))
-    return f"{counts or 'no ids'}; {stats.requests:,} requests in {spent}"
+    return f"{counts or 'no ids'}; {quantity(stats.requests, 'request')} in {spent}"
