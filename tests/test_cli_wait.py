@@ -1,5 +1,6 @@
 """`luma-async wait` and `get`: standard output, standard error, exit codes and files."""
 
+import csv
 import io
 import json
 import os
@@ -568,6 +569,42 @@ def test_more_videos_than_are_saved_at_a_time_are_saved(
     assert len(list(tmp_path.iterdir())) == 25
 
 
+@pytest.mark.parametrize("command", ["wait", "get"])
+def test_the_fields_of_a_line_are_those_that_are_named(
+    relay: Served, capsys: Capture, command: str
+) -> None:
+    task_id = relay.add(ends="failed", failure_reason="moderated")
+    assert main([command, task_id, "--fields", "state, id,failure_reason,id"]) == 1
+    expected = {"state": "failed", "id": task_id, "failure_reason": "moderated"}
+    (out,) = capsys.readouterr().out.splitlines()
+    assert list(json.loads(out).items()) == list(expected.items())
+
+
+def test_csv_has_a_header_and_quotes_what_needs_it(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    bad = relay.add('a"b', ends="failed", failure_reason="moderated,\n\x1b[31m")
+    assert main(["wait", bad, "--csv", *HASTE]) == 1
+    out = capsys.readouterr().out
+    assert out.splitlines() == [
+        "id,state,ended,url,failure_reason,file,error",
+        '"a""b",failed,true,,"moderated,\\n\\u001b[31m",,',
+    ]
+    assert main(["get", bad, "--csv", "--fields", "generation,id"]) == 1
+    header, line = csv.reader(capsys.readouterr().out.splitlines())
+    assert header == ["generation", "id"]
+    assert json.loads(line[0])["id"] == line[1] == 'a"b'
+    (tmp_path / "none").touch()
+    assert main(["wait", "--file", str(tmp_path / "none"), "--csv", "--fields", "id"]) == 0
+    assert capsys.readouterr().out == "id\n"
+
+
+def test_the_relays_text_is_not_kept_if_no_line_shows_it(relay: Served) -> None:
+    arguments = _parser().parse_args(["wait", relay.add(), "--fields", "id"])
+    command = WaitCommand(arguments)
+    assert not command._output.shows_original  # pyright: ignore[reportPrivateUsage]
+
+
 def test_ids_are_read_from_a_table(relay: Served, capsys: Capture, tmp_path: Path) -> None:
     first, second = relay.add(), relay.add()
     table = tmp_path / "tasks.csv"
@@ -607,3 +644,11 @@ def test_a_key_file_is_read_in_its_encoding_or_refused_by_name(
     if problem:
         assert f"{path} {problem}" in err
         assert "sk-" not in err
+
+
+@pytest.mark.parametrize("fields", ["", "id,state,nope", "ID"])
+def test_an_unknown_field_is_refused_with_those_there_are(capsys: Capture, fields: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["wait", "a", "--fields", fields])
+    assert caught.value.code == 2
+    assert "names no fields; give some of id, state, ended, url," in capsys.readouterr().err

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress
+from luma_async.cli.display.row_values import ROW_FIELDS
 from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
+from luma_async.cli.options.output_format import format_of
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command
 from luma_async.cli.runtime import print_error, run, run_and_report
@@ -34,7 +36,11 @@ def run_get(arguments: argparse.Namespace) -> int:
 
 def _got(arguments: argparse.Namespace) -> int:
     check_ids(arguments)
-    board, luma, shown = Progress(), session_of(arguments), output(as_json=arguments.json)
+    board, luma, shown = (
+        Progress(),
+        session_of(arguments),
+        output(as_json=arguments.json, line_format=format_of(arguments, ROW_FIELDS)),
+    )
 
     async def ask() -> None:
         async with luma:

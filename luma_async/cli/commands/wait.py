@@ -18,7 +18,9 @@ import anyio
 from luma_async.cli.display import html_report as report
 from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress, TaskRow
+from luma_async.cli.display.row_values import ROW_FIELDS
 from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
+from luma_async.cli.options.output_format import format_of
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
 from luma_async.cli.runtime import (
@@ -84,7 +86,9 @@ class WaitCommand:
         self._board = Progress()
         self._luma = session_of(arguments, self._learn)
         alone = arguments.download is None and arguments.report is None
-        self._output = output(as_json=arguments.json, alone=alone)
+        self._output = output(
+            as_json=arguments.json, line_format=format_of(arguments, ROW_FIELDS), alone=alone
+        )
         self._keeps_ended = self._output.shows_ended_later or arguments.report is not None
         self._all_read = self._timed_out = False
 

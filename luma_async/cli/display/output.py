@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from luma_async.cli.display import json_lines as lines
 from luma_async.cli.display import table as screen
+from luma_async.cli.display.line_format import LineFormat
 from luma_async.cli.display.progress import Details, Progress, TaskRow
+from luma_async.cli.display.row_values import ROW_FIELDS, row_values
 from luma_async.cli.runtime import discard_stdout, print_error
 from luma_async.polling.stats import Stats
 from luma_async.session import LumaSession
@@ -51,32 +52,36 @@ class Output(Protocol):
         ...
 
 
-def output(*, as_json: bool, alone: bool = True) -> Output:
+def output(*, as_json: bool, line_format: LineFormat | None = None, alone: bool = True) -> Output:
     """Return what standard output is good for; what is logged goes to standard error.
 
-    If output is not all that a command is for (`alone` is False), a closed pipe does not stop it.
+    With a `line_format` it is lines. If output is not all that a command is for (`alone` is False),
+    a closed pipe does not stop it.
     """
+    lines = LineOutput(line_format or LineFormat(tuple(ROW_FIELDS)), alone=alone)
     if sys.stderr is not None:
         logging.basicConfig(format="luma-async: %(message)s", level=logging.WARNING)
-    if as_json or not (sys.stdout and sys.stdout.isatty()):
-        return JsonOutput(alone=alone)
+    if as_json or line_format or not (sys.stdout and sys.stdout.isatty()):
+        return lines
     try:
         from rich.console import Console
     except ModuleNotFoundError:
         print_error(_NO_RICH)
-        return JsonOutput(alone=alone)
+        return lines
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         reconfigure(errors="replace")  # a terminal may know no bars, and no emoji
     return TerminalOutput(Console(highlight=False))
 
 
-class JsonOutput:
-    """A line of JSON for each id, in the order of ending; those that are open at the end last."""
+class LineOutput:
+    """A line for each id, in the order of ending; those that are open at the end last."""
 
-    shows_original = True
     shows_ended_later = False
 
-    def __init__(self, *, alone: bool) -> None:
+    def __init__(self, line_format: LineFormat, *, alone: bool) -> None:
+        self.shows_original: bool = "generation" in line_format.fields
+        self._format = line_format
+        self._header = line_format.header
         self._alone = alone
 
     @asynccontextmanager
@@ -87,15 +92,21 @@ class JsonOutput:
     def ended(self, row: TaskRow, details: Details) -> None:
         """Print a line."""
         row.written = True
+        self._print(self._format.line(row_values(row, details, self._format.fields)))
+
+    def _print(self, line: str) -> None:
+        header, self._header = self._header, ""
         try:
-            print(lines.json_line(row, details), flush=True)
+            print(*filter(None, (header, line)), sep="\n", flush=True)
         except BrokenPipeError:
             if self._alone:
                 raise
             discard_stdout()
 
     def over(self, board: Progress, stats: Stats | None = None) -> None:
-        """Print a line for each that was not printed yet."""
+        """Print a line for each that was not printed yet; of no ids, the header at least."""
+        if self._header and not board.rows:
+            self._print("")
         for row in board.rows.values():
             if not row.written:
                 self.ended(row, board.details(row))

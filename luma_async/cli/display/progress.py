@@ -42,6 +42,16 @@ class Details(Struct):
     trouble: str | None = None
 
     @property
+    def link(self) -> str | None:
+        """The best link to the video; None if there is none."""
+        return self.generation.url if self.generation else None
+
+    @property
+    def failure_reason(self) -> str | None:
+        """The reason of a failed task, as the relay gives it."""
+        return self.generation.failure_reason if self.generation else None
+
+    @property
     def prompt(self) -> str:
         """What was asked for."""
         asked = self.generation
@@ -222,7 +232,7 @@ def why(row: TaskRow, details: Details) -> str:
     if row.word == MISSING:
         return "the relay does not know it"
     if row.word == State.FAILED:
-        return (details.generation and details.generation.failure_reason) or "no reason given"
+        return details.failure_reason or "no reason given"
     return ""
 
 

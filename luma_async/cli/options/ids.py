@@ -11,7 +11,9 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
+from luma_async.cli.display.row_values import ROW_FIELDS
 from luma_async.cli.options.id_parser import IdParser
+from luma_async.cli.options.output_format import add_format
 from luma_async.cli.runtime import print_error
 
 CHUNK_SIZE = 2**18
@@ -32,6 +34,7 @@ def add_ids(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="a line of JSON for each id, as when it is piped"
     )
+    add_format(parser, ROW_FIELDS)
 
 
 def check_ids(arguments: argparse.Namespace) -> None:
