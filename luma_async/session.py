@@ -169,7 +169,8 @@ class LumaSession:
 
         Raises a WaitIncomplete, which contains the tasks that are done, pending and missing:
         WaitTimeout after `timeout`; WaitAborted if the relay rejects the API key, its quota is used
-        up, or the session is closed; GenerationsMissing if the relay does not know some of the ids.
+        up, the base URL leads to no relay for a minute, or the session is closed;
+        GenerationsMissing if the relay does not know some of the ids.
         Requests with any other error are retried until the timeout.
         """
         wait = self._wait(ids, timeout, Notify.NOTHING)

@@ -652,3 +652,13 @@ def test_an_unknown_field_is_refused_with_those_there_are(capsys: Capture, field
         main(["wait", "a", "--fields", fields])
     assert caught.value.code == 2
     assert "names no fields; give some of id, state, ended, url," in capsys.readouterr().err
+
+
+def test_get_at_a_wrong_base_url_says_which_part_to_remove(relay: Served, capsys: Capture) -> None:
+    wrong = f"{relay.url}/luma"
+    assert main(["get", relay.add(), "--base-url", wrong]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["state"] is None
+    assert err.startswith("luma-async: status 404: Invalid URL (GET /luma/luma/generations/")
+    assert err.endswith(f"; the base URL is {wrong}; remove /luma from its end\n")
+    assert len(err.splitlines()) == 1

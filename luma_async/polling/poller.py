@@ -270,7 +270,7 @@ class Poller:
         now = self.loop.time()
         self._requests.record_round_trip(now - batch.sent_at)
         self.health.record_response(now)
-        self.key_check.record_response()
+        self.endpoints.record_response()
         self.throttle.record_response(batch.sent_at, now)
         self.throttle.honour_retry_after(retry_after, now)
 

@@ -12,7 +12,7 @@ from luma_async.cli.options.output_format import format_of
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command
 from luma_async.cli.runtime import print_error, run, run_and_report
-from luma_async.errors import LumaError, TransportError
+from luma_async.errors import LumaError, NoSuchRouteError, TransportError
 from luma_async.structs import Generation
 from luma_async.validation import task_ids
 
@@ -58,6 +58,9 @@ def _got(arguments: argparse.Namespace) -> int:
         print_error(
             f"{arguments.base_url or 'the relay'} does not answer ({error}); check --base-url"
         )
+        return REFUSED
+    except NoSuchRouteError as error:
+        print_error(error)
         return REFUSED
     except LumaError as error:
         print_error(f"{error}; check the key and --base-url")

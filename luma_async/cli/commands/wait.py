@@ -44,7 +44,8 @@ SOME_FAILED = 1
 TIMED_OUT = 124
 CODES = (
     "Exit codes: 0 all completed, 1 some failed, are missing or could not be saved, 2 cannot be "
-    "run as asked, 3 the relay refuses the key, 124 timeout, 130 ctrl-C, 143 SIGTERM or SIGHUP."
+    "run as asked, 3 the relay refuses the key or is not at the base URL, 124 timeout, 130 ctrl-C, "
+    "143 SIGTERM or SIGHUP."
 )
 
 
