@@ -10,6 +10,8 @@ def printable(text: str) -> str:
     become U+FFFD.
     """
     words = " ".join(text.split())
+    if words.isprintable():
+        return words
     return "".join(char if char.isprintable() else "\ufffd" for char in words)
 
 
