@@ -15,7 +15,7 @@ from luma_async.cli.display.row_values import ROW_FIELDS, row_values
 from luma_async.cli.runtime import discard_stdout, print_error
 from luma_async.polling.stats import Stats
 from luma_async.session import LumaSession
-from luma_async.text import printable
+from luma_async.text import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,6 +124,7 @@ class TerminalOutput:
 
     def __init__(self, console: "Console") -> None:
         self._console = console
+        self._last_warning = ""
 
     @asynccontextmanager
     async def living(self, board: Progress, luma: LumaSession) -> AsyncGenerator[None, None]:
@@ -145,6 +146,7 @@ class TerminalOutput:
             try:
                 yield
             finally:
+                self._last_warning = drawn.trouble
                 logger.removeHandler(trouble)
                 logger.propagate = True
                 drawing.cancel()
@@ -163,7 +165,9 @@ class TerminalOutput:
             self._console.print(f"\n{screen.summary(board, stats, now)}", markup=False)
 
     def broken_off(self, board: Progress, why: str) -> None:
-        """Say what is open, an id in a line."""
+        """Say what is open, an id in a line, and the last warning, which the table took along."""
+        if self._last_warning:
+            print_error(f"the last warning, at {one_line(self._last_warning)}")
         print_error(why)
         for row in board.open:
             self._console.print(printable(row.id), markup=False, soft_wrap=True)
