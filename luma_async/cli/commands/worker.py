@@ -11,7 +11,13 @@ from luma_async.cli.options.queue import add_queue, queue_of
 from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, address, count, period, whole
 from luma_async.cli.runtime import UNUSABLE, print_error, run, stop_signals
-from luma_async.errors import QueueError, WaitAborted
+from luma_async.errors import (
+    AuthenticationError,
+    PermissionDeniedError,
+    QueueError,
+    QuotaError,
+    WaitAborted,
+)
 
 if TYPE_CHECKING:
     from luma_async.session import LumaSession
@@ -60,10 +66,11 @@ def run_worker(arguments: argparse.Namespace) -> int:
     try:
         run(_work(arguments))
     except WaitAborted as error:
+        remedy = "correct the options, and start it again"
+        if isinstance(error.cause, AuthenticationError | PermissionDeniedError | QuotaError):
+            remedy = "give a good key (LUMA_API_KEY)"
         logger.error(
-            "the worker stops, and all ids are returned to the queue: %s; "
-            "give a good key (LUMA_API_KEY)",
-            error.cause,
+            "the worker stops, and all ids are returned to the queue: %s; %s", error.cause, remedy
         )
         return REFUSED
     except (asyncio.CancelledError, KeyboardInterrupt):
