@@ -23,6 +23,7 @@ from luma_async.cli.commands.wait import WaitCommand
 from luma_async.cli.options.id_parser import MAX_LINE
 from luma_async.cli.options.ids import CHUNK_SIZE, NO_IDS
 from luma_async.cli.options.session import session_of
+from luma_async.cli.runtime import kept_signal_handlers
 from luma_async.testing import Reply
 from tests.relay_thread import Served, served
 
@@ -536,7 +537,8 @@ def test_nothing_is_kept_of_a_task_whose_line_was_printed(relay: Served, capsys:
     done, still = relay.add(), relay.add(duration=100.0)
     arguments = _parser().parse_args(["wait", done, still, "--timeout", "1", *HASTE])
     command = WaitCommand(arguments)
-    assert command.run() == 124
+    with kept_signal_handlers():
+        assert command.run() == 124
     rows = command._board.rows  # pyright: ignore[reportPrivateUsage]
     assert (rows[done].details, rows[done].stored) == (None, None)
     assert rows[still].details is None, "it is on disk while the task is open"

@@ -1,4 +1,4 @@
-"""Peak memory of `luma-async wait` for many ids, by what it is asked to keep.
+"""Peak memory of `luma-async wait` and of `as_completed` for many ids, by what is kept.
 
     python -m tests.bench.wait_memory [--ids N …] [--saved N …] [--modes MODE …] [--write]
 
@@ -19,13 +19,16 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from luma_async import Every, Limits, LumaSession
 from luma_async.cli import main as luma_async
 from tests.bench.pages import write_table
 from tests.bench.peers import most_memory
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 HERE = [sys.executable, "-m", "tests.bench.wait_memory"]
+AS_COMPLETED = "as_completed"  # a loop that keeps nothing of a task
 MODES = {
+    AS_COMPLETED: (),
     "wait": (),
     "wait --report": ("--report", "videos.html"),
     "wait --download": ("--download", "videos", "--allow-host", "127.0.0.1"),
@@ -72,8 +75,9 @@ def environment(root: Path) -> dict[str, str]:
 
 def run(mode: str, count: int) -> tuple[float, float]:
     """Return the peak in MiB, and the seconds that it took."""
+    child = "--reader" if mode == AS_COMPLETED else "--child"
     with tempfile.TemporaryDirectory() as folder, played(count, folder) as url:
-        command = [*HERE, "--child", url, *MODES[mode]]
+        command = [*HERE, child, url, *MODES[mode]]
         begun = time.monotonic()
         with Path(folder, "lines").open("w") as lines:
             done = subprocess.run(
@@ -86,6 +90,15 @@ def run(mode: str, count: int) -> tuple[float, float]:
         if "--download" in mode:
             assert sum(1 for _ in Path(folder, "videos").iterdir()) == count
         return float(done.stderr.split()[-1]), took
+
+
+async def reader(url: str) -> None:
+    """Iterate over all tasks, and print a line for each."""
+    ids = await asyncio.to_thread(Path("ids.txt").read_text)
+    limits = Limits(max_rate=RATE, max_in_flight=8)
+    async with LumaSession(url, api_key="sk-fake", pace=Every(1.0), limits=limits) as luma:
+        async for generation in luma.as_completed(ids.split(), timeout=None):
+            print(json.dumps({"id": generation.id, "state": generation.state}))
 
 
 def child(url: str, options: Sequence[str]) -> None:
@@ -120,10 +133,14 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--write", action="store_true", help="the table into docs/performance.md")
     parser.add_argument("--relay", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--reader", help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.relay:
         asyncio.run(relay(args.relay))
+    elif args.reader:
+        asyncio.run(reader(args.reader))
+        print(most_memory(), file=sys.stderr)
     elif args.child:
         child(args.child[0], args.child[1:])
     else:
