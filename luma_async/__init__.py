@@ -7,6 +7,7 @@ from luma_async._version import __version__
 
 if TYPE_CHECKING:
     from luma_async.downloads.downloader import Downloader, download
+    from luma_async.downloads.progress import DownloadProgress
     from luma_async.errors import (
         APIError,
         AuthenticationError,
@@ -64,6 +65,7 @@ __all__ = [
     "ChangeEvent",
     "DecodeError",
     "DownloadError",
+    "DownloadProgress",
     "Downloader",
     "Ended",
     "Every",
@@ -110,6 +112,7 @@ if not TYPE_CHECKING:
     # `python -m luma_async` install their signal handlers before half a second of imports.
     _MODULES = (
         "downloads.downloader",
+        "downloads.progress",
         "errors",
         "polling.hooks",
         "polling.interfaces",

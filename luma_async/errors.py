@@ -179,7 +179,9 @@ class WaitTimeout(WaitIncomplete, TimeoutError):
 
 
 class WaitAborted(WaitIncomplete):
-    """The wait cannot continue: the API key was rejected, or the session was closed.
+    """The wait cannot continue.
+
+    The API key was rejected, the base URL leads to no relay, or the session was closed.
 
     `cause` is the reason.
     """

@@ -201,7 +201,8 @@ class LumaSession:
 
         Raises a WaitIncomplete, which contains the tasks that are done, pending and missing:
         WaitTimeout after `timeout`; WaitAborted if the relay rejects the API key, its quota is used
-        up, or the session is closed; GenerationsMissing if the relay does not know some of the ids.
+        up, the base URL leads to no relay for a minute, or the session is closed;
+        GenerationsMissing if the relay does not know some of the ids.
         Requests with any other error are retried until the timeout.
         """
         wait = self._wait(ids, timeout, Notify.NOTHING)
@@ -216,9 +217,10 @@ class LumaSession:
     def as_completed(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
         """Iterate over the tasks in the order in which they are completed or failed.
 
-        Each task is returned once. `timeout` and the errors are those of `wait_until_done`. The
-        wait starts with the first step of the iteration, not with this call. Invalid ids raise at
-        this call; only those after the first 2,000 ids raise at the first step.
+        Each task is returned once. `timeout` and the errors are those of `wait_until_done`; of the
+        tasks that were returned, `done` of an error has id, state, `url` and `failure_reason` only.
+        The wait starts with the first step of the iteration, not with this call. Invalid ids raise
+        at this call; only those after the first 2,000 ids raise at the first step.
         """
         return Reader(self._wait(ids, timeout, Notify.ENDS))
 
@@ -226,16 +228,18 @@ class LumaSession:
         """Iterate over the changes of state until all tasks are completed or failed.
 
         The first state of each task is a change, too. `timeout` and the errors are those of
-        `wait_until_done`. The wait starts with the first step of the iteration.
+        `as_completed`. The wait starts with the first step of the iteration.
         """
         return Reader(self._wait(ids, timeout, Notify.CHANGES))
 
-    def follow(self) -> Following:
+    def follow(self, *, last_seen: bool = True) -> Following:
         """Return a wait to which ids can be added at any time; iterate over it for the results.
 
-        It has no timeout. An id that the relay does not know is a result, too; see `Ended`.
+        It has no timeout. An id that the relay does not know is a result, too; see `Ended`. With
+        `last_seen=False` the session does not keep the last response about each open id, which
+        saves the memory for its text; `Following.drop` then returns ids and states only.
         """
-        return Following(self._ready())
+        return Following(self._ready(), last_seen=last_seen)
 
     def _wait(self, ids: Iterable[str], timeout: float | None, notify: Notify) -> Wait:
         poller = self._ready()

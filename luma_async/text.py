@@ -10,6 +10,8 @@ def printable(text: str) -> str:
     become U+FFFD.
     """
     words = " ".join(text.split())
+    if words.isprintable():
+        return words
     return "".join(char if char.isprintable() else "\ufffd" for char in words)
 
 
@@ -17,6 +19,11 @@ def one_line(text: str) -> str:
     """Return a foreign text as one printable line, cut to `MAX_LINE_LENGTH` characters."""
     line = printable(text[: 4 * MAX_LINE_LENGTH].encode("utf-8", "replace").decode())
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}…"
+
+
+def quantity(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 request, 2,000 requests."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def format_duration(seconds: float) -> str:

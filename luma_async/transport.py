@@ -14,6 +14,7 @@ from luma_async import validation as checks
 from luma_async._version import __version__
 from luma_async.errors import (
     LumaError,
+    NoSuchRouteError,
     NotFoundError,
     RequestTimeout,
     SessionClosed,
@@ -24,7 +25,12 @@ from luma_async.errors import (
 from luma_async.protocol.decoding import decode_response
 from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Decompressor
 from luma_async.protocol.headers import lower_case, retry_after
-from luma_async.protocol.requests import HTTPRequest, batch_request, single_request
+from luma_async.protocol.requests import (
+    HTTPRequest,
+    batch_request,
+    name_base_url,
+    single_request,
+)
 from luma_async.protocol.responses import Response
 from luma_async.text import one_line
 
@@ -102,6 +108,8 @@ class Transport:
             redacted = self._redact(body.decode("latin-1")).encode("latin-1")
             return decode_response(status, headers, redacted)
         except LumaError as error:
+            if isinstance(error, NoSuchRouteError):
+                name_base_url(error, self._base_url)
             self._redact_error(error)
             raise
 

@@ -1,5 +1,6 @@
 """Examples, commands, tables and drawings of the README and of docs/ match the code."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from luma_async.scheduling.items import TRANSITIONS, Status
 from luma_async.testing import FAULTS, FakeRelay
 from tests import optional
 from tests.bench.pace import DURATIONS
-from tests.docs_blocks import ROOT, Block, arguments, blocks, commands, fenced, pages
+from tests.docs_blocks import ROOT, Block, arguments, blocks, commands, fenced, notebooks, pages
 from tests.docs_runner import perform
 from tests.odd_relays import ODDITIES
 from tests.subprocesses import FEW_PLUGINS
@@ -105,6 +106,29 @@ def test_a_python_block_runs_and_prints_what_its_page_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     perform(block, request, monkeypatch)
+
+
+@pytest.mark.parametrize("notebook", notebooks(), ids=str)
+def test_the_cells_of_a_notebook_run(
+    notebook: Block,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    perform(notebook, request, monkeypatch)
+    assert "completed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("notebook", notebooks(), ids=str)
+def test_a_notebook_is_valid_and_without_outputs(notebook: Block) -> None:
+    content = json.loads((ROOT / notebook.page).read_text())
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    nbformat = optional.module("nbformat")
+    nbformat.validate(nbformat.from_dict(content))
 
 
 SHELL = commands()

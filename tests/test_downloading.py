@@ -16,7 +16,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from luma_async import Downloader, DownloadError, Generation, LumaSession, State, Video, download
+from luma_async import (
+    Downloader,
+    DownloadError,
+    DownloadProgress,
+    Generation,
+    LumaSession,
+    State,
+    Video,
+    download,
+)
 from luma_async.downloads import downloader as downloader_module
 from luma_async.downloads import transfer
 from luma_async.downloads.partial_file import PARTS_FOLDER, PartialFile, parts_folder, version_of
@@ -619,6 +628,42 @@ async def test_a_full_disk_is_an_os_error_and_the_download_can_be_resumed(
     assert len(store.seen) == 1
     assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
     assert store.ranges[-1] == "bytes=100000-"
+
+
+async def test_the_hook_receives_the_progress_from_the_first_byte_to_the_file_in_place(
+    store: Store, tmp_path: Path
+) -> None:
+    events: list[DownloadProgress] = []
+    async with Downloader(tmp_path, allow_hosts=HERE, on_progress=events.append) as downloader:
+        path = await downloader.download(store.video())
+        assert events[0] == DownloadProgress(id="a", received=0, total=len(BODY), path=None)
+        size = len(BODY)
+        assert events[-1] == DownloadProgress(id="a", received=size, total=size, path=path)
+        events.clear()
+        await downloader.download(store.video())
+        assert events == [DownloadProgress(id="a", received=size, total=size, path=path)]
+
+
+async def test_the_hook_receives_the_end_of_a_download_that_failed(
+    store: Store, tmp_path: Path
+) -> None:
+    events: list[DownloadProgress] = []
+    store.script = [answer(418)]
+    async with Downloader(tmp_path, allow_hosts=HERE, on_progress=events.append) as downloader:
+        with pytest.raises(DownloadError):
+            await downloader.download(store.video())
+    assert events == [DownloadProgress(id="a", received=0, total=None, path=None)]
+
+
+async def test_an_exception_of_the_hook_loses_no_file_and_is_logged_once(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(event: DownloadProgress) -> None:
+        raise RuntimeError("the bar is closed")
+
+    async with Downloader(tmp_path, allow_hosts=HERE, on_progress=broken) as downloader:
+        assert (await downloader.download(store.video())).read_bytes() == BODY
+    assert [one.message.partition(" failed")[0] for one in caplog.records] == ["on_progress"]
 
 
 async def test_a_task_without_a_link_is_a_download_error(tmp_path: Path) -> None:

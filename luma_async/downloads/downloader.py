@@ -1,7 +1,7 @@
 """Save the videos of completed tasks into a directory, one file per task."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Self
 from weakref import WeakValueDictionary
@@ -15,8 +15,10 @@ from luma_async import validation as checks
 from luma_async._version import __version__
 from luma_async.downloads import links
 from luma_async.downloads.partial_file import remove_stale
+from luma_async.downloads.progress import DownloadProgress, ProgressReporter
 from luma_async.downloads.transfer import CHUNK_SIZE, DeadLink, PublicResolver, Transfer
 from luma_async.errors import DownloadError
+from luma_async.polling.hooks import Hook
 from luma_async.session import LumaSession
 from luma_async.structs import Generation
 from luma_async.text import one_line
@@ -39,6 +41,10 @@ class Downloader:
     a link to a private address unless the host is in `allow_hosts`. `proxy` is the URL of an HTTP
     proxy; then the proxy resolves the names of the hosts, and must refuse private addresses itself.
 
+    `on_progress` is called with a DownloadProgress when a transfer starts, then at most ten times
+    a second, and when it ends. It is a plain function, called in the event loop; it must not block.
+    If it raises an exception, that is logged once and then ignored.
+
     Raises ValueError or TypeError for invalid arguments; entering it raises OSError if the
     directory cannot be created.
     """
@@ -52,6 +58,7 @@ class Downloader:
         allow_hosts: Collection[str] = (),
         max_bytes: int = MAX_BYTES,
         proxy: str | None = None,
+        on_progress: Callable[[DownloadProgress], object] | None = None,
     ) -> None:
         self._directory = Path(directory)
         kinds = (LumaSession, type(None))
@@ -62,6 +69,8 @@ class Downloader:
         self._allowed = frozenset(host.lower() for host in allow_hosts)
         self._max_bytes = checks.whole("max_bytes", max_bytes)
         self._proxy = None if proxy is None else checks.http_url("proxy", proxy, plain=False)
+        hook = checks.hook("on_progress", on_progress)
+        self._on_progress = None if hook is None else Hook[DownloadProgress]("on_progress", hook)
         self._http: aiohttp.ClientSession | None = None
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
@@ -120,11 +129,15 @@ class Downloader:
             raise DownloadError(f"{fact}; download completed tasks only")
         name = links.file_name(generation.id, link)
         async with self._locks.setdefault(name, anyio.Lock()):
-            return await self._fetch(self._http, link, name)
+            progress = ProgressReporter(generation.id, self._on_progress)
+            return await self._fetch(self._http, link, name, progress)
 
-    async def _fetch(self, http: aiohttp.ClientSession, link: str, name: str) -> Path:
+    async def _fetch(
+        self, http: aiohttp.ClientSession, link: str, name: str, progress: ProgressReporter
+    ) -> Path:
         path = self._directory / name
         if await anyio.to_thread.run_sync(path.is_file):
+            progress.finish(path, path.stat().st_size)
             return path
         transfer = Transfer(
             http,
@@ -134,8 +147,14 @@ class Downloader:
             allowed=self._allowed,
             max_bytes=self._max_bytes,
             proxy=self._proxy,
+            progress=progress,
         )
-        return await transfer.run()
+        saved = None
+        try:
+            saved = await transfer.run()
+            return saved
+        finally:
+            progress.finish(saved)
 
     async def _get_new_link(self, generation: Generation, error: DeadLink) -> Generation:
         """Return the task with another link than the dead one, from the relay."""

@@ -23,6 +23,7 @@ from yarl import URL
 
 from luma_async.downloads import links
 from luma_async.downloads.partial_file import PartialFile, version_of
+from luma_async.downloads.progress import ProgressReporter
 from luma_async.errors import DownloadError
 from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.text import one_line
@@ -114,6 +115,7 @@ class Transfer:
         allowed: Collection[str],
         max_bytes: int,
         proxy: str | None,
+        progress: ProgressReporter,
     ) -> None:
         self._http = http
         self._url = links.check_link(link, allowed)
@@ -122,6 +124,7 @@ class Transfer:
         self._allowed = allowed
         self._max_bytes = max_bytes
         self._proxy = proxy
+        self._progress = progress
         self._size = 0
 
     async def run(self) -> Path:
@@ -230,11 +233,13 @@ class Transfer:
     async def _fill(
         self, part: PartialFile, response: aiohttp.ClientResponse, total: int | None
     ) -> None:
+        self._progress.update(part.size, total)
         while chunk := await self._read(response):
             if part.size + len(chunk) > self._max_bytes:
                 part.discard()
                 raise self._too_large()
             await anyio.to_thread.run_sync(part.write, chunk)
+            self._progress.update(part.size, total)
         if total is not None and part.size < total:
             raise Interrupted(f"{self} was cut short")
         if part.size == 0 or (total is not None and part.size > total):

@@ -135,7 +135,7 @@ class DirectClient:
                     raise
                 failure = error if isinstance(error, APIError) or failure is None else failure
             else:
-                self._poller.key_rejections.record_response()
+                self._poller.endpoints.record_response()
                 return response
         assert failure is not None
         raise failure

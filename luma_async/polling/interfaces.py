@@ -28,6 +28,11 @@ class Watcher(Protocol):
         """The ids that it watches."""
         ...
 
+    @property
+    def needs_rows(self) -> bool:
+        """Whether the last row of an open id must be kept for it."""
+        ...
+
     def on_change(self, change: "Change[Watcher]", /) -> None:
         """Receive a change of one id. It must not raise or block."""
         ...

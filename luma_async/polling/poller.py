@@ -4,9 +4,9 @@ There is no task that sleeps between polls. `_run_due` is a callback: it sends w
 sets one timer for the next request. It runs when that timer fires, when a request returns and, once
 in a turn of the loop, when ids are added. A poller without waits has no task, no timer, no request.
 
-Each request is a task of its own, in the context of the code that opened the session, and is
-cancelled when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their
-caller's task; they wait in the same queue and take turns with the polls.
+Each request is a task of its own, in the context of the code that opened the session, cancelled
+when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their caller's
+task; they wait in the same queue and take turns with the polls.
 """
 
 import asyncio
@@ -115,10 +115,7 @@ class Poller:
     def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
     ) -> dict[str, RowText]:
-        """Poll these ids until each has ended or `unsubscribe` is called.
-
-        Return the last row of those that have other watchers already.
-        """
+        """Poll these ids until each has ended or is unsubscribed. Return the known rows."""
         self.check_open()
         self._watchers[watcher] = None
         known = self.scheduler.subscribe(watcher, ids, self.loop.time(), until=until)
@@ -126,10 +123,10 @@ class Poller:
         return known
 
     def unsubscribe(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
-        """Stop polling these ids for the watcher.
+        """Stop polling these ids for the watcher, in chunks.
 
-        Many are removed chunk by chunk, in their order, so that a wait which begins again is never
-        overtaken by the removal. The iterator returned takes the next step at once.
+        They leave in their order, so the removal never overtakes a wait that begins again. The
+        iterator returned takes the next step at once.
         """
         self._watchers.pop(watcher, None)
         return self.drop(watcher, ids)
@@ -276,7 +273,7 @@ class Poller:
         now = self.loop.time()
         self._requests.record_round_trip(now - batch.sent_at)
         self.health.record_response(now)
-        self.key_rejections.record_response()
+        self.endpoints.record_response()
         self.throttle.record_response(batch.sent_at, now)
         self.throttle.honour_retry_after(retry_after, now)
 
@@ -301,3 +298,5 @@ class Poller:
                 log_notable(change)
             for watcher in change.watchers:
                 watcher.on_change(change)
+            if not (change.ended or any(one.needs_rows for one in change.watchers)):
+                self.scheduler.forget_row(change.task_id)

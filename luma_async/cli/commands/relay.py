@@ -4,14 +4,13 @@ import argparse
 import asyncio
 import os
 import shlex
-import signal
 import sys
 from argparse import ArgumentTypeError
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from luma_async.cli.options.types import MAX_SECONDS, Commands, add_command, count, whole, within
-from luma_async.cli.runtime import UNUSABLE, discard_stdout, print_error, run
+from luma_async.cli.runtime import UNUSABLE, discard_stdout, print_error, run, stop_signals
 
 if TYPE_CHECKING:
     from luma_async.testing import FakeRelay, Fault
@@ -118,7 +117,7 @@ async def _play(arguments: argparse.Namespace) -> None:
     from luma_async.testing import FakeRelay
 
     text = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
+    for sign in stop_signals():
         asyncio.get_running_loop().add_signal_handler(sign, text.set)
     async with FakeRelay(
         host=arguments.host,

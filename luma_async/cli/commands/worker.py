@@ -3,8 +3,7 @@
 import argparse
 import asyncio
 import logging
-import signal
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,14 @@ from luma_async.cli.commands.status import run_status
 from luma_async.cli.options.queue import add_queue, queue_of
 from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, address, count, period, whole
-from luma_async.cli.runtime import UNUSABLE, print_error, run
-from luma_async.errors import QueueError, WaitAborted
+from luma_async.cli.runtime import UNUSABLE, print_error, run, stop_signals
+from luma_async.errors import (
+    AuthenticationError,
+    PermissionDeniedError,
+    QueueError,
+    QuotaError,
+    WaitAborted,
+)
 
 if TYPE_CHECKING:
     from luma_async.session import LumaSession
@@ -76,10 +81,11 @@ def run_worker(arguments: argparse.Namespace) -> int:
     try:
         run(_work(arguments))
     except WaitAborted as error:
+        remedy = "correct the options, and start it again"
+        if isinstance(error.cause, AuthenticationError | PermissionDeniedError | QuotaError):
+            remedy = "give a good key (LUMA_API_KEY)"
         logger.error(
-            "the worker stops, and all ids are returned to the queue: %s; "
-            "give a good key (LUMA_API_KEY)",
-            error.cause,
+            "the worker stops, and all ids are returned to the queue: %s; %s", error.cause, remedy
         )
         return REFUSED
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -98,8 +104,6 @@ async def _work(arguments: argparse.Namespace) -> None:
     from luma_async.worker import SharedBudget, Worker
     from luma_async.worker.metrics import Metrics
 
-    if (task := asyncio.current_task()) is not None:
-        _on_signals([signal.SIGHUP], task.cancel)
     queue = queue_of(arguments, arguments.replicas)
     luma = session_of(arguments, budget=SharedBudget(queue) if arguments.share_budget else None)
     metrics = Metrics()
@@ -115,7 +119,8 @@ async def _work(arguments: argparse.Namespace) -> None:
             on_end=metrics.count_result,
         )
         metrics.observe(worker, lambda: luma.stats)
-        _on_signals([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], worker.stop)
+        for sign in stop_signals():
+            asyncio.get_running_loop().add_signal_handler(sign, worker.stop)
         if arguments.metrics is not None:
             await stack.enter_async_context(_served(metrics, *arguments.metrics))
         reports = asyncio.create_task(_report(worker, luma))
@@ -126,13 +131,6 @@ async def _work(arguments: argparse.Namespace) -> None:
         except QueueError as error:
             raise ConnectionError(str(error)) from error
         logger.info("worker stopped: %s", _described(worker))
-
-
-def _on_signals(signs: Iterable[signal.Signals], stop: Callable[[], object]) -> None:
-    """Call `stop` at these signals, but for ignored ones. SIGHUP comes from a closed terminal."""
-    for sign in signs:
-        if signal.getsignal(sign) is not signal.SIG_IGN:
-            asyncio.get_running_loop().add_signal_handler(sign, stop)
 
 
 async def _report(worker: "Worker", luma: "LumaSession") -> None:
