@@ -31,13 +31,13 @@ from luma_async.scheduling.shared_budget import (
 )
 from luma_async.scheduling.slots import Slots
 from luma_async.scheduling.throttle import MAX_RETRY_AFTER
-from luma_async.worker import streams
-from luma_async.worker.connection import cancel
-from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.queue import Queue
-from luma_async.worker.server_clock import ServerClock
-from luma_async.worker.stream_info import stream_info
-from luma_async.worker.streams import NATS_ERRORS, is_conflict, reason
+from luma_async.worker.server import streams
+from luma_async.worker.server.connection import cancel
+from luma_async.worker.server.invalid_messages import InvalidMessages
+from luma_async.worker.server.server_clock import ServerClock
+from luma_async.worker.server.stream_info import stream_info
+from luma_async.worker.server.streams import NATS_ERRORS, is_conflict, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
