@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from math import inf
 from typing import TYPE_CHECKING, Self, overload
 
 import anyio
@@ -21,7 +22,7 @@ from luma_async.polling.stats import Stats
 from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
-from luma_async.scheduling.slots import Slots
+from luma_async.scheduling.slots import SHARED_SECOND, Slots
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation
 from luma_async.transport import Transport
@@ -86,6 +87,8 @@ class LumaSession:
         key = checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key)
         self._account = hashlib.sha256(f"{self._base_url}\n{key}".encode()).hexdigest()
         remedy = "a SharedBudget of luma_async.worker"
+        if budget is not None and self._limits.max_rate == inf:
+            raise ValueError("max_rate is inf; give the total of the budget in limits")
         self._budget = None if budget is None else checks.instance("budget", budget, Budget, remedy)
         self._transport = Transport(
             self._base_url,
@@ -123,7 +126,7 @@ class LumaSession:
         if self._budget is not None and slots is not None:
             try:
                 await self._shared.enter_async_context(
-                    self._budget.share(self._account, slots, self._limits.spacing)
+                    self._budget.share(self._account, slots, SHARED_SECOND / self._limits.max_rate)
                 )
             except BaseException:
                 await self.close()

@@ -319,6 +319,13 @@ async def test_a_budget_of_another_kind_is_refused() -> None:
         LumaSession("http://127.0.0.1", api_key="sk", budget=10)  # type: ignore[arg-type]
 
 
+def test_a_budget_without_a_total_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_rate is inf; give the total"):
+        LumaSession(
+            "http://127.0.0.1", api_key="sk", limits=Limits(max_rate=inf), budget=LocalBudget()
+        )
+
+
 def test_a_hostile_record_is_no_timetable() -> None:
     for text in (b"[]", b'{"last_slot": 1e300}', b'{"spacing": -1}', b'{"members": {"a": 1}}'):
         with pytest.raises(msgspec.ValidationError):

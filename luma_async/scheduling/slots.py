@@ -2,14 +2,17 @@
 
 The poller says when it wants to send (`next_at`), the budget reserves and adds slots. A slot is
 used within `MAX_LATENESS` after its time, or never: a process that was frozen holds no slot when it
-continues. Pure: times are those of the event loop's clock, given as arguments.
+continues. Clocks of several machines differ a little, and their requests take ways of different
+length: SHARED_SECOND leaves 0.05 seconds for both. Pure: times are those of the event loop's clock,
+given as arguments.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
 
-MAX_LATENESS = 0.03  # seconds after its time in which a slot may be used
+SHARED_SECOND = 1.07  # seconds as which a second counts, like SPACING_SECOND of one session
+MAX_LATENESS = 0.02  # seconds after its time in which a slot may be used
 MIN_QUIET_GAIN = 0.5  # seconds by which a shared quiet time must be longer to be shared again
 
 

@@ -22,11 +22,11 @@ if find_spec("nats") is None:
     )
 
 from luma_async.structs import Generation
-from luma_async.worker.connection import Nats
 from luma_async.worker.queue import Queue
-from luma_async.worker.results import End, EndState
+from luma_async.worker.server.connection import Nats
 from luma_async.worker.shared_budget import SharedBudget
 from luma_async.worker.status import PoolStatus, WorkerStatus, pool_status
+from luma_async.worker.storage.results import End, EndState
 from luma_async.worker.worker import Work, Worker
 
 __all__ = [

@@ -25,9 +25,9 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from luma_async.errors import QueueError
-from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.queue import Queue
-from luma_async.worker.streams import NATS_ERRORS
+from luma_async.worker.server.invalid_messages import InvalidMessages
+from luma_async.worker.server.streams import NATS_ERRORS
 
 SURPLUS_FACTOR = 1.25
 MIN_SURPLUS = 256  # ids

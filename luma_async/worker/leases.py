@@ -27,12 +27,12 @@ from nats.aio.msg import Msg
 from luma_async import validation as checks
 from luma_async.errors import QueueError
 from luma_async.polling.chunks import chunks
-from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.queue import Queue
-from luma_async.worker.result_store import submission_of
-from luma_async.worker.results import check_storable, submitted_id
-from luma_async.worker.streams import NATS_ERRORS
-from luma_async.worker.submissions import Submission
+from luma_async.worker.server.invalid_messages import InvalidMessages
+from luma_async.worker.server.streams import NATS_ERRORS
+from luma_async.worker.storage.result_store import submission_of
+from luma_async.worker.storage.results import check_storable, submitted_id
+from luma_async.worker.storage.submissions import Submission
 
 MIN_POLL_FOR = 60.0  # seconds for which an id is polled, however long ago it was submitted
 REPLY_CHUNK_SIZE = 500  # replies sent in one turn of the event loop

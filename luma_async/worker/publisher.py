@@ -12,10 +12,10 @@ from luma_async.errors import QueueError
 from luma_async.structs import Generation
 from luma_async.worker.leases import Lease, Leases
 from luma_async.worker.queue import Queue
-from luma_async.worker.result_store import IdStreams, store_result
-from luma_async.worker.results import EndState, encode_result
-from luma_async.worker.streams import NATS_ERRORS, reason
-from luma_async.worker.submissions import StoredKey, Submission
+from luma_async.worker.server.streams import NATS_ERRORS, reason
+from luma_async.worker.storage.result_store import IdStreams, store_result
+from luma_async.worker.storage.results import EndState, encode_result
+from luma_async.worker.storage.submissions import StoredKey, Submission
 
 logger: logging.Logger = logging.getLogger("luma_async")
 

@@ -16,16 +16,21 @@ from nats.js import JetStreamContext
 from luma_async import validation as checks
 from luma_async.errors import QueueError
 from luma_async.structs import Generation
-from luma_async.worker import streams
-from luma_async.worker.connection import Connection, Nats
-from luma_async.worker.consumer import PullConsumer
-from luma_async.worker.result_hub import ResultHub, ResultWaiter, collect_generations, read_error
-from luma_async.worker.result_reader import ResultReader, parse_since
-from luma_async.worker.result_store import IdStreams
-from luma_async.worker.results import End, check_storable, subject_token
-from luma_async.worker.server_clock import ServerClock
-from luma_async.worker.stream_info import StreamInfo
-from luma_async.worker.streams import NATS_ERRORS, Names, for_each, reason, retry
+from luma_async.worker.server import streams
+from luma_async.worker.server.connection import Connection, Nats
+from luma_async.worker.server.consumer import PullConsumer
+from luma_async.worker.server.server_clock import ServerClock
+from luma_async.worker.server.stream_info import StreamInfo
+from luma_async.worker.server.streams import NATS_ERRORS, Names, for_each, reason, retry
+from luma_async.worker.storage.result_hub import (
+    ResultHub,
+    ResultWaiter,
+    collect_generations,
+    read_error,
+)
+from luma_async.worker.storage.result_reader import ResultReader, parse_since
+from luma_async.worker.storage.result_store import IdStreams
+from luma_async.worker.storage.results import End, check_storable, subject_token
 
 
 class Queue:

@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from math import ceil
+from math import ceil, inf
 
 import msgspec
 import nats.js.errors
@@ -31,13 +31,13 @@ from luma_async.scheduling.shared_budget import (
 )
 from luma_async.scheduling.slots import Slots
 from luma_async.scheduling.throttle import MAX_RETRY_AFTER
-from luma_async.worker import streams
-from luma_async.worker.connection import cancel
-from luma_async.worker.invalid_messages import InvalidMessages
 from luma_async.worker.queue import Queue
-from luma_async.worker.server_clock import ServerClock
-from luma_async.worker.stream_info import stream_info
-from luma_async.worker.streams import NATS_ERRORS, is_conflict, reason
+from luma_async.worker.server import streams
+from luma_async.worker.server.connection import cancel
+from luma_async.worker.server.invalid_messages import InvalidMessages
+from luma_async.worker.server.server_clock import ServerClock
+from luma_async.worker.server.stream_info import stream_info
+from luma_async.worker.server.streams import NATS_ERRORS, is_conflict, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -76,7 +76,7 @@ class SharedBudget:
         try:
             await reserver.open()
         except NATS_ERRORS as error:
-            raise QueueError(
+            raise self._queue.connection.denials.error() or QueueError(
                 f"the shared budget cannot be used ({reason(error)}); see the log of the server"
             ) from None
         task = asyncio.create_task(reserver.run())
@@ -155,7 +155,8 @@ class _Reserver:
                 return
             with suppress(TimeoutError):
                 # Slots pass unused, too: check again.
-                async with asyncio.timeout(delay if delay > 0 else RETRY_DELAY):
+                wait_for = RETRY_DELAY if delay <= 0 else delay
+                async with asyncio.timeout(None if delay == inf else wait_for):
                     await self._wanted.wait()
 
     def _missing_count(self) -> int:

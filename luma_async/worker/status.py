@@ -11,9 +11,9 @@ from nats.js import api
 from luma_async.errors import QueueError
 from luma_async.worker.balance import ANNOUNCE_EVERY, Peers
 from luma_async.worker.queue import Queue
-from luma_async.worker.result_hub import read_error
-from luma_async.worker.stream_info import stream_info
-from luma_async.worker.streams import NATS_ERRORS
+from luma_async.worker.server.stream_info import stream_info
+from luma_async.worker.server.streams import NATS_ERRORS
+from luma_async.worker.storage.result_hub import read_error
 
 LISTEN_FOR = 1.5 * ANNOUNCE_EVERY  # seconds
 RATE_PERIOD = 60.0  # seconds

@@ -30,14 +30,14 @@ from luma_async.errors import QueueError, WaitAborted
 from luma_async.session import LumaSession
 from luma_async.worker import balance
 from luma_async.worker.balance import MAX_LEASE, MIN_LEASE, Balancer, Peers
-from luma_async.worker.consumer import PullConsumer
 from luma_async.worker.heartbeats import Heartbeats
 from luma_async.worker.leases import Leases
 from luma_async.worker.publisher import ResultPublisher
 from luma_async.worker.queue import Queue
-from luma_async.worker.results import EndState, state_of
-from luma_async.worker.stream_info import StreamInfo
-from luma_async.worker.streams import ACK_WAIT, NATS_ERRORS
+from luma_async.worker.server.consumer import PullConsumer
+from luma_async.worker.server.stream_info import StreamInfo
+from luma_async.worker.server.streams import ACK_WAIT, NATS_ERRORS
+from luma_async.worker.storage.results import EndState, state_of
 
 logger: logging.Logger = logging.getLogger("luma_async")
 

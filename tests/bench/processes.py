@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from luma_async.worker import End, Queue
-from luma_async.worker.server_process import server_binary
+from luma_async.worker.server.server_process import server_binary
 from tests.bench.logging_relay import Play
 from tests.bench.logging_relay import line as json_line
 from tests.bench.run_client import Process as LineProcess

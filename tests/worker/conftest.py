@@ -9,7 +9,15 @@ import pytest
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, consumer, heartbeats, leases, publisher, result_reader, worker
+from luma_async.worker import (
+    Queue,
+    heartbeats,
+    leases,
+    publisher,
+    worker,
+)
+from luma_async.worker.server import consumer
+from luma_async.worker.storage import result_reader
 from tests.worker.nats_server import NatsServer
 from tests.worker.worker_processes import WorkerPool
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from luma_async.worker.server_process import server_binary
+from luma_async.worker.server.server_process import server_binary
 
 
 class NatsServer:

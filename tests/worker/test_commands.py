@@ -345,7 +345,7 @@ def test_an_unusable_command_is_exit_code_2_and_its_message_ends_with_the_remedy
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("luma_async.worker.server.connection.CONNECT_TIMEOUT", 0.3)
     monkeypatch.setenv("LUMA_API_KEY", "sk-s3cret")
     monkeypatch.delenv("LUMA_BASE_URL", raising=False)
     assert main(arguments) == 2

@@ -16,15 +16,22 @@ import pytest
 
 from luma_async import Every, LumaSession, QueueError
 from luma_async.testing import FakeRelay
-from luma_async.worker import EndState, Queue, Worker, server_process, submit, wait_submitted
-from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker import (
+    EndState,
+    Queue,
+    Worker,
+    submit,
+    wait_submitted,
+)
+from luma_async.worker.server import server_process
+from luma_async.worker.server.embedded_server import EmbeddedServer
 from tests.worker.test_queue import servers_in
 from tests.worker.worker_processes import until
 
 JOIN_AND_EXIT = """
 import os, sys
 from pathlib import Path
-from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker.server.embedded_server import EmbeddedServer
 EmbeddedServer(Path(sys.argv[1])).join()
 os._exit(0)
 """
@@ -217,7 +224,7 @@ async def test_results_are_kept_while_the_server_is_down_and_stored_when_it_runs
     """The server is paused, then killed; all clients reconnect to the next one."""
     caplog.set_level(logging.WARNING, "luma_async")
     monkeypatch.setattr("luma_async.worker.leases.ACK_TIMEOUT", 1.0)
-    monkeypatch.setattr("luma_async.worker.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
+    monkeypatch.setattr("luma_async.worker.storage.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
     async with WorkerIn(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
         await queue.submit(ids := [relay.add(duration=0.5) for _ in range(20)])
         waiting = asyncio.create_task(queue.wait_submitted(ids, timeout=20))

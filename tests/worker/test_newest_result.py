@@ -14,8 +14,8 @@ from luma_async.testing import FakeRelay
 from luma_async.worker import EndState, Queue, leases
 from luma_async.worker.leases import Leases
 from luma_async.worker.publisher import ResultPublisher
-from luma_async.worker.result_store import submission_of
-from luma_async.worker.results import encode_result, subject_token
+from luma_async.worker.storage.result_store import submission_of
+from luma_async.worker.storage.results import encode_result, subject_token
 from tests.worker.worker_processes import WorkerPool, until
 
 

@@ -12,8 +12,11 @@ import pytest
 
 from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, streams
+from luma_async.worker import (
+    Queue,
+)
 from luma_async.worker.metrics import Metrics
+from luma_async.worker.server import streams
 from tests import optional
 from tests.docs_blocks import ROOT, blocks
 from tests.worker.worker_processes import WorkerPool
@@ -58,7 +61,7 @@ def test_each_metric_is_on_the_page() -> None:
     assert "luma_lag_seconds" in names
     from luma_async.polling.stats import Stats
     from luma_async.worker import metrics
-    from luma_async.worker.results import EndState
+    from luma_async.worker.storage.results import EndState
     from luma_async.worker.worker import Work
 
     work = Work(

@@ -15,8 +15,11 @@ from nats.aio.client import Client
 
 from luma_async import QueueError
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, connection, server_process
-from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker import (
+    Queue,
+)
+from luma_async.worker.server import connection, server_process
+from luma_async.worker.server.embedded_server import EmbeddedServer
 from tests.worker.nats_server import NatsServer
 from tests.worker.test_embedded_server import WorkerIn
 from tests.worker.test_queue import servers_in
@@ -90,8 +93,8 @@ def test_a_seed_that_is_damaged_is_an_error_with_a_remedy(tmp_path: Path) -> Non
 OLD_KEY = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
 START_OLD_SERVER = f"""
 import os, sys
-from luma_async.worker import server_process
-from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker.server import server_process
+from luma_async.worker.server.embedded_server import EmbeddedServer
 server_process.public_key = lambda directory: "{OLD_KEY}"
 EmbeddedServer(sys.argv[1]).join()
 os._exit(0)

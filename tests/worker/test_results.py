@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from luma_async.protocol.rows import RowText
 from luma_async.structs import Generation, State
-from luma_async.worker.results import (
+from luma_async.worker.storage.results import (
     MAX_TOKEN_LENGTH,
     EndState,
     decode_result,
@@ -19,7 +19,7 @@ from luma_async.worker.results import (
     subject_token,
     submitted_id,
 )
-from luma_async.worker.submissions import Submission
+from luma_async.worker.storage.submissions import Submission
 from tests.fake_answers import generation
 
 FIRST = Submission(3, 1_790_000_000_000_000)

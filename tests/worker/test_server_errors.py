@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from luma_async import QueueError
-from luma_async.worker import Queue, connection, server_errors, stream_info
-from luma_async.worker.server_errors import Denials
+from luma_async.worker import (
+    Queue,
+)
+from luma_async.worker.server import connection, server_errors, stream_info
+from luma_async.worker.server.server_errors import Denials
 from tests.worker.nats_server import NatsServer
 
 USER = "authorization {{ users: [ {{ user: u, password: p, permissions: {{ {} }} }} ] }}"

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from luma_async.worker.result_store import store_result
-from luma_async.worker.submissions import (
+from luma_async.worker.storage.result_store import store_result
+from luma_async.worker.storage.submissions import (
     UNKNOWN,
     StoredKey,
     Submission,

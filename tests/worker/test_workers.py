@@ -30,8 +30,8 @@ from luma_async.worker import (
     submit,
     wait_submitted,
 )
-from luma_async.worker.consumer import PullConsumer
-from luma_async.worker.results import subject_token
+from luma_async.worker.server.consumer import PullConsumer
+from luma_async.worker.storage.results import subject_token
 from tests.worker.worker_processes import WorkerPool, until
 
 LEASE = 2.0  # seconds; a third must be enough for a turn of the event loop on a slow machine
@@ -354,7 +354,7 @@ async def test_a_message_that_a_reader_lost_is_read_again(
     position: int,
 ) -> None:
     """The first or the last of three messages is lost. Only the sequence numbers show it."""
-    monkeypatch.setattr("luma_async.worker.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
+    monkeypatch.setattr("luma_async.worker.storage.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
     lost: list[int] = []
     receive = PullConsumer._on_message  # pyright: ignore[reportPrivateUsage]
 
@@ -444,7 +444,7 @@ async def test_all_waits_of_a_queue_share_one_reader_that_stops_with_the_last(
 async def test_a_reader_whose_consumer_is_deleted_misses_no_result(
     queue: Queue, workers: WorkerPool, relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
+    monkeypatch.setattr("luma_async.worker.storage.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
     await workers.start()
     ends = queue.results()
     await queue.submit(first := relay.add(duration=0.0))

@@ -28,14 +28,14 @@ from nats.aio.msg import Msg
 from nats.js import api
 
 from luma_async.errors import QueueError
-from luma_async.worker.connection import Connection
-from luma_async.worker.consumer import PullConsumer
-from luma_async.worker.invalid_messages import InvalidMessages
-from luma_async.worker.result_store import microseconds
-from luma_async.worker.results import End, decode_result, make_end
-from luma_async.worker.stream_info import stream_info
-from luma_async.worker.streams import NATS_ERRORS, Names, reason
-from luma_async.worker.submissions import StoredKey
+from luma_async.worker.server.connection import Connection
+from luma_async.worker.server.consumer import PullConsumer
+from luma_async.worker.server.invalid_messages import InvalidMessages
+from luma_async.worker.server.stream_info import stream_info
+from luma_async.worker.server.streams import NATS_ERRORS, Names, reason
+from luma_async.worker.storage.result_store import microseconds
+from luma_async.worker.storage.results import End, decode_result, make_end
+from luma_async.worker.storage.submissions import StoredKey
 
 logger: logging.Logger = logging.getLogger("luma_async")
 

@@ -19,10 +19,10 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from luma_async.errors import LumaError, QueueError
-from luma_async.worker.embedded_server import EmbeddedServer
-from luma_async.worker.server_errors import Denials, refusal
-from luma_async.worker.stream_info import REQUEST_TIMEOUT
-from luma_async.worker.streams import NATS_ERRORS, is_transient, reason
+from luma_async.worker.server.embedded_server import EmbeddedServer
+from luma_async.worker.server.server_errors import Denials, refusal
+from luma_async.worker.server.stream_info import REQUEST_TIMEOUT
+from luma_async.worker.server.streams import NATS_ERRORS, is_transient, reason
 
 logger: logging.Logger = logging.getLogger("luma_async")
 

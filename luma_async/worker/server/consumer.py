@@ -26,7 +26,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from luma_async.worker.streams import NATS_ERRORS
+from luma_async.worker.server.streams import NATS_ERRORS
 
 FETCH_EXPIRES = 1.0  # seconds for which the server keeps a request open
 MAX_LATENESS = 0.25  # seconds to wait beyond that for its last messages

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from luma_async.errors import QueueError
 from luma_async.text import one_line
-from luma_async.worker.private_files import lock_file, public_key, write_file
+from luma_async.worker.server.private_files import lock_file, public_key, write_file
 
 logger: logging.Logger = logging.getLogger("luma_async")
 

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from luma_async.errors import QueueError
-from luma_async.worker.private_files import SEED_FILE, lock_file, make_directory, unlock_file
-from luma_async.worker.server_process import (
+from luma_async.worker.server.private_files import SEED_FILE, lock_file, make_directory, unlock_file
+from luma_async.worker.server.server_process import (
     POLL_EVERY,
     START_TIMEOUT,
     ServerProcess,

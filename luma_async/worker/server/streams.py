@@ -24,7 +24,7 @@ from nats.js import JetStreamContext, api
 
 from luma_async import validation as checks
 from luma_async.errors import QueueError
-from luma_async.worker.stream_info import StreamInfo, stream_info
+from luma_async.worker.server.stream_info import StreamInfo, stream_info
 
 T = TypeVar("T")
 

@@ -13,9 +13,14 @@ import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
-from luma_async.worker.results import decode_result
-from luma_async.worker.streams import Names, is_conflict
-from luma_async.worker.submissions import NO_RESULT, StoredKey, Submission, expected_sequence
+from luma_async.worker.server.streams import Names, is_conflict
+from luma_async.worker.storage.results import decode_result
+from luma_async.worker.storage.submissions import (
+    NO_RESULT,
+    StoredKey,
+    Submission,
+    expected_sequence,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

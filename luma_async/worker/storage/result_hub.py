@@ -20,13 +20,13 @@ from typing import Any
 
 from luma_async.errors import GaveUp, GenerationsMissing, QueueError, WaitTimeout
 from luma_async.structs import Generation
-from luma_async.worker.connection import Connection, cancel
-from luma_async.worker.result_reader import ReadResult, ResultReader, is_before
-from luma_async.worker.result_store import IdStreams
-from luma_async.worker.results import End, EndState, decode_result, make_end, subject_token
-from luma_async.worker.stream_info import stream_info
-from luma_async.worker.streams import NATS_ERRORS, Names, for_each, reason, retry
-from luma_async.worker.submissions import Submission, is_answer, newest_known
+from luma_async.worker.server.connection import Connection, cancel
+from luma_async.worker.server.stream_info import stream_info
+from luma_async.worker.server.streams import NATS_ERRORS, Names, for_each, reason, retry
+from luma_async.worker.storage.result_reader import ReadResult, ResultReader, is_before
+from luma_async.worker.storage.result_store import IdStreams
+from luma_async.worker.storage.results import End, EndState, decode_result, make_end, subject_token
+from luma_async.worker.storage.submissions import Submission, is_answer, newest_known
 
 logger: logging.Logger = logging.getLogger("luma_async")
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from luma_async.structs import Generation, State, Video
 from luma_async.text import one_line
-from luma_async.worker.submissions import UNKNOWN, Submission
+from luma_async.worker.storage.submissions import UNKNOWN, Submission
 
 MAX_TOKEN_LENGTH = 200  # characters
 MAX_ID_LENGTH = 4096  # bytes
