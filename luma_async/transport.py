@@ -1,13 +1,14 @@
-"""The two HTTP requests to a relay, over aiohttp."""
+"""The HTTP requests to a relay, over aiohttp."""
 
 import asyncio
 from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from math import inf
-from typing import Self
+from typing import Self, TypeVar
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from luma_async import validation as checks
@@ -26,20 +27,24 @@ from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Deco
 from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.protocol.requests import HTTPRequest, batch_request, single_request
 from luma_async.protocol.responses import Response
-from luma_async.text import one_line
+from luma_async.protocol.submissions import Submission, Submitted, decode_submission
+from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
 MIN_SECRET_LENGTH = 6  # characters
 MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
+BODY_CHUNK = 65_536  # bytes
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
+
+A = TypeVar("A")
 
 
 class Transport:
     """Send requests over an aiohttp session: its own, or the caller's.
 
     Of the caller's session only the connections are used. Each request sets URL, headers, timeout,
-    redirects and decompression itself. `request_timeout` is in seconds, inf for none. `max_body`
-    is in bytes.
+    redirects and decompression itself. `request_timeout`, and `submit_timeout` of a submission, are
+    in seconds, inf for none. `max_body` is in bytes.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Transport:
         request_timeout: float,
         max_body: int,
         proxy: str | None,
+        submit_timeout: float = 120.0,
     ) -> None:
         self._base_url = base_url
         self._api_key = api_key
@@ -58,9 +64,8 @@ class Transport:
         self._http = checks.instance("http", http, kinds, "an aiohttp.ClientSession")
         self._owned = http is None
         self._proxy = proxy
-        total = None if request_timeout == inf else request_timeout
-        self._timeout = aiohttp.ClientTimeout(total=total, ceil_threshold=inf)
         self._request_timeout = request_timeout
+        self._submit_timeout = submit_timeout
         self._max_body = max_body
         self._secrets = _secrets(api_key, proxy)
         self._ask_for_identity = False
@@ -93,25 +98,46 @@ class Transport:
         """Request several tasks with the batch POST."""
         return (await self._request(batch_request(ids))).for_tasks(ids, self.open_ids_like)
 
+    async def submit(self, submission: Submission, on_write: Callable[[], None]) -> Submitted:
+        """Submit a task, at most once; call `on_write` before the first byte is written.
+
+        If `on_write` was not called, the relay received nothing.
+        """
+        request = submission.request
+        body = OnceBody(request.body or b"", on_write)
+        try:
+            exchanged = await self._exchange(request, self._submit_timeout, body)
+            return self._decode(decode_submission, *exchanged)
+        except LumaError as error:
+            _redact_error(error, without_secrets)
+            raise
+        finally:
+            body.revoke()
+
     async def _request(self, request: HTTPRequest) -> Response:
+        exchanged = await self._exchange(request, self._request_timeout, request.body)
+        return self._decode(decode_response, *exchanged)
+
+    def _decode(
+        self,
+        decode: Callable[[int, Mapping[str, str], bytes], A],
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> A:
         """Return the decoded response; remove the API key from an error that repeats it."""
-        status, headers, body = await self._exchange(request)
         with suppress(LumaError):
-            return decode_response(status, headers, body)
+            return decode(status, headers, body)
         try:
             redacted = self._redact(body.decode("latin-1")).encode("latin-1")
-            return decode_response(status, headers, redacted)
+            return decode(status, headers, redacted)
         except LumaError as error:
-            self._redact_error(error)
+            _redact_error(error, self._redact)
             raise
 
-    def _redact_error(self, error: LumaError) -> None:
-        error.args = tuple(map(self._redact, error.args))
-        for name, value in vars(error).items():
-            if isinstance(value, str):
-                setattr(error, name, self._redact(value))
-
-    async def _exchange(self, request: HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
+    async def _exchange(
+        self, request: HTTPRequest, timeout: float, body: "bytes | OnceBody | None"
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request; return status, headers and body of the response.
 
         The caller's session may raise anything (middlewares, tracing): every exception that is not
@@ -124,9 +150,11 @@ class Transport:
             async with self._client().request(
                 request.method,
                 URL(self._base_url + request.path, encoded=True),
-                data=request.body,
+                data=body,
                 headers=self._headers(),
-                timeout=self._timeout,
+                timeout=aiohttp.ClientTimeout(
+                    total=None if timeout == inf else timeout, ceil_threshold=inf
+                ),
                 proxy=self._proxy,
                 allow_redirects=False,
                 raise_for_status=False,
@@ -137,7 +165,7 @@ class Transport:
                 headers = response.headers
                 return response.status, headers, await self._read(response)
         except TimeoutError:
-            failure: BaseException = RequestTimeout(f"no answer within {self._request_timeout:g} s")
+            failure: BaseException = RequestTimeout(f"no answer within {timeout:g} s")
         except LumaError as error:
             failure = error
         except asyncio.CancelledError as error:
@@ -208,6 +236,44 @@ class Transport:
         for secret, name in self._secrets:
             text = text.replace(secret, name)
         return text
+
+
+class OnceBody(aiohttp.Payload):
+    """The body of a request that is written to a connection once, whatever is tried.
+
+    aiohttp sends the headers together with the first bytes of the body, so nothing was sent if
+    `on_write` was not called.
+    """
+
+    def __init__(self, content: bytes, on_write: Callable[[], None]) -> None:
+        super().__init__(content, content_type="application/json")
+        self._size: int | None = len(content)
+        self._on_write = on_write
+        self._is_spent = False
+
+    def revoke(self) -> None:
+        """Prevent that it is written from now on."""
+        self._is_spent = True
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as text."""
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body; raise RuntimeError the second time."""
+        if self._is_spent:
+            raise RuntimeError("a submission is sent once; remove what sends it again")
+        self._is_spent = True
+        self._on_write()
+        for start in range(0, len(self._value), BODY_CHUNK):
+            await writer.write(self._value[start : start + BODY_CHUNK])
+
+
+def _redact_error(error: LumaError, redact: Callable[[str], str]) -> None:
+    error.args = tuple(map(redact, error.args))
+    for name, value in vars(error).items():
+        if isinstance(value, str):
+            setattr(error, name, redact(value))
 
 
 def _secrets(api_key: str, proxy: str | None) -> tuple[tuple[str, str], ...]:

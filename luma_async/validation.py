@@ -52,6 +52,15 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def unicode_text(name: str, value: object) -> str:
+    """Return text that can be sent as UTF-8; it is not repeated in the error."""
+    try:
+        text(name, value).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is not valid text; give it as UTF-8") from None
+    return str.__str__(value)
+
+
 def hook(name: str, value: F | None) -> F | None:
     """Return a plain function, or None."""
     remedy = "give a plain function; what has to wait, start from it as a task"

@@ -1,0 +1,70 @@
+"""What an error of a submission means: whether the relay may have made a task.
+
+A submission is sent again only if it is certain that the relay did not take it. The rules are read
+from the first to the last; what none of them is about may be a task that runs and is paid for: a
+timeout, a connection that broke, 408, 500, 502, 504, 520 to 527, a body that makes no sense.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from luma_async.errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    LumaError,
+    NoSuchRouteError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaError,
+    RateLimitedError,
+    SessionClosed,
+    SetupError,
+)
+
+_REFUSALS = (
+    AuthenticationError, QuotaError, PermissionDeniedError, BadRequestError, NotFoundError,
+)  # fmt: skip
+_FORBIDDEN = (401, 402, 403)
+_AFTER_THE_TASK = ("insert_task_failed",)
+# A relay says these of what the relay behind it answered, under the status of that answer.
+_OF_UPSTREAM = ("bad_response", "fail_to_fetch_task", "do_request_failed", "read_response")
+
+
+class Outcome(StrEnum):
+    """What an error of a submission means."""
+
+    NOT_TAKEN = "the relay did not take it: send it again later"
+    REFUSED = "no task was made, and a retry is of no use"
+    UNKNOWN = "a task may run and be paid for: never send it again"
+
+
+_Rule = tuple[Callable[[LumaError], bool], Outcome]
+RULES: tuple[_Rule, ...] = (
+    (lambda error: _code(error) in _AFTER_THE_TASK, Outcome.UNKNOWN),
+    (lambda error: isinstance(error, RateLimitedError), Outcome.NOT_TAKEN),
+    (lambda error: _is_relays_own_503(error), Outcome.NOT_TAKEN),
+    (lambda error: isinstance(error, _REFUSALS), Outcome.REFUSED),
+    (lambda error: isinstance(error, APIError) and error.status in _FORBIDDEN, Outcome.REFUSED),
+    (lambda error: isinstance(error, NoSuchRouteError) and error.is_refusal, Outcome.REFUSED),
+)
+"""What an error means if the request was sent; without a rule it is UNKNOWN."""
+
+
+def submission_outcome(error: LumaError, *, sent: bool) -> Outcome:
+    """Return what an error means; `sent`: a byte of the request may have reached the relay."""
+    if not sent:
+        of_session = isinstance(error, SetupError | SessionClosed)
+        return Outcome.REFUSED if of_session else Outcome.NOT_TAKEN
+    return next((outcome for matches, outcome in RULES if matches(error)), Outcome.UNKNOWN)
+
+
+def _code(error: LumaError) -> str:
+    return (error.code or "").lower() if isinstance(error, APIError) else ""
+
+
+def _is_relays_own_503(error: LumaError) -> bool:
+    """Whether it is a 503 that the relay says of itself, in JSON, such as "no channel"."""
+    if not isinstance(error, APIError) or error.status != 503:
+        return False
+    return error.in_envelope and not _code(error).startswith(_OF_UPSTREAM)
