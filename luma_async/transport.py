@@ -1,7 +1,6 @@
 """The HTTP requests to a relay, over aiohttp."""
 
 import asyncio
-from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from math import inf
@@ -28,10 +27,10 @@ from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.protocol.requests import HTTPRequest, batch_request, single_request
 from luma_async.protocol.responses import Response
 from luma_async.protocol.submissions import Submission, Submitted, decode_submission
+from luma_async.redaction import Redactor, redact_error
 from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
-MIN_SECRET_LENGTH = 6  # characters
 MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
 BODY_CHUNK = 65_536  # bytes
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
@@ -43,8 +42,11 @@ class Transport:
     """Send requests over an aiohttp session: its own, or the caller's.
 
     Of the caller's session only the connections are used. Each request sets URL, headers, timeout,
-    redirects and decompression itself. `request_timeout`, and `submit_timeout` of a submission, are
-    in seconds, inf for none. `max_body` is in bytes.
+    redirects and decompression itself. Without one, each submission has a connection of its own: if
+    a kept connection turned out to be closed, its outcome would be unknown.
+
+    `request_timeout`, and `submit_timeout` of a submission, are in seconds, inf for none.
+    `max_body` is in bytes.
     """
 
     def __init__(
@@ -63,27 +65,35 @@ class Transport:
         kinds = (aiohttp.ClientSession, type(None))
         self._http = checks.instance("http", http, kinds, "an aiohttp.ClientSession")
         self._owned = http is None
+        self._submit_http = self._http
         self._proxy = proxy
         self._request_timeout = request_timeout
         self._submit_timeout = submit_timeout
         self._max_body = max_body
-        self._secrets = _secrets(api_key, proxy)
+        self._redact = Redactor(api_key, proxy).redact
         self._ask_for_identity = False
         self.open_ids_like: Callable[[str], Collection[str]] = _none_like
 
     async def __aenter__(self) -> Self:
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                middlewares=(self._send_once,),
-            )
-        self._client()
+        if self._owned:
+            kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT)
+            self._http = self._new_http(kept)
+            self._submit_http = self._new_http(aiohttp.TCPConnector(limit=0, force_close=True))
+        _opened(self._http)
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._http is not None and self._owned:
-            await self._http.close()
+        if self._owned:
+            for http in (self._http, self._submit_http):
+                if http is not None:
+                    await http.close()
+
+    def _new_http(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(self._send_once,),
+        )
 
     async def get(self, task_id: str) -> Response:
         """Request one task with the single GET."""
@@ -106,16 +116,16 @@ class Transport:
         request = submission.request
         body = OnceBody(request.body or b"", on_write)
         try:
-            exchanged = await self._exchange(request, self._submit_timeout, body)
+            exchanged = await self._exchange(self._submit_http, request, self._submit_timeout, body)
             return self._decode(decode_submission, *exchanged)
         except LumaError as error:
-            _redact_error(error, without_secrets)
+            redact_error(error, without_secrets)
             raise
         finally:
             body.revoke()
 
     async def _request(self, request: HTTPRequest) -> Response:
-        exchanged = await self._exchange(request, self._request_timeout, request.body)
+        exchanged = await self._exchange(self._http, request, self._request_timeout, request.body)
         return self._decode(decode_response, *exchanged)
 
     def _decode(
@@ -132,11 +142,15 @@ class Transport:
             redacted = self._redact(body.decode("latin-1")).encode("latin-1")
             return decode(status, headers, redacted)
         except LumaError as error:
-            _redact_error(error, self._redact)
+            redact_error(error, self._redact)
             raise
 
     async def _exchange(
-        self, request: HTTPRequest, timeout: float, body: "bytes | OnceBody | None"
+        self,
+        http: aiohttp.ClientSession | None,
+        request: HTTPRequest,
+        timeout: float,
+        body: "bytes | OnceBody | None",
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request; return status, headers and body of the response.
 
@@ -147,7 +161,7 @@ class Transport:
         """
         headers: Mapping[str, str] | None = None
         try:
-            async with self._client().request(
+            async with _opened(http).request(
                 request.method,
                 URL(self._base_url + request.path, encoded=True),
                 data=body,
@@ -211,13 +225,6 @@ class Transport:
         self._ask_for_identity |= decompressor.is_mislabelled
         return b"".join(parts)
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._http is None or self._http.closed:
-            raise SessionClosed(
-                "the aiohttp.ClientSession is closed; keep it open as long as the LumaSession"
-            )
-        return self._http
-
     def _headers(self) -> dict[str, str]:
         return {
             "Authorization": f"Bearer {self._api_key}",
@@ -230,12 +237,6 @@ class Transport:
     def _describe(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return one_line(self._redact(text))
-
-    def _redact(self, text: str) -> str:
-        """Remove all secrets from a text."""
-        for secret, name in self._secrets:
-            text = text.replace(secret, name)
-        return text
 
 
 class OnceBody(aiohttp.Payload):
@@ -269,30 +270,12 @@ class OnceBody(aiohttp.Payload):
             await writer.write(self._value[start : start + BODY_CHUNK])
 
 
-def _redact_error(error: LumaError, redact: Callable[[str], str]) -> None:
-    error.args = tuple(map(redact, error.args))
-    for name, value in vars(error).items():
-        if isinstance(value, str):
-            setattr(error, name, redact(value))
-
-
-def _secrets(api_key: str, proxy: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the secrets, each with what replaces it; a word of a few letters is none.
-
-    A proxy's user and password are sent as `user:password` in base64, too.
-    """
-    secrets: dict[str, str] = {api_key: "[api_key]"} if len(api_key) >= MIN_SECRET_LENGTH else {}
-    url = URL(proxy or "")
-    if url.raw_user or url.raw_password:
-        for user, password in (
-            (url.raw_user or "", url.raw_password or ""),
-            (url.user or "", url.password or ""),
-        ):
-            pair = f"{user}:{password}"
-            secrets |= dict.fromkeys((pair, b64encode(pair.encode()).decode()), "[proxy login]")
-            words = (word for word in (password, user) if len(word) >= MIN_SECRET_LENGTH)
-            secrets |= dict.fromkeys(words, "[proxy login]")
-    return tuple(sorted(secrets.items(), key=lambda one: -len(one[0])))
+def _opened(http: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+    if http is None or http.closed:
+        raise SessionClosed(
+            "the aiohttp.ClientSession is closed; keep it open as long as the LumaSession"
+        )
+    return http
 
 
 def _is_of_setup(error: Exception) -> bool:

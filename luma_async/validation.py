@@ -54,11 +54,12 @@ def text(name: str, value: object) -> str:
 
 def unicode_text(name: str, value: object) -> str:
     """Return text that can be sent as UTF-8; it is not repeated in the error."""
+    given = text(name, value)
     try:
-        text(name, value).encode()
+        given.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name} is not valid text; give it as UTF-8") from None
-    return str.__str__(value)
+    return str.__str__(given)
 
 
 def hook(name: str, value: F | None) -> F | None:

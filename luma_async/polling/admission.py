@@ -7,13 +7,25 @@ first one when the throttle allows a request, and is called back (`on_ready`) wh
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 import anyio
 
 from luma_async.errors import RequestTimeout, SessionClosed
 from luma_async.polling.health import RelayHealth
-from luma_async.scheduling.changes import PollAnswer
 from luma_async.scheduling.throttle import Throttle
+
+
+class Answer(Protocol):
+    """What the throttle needs of a response."""
+
+    @property
+    def retry_after(self) -> float | None:
+        """Retry-After in seconds, or None."""
+        ...
+
+
+A = TypeVar("A", bound=Answer)
 
 
 def session_closed() -> SessionClosed:
@@ -101,7 +113,7 @@ class AdmissionQueue:
             self._throttle.release()
             raise session_closed()
 
-    async def send(self, ask: Callable[[], Awaitable[PollAnswer]], ids: int) -> PollAnswer:
+    async def send(self, ask: Callable[[], Awaitable[A]], ids: int) -> A:
         """Send an admitted request with `ids` ids; `close` cancels it."""
         self._health.record_request(ids)
         sent_at = self._loop.time()

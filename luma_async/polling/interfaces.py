@@ -1,8 +1,9 @@
 """The interfaces of the poller: the relay that it polls, and the waits that it informs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
+from luma_async.protocol.submissions import Submission, Submitted
 from luma_async.scheduling.changes import Change, PollAnswer
 
 
@@ -15,6 +16,14 @@ class Relay(Protocol):
 
     async def get_many(self, ids: Sequence[str], /) -> PollAnswer:
         """Get many tasks by one request."""
+        ...
+
+
+class SubmittingRelay(Relay, Protocol):
+    """The calls of a relay, those that submit tasks among them."""
+
+    async def submit(self, submission: Submission, on_write: Callable[[], None], /) -> Submitted:
+        """Submit a task, at most once; call `on_write` before the first byte is written."""
         ...
 
 

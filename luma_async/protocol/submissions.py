@@ -11,11 +11,11 @@ some write a second JSON document behind the first. The id is the first text amo
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from luma_async import validation as checks
 from luma_async.errors import DecodeError, LumaError
@@ -35,6 +35,7 @@ SUBMIT_PATH = "/luma/generations"
 MAX_SHOWN_PROMPT = 60  # characters
 _RATIO = re.compile(r"[1-9][0-9]{0,3}:[1-9][0-9]{0,3}")
 _IMAGE = re.compile(r"https?://[^\s/]|data:image/[\w.+-]+;base64,[A-Za-z0-9+/=_-]+\Z")
+_TEXTS = ("user_prompt", "aspect_ratio", "image_url", "image_end_url")
 _NAMED = ("aspect_ratio", "expand_prompt", "loop", "image_url", "image_end_url")
 
 
@@ -57,9 +58,11 @@ class Submission(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not checks.unicode_text("user_prompt", self.user_prompt).strip():
             raise ValueError("user_prompt is empty; give the words of the video")
-        ratio = self.aspect_ratio
-        if ratio is not None and not _RATIO.fullmatch(checks.text("aspect_ratio", ratio)):
-            raise ValueError(f"aspect_ratio={one_line(ratio)!r}; give one such as 16:9")
+        for name in _TEXTS:
+            if (value := getattr(self, name)) is not None:
+                force_setattr(self, name, checks.unicode_text(name, value))
+        if self.aspect_ratio is not None and not _RATIO.fullmatch(self.aspect_ratio):
+            raise ValueError(f"aspect_ratio={one_line(self.aspect_ratio)!r}; give one such as 16:9")
         for name in ("expand_prompt", "loop"):
             checks.instance(name, getattr(self, name), (bool, type(None)), "True or False")
         for name in ("image_url", "image_end_url"):
@@ -67,7 +70,7 @@ class Submission(Struct, frozen=True, kw_only=True):
         for name, value in self.others.items():
             _check_other(name, value)
         if self.extends is not None:
-            checks.task_id(self.extends)
+            force_setattr(self, "extends", checks.task_id(self.extends))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -75,6 +78,16 @@ class Submission(Struct, frozen=True, kw_only=True):
         named = {name: getattr(self, name) for name in _NAMED}
         given = {"user_prompt": self.user_prompt, **named, **self.others}
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def call(self) -> Literal["create", "extend"]:
+        """The call of the session that submits it."""
+        return "create" if self.extends is None else "extend"
+
+    @property
+    def ids(self) -> int:
+        """How many ids the request has."""
+        return 0 if self.extends is None else 1
 
     @property
     def request(self) -> HTTPRequest:
@@ -169,8 +182,8 @@ def _state(levels: tuple[JSONObject, ...]) -> State:
     return State.PENDING if state is None or state.is_done else state
 
 
-def _check_image(name: str, value: object) -> None:
-    if value is not None and not _IMAGE.match(checks.text(name, value)):
+def _check_image(name: str, value: str | None) -> None:
+    if value is not None and not _IMAGE.match(value):
         remedy = "give an https URL, or data:image/png;base64,…"
         raise ValueError(f"{name} is no link to an image; {remedy}")
 
@@ -183,4 +196,6 @@ def _check_other(name: str, value: object) -> None:
         msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError):
         kind = type(value).__name__
-        raise TypeError(f"{one_line(name)} is of type {kind}; give text, a number or JSON") from None
+        raise TypeError(
+            f"{one_line(name)} is of type {kind}; give text, a number or JSON"
+        ) from None
