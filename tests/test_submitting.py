@@ -25,6 +25,8 @@ from luma_async import (
     TransportError,
     WaitTimeout,
 )
+from luma_async.polling.submit_calls import submitter_of
+from luma_async.polling.submitting import SendHooks
 from luma_async.protocol.submissions import Submission
 from luma_async.testing import FakeRelay, Reply, SubmitFault, SubmitShape
 from luma_async.testing.submit_faults import SUBMIT_SHAPES
@@ -296,14 +298,29 @@ class TestCancellation:
 async def test_nothing_is_sent_if_what_comes_before_fails(
     relay: FakeRelay, luma: LumaSession
 ) -> None:
-    async def fail() -> None:
-        raise OSError("the disk is full")
+    class FullDisk(SendHooks):
+        async def before_send(self) -> None:
+            raise OSError("the disk is full")
 
-    submitter = luma._submitter()  # pyright: ignore[reportPrivateUsage]
     with pytest.raises(OSError, match="the disk is full"):
-        await submitter.submit(Submission(user_prompt="a cat"), fail)
+        await submitter_of(luma).submit(Submission(user_prompt="a cat"), FullDisk())
     assert relay.requests == 0
     assert luma.stats.in_flight == 0
+
+
+async def test_hooks_are_called_around_each_request(relay: FakeRelay, luma: LumaSession) -> None:
+    calls: list[tuple[str, int]] = []
+
+    class Recorder(SendHooks):
+        async def before_send(self) -> None:
+            calls.append(("before", relay.requests))
+
+        async def not_taken(self) -> None:
+            calls.append(("not taken", relay.requests))
+
+    relay.reply(Reply(429), on="submit")
+    await submitter_of(luma).submit(Submission(user_prompt="a cat"), Recorder())
+    assert calls == [("before", 0), ("not taken", 1), ("before", 1)]
 
 
 async def test_an_unexpected_error_after_the_first_byte_is_unknown(

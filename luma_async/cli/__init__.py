@@ -8,6 +8,7 @@ from luma_async.cli.commands.demo import add_demo
 from luma_async.cli.commands.get import add_get
 from luma_async.cli.commands.queue import add_results, add_submit
 from luma_async.cli.commands.relay import add_relay
+from luma_async.cli.commands.render import add_render
 from luma_async.cli.commands.version import add_version
 from luma_async.cli.commands.wait import add_wait
 from luma_async.cli.commands.worker import add_worker
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for add in (
+        add_render,
         add_wait,
         add_get,
         add_demo,

@@ -13,6 +13,11 @@ from luma_async.text import one_line
 logger: logging.Logger = logging.getLogger("luma_async")
 
 
+def submitter_of(session: "SubmitCalls") -> Submitter:
+    """Return what submits the tasks of a session, for callers that need its hooks."""
+    return session._submitter()  # pyright: ignore[reportPrivateUsage]
+
+
 class SubmitCalls(ABC):
     """create, extend and generate."""
 

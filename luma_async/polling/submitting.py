@@ -6,7 +6,6 @@ submissions wait in the queue of the direct calls: there is one budget for the w
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from math import inf
 
@@ -34,8 +33,14 @@ _REMEDY = "check the tasks of your account at the relay before you submit it aga
 _KEY_ERRORS = (AuthenticationError, QuotaError, PermissionDeniedError)
 
 
-async def _nothing() -> None:
-    """Do nothing before a submission is sent."""
+class SendHooks:
+    """What is called around the requests of one submission; by default nothing is done."""
+
+    async def before_send(self) -> None:
+        """Prepare for a request that is about to be sent; if it raises, nothing is sent."""
+
+    async def not_taken(self) -> None:
+        """Learn that the relay did not take the request; it may be sent again."""
 
 
 class Attempt:
@@ -69,6 +74,9 @@ class Attempt:
         return f"{shown_prompt(self.submission.user_prompt)!r} was submitted at {when}"
 
 
+_NO_HOOKS = SendHooks()
+
+
 class Submitter:
     """Submit tasks. `timeout` limits one request, and the time for retries, in seconds."""
 
@@ -77,13 +85,11 @@ class Submitter:
         self._relay = relay
         self._timeout = timeout
 
-    async def submit(
-        self, submission: Submission, before_send: Callable[[], Awaitable[None]] = _nothing
-    ) -> Generation:
+    async def submit(self, submission: Submission, hooks: SendHooks = _NO_HOOKS) -> Generation:
         """Submit a task; retry what the relay certainly did not take until the timeout.
 
-        `before_send` is awaited before each request is sent; if it raises, nothing is sent. Raises
-        SubmitUnknown if a task may have been made, and another LumaError if none was.
+        Raises SubmitUnknown if a task may have been made, another LumaError if none was, and what
+        the hooks raise.
         """
         loop = self._poller.loop
         failure: LumaError | None = None
@@ -96,10 +102,11 @@ class Submitter:
                 assert failure is not None
                 raise failure
             deadline = min(deadline, loop.time() + self._timeout)
-            answer = await self._send(Attempt(submission), before_send)
+            answer = await self._send(Attempt(submission), hooks)
             if not isinstance(answer, LumaError):
                 return answer
             failure = answer
+            await hooks.not_taken()
             if loop.time() >= deadline:
                 raise failure
 
@@ -110,13 +117,11 @@ class Submitter:
             seconds = throttle.cooldown_until - self._poller.loop.time()
             raise failure or quiet_error(throttle.cooldown_cause, seconds)
 
-    async def _send(
-        self, attempt: Attempt, before_send: Callable[[], Awaitable[None]]
-    ) -> Generation | LumaError:
+    async def _send(self, attempt: Attempt, hooks: SendHooks) -> Generation | LumaError:
         """Send an admitted request; return the new task, or the error if it may be sent again."""
 
         async def ask() -> Submitted:
-            await before_send()
+            await hooks.before_send()
             return await self._relay.submit(attempt.submission, attempt.record_write)
 
         began = self._poller.loop.time()
@@ -129,7 +134,7 @@ class Submitter:
             raise
         except Exception as error:
             if attempt.sent_at is None and not isinstance(error, LumaError):
-                raise  # before_send failed
+                raise  # the hook failed
             failure = error if isinstance(error, LumaError) else unforeseen(error)
         else:
             self._poller.key_check.record_response()

@@ -75,7 +75,7 @@ class WaitCommand:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         check_ids(arguments)
-        _check_report(arguments.report)
+        check_report(arguments.report)
         self._arguments = arguments
         self._board = Progress()
         self._luma = session_of(arguments, lambda event: self._learn(event.generation))
@@ -203,7 +203,7 @@ class WaitCommand:
             report.write(path, report.Page(rows, now, date, path.parent, hosts))
 
 
-def _check_report(path: Path | None) -> None:
+def check_report(path: Path | None) -> None:
     """Refuse, with a ValueError, what could only fail hours later."""
     if path is None:
         return

@@ -1,0 +1,231 @@
+"""One run of `luma-async render`: submits, waits and saves, and writes the journal.
+
+`plan` decides what is to be done. Each submission is a task of its own. If the run is interrupted,
+one that was sent is awaited, so that its answer gets into the journal; all others are cancelled.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from luma_async.cli.display.output import Output
+from luma_async.cli.display.progress import Progress, TaskRow
+from luma_async.cli.rendering.journal import Journal
+from luma_async.cli.rendering.plan import Entry, Plan, Status, Step, step_after
+from luma_async.cli.rendering.prompts import PromptRow
+from luma_async.cli.runtime import print_error
+from luma_async.downloads.downloader import Downloader
+from luma_async.errors import LumaError
+from luma_async.polling.submit_calls import submitter_of
+from luma_async.polling.submitting import SendHooks
+from luma_async.polling.subscription import Ended, Following
+from luma_async.session import LumaSession
+from luma_async.structs import Generation, State
+from luma_async.text import one_line
+
+_ENDS = {State.COMPLETED: Status.COMPLETED, State.FAILED: Status.FAILED}
+
+
+class Rendering:
+    """The entries of a run, and what changes them. `stopped` is why no more is submitted."""
+
+    def __init__(
+        self, plan: Plan, journal: Journal, board: Progress, output: Output, concurrency: int
+    ) -> None:
+        self.entries: dict[str, Entry] = plan.entries
+        self.stopped: LumaError | None = None
+        self.is_leaving: bool = False
+        self._plan = plan
+        self._journal = journal
+        self._board = board
+        self._output = output
+        self._concurrency = concurrency
+        self._keys = {one.task_id: one.key for one in plan.wait if one.task_id}
+        self._open = len(self._keys)
+        self._room = asyncio.Event()
+        self._disk: anyio.CapacityLimiter | None = None
+        self._submissions: dict[asyncio.Task[None], Sending] = {}
+        self._saves: set[asyncio.Task[None]] = set()
+        self._failure: Exception | None = None
+
+    async def run(self, luma: LumaSession, downloader: Downloader) -> None:
+        """Do what the plan says; return when all tasks have ended and are saved."""
+        self._disk = anyio.CapacityLimiter(1)
+        await self._on_disk(partial(self._journal.replace, self.entries.values()))
+        following = luma.follow()
+        following.add(self._board.add(self._keys, time.monotonic()))
+        submitting = asyncio.create_task(self._submit_all(luma, following))
+        try:
+            async for ended in following:
+                await self._end(ended, downloader)
+                if submitting.done() and not following:
+                    following.close()
+            await submitting
+            await asyncio.gather(*self._saves)
+        finally:
+            following.close()
+            await self._leave(submitting)
+        if self._failure is not None:
+            raise self._failure
+
+    async def record(self, entry: Entry) -> None:
+        """Write an entry to the journal, even if the run is being cancelled."""
+        self.entries[entry.key] = entry
+        await self._on_disk(partial(self._journal.write, entry))
+
+    async def _on_disk(self, act: Callable[[], None]) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(act, limiter=self._disk)
+
+    async def _submit_all(self, luma: LumaSession, following: Following) -> None:
+        try:
+            for row in self._plan.submit:
+                await self._wait_for_room()
+                if self.stopped or self._failure:
+                    break
+                self._open += 1
+                sending = Sending(self, row.key)
+                task = asyncio.create_task(self._submit(luma, row, sending, following))
+                self._submissions[task] = sending
+                task.add_done_callback(self._submissions.pop)
+            if self._submissions:
+                await asyncio.wait(list(self._submissions))
+        finally:
+            if not following:
+                following.close()
+
+    async def _wait_for_room(self) -> None:
+        while self._open >= self._concurrency and not self.stopped:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _submit(
+        self, luma: LumaSession, row: PromptRow, sending: "Sending", following: Following
+    ) -> None:
+        """Submit a row until it is taken, refused, or its outcome is unknown."""
+        created = False
+        try:
+            while not (created or self.stopped or self.is_leaving):
+                try:
+                    task = await submitter_of(luma).submit(row.submission, sending)
+                except LumaError as error:
+                    if await self._refused(row.key, error):
+                        break
+                else:
+                    created = True
+                    await self._created(row.key, task, following)
+        except Exception as error:  # a disk that is full
+            self._failure = self._failure or error
+            following.close()
+        finally:
+            if not created:
+                self._release()
+
+    async def _refused(self, key: str, error: LumaError) -> bool:
+        """Record the error of a submission. Return whether the row is not to be sent again."""
+        entry, text, step = self.entries[key], one_line(str(error)), step_after(error)
+        match step:
+            case Step.UNKNOWN:
+                await self.record(entry.after_loss(one_line(str(error.__cause__ or error))))
+            case Step.SKIP:
+                await self.record(entry.after_refusal(Status.REFUSED, text))
+            case Step.STOP:
+                await self.record(entry.after_refusal(Status.NEW, text))
+                self._stop(error)
+            case Step.RETRY:
+                await self.record(entry.after_refusal(Status.NEW, text))
+        return step is not Step.RETRY
+
+    def _stop(self, error: LumaError) -> None:
+        """Submit no more; cancel what was not sent yet."""
+        self.stopped = self.stopped or error
+        for task, sending in list(self._submissions.items()):
+            if not sending.is_sent:
+                task.cancel()
+
+    async def _created(self, key: str, task: Generation, following: Following) -> None:
+        await self.record(self.entries[key].after_creation(task.id))
+        self._keys[task.id] = key
+        self._board.add([task.id], time.monotonic())
+        if not self.is_leaving:
+            following.add([task.id])
+
+    def _release(self) -> None:
+        self._open -= 1
+        self._room.set()
+
+    async def _end(self, ended: Ended, downloader: Downloader) -> None:
+        row = self._board.end(ended.id, ended.generation, time.monotonic(), datetime.now(UTC))
+        self._release()
+        if row.word == State.COMPLETED:
+            task = asyncio.create_task(self._save(row, downloader))
+            self._saves.add(task)
+            task.add_done_callback(self._saved)
+            return
+        status = Status.FAILED if row.word == State.FAILED else Status.MISSING
+        await self.record(self._entry(row).after_end(status, one_line(row.why)))
+        self._output.ended(row)
+
+    def _saved(self, task: asyncio.Task[None]) -> None:
+        """Remove what went well; the exception of another is raised when all tasks have ended."""
+        if not task.cancelled() and task.exception() is None:
+            self._saves.discard(task)
+
+    async def _save(self, row: TaskRow, downloader: Downloader) -> None:
+        assert row.generation is not None
+        try:
+            row.file = await downloader.download(row.generation)
+            end = self._entry(row).after_end(Status.SAVED, file=row.file.name)
+        except (LumaError, OSError) as error:
+            row.trouble = str(error).replace("in allow_hosts", "by --allow-host")
+            end = self._entry(row).after_end(Status.COMPLETED, one_line(row.trouble))
+        await self.record(end)
+        self._output.ended(row)
+
+    def _entry(self, row: TaskRow) -> Entry:
+        return self.entries[self._keys[row.id]]
+
+    async def _leave(self, submitting: asyncio.Task[None]) -> None:
+        """Cancel what is under way, but wait for the answers to submissions that were sent."""
+        self.is_leaving = True
+        submitting.cancel()
+        for task in self._saves:
+            task.cancel()
+        for task, sending in list(self._submissions.items()):
+            if not sending.is_sent:
+                task.cancel()
+        if sent := sum(sending.is_sent for sending in self._submissions.values()):
+            what = "answer to 1 submission" if sent == 1 else f"answers to {sent} submissions"
+            print_error(f"waiting for the {what}; press ctrl-C again to leave without")
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([submitting, *self._saves, *self._submissions])
+
+
+class Sending(SendHooks):
+    """Writes the journal around the requests of one row; `is_sent`: its outcome is to be known."""
+
+    def __init__(self, rendering: Rendering, key: str) -> None:
+        self.is_sent: bool = False
+        self._rendering = rendering
+        self._key = key
+
+    @property
+    def _entry(self) -> Entry:
+        return self._rendering.entries[self._key]
+
+    async def before_send(self) -> None:
+        """Write that the row may have been submitted from now on."""
+        self.is_sent = True
+        await self._rendering.record(self._entry.after_sending(time.time()))
+
+    async def not_taken(self) -> None:
+        """Write that it was not; raise CancelledError if the run is being left."""
+        await self._rendering.record(self._entry.after_refusal(Status.NEW))
+        self.is_sent = False
+        if self._rendering.is_leaving:
+            raise asyncio.CancelledError
