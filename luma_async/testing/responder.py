@@ -153,6 +153,8 @@ class Responder:
             task_id = self._simulation.create(submission, record.at)
             ids = (*ids, task_id)
             body = self._simulation.get(task_id, record.at) or b""
+            if self.submit_shape == "array":
+                body = self._simulation.bare_object(task_id, record.at)
             body = shaped(body, task_id, self.submit_shape)
         reply = Reply(200, body, delay=self._latency)
         return apply_submit_fault(reply, fault), replace(record, ids=ids, submit_fault=fault)

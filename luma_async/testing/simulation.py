@@ -162,6 +162,11 @@ class Simulation:
             return None
         return self._enveloped(self._row(task, now))
 
+    def bare_object(self, task_id: str, now: float) -> bytes:
+        """Return a task as Luma sends it, without an envelope."""
+        task = self.tasks[task_id]
+        return msgspec.json.encode(bodies.generation(task, task.stage(now), self._base_url))
+
     def has_files(self, task_id: str, now: float) -> bool:
         """Return whether the links of a task work at `now`."""
         task = self.tasks.get(task_id)
