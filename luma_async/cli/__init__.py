@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="luma-async",
-        description="Submit Luma video tasks, and wait for thousands of them with one shared poller.",
+        description="Submit Luma video tasks, and wait for thousands with one shared poller.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
