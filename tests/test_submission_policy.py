@@ -58,6 +58,7 @@ def answer(status: int, body: bytes = b"", **fields: str) -> LumaError:
         (answer(504, PAGE), UNKNOWN),
         *((answer(status), UNKNOWN) for status in range(520, 528)),
         (answer(200, b'{"code":"x","message":"no"}'), UNKNOWN),
+        (answer(200, b'{"code":"x","message":"too many requests"}'), UNKNOWN),
         (answer(200, b'{"code":"quota_not_enough","message":""}'), REFUSED),
         (answer(302, location="https://elsewhere.example"), REFUSED),
         (answer(307, location="https://elsewhere.example"), REFUSED),

@@ -66,7 +66,7 @@ _Rule = tuple[Callable[[LumaError], bool], Outcome]
 RULES: tuple[_Rule, ...] = (
     (_is_after_the_task, Outcome.UNKNOWN),
     (_is_unclear, Outcome.UNKNOWN),
-    (lambda error: isinstance(error, RateLimitedError), Outcome.NOT_TAKEN),
+    (lambda error: isinstance(error, RateLimitedError) and error.status == 429, Outcome.NOT_TAKEN),
     (_is_relays_own_503, Outcome.NOT_TAKEN),
     (lambda error: isinstance(error, _REFUSALS), Outcome.REFUSED),
     (lambda error: isinstance(error, APIError) and error.status in _FORBIDDEN, Outcome.REFUSED),

@@ -78,7 +78,7 @@ class TestWhatIsSent:
             {"image_url": b"https://cdn.example"},
             {"others": {"prompt": "a cat"}},
             {"others": {"": 1}},
-            {"others": {"x": object()}},
+            {"others": {"x": 1j}},
             {"others": {"x": "\ud800"}},
             {"extends": ""},
         ],

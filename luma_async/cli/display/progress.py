@@ -71,12 +71,16 @@ class TaskRow(Struct):
 
 
 class Progress:
-    """The rows in the order given; `changed` has them with the latest change last."""
+    """The rows in the order given; `changed` has them with the latest change last.
+
+    `note` is a line that a command adds, of what has no row.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[str, TaskRow] = {}
         self.changed: dict[str, TaskRow] = {}
         self.counts: Counter[str] = Counter()
+        self.note: str = ""
         self._begun: float | None = None
 
     def add(self, ids: Iterable[str], now: float) -> list[str]:

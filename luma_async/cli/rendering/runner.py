@@ -6,17 +6,18 @@ one that was sent is awaited, so that its answer gets into the journal; all othe
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
 import anyio
-import anyio.to_thread
 
 from luma_async.cli.display.output import Output
 from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.rendering.journal import Journal
-from luma_async.cli.rendering.plan import Entry, Plan, Status, Step, step_after
+from luma_async.cli.rendering.plan import UNDECIDED, Entry, Plan, Status, Step, step_after
 from luma_async.cli.rendering.prompts import PromptRow
 from luma_async.cli.runtime import print_error
 from luma_async.downloads.downloader import Downloader
@@ -28,7 +29,7 @@ from luma_async.session import LumaSession
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
 
-_ENDS = {State.COMPLETED: Status.COMPLETED, State.FAILED: Status.FAILED}
+MIN_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds before a row that was not taken is submitted again
 
 
 class Rendering:
@@ -48,16 +49,22 @@ class Rendering:
         self._keys = {one.task_id: one.key for one in plan.wait if one.task_id}
         self._open = len(self._keys)
         self._room = asyncio.Event()
-        self._disk: anyio.CapacityLimiter | None = None
+        self._disk = ThreadPoolExecutor(1, "journal")
         self._submissions: dict[asyncio.Task[None], Sending] = {}
         self._saves: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None
 
     async def run(self, luma: LumaSession, downloader: Downloader) -> None:
         """Do what the plan says; return when all tasks have ended and are saved."""
-        self._disk = anyio.CapacityLimiter(1)
-        await self._on_disk(partial(self._journal.replace, self.entries.values()))
-        following = luma.follow()
+        try:
+            await self._on_disk(partial(self._journal.replace, self.entries.values()))
+            await self._run(luma, luma.follow(), downloader)
+        finally:
+            self._disk.shutdown()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self, luma: LumaSession, following: Following, downloader: Downloader) -> None:
         following.add(self._board.add(self._keys, time.monotonic()))
         submitting = asyncio.create_task(self._submit_all(luma, following))
         try:
@@ -70,17 +77,25 @@ class Rendering:
         finally:
             following.close()
             await self._leave(submitting)
-        if self._failure is not None:
-            raise self._failure
 
     async def record(self, entry: Entry) -> None:
-        """Write an entry to the journal, even if the run is being cancelled."""
+        """Write an entry to the journal; it is written even if the caller is cancelled."""
         self.entries[entry.key] = entry
+        self._board.note = self._note()
         await self._on_disk(partial(self._journal.write, entry))
 
+    def _note(self) -> str:
+        """Return what the table shows of rows that have no task."""
+        counts = Counter(one.status for one in self.entries.values())
+        unknown = sum(counts[status] for status in UNDECIDED)
+        text = f"{counts[Status.NEW]:,} rows are not submitted yet"
+        return f"{text}, {unknown:,} are in flight or unknown" if unknown else text
+
     async def _on_disk(self, act: Callable[[], None]) -> None:
+        """Run one write at a time, in a thread: an fsync may take long."""
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(act, limiter=self._disk)
+            job = asyncio.get_running_loop().run_in_executor(self._disk, act)
+            await asyncio.shield(job)
 
     async def _submit_all(self, luma: LumaSession, following: Following) -> None:
         try:
@@ -100,7 +115,7 @@ class Rendering:
                 following.close()
 
     async def _wait_for_room(self) -> None:
-        while self._open >= self._concurrency and not self.stopped:
+        while self._open >= self._concurrency and not (self.stopped or self._failure):
             self._room.clear()
             await self._room.wait()
 
@@ -121,6 +136,7 @@ class Rendering:
                     await self._created(row.key, task, following)
         except Exception as error:  # a disk that is full
             self._failure = self._failure or error
+            self._room.set()
             following.close()
         finally:
             if not created:
@@ -139,6 +155,7 @@ class Rendering:
                 self._stop(error)
             case Step.RETRY:
                 await self.record(entry.after_refusal(Status.NEW, text))
+                await asyncio.sleep(min(error.retry_after or MIN_PAUSE, MAX_PAUSE))
         return step is not Step.RETRY
 
     def _stop(self, error: LumaError) -> None:
@@ -149,7 +166,11 @@ class Rendering:
                 task.cancel()
 
     async def _created(self, key: str, task: Generation, following: Following) -> None:
-        await self.record(self.entries[key].after_creation(task.id))
+        entry = self.entries[key].after_creation(task.id)
+        try:
+            await self.record(entry)
+        except OSError as error:
+            raise OSError(f"{error}; line {entry.line} is task {one_line(task.id)}") from None
         self._keys[task.id] = key
         self._board.add([task.id], time.monotonic())
         if not self.is_leaving:
