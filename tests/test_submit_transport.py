@@ -104,12 +104,11 @@ async def test_without_a_connection_nothing_is_reported_as_written() -> None:
 async def test_a_connection_that_is_never_accepted_is_not_a_written_request() -> None:
     writes: list[int] = []
 
-    async def wait_for_a_handshake(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(wait_for_a_handshake, "127.0.0.1", 0)
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     relay = Transport(
         f"https://127.0.0.1:{port}",

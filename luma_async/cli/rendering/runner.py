@@ -88,8 +88,8 @@ class Rendering:
         """Return what the table shows of rows that have no task."""
         counts = Counter(one.status for one in self.entries.values())
         unknown = sum(counts[status] for status in UNDECIDED)
-        text = f"{counts[Status.NEW]:,} rows are not submitted yet"
-        return f"{text}, {unknown:,} are in flight or unknown" if unknown else text
+        parts = {"not submitted yet": counts[Status.NEW], "in flight or unknown": unknown}
+        return ", ".join(f"{count:,} rows {what}" for what, count in parts.items() if count)
 
     async def _on_disk(self, act: Callable[[], None]) -> None:
         """Run one write at a time, in a thread: an fsync may take long."""
