@@ -174,6 +174,37 @@ async def test_a_middleware_that_sends_again_does_not_submit_twice() -> None:
     assert len(server.requests) == 1
 
 
+async def test_a_middleware_that_sends_later_does_not_send_a_cancelled_submission() -> None:
+    cancelled = asyncio.Event()
+    left: list[asyncio.Task[aiohttp.ClientResponse]] = []
+
+    async def patient(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        async def later() -> aiohttp.ClientResponse:
+            await cancelled.wait()
+            return await handler(request)
+
+        left.append(asyncio.create_task(later()))
+        return await asyncio.shield(left[0])
+
+    async with RawServer(response("200 OK")).listening() as server:
+        async with (
+            aiohttp.ClientSession(middlewares=[patient]) as http,
+            LumaSession(server.url, api_key="k", http=http) as luma,
+        ):
+            task = asyncio.create_task(luma.create("a cat"))
+            while not left:
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            cancelled.set()
+            with pytest.raises(aiohttp.ClientError):
+                await left[0]
+    assert server.requests == []
+
+
 async def test_a_cancelled_submission_is_not_written_later() -> None:
     async with RawServer(response("200 OK")).listening() as server:
         async with transport(server.url) as relay:
