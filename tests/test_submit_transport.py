@@ -175,7 +175,7 @@ async def test_a_middleware_that_sends_again_does_not_submit_twice() -> None:
 
 
 async def test_a_middleware_that_sends_later_does_not_send_a_cancelled_submission() -> None:
-    cancelled = asyncio.Event()
+    waits, cancelled = asyncio.Event(), asyncio.Event()
     left: list[asyncio.Task[aiohttp.ClientResponse]] = []
 
     async def patient(
@@ -186,6 +186,7 @@ async def test_a_middleware_that_sends_later_does_not_send_a_cancelled_submissio
             return await handler(request)
 
         left.append(asyncio.create_task(later()))
+        waits.set()
         return await asyncio.shield(left[0])
 
     async with RawServer(response("200 OK")).listening() as server:
@@ -194,8 +195,7 @@ async def test_a_middleware_that_sends_later_does_not_send_a_cancelled_submissio
             LumaSession(server.url, api_key="k", http=http) as luma,
         ):
             task = asyncio.create_task(luma.create("a cat"))
-            while not left:
-                await asyncio.sleep(0)
+            await waits.wait()
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
