@@ -2,20 +2,22 @@
 
 Each `write` is on the disk when it returns (WAL, synchronous=FULL), so it survives a kill, and the
 loss of power. A locked file keeps a second run from submitting the same prompts; the kernel
-releases the lock when its process ends, in whichever way. All methods block.
+releases the lock when its process ends, in whichever way. All methods block. fcntl and sqlite3 are
+imported when they are used: the other commands do not need them.
 """
 
-import fcntl
 import os
-import sqlite3
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from luma_async.cli.rendering.plan import Entry
+
+if TYPE_CHECKING:
+    import sqlite3
 
 NAME = "luma-render.sqlite3"
 LOCK_NAME = ".luma-render.lock"
@@ -69,6 +71,8 @@ class Journal:
         os.close(self._lock)
 
     def _take_lock(self) -> None:
+        import fcntl
+
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -76,7 +80,7 @@ class Journal:
                 f"another render uses {self._directory}; wait until it has ended"
             ) from None
 
-    def _check_relay(self, database: sqlite3.Connection) -> None:
+    def _check_relay(self, database: "sqlite3.Connection") -> None:
         known = database.execute("SELECT base_url FROM relay").fetchone()
         if known is None:
             with database:
@@ -104,7 +108,9 @@ class Journal:
             database.executemany(_WRITE, map(_values, entries))
 
     @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
+    def _transaction(self) -> "Generator[sqlite3.Connection, None, None]":
+        import sqlite3
+
         assert self._database is not None
         try:
             with self._database:
@@ -132,13 +138,15 @@ def _values(entry: Entry) -> tuple[object, ...]:
     return tuple(getattr(entry, name) for name in _COLUMNS)
 
 
-def _read(database: sqlite3.Connection) -> dict[str, Entry]:
+def _read(database: "sqlite3.Connection") -> dict[str, Entry]:
     rows = (dict(zip(_COLUMNS, values, strict=True)) for values in database.execute(_READ))
     return {row["key"]: msgspec.convert(row, Entry) for row in rows}
 
 
-def _open(path: Path, *, create: bool) -> sqlite3.Connection:
+def _open(path: Path, *, create: bool) -> "sqlite3.Connection":
     """Open the database; ValueError if it is none, or one of a later version."""
+    import sqlite3
+
     if create:
         os.close(os.open(path, _FLAGS, 0o600))
     database = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False)
