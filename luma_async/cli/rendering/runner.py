@@ -39,6 +39,7 @@ class Rendering:
         self, plan: Plan, journal: Journal, board: Progress, output: Output, concurrency: int
     ) -> None:
         self.entries: dict[str, Entry] = plan.entries
+        self._counts = Counter(one.status for one in plan.entries.values())
         self.stopped: LumaError | None = None
         self.is_leaving: bool = False
         self._plan = plan
@@ -80,15 +81,16 @@ class Rendering:
 
     async def record(self, entry: Entry) -> None:
         """Write an entry to the journal; it is written even if the caller is cancelled."""
+        self._counts[self.entries[entry.key].status] -= 1
+        self._counts[entry.status] += 1
         self.entries[entry.key] = entry
         self._board.note = self._note()
         await self._on_disk(partial(self._journal.write, entry))
 
     def _note(self) -> str:
         """Return what the table shows of rows that have no task."""
-        counts = Counter(one.status for one in self.entries.values())
-        unknown = sum(counts[status] for status in UNDECIDED)
-        parts = {"not submitted yet": counts[Status.NEW], "in flight or unknown": unknown}
+        unknown = sum(self._counts[status] for status in UNDECIDED)
+        parts = {"not submitted yet": self._counts[Status.NEW], "in flight or unknown": unknown}
         return ", ".join(f"{count:,} rows {what}" for what, count in parts.items() if count)
 
     async def _on_disk(self, act: Callable[[], None]) -> None:
