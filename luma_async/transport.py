@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from math import inf
 from typing import Self, TypeVar
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from luma_async import validation as checks
@@ -21,6 +20,7 @@ from luma_async.errors import (
     TooLongError,
     TransportError,
 )
+from luma_async.once_body import OnceBody
 from luma_async.protocol.decoding import decode_response
 from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Decompressor
 from luma_async.protocol.headers import lower_case, retry_after
@@ -32,7 +32,6 @@ from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
 MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
-BODY_CHUNK = 65_536  # bytes
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 A = TypeVar("A")
@@ -150,7 +149,7 @@ class Transport:
         http: aiohttp.ClientSession | None,
         request: HTTPRequest,
         timeout: float,
-        body: "bytes | OnceBody | None",
+        body: bytes | OnceBody | None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request; return status, headers and body of the response.
 
@@ -161,21 +160,7 @@ class Transport:
         """
         headers: Mapping[str, str] | None = None
         try:
-            async with _opened(http).request(
-                request.method,
-                URL(self._base_url + request.path, encoded=True),
-                data=body,
-                headers=self._headers(),
-                timeout=aiohttp.ClientTimeout(
-                    total=None if timeout == inf else timeout, ceil_threshold=inf
-                ),
-                proxy=self._proxy,
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=False,
-                max_line_size=MAX_HEADER_LINE,
-                max_field_size=MAX_HEADER_LINE,
-            ) as response:
+            async with self._start(_opened(http), request, timeout, body) as response:
                 headers = response.headers
                 return response.status, headers, await self._read(response)
         except TimeoutError:
@@ -192,6 +177,29 @@ class Transport:
         if isinstance(failure, LumaError):
             failure.retry_after = retry_after(lower_case(headers or {}))
         raise failure
+
+    def _start(
+        self,
+        http: aiohttp.ClientSession,
+        request: HTTPRequest,
+        timeout: float,
+        body: bytes | OnceBody | None,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return http.request(
+            request.method,
+            URL(self._base_url + request.path, encoded=True),
+            data=body,
+            headers=self._headers(),
+            timeout=aiohttp.ClientTimeout(
+                total=None if timeout == inf else timeout, ceil_threshold=inf
+            ),
+            proxy=self._proxy,
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=False,
+            max_line_size=MAX_HEADER_LINE,
+            max_field_size=MAX_HEADER_LINE,
+        )
 
     async def _send_once(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -237,37 +245,6 @@ class Transport:
     def _describe(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return one_line(self._redact(text))
-
-
-class OnceBody(aiohttp.Payload):
-    """The body of a request that is written to a connection once, whatever is tried.
-
-    aiohttp sends the headers together with the first bytes of the body, so nothing was sent if
-    `on_write` was not called.
-    """
-
-    def __init__(self, content: bytes, on_write: Callable[[], None]) -> None:
-        super().__init__(content, content_type="application/json")
-        self._size: int | None = len(content)
-        self._on_write = on_write
-        self._is_spent = False
-
-    def revoke(self) -> None:
-        """Prevent that it is written from now on."""
-        self._is_spent = True
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the body as text."""
-        return bytes(self._value).decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write the body; raise RuntimeError the second time."""
-        if self._is_spent:
-            raise RuntimeError("a submission is sent once; remove what sends it again")
-        self._is_spent = True
-        self._on_write()
-        for start in range(0, len(self._value), BODY_CHUNK):
-            await writer.write(self._value[start : start + BODY_CHUNK])
 
 
 def _opened(http: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
