@@ -8,7 +8,7 @@ from luma_async.scheduling.changes import Change, PollAnswer
 
 
 class Relay(Protocol):
-    """The two HTTP calls of a relay."""
+    """The two HTTP calls that ask a relay about tasks."""
 
     async def get(self, task_id: str, /) -> PollAnswer:
         """Get one task."""
