@@ -115,7 +115,12 @@ class RelayError(APIError):
 
 
 class TransportError(LumaError):
-    """No complete response: the connection was refused, reset or cut short, or was not HTTP."""
+    """No complete response: the connection was refused, reset or cut short, or was not HTTP.
+
+    `never_connected`: there was no connection, so the relay received nothing.
+    """
+
+    never_connected: bool = False
 
 
 def unforeseen(error: BaseException) -> TransportError:

@@ -116,8 +116,11 @@ class Transport:
         body = OnceBody(request.body or b"", on_write)
         try:
             exchanged = await self._exchange(self._submit_http, request, self._submit_timeout, body)
+            body.record_sent()
             return self._decode(decode_submission, *exchanged)
         except LumaError as error:
+            if not body.is_prepared and not _is_before_sending(error):
+                body.record_sent()
             redact_error(error, without_secrets)
             raise
         finally:
@@ -149,7 +152,7 @@ class Transport:
         http: aiohttp.ClientSession | None,
         request: HTTPRequest,
         timeout: float,
-        body: bytes | OnceBody | None,
+        body: bytes | None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request; return status, headers and body of the response.
 
@@ -174,6 +177,7 @@ class Transport:
             self._ask_for_identity |= isinstance(error, BadEncoding)
             setup = headers is None and _is_of_setup(error)
             failure = (SetupError if setup else TransportError)(self._describe(error))
+            failure.never_connected = isinstance(error, aiohttp.ClientConnectorError)
         if isinstance(failure, LumaError):
             failure.retry_after = retry_after(lower_case(headers or {}))
         raise failure
@@ -183,7 +187,7 @@ class Transport:
         http: aiohttp.ClientSession,
         request: HTTPRequest,
         timeout: float,
-        body: bytes | OnceBody | None,
+        body: bytes | None,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return http.request(
             request.method,
@@ -253,6 +257,12 @@ def _opened(http: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
             "the aiohttp.ClientSession is closed; keep it open as long as the LumaSession"
         )
     return http
+
+
+def _is_before_sending(error: LumaError) -> bool:
+    """Whether an error proves by itself that nothing was sent."""
+    is_unconnected = isinstance(error, TransportError) and error.never_connected
+    return is_unconnected or isinstance(error, SetupError | SessionClosed)
 
 
 def _is_of_setup(error: Exception) -> bool:
