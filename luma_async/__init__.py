@@ -1,4 +1,4 @@
-"""Wait for thousands of Luma (Dream Machine) video tasks behind a relay, with one shared poller."""
+"""Submit Luma (Dream Machine) video tasks to a relay, and wait for thousands with one poller."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RequestTimeout,
         SessionClosed,
         SetupError,
+        SubmitUnknown,
         TooLongError,
         TransportError,
         WaitAborted,
@@ -96,6 +97,7 @@ __all__ = [
     "SetupError",
     "State",
     "Stats",
+    "SubmitUnknown",
     "TooLongError",
     "TransportError",
     "Video",

@@ -15,10 +15,12 @@ from luma_async.polling.admission import session_closed
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.following import Following
 from luma_async.polling.hooks import ChangeEvent, Hook, InstrumentedRelay, RequestEvent
-from luma_async.polling.interfaces import Budget, Relay
+from luma_async.polling.interfaces import Budget, SubmittingRelay
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.stats import Stats
+from luma_async.polling.submit_calls import SubmitCalls
+from luma_async.polling.submitting import Submitter
 from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-class LumaSession:
-    """A session with one relay: get tasks, and wait for any number of tasks at the same time.
+class LumaSession(SubmitCalls):
+    """A session with one relay: submit tasks, and wait for any number of them at the same time.
 
     Use it as an async context manager: `async with LumaSession(…) as luma`. All calls share one
     poller and the limits of the session. Use a session only in the event loop that entered it.
@@ -42,9 +44,9 @@ class LumaSession:
     one: the session never closes it, and uses only its connections. `pace` decides when tasks are
     polled; `limits` bounds the requests. `proxy` is the URL of an HTTP proxy.
 
-    Three times, in seconds: `request_timeout` limits one HTTP request. `missing_grace` is how long
-    an id that the relay does not know is polled before it counts as missing. `link_grace` is how
-    long a completed task without a link is polled.
+    Four times, in seconds: `request_timeout` limits one HTTP request, `submit_timeout` one that
+    submits a task. `missing_grace` is how long an id that the relay does not know is polled before
+    it counts as missing. `link_grace` is how long a completed task without a link is polled.
 
     `on_request` is called with a RequestEvent after each HTTP request. `on_change` is called with a
     ChangeEvent at each change of state of an id that a wait watches: once, even if several waits
@@ -67,6 +69,7 @@ class LumaSession:
         pace: Pace = Learned(5.0),
         limits: Limits = Limits(),
         request_timeout: float = 30.0,
+        submit_timeout: float = 120.0,
         missing_grace: float = 30.0,
         link_grace: float = 60.0,
         proxy: str | None = None,
@@ -80,6 +83,7 @@ class LumaSession:
         self._pace = checks.instance("pace", pace, Pace, "such as Every(5.0)")
         self._limits = checks.instance("limits", limits, Limits, "Limits(…)")
         self._request_timeout = checks.positive("request_timeout", request_timeout)
+        self._submit_timeout = checks.positive("submit_timeout", submit_timeout)
         self._grace = Grace(
             missing=checks.not_negative("missing_grace", missing_grace),
             link=checks.not_negative("link_grace", link_grace),
@@ -95,10 +99,11 @@ class LumaSession:
             key,
             http=http,
             request_timeout=self._request_timeout,
+            submit_timeout=self._submit_timeout,
             max_body=self._limits.max_body,
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
-        self._relay: Relay = self._transport
+        self._relay: SubmittingRelay = self._transport
         if (request_hook := checks.hook("on_request", on_request)) is not None:
             self._relay = InstrumentedRelay(self._transport, Hook("on_request", request_hook))
         change_hook = checks.hook("on_change", on_change)
@@ -184,6 +189,12 @@ class LumaSession:
         found: dict[str, Generation] = {}
         await DirectClient(poller, self._relay).get_many(task_ids, found)
         return {task_id: found[task_id] for task_id in task_ids if task_id in found}
+
+    def _submitter(self) -> Submitter:
+        return Submitter(self._ready(), self._relay, self._submit_timeout)
+
+    async def _wait_for(self, task_id: str, timeout: float | None) -> Generation:
+        return await self.wait_until_done(task_id, timeout=timeout)
 
     @overload
     async def wait_until_done(  # type: ignore[overload-overlap]  # a str is one id

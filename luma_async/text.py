@@ -1,6 +1,10 @@
 """Text for people: foreign text as one safe line, and durations."""
 
+import re
+
 MAX_LINE_LENGTH = 200  # characters
+_DATA_LINK = re.compile(r"data:[\w.+/-]*[;,][^\s\"'<>]*")
+_LINK = re.compile(r"(https?://)(?:[^\s/?#@\"'<>]*@)?([^\s?#\"'<>]*)([?#][^\s\"'<>]*)?")
 
 
 def printable(text: str) -> str:
@@ -24,6 +28,15 @@ def one_line(text: str) -> str:
 def quantity(count: int, noun: str) -> str:
     """Return a number with its noun: 1 request, 2,000 requests."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the parts of links that may be secret.
+
+    That is the content of a `data:` link, and the user, query and fragment of another one.
+    """
+    text = _DATA_LINK.sub("data:…", text)
+    return _LINK.sub(lambda link: f"{link[1]}{link[2]}{'?…' if link[3] else ''}", text)
 
 
 def format_duration(seconds: float) -> str:

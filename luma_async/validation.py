@@ -52,6 +52,16 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def unicode_text(name: str, value: object) -> str:
+    """Return text that can be sent as UTF-8; it is not repeated in the error."""
+    given = text(name, value)
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is not valid text; give it as UTF-8") from None
+    return str.__str__(given)
+
+
 def hook(name: str, value: F | None) -> F | None:
     """Return a plain function, or None."""
     remedy = "give a plain function; what it has to await, start as a task"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import luma_async
-from luma_async import LumaError, State, testing, worker
+from luma_async import LumaError, testing, worker
 from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
 from luma_async.scheduling.items import TRANSITIONS, Status
 from luma_async.testing import FAULTS, FakeRelay
@@ -155,22 +155,21 @@ def test_each_fence_of_a_page_is_tested(page: str) -> None:
     assert len(known) == len(languages), languages
 
 
-async def test_the_first_example_of_the_readme_has_ten_lines_and_waits_for_all_tasks(
+async def test_the_first_example_of_the_readme_has_ten_lines_from_prompts_to_links(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first = blocks("README.md", "python")[0]
     assert len([line for line in first.splitlines() if line.strip()]) <= 10
     async with FakeRelay() as relay:
-        ids = [relay.add(), relay.add(ends="failed")]
         code = first.replace("https://relay.example", relay.url).replace("sk-…", relay.api_key)
         names: dict[str, Any] = {}
         exec(code[: code.index("asyncio.run")], names)
-        await names["main"](ids)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        [ids[0], State.COMPLETED],
-        [ids[1], State.FAILED],
-    ]
+        await names["main"](["a cat", "a dog"])
+        made = {task_id: relay.tasks[task_id].prompt for task_id in relay.created}
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert sorted(made.values()) == ["a cat", "a dog"]
+    assert {task_id: state for task_id, state, _ in lines} == dict.fromkeys(made, "completed")
+    assert all(link.startswith("http") for *_, link in lines)
 
 
 def test_the_test_in_the_readme_passes_in_another_project(tmp_path: Path) -> None:

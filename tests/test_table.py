@@ -63,6 +63,13 @@ def test_a_long_reason_is_cut_at_the_end_of_the_line() -> None:
     assert row.rstrip().endswith("…")
 
 
+def test_the_note_of_a_command_is_shown_below_the_rows() -> None:
+    board = board_of([State.PENDING])
+    assert len(drawn(board).splitlines()) == 5
+    board.note = "812 rows not submitted yet"
+    assert drawn(board).splitlines()[-1].strip() == "812 rows not submitted yet"
+
+
 def test_the_bar_shows_the_share_of_ended_tasks() -> None:
     bar = drawn(board_of([State.COMPLETED, None, None, State.FAILED])).splitlines()[0]
     assert bar.count("━") == pytest.approx(len(bar) / 2, abs=1)

@@ -123,9 +123,9 @@ class DirectClient:
             sent_at = loop.time()
             quiet, cooldown = throttle.quiet_until - sent_at, throttle.cooldown_until - sent_at
             if quiet > queue.max_cooldown and cooldown > queue.max_cooldown:
-                raise failure or _quiet(throttle.cooldown_cause, quiet)
+                raise failure or quiet_error(throttle.cooldown_cause, quiet)
             if cooldown > max_cooldown and (failure or self._tries == 1):
-                raise failure or copy(throttle.cooldown_cause) or _quiet(None, cooldown)
+                raise failure or copy(throttle.cooldown_cause) or quiet_error(None, cooldown)
             try:
                 await queue.admission(again=failure is not None, patient=self._tries > 1)
                 sent_at = loop.time()
@@ -162,7 +162,7 @@ class DirectClient:
         return True
 
 
-def _quiet(cause: LumaError | None, seconds: float) -> LumaError:
+def quiet_error(cause: LumaError | None, seconds: float) -> LumaError:
     """Return the error of a request that would have to wait for a long quiet time."""
     if isinstance(cause, RateLimitedError):
         return copy(cause)

@@ -1,15 +1,16 @@
 """The interfaces of the poller: its relay, the waits that it informs, and a shared budget."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
+from luma_async.protocol.submissions import Submission, Submitted
 from luma_async.scheduling.changes import Change, PollAnswer
 from luma_async.scheduling.slots import Slots
 
 
 class Relay(Protocol):
-    """The two HTTP calls of a relay: `Transport`, in a session wrapped by `InstrumentedRelay`."""
+    """The two HTTP calls that ask about tasks: `Transport`, or `InstrumentedRelay` around it."""
 
     async def get(self, task_id: str, /) -> PollAnswer:
         """Get one task."""
@@ -17,6 +18,14 @@ class Relay(Protocol):
 
     async def get_many(self, ids: Sequence[str], /) -> PollAnswer:
         """Get many tasks by one request."""
+        ...
+
+
+class SubmittingRelay(Relay, Protocol):
+    """The calls of a relay, those that submit tasks among them."""
+
+    async def submit(self, submission: Submission, on_write: Callable[[], None], /) -> Submitted:
+        """Submit a task, at most once; call `on_write` before the first byte is written."""
         ...
 
 

@@ -62,10 +62,7 @@ class Poller:
         self.health: RelayHealth = RelayHealth()
         self.key_rejections: KeyRejections = KeyRejections(limits.spacing)
         self.queue: AdmissionQueue = AdmissionQueue(
-            self.throttle,
-            self.health,
-            max_cooldown=request_timeout,
-            on_ready=self._run_due_soon,
+            self.throttle, self.health, self._run_due_soon, max_cooldown=request_timeout
         )
         self._relay = relay
         self.roll = roll

@@ -1,7 +1,7 @@
 """One call of wait_until_done, as_completed or watch: its ids, its results and how it ends."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import islice
 from math import inf
@@ -14,7 +14,7 @@ from luma_async.errors import (
     WaitAborted,
     WaitTimeout,
 )
-from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks
+from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks, emptied
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.poller import Poller
@@ -137,7 +137,7 @@ class Wait:
         self._stopped = True
         if self._watching and not self.ended:
             self._watching = False
-            self._poller.unsubscribe(self, _emptied(self.watched_ids))
+            self._poller.unsubscribe(self, emptied(self.watched_ids))
         self.detach()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -294,9 +294,3 @@ class Wait:
 
     async def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
         return await incomplete(kind, message, cause, self.watched_ids, self._ended)
-
-
-def _emptied(asked: dict[str, RowText | None]) -> Iterator[str]:
-    """Yield the ids, and drop each: to free a million at once would block the loop."""
-    while asked:
-        yield asked.popitem()[0]

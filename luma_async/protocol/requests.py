@@ -1,4 +1,4 @@
-"""The two requests to a relay: the single GET and the batch POST."""
+"""The two requests that ask a relay about tasks: the single GET and the batch POST."""
 
 from collections.abc import Sequence
 from urllib.parse import quote

@@ -82,7 +82,7 @@ class WaitCommand:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         check_ids(arguments)
-        _check_report(arguments.report)
+        check_report(arguments.report)
         self._arguments = arguments
         self._board = Progress()
         self._luma = session_of(arguments, self._learn)
@@ -222,7 +222,7 @@ class WaitCommand:
             report.write(path, report.Page(self._board, now, date, path.parent, hosts))
 
 
-def _check_report(path: Path | None) -> None:
+def check_report(path: Path | None) -> None:
     """Refuse, with a ValueError, what could only fail hours later."""
     if path is None:
         return

@@ -97,7 +97,8 @@ class Progress:
     """The rows in the order given; `changed` has those that changed last, the latest at its end.
 
     `saving` has the downloads under way, by id. `saved_count` is the number of saved videos,
-    `saved_bytes` what this command received of videos.
+    `saved_bytes` what this command received of videos. `note` is a line that a command adds, of
+    what has no row.
     """
 
     def __init__(self) -> None:
@@ -107,6 +108,7 @@ class Progress:
         self.saving: dict[str, DownloadProgress] = {}
         self.saved_count: int = 0
         self.saved_bytes: int = 0
+        self.note: str = ""
         self._begun: float | None = None
         self._spool = Spool()
 

@@ -70,6 +70,8 @@ class LiveTable:
         parts: list[RenderableType] = [self._bar(), self._sums(stats, now), table(shown, now)]
         if more:
             parts.append(Text(f"… and {more:,} more; those that changed last are shown", "dim"))
+        if board.note:
+            parts.append(Text(board.note, "dim"))
         if self.trouble:
             parts.append(Text(one_line(self.trouble), "red"))
         return Group(*parts)
