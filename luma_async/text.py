@@ -1,4 +1,6 @@
-"""Text for people: foreign text as one safe line, and durations."""
+"""Text for people: foreign text as one safe line, and durations; short names for long texts."""
+
+import hashlib
 
 MAX_LINE_LENGTH = 200  # characters
 
@@ -17,6 +19,11 @@ def one_line(text: str) -> str:
     """Return a foreign text as one printable line, cut to `MAX_LINE_LENGTH` characters."""
     line = printable(text[: 4 * MAX_LINE_LENGTH].encode("utf-8", "replace").decode())
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}…"
+
+
+def hashed_name(text: str) -> str:
+    """Return a short name for a text that is too long to be one: `~` and its SHA-256."""
+    return f"~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def format_duration(seconds: float) -> str:

@@ -3,53 +3,24 @@
 Ids and links are untrusted input. A link is followed only if it is http or https and leads to the
 public internet: the responses of a relay must not make this process send requests to a router, to
 another machine in the local network or to the metadata service of a cloud. A literal address is
-checked at once; a host name when it is resolved, by its addresses (`is_public`). An id cannot name
-a file outside of the directory.
+checked at once; a host name when it is resolved, by its addresses (`addresses.may_connect`). An id
+cannot name a file outside of the directory.
 """
 
-import hashlib
+import re
 from collections.abc import Collection
-from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from socket import inet_aton, inet_ntoa
 from urllib.parse import quote
 
 from yarl import URL
 
+from luma_async.downloads.addresses import address_of, host_key, is_local_name, is_public
 from luma_async.errors import DownloadError
-from luma_async.text import one_line
+from luma_async.text import hashed_name, one_line
 
 MAX_NAME_LENGTH = 180  # characters, without the suffix
-LOCAL_DOMAINS = (
-    ".local",
-    ".localdomain",
-    ".internal",
-    ".intranet",
-    ".lan",
-    ".home",
-    ".arpa",
-    ".corp",
-)
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif")
 
-_NAT64 = IPv6Network("64:ff9b::/96")
-
-
-def is_public(address: str) -> bool:
-    """Return whether an IP address belongs to the public internet.
-
-    An IPv6 address that contains an IPv4 address is judged by that.
-    """
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    embedded = _embedded_ipv4(parsed) if isinstance(parsed, IPv6Address) else None
-    if embedded is not None:
-        return is_public(str(embedded))
-    if isinstance(parsed, IPv6Address) and parsed.is_site_local:
-        return False
-    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")  # a name in ASCII, or an address; `%` is none
 
 
 def parse_link(link: str | None, allowed: Collection[str] = ()) -> str | None:
@@ -64,9 +35,10 @@ def parse_link(link: str | None, allowed: Collection[str] = ()) -> str | None:
         url = check_link(link, allowed)
     except DownloadError:
         return None
-    host = (url.host or "").lower().rstrip(".")
-    is_local = not _ip_of(host) and (f".{host}".endswith(LOCAL_DOMAINS) or "." not in host)
-    return None if is_local and host not in allowed else str(url)
+    host = url.raw_host or ""
+    if is_allowed(host, allowed) or address_of(host) or not is_local_name(host):
+        return str(url)
+    return None
 
 
 def check_link(link: str, allowed: Collection[str]) -> URL:
@@ -78,22 +50,30 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
     is_encoded = link.isascii() and link.isprintable() and " " not in link
     try:
         url = URL(link, encoded=is_encoded)
-        host, port = url.host, url.port
+        host, port = url.raw_host, url.port
     except ValueError:
-        raise DownloadError("the link is not a valid URL; ask the relay's operator") from None
+        raise _invalid() from None
     if url.scheme not in ("http", "https") or not host or not port:
         raise DownloadError(
             f"the link {without_query(url)} is not http or https; ask the relay's operator"
         )
-    if host.lower() not in allowed and _is_private(host):
-        raise private_host_error(host)
+    if not _HOST.fullmatch(host):
+        raise _invalid()
+    if not is_allowed(host, allowed):
+        _check_public(host)
     return url
 
 
-def private_host_error(host: str) -> DownloadError:
+def is_allowed(host: str, allowed: Collection[str]) -> bool:
+    """Return whether a host is in a list of hosts."""
+    return host_key(host) in map(host_key, allowed)
+
+
+def private_host_error(host: str, address: str) -> DownloadError:
     """Return the error for a link that leads to a private address."""
+    shown = one_line(host) if host == address else f"{one_line(host)} ({one_line(address)})"
     return DownloadError(
-        f"the link leads to a private address at {one_line(host)}; "
+        f"the link leads to a private address at {shown}; "
         "if that is intended, name the host in allow_hosts"
     )
 
@@ -105,41 +85,31 @@ def without_query(url: URL) -> str:
 
 
 def file_name(task_id: str, link: str | None) -> str:
-    """Return the file name for the video of a task.
+    """Return the file name for the video of a task; two ids never have the same name.
 
-    It is the id, percent-encoded where necessary, or a digest of an id that is too long, with the
-    suffix of the link if that is one of `SUFFIXES`, else .mp4.
+    It is the id, percent-encoded where necessary, or `~` and a digest of an id that is too long,
+    with the suffix of the link if that is one of `SUFFIXES`, else .mp4.
     """
-    name = quote(task_id, safe="", errors="replace")
-    if name.startswith("."):
-        name = f"%2E{name[1:]}"
+    name = quote(task_id, safe="", errors="surrogatepass")
+    if name.startswith((".", "~")):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > MAX_NAME_LENGTH:
-        name = f"~{hashlib.sha256(task_id.encode(errors='replace')).hexdigest()}"
+        name = hashed_name(task_id)
     path = (link or "").partition("?")[0].partition("#")[0].lower()
     return name + next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])
 
 
-def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
-    teredo = address.teredo[1] if address.teredo else None
-    return address.ipv4_mapped or address.sixtofour or teredo
+def _check_public(host: str) -> None:
+    """Raise DownloadError for a private address, and for a name of this machine."""
+    try:
+        address = address_of(host)
+    except ValueError:
+        raise _invalid() from None
+    if address is None and f".{host_key(host)}".endswith(".localhost"):
+        raise private_host_error(host, host)
+    if address is not None and not is_public(str(address)):
+        raise private_host_error(host, str(address))
 
 
-def _is_private(host: str) -> bool:
-    """Return whether a host is a literal private address, or a name of this machine."""
-    name = host.lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    if address := _ip_of(name):
-        return not is_public(address)
-    return False
-
-
-def _ip_of(host: str) -> str | None:
-    """Return the IP address that a host is, in any notation of browsers; None for a name."""
-    with suppress(ValueError):
-        return str(ip_address(host.partition("%")[0]))
-    with suppress(OSError, UnicodeEncodeError):
-        return inet_ntoa(inet_aton(host))
-    return None
+def _invalid() -> DownloadError:
+    return DownloadError("the link is not a valid URL; ask the relay's operator")
