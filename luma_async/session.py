@@ -97,7 +97,7 @@ class LumaSession:
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
         await self._transport.__aenter__()
-        self._poller = Poller(
+        self._poller = poller = Poller(
             self._relay,
             self._pace,
             self._limits,
@@ -105,7 +105,8 @@ class LumaSession:
             max_cooldown=self._request_timeout,
             on_change=self._on_change,
         )
-        self._transport.open_ids_like = self._poller.ids_like
+        # The poller makes a new scheduler after an unexpected error.
+        self._transport.open_ids_like = lambda name: poller.scheduler.ids_like(name)  # noqa: PLW0108
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -119,7 +120,7 @@ class LumaSession:
         than that of the session.
         """
         if self._poller is not None:
-            self._poller.check_home()
+            self._poller.affinity.check()
         self._closed = True
         if self._poller is not None:
             with anyio.CancelScope(shield=True):
@@ -229,5 +230,5 @@ class LumaSession:
             raise RuntimeError(
                 "the session is not entered; use `async with LumaSession(…) as luma`"
             )
-        self._poller.check_home()
+        self._poller.affinity.check()
         return self._poller

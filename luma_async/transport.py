@@ -21,10 +21,11 @@ from luma_async.errors import (
     TooLongError,
     TransportError,
 )
+from luma_async.protocol.decoding import decode_response
 from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Decompressor
 from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.protocol.requests import HTTPRequest, batch_request, single_request
-from luma_async.protocol.responses import Response, decode_response
+from luma_async.protocol.responses import Response
 from luma_async.text import one_line
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds

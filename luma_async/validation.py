@@ -45,6 +45,13 @@ def instance(name: str, value: T, kind: type | tuple[type, ...], remedy: str) ->
     return value
 
 
+def text(name: str, value: object) -> str:
+    """Return text; it is not repeated in the error."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {_a(value)}; give it as text")
+    return value
+
+
 def hook(name: str, value: F | None) -> F | None:
     """Return a plain function, or None."""
     remedy = "give a plain function; what has to wait, start from it as a task"
@@ -126,11 +133,10 @@ def api_key(value: object) -> str:
     """Return the key untouched; no error ever repeats it."""
     if value is None or value == "":
         raise ValueError("no API key; pass api_key or set LUMA_API_KEY")
-    if not isinstance(value, str):
-        raise TypeError(f"api_key is {_a(value)}; give it as str")
-    if not value.isascii() or not value.isprintable() or " " in value:
+    key = text("api_key", value)
+    if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("api_key holds a space, a line end or a sign outside ASCII; remove it")
-    return value
+    return key
 
 
 def _number(name: str, value: object) -> float:

@@ -14,6 +14,7 @@ from aiohttp import ClientResponse
 from aioresponses import aioresponses as Aioresponses  # noqa: N812
 
 from luma_async import LumaSession
+from luma_async.protocol import states
 from luma_async.testing import FakeRelay, loop_factories
 from tests.optional import not_run
 from tests.properties import load_profiles
@@ -31,6 +32,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_collection_finish() -> None:
     """Keep the collector from walking through thousands of collected tests again and again."""
     gc.freeze()
+
+
+def pytest_runtest_setup() -> None:
+    """Let each test see the warnings that are logged once in a process."""
+    states._warned.clear()  # pyright: ignore[reportPrivateUsage]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,4 @@
-"""What must hold of any answer whatsoever, for the tests and the fuzzer alike."""
+"""Invariants of decoding, which any response must satisfy; used by the tests and the fuzzer."""
 
 import pickle
 from collections.abc import Mapping
@@ -6,14 +6,15 @@ from collections.abc import Mapping
 import msgspec
 
 from luma_async.errors import APIError, DecodeError, LumaError
-from luma_async.protocol.responses import Response, decode_response
+from luma_async.protocol.decoding import decode_response
+from luma_async.protocol.responses import Response
 from luma_async.structs import Generation
 
 ASKED = "4665a07c-7641-4809-a133-10786201bb56"
 
 
 def check(status: int, headers: Mapping[str, str], body: bytes) -> Response | LumaError:
-    """Decipher an answer, use it in every way there is, and return it or the error it means."""
+    """Decode a response, use it in each way, and return it or the error that it means."""
     try:
         answer = decode_response(status, headers, body)
     except LumaError as error:
@@ -62,7 +63,7 @@ def _check_answer(answer: Response) -> None:
 
 
 def _check_types(generation: Generation) -> None:
-    """Every field holds what its annotation says, and the whole can be written as JSON."""
+    """Check that each field has its annotated type and that the task can be encoded as JSON."""
     assert msgspec.convert(msgspec.to_builtins(generation), Generation) == generation
     assert msgspec.json.encode(generation)
     if generation.created_at:

@@ -48,7 +48,7 @@ def indented() -> list[Block]:
     return [
         Block(page, text.count("\n", 0, found.start()) + 1, "sh", found[0])
         for page in pages()
-        for text in [_unfenced(page)]
+        for text in [without_fences(page)]
         for found in _INDENTED.finditer(text)
     ]
 
@@ -72,7 +72,7 @@ def _remark(remark: str) -> tuple[tuple[str, ...] | None, str | None]:
     return None, remark.removeprefix("run by ") if remark.startswith("run by ") else None
 
 
-def _unfenced(page: str) -> str:
+def without_fences(page: str) -> str:
     """Return a page with its fences emptied, line for line."""
     text = (ROOT / page).read_text()
     return re.sub(r"^```.*?^```$", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S)

@@ -1,4 +1,4 @@
-"""aioresponses answers for aiohttp: what a user's mocked test sees, and what it must mend."""
+"""Sessions under aioresponses, as in a user's mocked test, with the fix that aioresponses needs."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def session() -> LumaSession:
     return LumaSession(BASE, api_key="sk-test", pace=Every(0.01))
 
 
-async def test_a_wait_goes_by_the_mocked_single_call(mocked: Any) -> None:
+async def test_a_wait_for_one_task_uses_the_mocked_single_request(mocked: Any) -> None:
     for answer in (
         {"payload": {"id": "a", "state": "pending"}},
         {"status": 502},
@@ -38,7 +38,7 @@ async def test_a_wait_goes_by_the_mocked_single_call(mocked: Any) -> None:
         assert luma.stats.errors == 3
 
 
-async def test_a_wait_goes_by_the_mocked_batch_call(mocked: Any) -> None:
+async def test_a_wait_for_two_tasks_uses_the_mocked_batch_request(mocked: Any) -> None:
     rows = [{"id": "b", "state": "failed"}, {"id": "a", "state": "completed", "video": LINK}]
     mocked.post(f"{BASE}/luma/tasks", payload=rows)
     async with session() as luma:
@@ -49,7 +49,7 @@ async def test_a_wait_goes_by_the_mocked_batch_call(mocked: Any) -> None:
     assert ("POST", URL(f"{BASE}/luma/tasks")) in mocked.requests
 
 
-async def test_an_error_is_told_by_its_meaning(mocked: Any) -> None:
+async def test_a_mocked_error_body_raises_the_error_of_its_meaning(mocked: Any) -> None:
     said = {"error": {"message": "该令牌额度已用尽 (request id: 7)", "type": "new_api_error"}}
     mocked.get(f"{BASE}/luma/generations/a", status=401, payload=said)
     async with session() as luma:
@@ -58,7 +58,7 @@ async def test_an_error_is_told_by_its_meaning(mocked: Any) -> None:
     assert (caught.value.status, caught.value.request_id) == (401, "7")
 
 
-async def test_what_the_relay_said_is_told_rather_than_a_broken_line(mocked: Any) -> None:
+async def test_a_mocked_error_message_is_in_the_exception(mocked: Any) -> None:
     mocked.get(f"{BASE}/luma/generations/a", status=503, payload={"detail": "no channel"})
     async with session() as luma:
         with pytest.raises(RelayError, match="no channel"):
@@ -66,7 +66,9 @@ async def test_what_the_relay_said_is_told_rather_than_a_broken_line(mocked: Any
         assert luma.stats.errors == 3
 
 
-def test_what_the_page_on_testing_shows_passes_where_it_is_pasted(tmp_path: Path) -> None:
+def test_the_fixture_and_the_test_of_the_testing_page_pass_in_another_project(
+    tmp_path: Path,
+) -> None:
     here = f"tests/{Path(__file__).name}"
     shown = [one for one in fenced("python") if one.run_by == here]
     assert [one.page for one in shown] == ["docs/testing.md"] * 2
@@ -78,11 +80,11 @@ def test_what_the_page_on_testing_shows_passes_where_it_is_pasted(tmp_path: Path
     assert "1 passed" in run.stdout, run.stdout + run.stderr
 
 
-async def test_the_mend_is_still_needed() -> None:
-    """The day this fails, PatchedResponse in conftest and the fixture of docs/testing.md can go."""
+async def test_aioresponses_still_needs_the_patched_response() -> None:
+    """When this fails, remove PatchedResponse in conftest and the fixture in docs/testing.md."""
     given: dict[str, Any] = {"status": 200, "body": b"[]"}
-    with aioresponses() as unmended:
-        mocked: Any = unmended
+    with aioresponses() as unpatched:
+        mocked: Any = unpatched
         mocked.get("https://relay.example", **given)
         async with aiohttp.ClientSession() as http:
             with pytest.raises(TypeError, match="stream_writer"):

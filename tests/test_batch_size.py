@@ -6,6 +6,11 @@ from luma_async.scheduling.batch_size import (
     BatchSize,
     RowCoverage,
 )
+from luma_async.structs import State
+
+
+def states(rows: int, state: State) -> dict[str, State]:
+    return dict.fromkeys(map(str, range(rows)), state)
 
 
 def test_a_batch_that_was_too_large_halves_the_batch_size() -> None:
@@ -46,32 +51,32 @@ class TestRowCoverage:
     def test_equal_row_counts_and_proofs_show_a_cap(self) -> None:
         coverage = RowCoverage()
         for _ in range(2):
-            coverage.record(100, 50, running=True)
+            coverage.record(100, states(50, State.PROCESSING))
         assert [coverage.prove(1) for _ in range(3)] == [None, None, 50]
 
     def test_row_counts_that_differ_show_none(self) -> None:
         coverage = RowCoverage()
         for rows in (50, 49, 50, 37):
-            coverage.record(100, rows, running=True)
+            coverage.record(100, states(rows, State.PROCESSING))
         assert not any(coverage.prove(1) for _ in range(50))
 
     def test_a_response_with_more_rows_shows_none(self) -> None:
         coverage = RowCoverage()
         for rows in (80, 50, 50):
-            coverage.record(100, rows, running=True)
+            coverage.record(100, states(rows, State.PROCESSING))
         assert not any(coverage.prove(1) for _ in range(50))
 
     def test_responses_without_a_running_task_are_of_no_use(self) -> None:
         coverage = RowCoverage()
         for rows in (3, 0, 2):
             assert not any(coverage.prove(1) for _ in range(3))
-            coverage.record(100, rows, running=False)
+            coverage.record(100, states(rows, State.COMPLETED))
         assert coverage.prove(1) == 1
 
     def test_a_running_task_shows_that_they_are_of_use(self) -> None:
         coverage = RowCoverage()
-        for rows in range(60):
-            coverage.record(100, rows, running=True)
+        for rows in range(1, 60):
+            coverage.record(100, states(rows, State.PROCESSING))
             assert coverage.prove(1) is None
 
 

@@ -1,4 +1,4 @@
-"""The command as a user meets it: what it prints, where, and its exit code."""
+"""The command line: what it prints to which stream, its exit codes and its usage errors."""
 
 import asyncio
 import runpy
@@ -23,7 +23,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo what the machine that runs the tests prefers."""
+    """Remove the colour and terminal settings of the machine that runs the tests."""
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -32,14 +32,14 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def virtual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the command run in virtual time."""
+    """Run the command in virtual time."""
     monkeypatch.setattr(asyncio, "run", run_virtual)
 
 
 @pytest.fixture
 def terminal(virtual: None, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> Capture:
-    """Let the command find a terminal of 80 columns, and what it draws be read."""
-    monkeypatch.setattr(_class_of(sys.stdout), "isatty", _yes)  # pytest renews the object
+    """Make standard output a terminal of 80 columns, and return the captured output."""
+    monkeypatch.setattr(_class_of(sys.stdout), "isatty", _yes)  # pytest replaces the object
     return capsys
 
 
@@ -59,7 +59,7 @@ def usage_error(capsys: Capture, *argv: str) -> str:
 
 
 @pytest.mark.usefixtures("virtual")
-def test_a_pipe_gets_plain_lines_and_nothing_else(capsys: Capture) -> None:
+def test_a_pipe_receives_only_plain_lines(capsys: Capture) -> None:
     assert main(DEMO) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
@@ -76,7 +76,7 @@ def test_a_pipe_gets_plain_lines_and_nothing_else(capsys: Capture) -> None:
 
 
 @pytest.mark.usefixtures("virtual")
-def test_a_pipe_gets_no_live_display_even_where_colours_are_forced(
+def test_a_pipe_receives_no_live_table_even_with_forced_colours(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -84,7 +84,7 @@ def test_a_pipe_gets_no_live_display_even_where_colours_are_forced(
     assert "requests in" not in capsys.readouterr().out
 
 
-def test_a_terminal_sees_progress_and_then_the_report(terminal: Capture) -> None:
+def test_a_terminal_shows_progress_and_then_the_report(terminal: Capture) -> None:
     assert main(DEMO) == 0
     out = terminal.readouterr().out
     live, report = out[: out.rindex("requests in")], out[out.rindex("requests in") :]
@@ -94,7 +94,7 @@ def test_a_terminal_sees_progress_and_then_the_report(terminal: Capture) -> None
     assert "\x1b[?25h" in report, "the cursor is shown again"
 
 
-def test_a_dumb_terminal_gets_the_report_alone(
+def test_a_dumb_terminal_shows_only_the_report(
     terminal: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")
@@ -114,7 +114,7 @@ def interrupted(coro: Coroutine[Any, Any, list[str]]) -> list[str]:
     return run_virtual(press_ctrl_c())
 
 
-def test_ctrl_c_is_one_line_and_exit_code_130(
+def test_ctrl_c_prints_one_line_and_exits_with_130(
     terminal: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asyncio, "run", interrupted)
@@ -124,7 +124,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(
     assert "\x1b[?25h" in out, "the cursor is shown again"
 
 
-def test_without_rich_one_line_ends_in_the_remedy(
+def test_without_rich_the_error_is_one_line_that_ends_with_the_remedy(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rich.console", None)
@@ -141,13 +141,13 @@ def test_help_needs_no_rich() -> None:
     assert ran.stdout.startswith("usage: luma-async")
 
 
-def test_the_module_runs_as_the_command() -> None:
+def test_python_m_luma_async_runs_the_command() -> None:
     argv = [sys.executable, "-m", "luma_async", "--version"]
     ran = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert (ran.stdout, ran.stderr) == (f"luma-async {__version__}\n", "")
 
 
-def test_the_module_exits_with_the_code_of_the_command(
+def test_python_m_luma_async_exits_with_the_code_of_the_command(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rich.console", None)
@@ -162,15 +162,15 @@ def test_the_help_of_the_demo_names_each_option_and_its_default(capsys: Capture)
     with pytest.raises(SystemExit) as ended:
         main(["demo", "--help"])
     assert ended.value.code == 0
-    told = " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.split())
     for option in ("--tasks", "--seconds", "--interval", "--seed"):
-        assert f"{option} N" in told
+        assert f"{option} N" in text
     for default in ("1000", "20", "1", "0"):
-        assert f"(default {default})" in told
-    assert "About 8% of the tasks fail" in told
+        assert f"(default {default})" in text
+    assert "About 8% of the tasks fail" in text
 
 
-def test_no_command_is_a_usage_error_that_names_one(capsys: Capture) -> None:
+def test_a_missing_command_is_a_usage_error_that_names_one(capsys: Capture) -> None:
     assert usage_error(capsys).endswith("try luma-async demo\n")
 
 
@@ -183,29 +183,27 @@ def test_a_number_of_tasks_out_of_range_is_a_usage_error(capsys: Capture, tasks:
 
 @pytest.mark.parametrize("option", ["--tasks", "--seed"])
 @pytest.mark.parametrize("text", ["many", "1.5", "", "1e3"])
-def test_text_that_is_no_whole_number_is_a_usage_error(
+def test_text_instead_of_a_whole_number_is_a_usage_error(
     capsys: Capture, option: str, text: str
 ) -> None:
     error = usage_error(capsys, "demo", f"{option}={text}")
-    assert error.endswith(f"{text!r} is no whole number; give a whole number such as 7\n")
+    assert f"{text!r} is no whole number; give a whole number " in error
 
 
 @pytest.mark.parametrize("option", ["--seconds", "--interval"])
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e-9", "soon", ""])
-def test_a_time_that_cannot_be_waited_is_a_usage_error(
-    capsys: Capture, option: str, text: str
-) -> None:
+def test_a_duration_out_of_range_is_a_usage_error(capsys: Capture, option: str, text: str) -> None:
     error = usage_error(capsys, "demo", f"{option}={text}")
     assert f"argument {option}:" in error
     assert error.endswith("give seconds from 0.01 to 86400\n")
 
 
-def test_options_are_not_guessed_from_their_beginnings(capsys: Capture) -> None:
+def test_abbreviated_options_are_rejected(capsys: Capture) -> None:
     assert "--task=5" in usage_error(capsys, "demo", "--task=5")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (0.0, "0 ms"),
         (0.0271, "27 ms"),
@@ -222,8 +220,8 @@ def test_options_are_not_guessed_from_their_beginnings(capsys: Capture) -> None:
         (86400.0, "1,440 min 0 s"),
     ],
 )
-def test_a_length_of_time_reads_as_people_write_it(seconds: float, told: str) -> None:
-    assert format_precisely(seconds) == told
+def test_a_duration_is_printed_with_the_usual_units(seconds: float, text: str) -> None:
+    assert format_precisely(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -235,5 +233,7 @@ def test_a_length_of_time_reads_as_people_write_it(seconds: float, told: str) ->
         ([1, 1, 1, 997], [0, 0, 0, 76]),
     ],
 )
-def test_a_bar_is_shared_among_the_states(counts: list[int], cells: list[int]) -> None:
+def test_the_cells_of_a_bar_are_divided_among_the_states(
+    counts: list[int], cells: list[int]
+) -> None:
     assert shares(counts, 1000, 76) == cells

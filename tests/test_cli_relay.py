@@ -1,4 +1,4 @@
-"""The command that plays a relay: as a process, and what it makes of its arguments."""
+"""`luma-async relay`: as a process, and how its arguments are parsed."""
 
 import os
 import re
@@ -25,22 +25,22 @@ Capture = pytest.CaptureFixture[str]
 
 @contextmanager
 def relay(*arguments: str) -> Generator[tuple[subprocess.Popen[str], str, dict[str, str]]]:
-    """Start the command; yield the process, where the relay is, and the settings it tells."""
+    """Start the command; yield the process, the URL of the relay, and the settings it prints."""
     command = [sys.executable, "-m", "luma_async", "relay", "--port", "0", *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stderr
-            said = process.stderr.readline() + process.stderr.readline()
-            url = re.search(r"a relay is at (\S+);", said)
-            assert url, said
-            yield process, url[1], dict(re.findall(r"(LUMA_\w+)=(\S+)", said))
+            printed = process.stderr.readline() + process.stderr.readline()
+            url = re.search(r"a relay is at (\S+);", printed)
+            assert url, printed
+            yield process, url[1], dict(re.findall(r"(LUMA_\w+)=(\S+)", printed))
         finally:
             process.kill()
 
 
-async def test_it_tells_ids_answers_submits_and_ends_at_sigterm() -> None:
+async def test_the_relay_prints_ids_accepts_submissions_answers_and_exits_at_sigterm() -> None:
     with relay("--tasks", "3", "--seconds", "0.01", "--envelope", "wrapped") as (
         process,
         url,
@@ -60,11 +60,11 @@ async def test_it_tells_ids_answers_submits_and_ends_at_sigterm() -> None:
             async with http.get(link) as answer:
                 assert (answer.status, answer.content_type) == (200, "video/mp4")
         process.send_signal(signal.SIGTERM)
-        rest, complaints = process.communicate(timeout=20)
-        assert (process.returncode, rest, complaints) == (0, "", "")
+        out, err = process.communicate(timeout=20)
+        assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_ctrl_c_ends_it_with_0_and_a_reader_that_leaves_does_not() -> None:
+def test_ctrl_c_stops_the_relay_with_0_and_a_closed_output_pipe_does_not_stop_it() -> None:
     with relay("--tasks", "20000") as (process, url, _):
         assert process.stdout
         assert process.stdout.readline()
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_it_with_0_and_a_reader_that_leaves_does_not() -> None:
         assert process.wait(timeout=20) == 0
 
 
-def test_a_port_that_is_taken_is_exit_code_2_and_another_is_asked_for(capsys: Capture) -> None:
+def test_a_port_in_use_is_exit_code_2_with_the_remedy(capsys: Capture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         assert main(["relay", "--port", str(number)]) == 2
@@ -85,12 +85,14 @@ def test_a_port_that_is_taken_is_exit_code_2_and_another_is_asked_for(capsys: Ca
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
-def test_an_address_that_is_not_here_is_exit_code_2(capsys: Capture, host: str) -> None:
+def test_an_address_of_another_host_is_exit_code_2(capsys: Capture, host: str) -> None:
     assert main(["relay", "--port", "0", "--host", host]) == 2
     assert capsys.readouterr().err.endswith("give another --host or --port (0: a free one)\n")
 
 
-def test_a_key_that_no_header_carries_is_exit_code_2_and_not_repeated(capsys: Capture) -> None:
+def test_a_key_that_is_invalid_in_a_header_is_exit_code_2_and_is_not_printed(
+    capsys: Capture,
+) -> None:
     assert main(["relay", "--api-key", "sk-secret key"]) == 2
     err = capsys.readouterr().err
     assert "give plain ASCII" in err
@@ -112,7 +114,7 @@ def test_a_key_that_no_header_carries_is_exit_code_2_and_not_repeated(capsys: Ca
         (faults, "", {}),
     ],
 )
-def test_values_are_read(read: Callable[[str], Any], text: str, value: object) -> None:
+def test_option_values_are_parsed(read: Callable[[str], Any], text: str, value: object) -> None:
     assert read(text) == value
 
 
@@ -135,21 +137,23 @@ def test_values_are_read(read: Callable[[str], Any], text: str, value: object) -
         (faults, "storm=0.9,reset=0.9"),
     ],
 )
-def test_senseless_values_are_refused_with_a_remedy(read: Callable[[str], Any], text: str) -> None:
+def test_invalid_option_values_are_rejected_with_a_remedy(
+    read: Callable[[str], Any], text: str
+) -> None:
     with pytest.raises(ArgumentTypeError, match=r"give|say one of"):
         read(text)
 
 
-def test_help_tells_the_defaults(capsys: Capture) -> None:
+def test_the_help_shows_the_defaults(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["relay", "--help"])
-    told = " ".join(capsys.readouterr().out.split())
-    assert '{"prompt": "…"}' in told
+    text = " ".join(capsys.readouterr().out.split())
+    assert '{"prompt": "…"}' in text
     for default in ("127.0.0.1", "8000", "60-180", "sk-fake"):
-        assert f"(default {default})" in told
+        assert f"(default {default})" in text
 
 
-def test_its_ids_are_the_same_each_time() -> None:
+def test_the_ids_are_the_same_in_each_run() -> None:
     def first() -> str:
         with relay("--tasks", "1", "--seed", "3") as (process, _, _):
             assert process.stdout
@@ -158,7 +162,7 @@ def test_its_ids_are_the_same_each_time() -> None:
     assert first() == first()
 
 
-async def test_it_plays_as_its_options_say() -> None:
+async def test_the_relay_uses_its_seed_failure_share_faults_latency_and_key() -> None:
     key = "sk-$(id);'x"
     options = ("--seed", "3", "--fails", "1", "--faults", "stale=0.5", "--latency", "0.02")
     with relay("--tasks", "1", "--seconds", "0", "--api-key", key, *options) as (

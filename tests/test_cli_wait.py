@@ -1,4 +1,4 @@
-"""`luma-async wait` and `get`, as a shell runs them."""
+"""`luma-async wait` and `get`: standard output, standard error, exit codes and files."""
 
 import io
 import json
@@ -42,23 +42,25 @@ def lines(capture: Capture) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let an id that the relay does not know be missing at once."""
+    """Set the grace period to zero: an unknown id is missing at once."""
     hasty = partial(LumaSession, missing_grace=0.0)
     monkeypatch.setattr("luma_async.cli.options.session.LumaSession", hasty)
 
 
-def test_each_end_is_a_line_in_the_order_of_ending(relay: Served, capsys: Capture) -> None:
+def test_wait_prints_a_line_for_each_task_in_the_order_in_which_they_end(
+    relay: Served, capsys: Capture
+) -> None:
     late, soon = relay.add(duration=1.0), relay.add(duration=0.0)
     assert main(["wait", late, soon, late, *HASTE]) == 0
-    told = lines(capsys)
-    assert [one["id"] for one in told] == [soon, late]
-    assert {one["state"] for one in told} == {"completed"}
-    assert all(one["ended"] and one["url"].startswith("http") for one in told)
-    assert told[0]["generation"]["id"] == soon
+    printed = lines(capsys)
+    assert [one["id"] for one in printed] == [soon, late]
+    assert {one["state"] for one in printed} == {"completed"}
+    assert all(one["ended"] and one["url"].startswith("http") for one in printed)
+    assert printed[0]["generation"]["id"] == soon
 
 
 @pytest.mark.usefixtures("grace")
-def test_the_exit_code_says_whether_all_is_well(relay: Served, capsys: Capture) -> None:
+def test_the_exit_code_is_0_only_if_all_tasks_are_completed(relay: Served, capsys: Capture) -> None:
     good, bad = relay.add(), relay.add(ends="failed", failure_reason="moderated")
     assert main(["wait", good, *HASTE]) == 0
     assert main(["wait", good, bad, *HASTE]) == 1
@@ -66,19 +68,19 @@ def test_the_exit_code_says_whether_all_is_well(relay: Served, capsys: Capture) 
     assert main(["get", good]) == 0
     assert main(["get", good, bad]) == 1
     assert main(["get", "nobody"]) == 1
-    told = {one["id"]: one for one in lines(capsys)}
-    assert told[bad]["failure_reason"] == "moderated"
-    assert told["nobody"]["state"] == "missing"
+    printed = {one["id"]: one for one in lines(capsys)}
+    assert printed[bad]["failure_reason"] == "moderated"
+    assert printed["nobody"]["state"] == "missing"
 
 
-def test_get_tells_what_is_open_as_open(relay: Served, capsys: Capture) -> None:
+def test_get_prints_an_open_task_as_not_ended(relay: Served, capsys: Capture) -> None:
     task_id = relay.add(duration=100)
     assert main(["get", task_id]) == 0
-    (told,) = lines(capsys)
-    assert (told["state"], told["ended"]) == ("processing", False)
+    (printed,) = lines(capsys)
+    assert (printed["state"], printed["ended"]) == ("processing", False)
 
 
-def test_ids_come_from_a_file_and_from_a_pipe_as_they_come(
+def test_ids_are_read_from_a_file_and_from_a_pipe_while_it_is_written(
     relay: Served, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = (relay.add() for _ in range(3))
@@ -109,7 +111,7 @@ def until_asked(relay: Served, task_id: str) -> None:
         time.sleep(0.01)
 
 
-def test_a_timeout_tells_what_is_open_and_how_to_go_on(
+def test_a_timeout_prints_the_open_tasks_and_how_to_continue(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     done, still = relay.add(), relay.add("it's open", duration=100)
@@ -117,24 +119,24 @@ def test_a_timeout_tells_what_is_open_and_how_to_go_on(
     waiting = ["wait", done, still, "--timeout", "0.5s", "--report", str(page), *HASTE]
     assert main(waiting) == 124
     out, err = capsys.readouterr()
-    told = [json.loads(line) for line in out.splitlines()]
-    assert [(one["id"], one["ended"]) for one in told] == [(done, True), (still, False)]
-    assert told[1]["state"] == "processing"
+    printed = [json.loads(line) for line in out.splitlines()]
+    assert [(one["id"], one["ended"]) for one in printed] == [(done, True), (still, False)]
+    assert printed[1]["state"] == "processing"
     assert err == f"luma-async: 1 of 2 are still open{AGAIN}"
     assert "not finished yet" in page.read_text()
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_tells_what_is_open(relay: Served, sign: signal.Signals, code: int) -> None:
+def test_a_signal_prints_the_open_tasks(relay: Served, sign: signal.Signals, code: int) -> None:
     done, still = relay.add(), relay.add(duration=100)
     command = [sys.executable, "-m", "luma_async", "wait", done, still, *HASTE]
-    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # it may be ignored around us
+    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # may be ignored
     with subprocess.Popen(
         command,
         stdout=-1,
         stderr=-1,
         text=True,
-        preexec_fn=heeds,  # noqa: PLW1509
+        preexec_fn=default,  # noqa: PLW1509
     ) as process:
         try:
             assert process.stdout
@@ -149,7 +151,7 @@ def test_a_signal_tells_what_is_open(relay: Served, sign: signal.Signals, code: 
     assert err == f"luma-async: 1 of 2 are still open{AGAIN}"
 
 
-def test_a_refused_key_ends_the_wait_with_a_code_of_its_own(
+def test_a_rejected_key_aborts_the_wait_with_exit_code_3(
     relay: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LUMA_API_KEY", "sk-another-s3cret")
@@ -157,8 +159,8 @@ def test_a_refused_key_ends_the_wait_with_a_code_of_its_own(
     assert main(["wait", task_id, *HASTE]) == 3
     assert main(["get", task_id]) == 3
     out, err = capsys.readouterr()
-    told = [json.loads(line) for line in out.splitlines()]
-    assert [(one["state"], one["ended"]) for one in told] == [(None, False)] * 2
+    printed = [json.loads(line) for line in out.splitlines()]
+    assert [(one["state"], one["ended"]) for one in printed] == [(None, False)] * 2
     assert "the wait cannot continue: status 401" in err
     assert f"1 of 1 are still open{AGAIN}" in err
     assert "401" in err.splitlines()[-1]
@@ -166,7 +168,7 @@ def test_a_refused_key_ends_the_wait_with_a_code_of_its_own(
     assert "s3cret" not in out + err
 
 
-def test_a_key_among_the_arguments_brings_a_warning(
+def test_a_key_in_the_arguments_is_warned_about(
     relay: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("LUMA_API_KEY")
@@ -192,7 +194,7 @@ def test_a_key_among_the_arguments_brings_a_warning(
     ],
 )
 @pytest.mark.usefixtures("relay")
-def test_what_cannot_be_run_says_what_to_give(
+def test_a_command_that_cannot_run_names_the_argument_to_give(
     arguments: list[str], remedy: str, capsys: Capture
 ) -> None:
     assert main(arguments) == 2
@@ -200,7 +202,7 @@ def test_what_cannot_be_run_says_what_to_give(
     assert remedy in line
 
 
-def test_a_silent_pipe_is_told_at_the_timeout(
+def test_a_pipe_without_ids_is_reported_at_the_timeout(
     relay: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
@@ -211,7 +213,7 @@ def test_a_silent_pipe_is_told_at_the_timeout(
     assert capsys.readouterr().err == "luma-async: no ids came; run it again to continue\n"
 
 
-def test_without_a_key_or_a_relay_it_says_what_to_set(
+def test_without_a_key_or_a_base_url_the_error_names_the_variable_to_set(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LUMA_BASE_URL", raising=False)
@@ -223,7 +225,7 @@ def test_without_a_key_or_a_relay_it_says_what_to_set(
     assert "set LUMA_API_KEY" in err
 
 
-def test_hostile_text_breaks_no_line_and_colours_no_terminal(
+def test_control_characters_in_texts_are_escaped_in_the_json_lines(
     relay: Served, capsys: Capture
 ) -> None:
     evil = 'x\n{"id":"forged"}\x1b[31m\u202e\x9b'
@@ -236,7 +238,7 @@ def test_hostile_text_breaks_no_line_and_colours_no_terminal(
     assert json.loads(out)["id"] == evil
 
 
-def test_a_reader_that_leaves_is_no_fault(relay: Served) -> None:
+def test_a_closed_output_pipe_is_not_an_error(relay: Served) -> None:
     ids = [relay.add() for _ in range(3)]
     command = f"{sys.executable} -m luma_async wait {' '.join(ids)} {' '.join(HASTE)} | head -n 1"
     run = subprocess.run(
@@ -246,7 +248,7 @@ def test_a_reader_that_leaves_is_no_fault(relay: Served) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_a_reader_that_leaves_ends_a_wait_that_has_nothing_else_to_do(relay: Served) -> None:
+def test_a_closed_output_pipe_stops_a_wait_without_downloads_or_report(relay: Served) -> None:
     first, second, still = relay.add(), relay.add(duration=100.0), relay.add(duration=100.0)
     command = [sys.executable, "-m", "luma_async", "wait", first, second, still, *HASTE]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
@@ -262,17 +264,17 @@ def test_a_reader_that_leaves_ends_a_wait_that_has_nothing_else_to_do(relay: Ser
             process.kill()
 
 
-@pytest.mark.parametrize("rubbish", [b"\xff\xfe\n", b"a\0b\n", b"x" * (MAX_LINE + 1)])
-def test_binary_rubbish_in_a_file_is_refused(
-    relay: Served, capsys: Capture, tmp_path: Path, rubbish: bytes
+@pytest.mark.parametrize("data", [b"\xff\xfe\n", b"a\0b\n", b"x" * (MAX_LINE + 1)])
+def test_binary_data_in_a_file_of_ids_is_rejected(
+    relay: Served, capsys: Capture, tmp_path: Path, data: bytes
 ) -> None:
-    (tmp_path / "rubbish").write_bytes(rubbish)
-    assert main(["wait", "--file", str(tmp_path / "rubbish"), "--timeout", "5s", *HASTE]) == 2
+    (tmp_path / "data").write_bytes(data)
+    assert main(["wait", "--file", str(tmp_path / "data"), "--timeout", "5s", *HASTE]) == 2
     assert "give ids as UTF-8" in capsys.readouterr().err
     assert relay.relay.requests == 0
 
 
-def test_rubbish_late_in_a_pipe_ends_it_at_once_and_what_is_known_is_told(
+def test_binary_data_after_many_ids_stops_the_wait_and_the_known_tasks_are_printed(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     done, still = relay.add(), relay.add(duration=100)
@@ -287,7 +289,7 @@ def test_rubbish_late_in_a_pipe_ends_it_at_once_and_what_is_known_is_told(
     assert still in page.read_text()
 
 
-def test_a_get_that_is_told_to_stop_does_so_without_a_word(relay: Served) -> None:
+def test_get_stops_at_sigterm_and_prints_no_error(relay: Served) -> None:
     task_id = relay.add()
     command = [sys.executable, "-m", "luma_async", "get", task_id, "-", *HASTE]
     with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
@@ -303,7 +305,7 @@ def test_a_get_that_is_told_to_stop_does_so_without_a_word(relay: Served) -> Non
             process.kill()
 
 
-def test_a_get_that_breaks_off_tells_what_it_has(
+def test_an_interrupted_get_prints_the_tasks_that_it_has(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     task_id = relay.add()
@@ -312,7 +314,7 @@ def test_a_get_that_breaks_off_tells_what_it_has(
     assert lines(capsys)[0]["id"] == task_id
 
 
-def test_the_options_of_the_budget_are_heeded(relay: Served, capsys: Capture) -> None:
+def test_the_rate_limit_and_proxy_options_are_used(relay: Served, capsys: Capture) -> None:
     ids = [relay.add() for _ in range(6)]
     slow = ["--max-batch", "2", "--max-rate", "5", "--max-in-flight", "1", "--interval", "0.05"]
     assert main(["wait", *ids, *slow]) == 0
@@ -327,7 +329,7 @@ def test_the_options_of_the_budget_are_heeded(relay: Served, capsys: Capture) ->
     assert luma._pace == Learned(0.05)  # pyright: ignore[reportPrivateUsage]
 
 
-def test_a_dead_link_is_asked_anew_by_the_command(
+def test_a_dead_link_is_requested_from_the_relay_again(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     task_id = relay.add()
@@ -339,9 +341,7 @@ def test_a_dead_link_is_asked_anew_by_the_command(
     assert asked[-1] == "GET"
 
 
-def test_where_videos_are_saved_a_reader_that_leaves_stops_nothing(
-    relay: Served, tmp_path: Path
-) -> None:
+def test_a_closed_output_pipe_does_not_stop_downloads(relay: Served, tmp_path: Path) -> None:
     ids = [relay.add(duration=0.1 * number) for number in range(4)]
     saving = f"--download {tmp_path} --allow-host 127.0.0.1"
     command = f"{sys.executable} -m luma_async wait {' '.join(ids)} {saving} {' '.join(HASTE)}"
@@ -351,7 +351,9 @@ def test_where_videos_are_saved_a_reader_that_leaves_stops_nothing(
     assert {one.name for one in tmp_path.iterdir()} == {f"{task_id}.mp4" for task_id in ids}
 
 
-def test_a_report_replaces_files_alone(relay: Served, capsys: Capture, tmp_path: Path) -> None:
+def test_a_report_replaces_only_regular_files(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
     (tmp_path / "real.html").write_text("old")
     (tmp_path / "link.html").symlink_to("real.html")
     os.mkfifo(tmp_path / "pipe")
@@ -364,7 +366,9 @@ def test_a_report_replaces_files_alone(relay: Served, capsys: Capture, tmp_path:
 
 
 @pytest.mark.parametrize("command", ["wait", "get"])
-def test_without_a_standard_output_the_exit_code_is_what_it_is(relay: Served, command: str) -> None:
+def test_a_closed_standard_output_does_not_change_the_exit_code(
+    relay: Served, command: str
+) -> None:
     line = f"{sys.executable} -m luma_async {command} {relay.add()} >&-"
     run = subprocess.run(
         line, shell=True, stderr=subprocess.PIPE, text=True, timeout=20, check=False
@@ -372,7 +376,9 @@ def test_without_a_standard_output_the_exit_code_is_what_it_is(relay: Served, co
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_without_a_standard_error_nothing_strays_into_the_lines(relay: Served) -> None:
+def test_with_a_closed_standard_error_no_warning_is_written_to_standard_output(
+    relay: Served,
+) -> None:
     line = f"{sys.executable} -m luma_async wait {relay.add()} --api-key sk-fake 2>&-"
     run = subprocess.run(
         line, shell=True, stdout=subprocess.PIPE, text=True, timeout=20, check=True
@@ -380,7 +386,7 @@ def test_without_a_standard_error_nothing_strays_into_the_lines(relay: Served) -
     assert json.loads(run.stdout)["ended"]
 
 
-def test_a_pipe_that_does_not_block_is_waited_for(relay: Served) -> None:
+def test_ids_are_read_from_a_nonblocking_pipe(relay: Served) -> None:
     task_id = relay.add()
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -397,7 +403,7 @@ def test_a_pipe_that_does_not_block_is_waited_for(relay: Served) -> None:
     assert json.loads(out)["id"] == task_id
 
 
-def test_a_standard_input_that_cannot_be_read_is_told(relay: Served) -> None:
+def test_a_standard_input_that_cannot_be_read_is_reported(relay: Served) -> None:
     line = f"{sys.executable} -m luma_async wait {relay.add()} - {' '.join(HASTE)} 0>/dev/null"
     run = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=20, check=False)
     assert run.returncode == 2
@@ -405,14 +411,18 @@ def test_a_standard_input_that_cannot_be_read_is_told(relay: Served) -> None:
     assert "not all ids were read" in run.stderr
 
 
-def test_a_number_that_python_does_not_read_ends_no_wait(relay: Served, capsys: Capture) -> None:
+def test_a_number_too_long_for_python_is_printed_as_the_relay_sent_it(
+    relay: Served, capsys: Capture
+) -> None:
     body = b'{"id": "a", "state": "completed", "odd": %s}' % (b"1" * 5000)
     relay.do(lambda: relay.relay.reply(Reply(body=body), on=None))
     assert main(["get", "a"]) == 0
     assert "1" * 5000 in lines(capsys)[0]["generation"]
 
 
-def test_each_video_is_saved_as_it_is_done(relay: Served, capsys: Capture, tmp_path: Path) -> None:
+def test_each_video_is_saved_when_its_task_is_completed(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
     ids, videos = [relay.add() for _ in range(3)], tmp_path / "videos"
     page = tmp_path / "page.html"
     saving = ["--download", str(videos), "--report", str(page), *HASTE]
@@ -434,7 +444,7 @@ def test_each_video_is_saved_as_it_is_done(relay: Served, capsys: Capture, tmp_p
     assert f'src="{relay.url}/media/{ids[0]}.mp4"' in page.read_text()
 
 
-def test_a_timeout_ends_a_download_and_tells_of_it(
+def test_a_timeout_cancels_a_download_and_reports_it(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     task_id = relay.add()
@@ -446,14 +456,14 @@ def test_a_timeout_ends_a_download_and_tells_of_it(
     assert err == f"luma-async: 0 of 1 are still open, 1 videos are not saved{AGAIN}"
 
 
-def test_version_names_the_parts(capsys: Capture) -> None:
+def test_version_lists_the_dependencies(capsys: Capture) -> None:
     assert main(["version"]) == 0
     out = capsys.readouterr().out
     for part in ("luma-async", "python", "aiohttp", "anyio", "msgspec", "rich"):
         assert f"{part} " in out
 
 
-def test_trouble_is_told_on_standard_error(relay: Served) -> None:
+def test_a_failed_request_is_reported_on_standard_error(relay: Served) -> None:
     task_id = relay.add()
     relay.do(lambda: relay.relay.reply(Reply(status=502), on=None))
     command = [sys.executable, "-m", "luma_async", "wait", task_id, *HASTE]
@@ -463,7 +473,7 @@ def test_trouble_is_told_on_standard_error(relay: Served) -> None:
     assert run.stderr.count("\n") == 1
 
 
-def test_a_terminal_that_knows_no_unicode_sees_a_table(relay: Served) -> None:
+def test_an_ascii_terminal_shows_the_table(relay: Served) -> None:
     import pty
 
     bad = relay.add(ends="failed", failure_reason="内容")
@@ -481,7 +491,7 @@ def test_a_terminal_that_knows_no_unicode_sees_a_table(relay: Served) -> None:
     assert "1 failed; " in seen.getvalue().decode("ascii")
 
 
-def test_on_a_terminal_there_is_a_table(relay: Served) -> None:
+def test_a_terminal_shows_the_table(relay: Served) -> None:
     import pty
 
     good, bad = relay.add(), relay.add(ends="failed", failure_reason="mo[red]derated\x1b[31m")

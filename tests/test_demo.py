@@ -1,4 +1,4 @@
-"""The demo: its arithmetic directly, a whole run of it in virtual time."""
+"""The demo: its calculations, and complete runs in virtual time."""
 
 import argparse
 import re
@@ -16,22 +16,22 @@ FEW = argparse.Namespace(tasks=150, seconds=20.0, interval=1.0, seed=7)
     ("duration", "polls"),
     [(0.0, 1), (0.001, 2), (0.999, 2), (1.0, 2), (1.001, 3), (10.0, 11), (9.5, 11)],
 )
-def test_polling_alone_asks_at_once_and_until_the_first_poll_at_or_after_the_end(
+def test_one_get_per_task_polls_at_once_and_until_the_first_poll_at_or_after_the_end(
     duration: float, polls: int
 ) -> None:
     assert polls_alone(duration, interval=1.0) == polls
 
 
-def test_polls_are_counted_in_intervals() -> None:
+def test_the_number_of_polls_depends_on_the_interval() -> None:
     assert polls_alone(10.0, interval=2.5) == 5
     assert polls_alone(10.0, interval=60.0) == 2
 
 
-def test_the_default_demo_keeps_the_default_limits() -> None:
+def test_the_default_demo_uses_the_default_limits() -> None:
     assert limits_for(1000, 1.0) == Limits()
 
 
-def test_a_round_that_does_not_fit_raises_the_rate_and_nothing_else() -> None:
+def test_more_polls_than_the_default_rate_allows_raise_only_the_rate() -> None:
     limits = limits_for(1000, 0.5)
     assert limits == Limits(max_rate=limits.max_rate)
     assert limits.max_rate == pytest.approx(24.0)
@@ -44,14 +44,16 @@ def lines(lags: list[float], requests: int, singly: int) -> list[str]:
     return report(progress, 1.0, lags, requests, singly, 20.13)
 
 
-def test_the_report_says_what_it_cost_and_what_the_other_way_would_have() -> None:
-    said = lines([0.4] * 94 + [0.5] * 3 + [0.926] * 3, 119, 11573)
-    assert said[0].split() == ["Tasks", "1,000", "all", "ended,", "in", "20.1", "s"]
-    assert said[4].split()[-1] == "119"
-    assert said[5].endswith("11,573  97 times as many")
-    assert said[7].endswith("0.42 s")
-    assert said[8].endswith("0.5 s")
-    assert all(line == line.rstrip() and len(line) <= 80 and line.isascii() for line in said)
+def test_the_report_shows_the_requests_of_the_poller_and_of_one_get_per_task() -> None:
+    report_lines = lines([0.4] * 94 + [0.5] * 3 + [0.926] * 3, 119, 11573)
+    assert report_lines[0].split() == ["Tasks", "1,000", "all", "ended,", "in", "20.1", "s"]
+    assert report_lines[4].split()[-1] == "119"
+    assert report_lines[5].endswith("11,573  97 times as many")
+    assert report_lines[7].endswith("0.42 s")
+    assert report_lines[8].endswith("0.5 s")
+    assert all(
+        line == line.rstrip() and len(line) <= 80 and line.isascii() for line in report_lines
+    )
 
 
 def test_a_small_ratio_has_a_decimal() -> None:
@@ -66,27 +68,30 @@ def number(line: str) -> float:
 
 @pytest.mark.virtual_time
 class TestRun:
-    async def test_equal_settings_play_equal_tasks_and_another_seed_others(self) -> None:
+    async def test_equal_settings_give_equal_tasks_and_another_seed_gives_others(self) -> None:
         first, second = await demo(FEW), await demo(FEW)
         other = await demo(argparse.Namespace(**{**vars(FEW), "seed": 8}))
         assert first[1:3] == second[1:3]
-        assert first[5] == second[5] != other[5]
+        singly = [number(said[5]) for said in (first, second, other)]
+        assert singly[0] == singly[1] != singly[2]
 
     async def test_about_the_planned_share_of_tasks_fails(self) -> None:
-        said = await demo(FEW)
-        assert number(said[1]) + number(said[2]) == 150
-        assert 3 <= number(said[2]) <= 24
+        report_lines = await demo(FEW)
+        assert number(report_lines[1]) + number(report_lines[2]) == 150
+        assert 3 <= number(report_lines[2]) <= 24
 
-    async def test_news_is_late_by_no_more_than_an_interval_and_the_spacing_of_a_round(
+    async def test_the_delay_is_at_most_an_interval_and_the_spacing_of_a_round(
         self,
     ) -> None:
-        said = await demo(FEW)
-        mean, most = number(said[7]), number(said[8].replace("95 of 100", ""))
+        report_lines = await demo(FEW)
+        mean, most = number(report_lines[7]), number(report_lines[8].replace("95 of 100", ""))
         assert 0.3 < mean < 0.7
         assert mean < most < FEW.interval + 2 * 1.05 / Limits().max_rate
 
-    async def test_the_shared_poller_asks_at_most_twice_an_interval_for_150_tasks(self) -> None:
-        said = await demo(FEW)
-        requests, singly = number(said[4]), number(said[5])
+    async def test_the_shared_poller_sends_at_most_two_requests_per_interval_for_150_tasks(
+        self,
+    ) -> None:
+        report_lines = await demo(FEW)
+        requests, singly = number(report_lines[4]), number(report_lines[5])
         assert requests < 2 * (FEW.seconds / FEW.interval + 2)
         assert singly / requests > 20

@@ -1,4 +1,4 @@
-"""What the README and docs/ show is what the code does."""
+"""Examples, commands, tables and drawings of the README and of docs/ match the code."""
 
 import re
 import shutil
@@ -26,8 +26,8 @@ def test_the_page_on_reliability_has_a_row_for_each_fault_and_each_share() -> No
     page = (ROOT / "docs" / "reliability.md").read_text()
     faults, odd = page[page.index("<!-- simulated -->") :], page[page.index("<!-- odd -->") :]
     rows = [line.split(" | ") for line in faults.splitlines() if line.startswith("| ")]
-    told = {(row[0].strip("| "), row[1]) for row in rows if len(row) > 5}
-    assert told >= {(fault, share) for fault in (*FAULTS, "all") for share in ("5%", "30%", "60%")}
+    shown = {(row[0].strip("| "), row[1]) for row in rows if len(row) > 5}
+    assert shown >= {(fault, share) for fault in (*FAULTS, "all") for share in ("5%", "30%", "60%")}
     assert {row[5] for row in rows if len(row) > 5} == {"lost", "0"}
     table = odd[: odd.index("<!-- end of odd -->")].splitlines()[3:]
     rows = [line.strip("| ").rsplit(" | ", 7) for line in table]
@@ -36,7 +36,7 @@ def test_the_page_on_reliability_has_a_row_for_each_fault_and_each_share() -> No
         assert (right, missing, others) == (tasks, "0", "0")
 
 
-def test_the_page_on_pace_shows_no_row_that_was_bought_with_more_requests() -> None:
+def test_each_row_of_the_page_on_pace_is_faster_with_equal_requests() -> None:
     page = (ROOT / "docs" / "pace.md").read_text()
     table = page[page.index("<!-- poisson -->") : page.index("<!-- end of poisson -->")]
     rows = [line.split(" | ") for line in table.splitlines()[3:]]
@@ -48,7 +48,7 @@ def test_the_page_on_pace_shows_no_row_that_was_bought_with_more_requests() -> N
         assert 0.98 < float(row[7]) < 1.02
 
 
-def test_the_table_of_statuses_is_drawn_as_it_is() -> None:
+def test_the_drawing_of_the_statuses_matches_the_transitions() -> None:
     (drawing,) = blocks("docs/design.md", "mermaid")
     edges = [
         f"    {status} --> {to}: {event}"
@@ -62,13 +62,13 @@ PYTHON = fenced("python")
 LANGUAGES = ("python", "console", "sh", "text", "mermaid", "ini", "yaml", "json", "promql")
 
 
-def test_each_block_that_is_run_elsewhere_is_run_there() -> None:
+def test_the_test_file_of_a_block_names_the_page() -> None:
     for block in PYTHON:
         if block.run_by is not None:
             assert block.page in (ROOT / block.run_by).read_text(), block
 
 
-def test_each_file_of_the_package_has_its_place_in_the_house() -> None:
+def test_each_file_of_the_package_is_in_the_tree_of_the_design() -> None:
     page = (ROOT / "docs" / "design.md").read_text()
     package = Path(luma_async.__file__).parent
     (tree,) = re.findall(r"^```\nluma_async/\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
@@ -83,8 +83,21 @@ def test_each_file_of_the_package_has_its_place_in_the_house() -> None:
     assert drawn == {file for file in files if not file.endswith(("__init__.py", "_version.py"))}
 
 
+def test_each_function_on_the_way_of_one_id_exists() -> None:
+    page = (ROOT / "docs" / "design.md").read_text()
+    section = page[page.index("## The way of one id") : page.index("## Glossary")]
+    package = Path(luma_async.__file__).parent
+    code = "\n".join(file.read_text() for file in package.rglob("*.py"))
+    names = re.findall(r"`(?:\w+\.)?(\w+)`", section)
+    assert len(names) > 20
+    missing = [name for name in names if not re.search(rf"(def|class) {name}\b", code)]
+    assert not missing
+    for file in re.findall(r"\((\S+\.py)\)", section):
+        assert (package / file).exists(), file
+
+
 @pytest.mark.parametrize("block", [one for one in PYTHON if one.run_by is None], ids=str)
-def test_a_block_of_python_does_what_the_page_says(
+def test_a_python_block_runs_and_prints_what_its_page_says(
     block: Block,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -98,7 +111,7 @@ SHELL = commands()
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
-def test_what_is_pasted_into_a_shell_is_shell_and_names_what_there_is(block: Block) -> None:
+def test_a_shell_block_is_valid_shell_with_existing_commands_and_modules(block: Block) -> None:
     bash = shutil.which("bash")
     if bash is not None:
         subprocess.run([bash, "-n", "-c", block.text], check=True)
@@ -109,16 +122,16 @@ def test_what_is_pasted_into_a_shell_is_shell_and_names_what_there_is(block: Blo
 
 
 @pytest.mark.parametrize("page", pages())
-def test_no_fence_of_a_page_escapes_the_tests(page: str) -> None:
-    """A fence within a list or with an unknown language would be run by nobody."""
+def test_each_fence_of_a_page_is_tested(page: str) -> None:
+    """A fence within a list or with an unknown language would not be run."""
     text = (ROOT / page).read_text()
     fences = re.findall(r"^[ >]*(?:```|~~~)(.*)$", text, flags=re.MULTILINE)
     known = [block for block in fenced(*LANGUAGES) if block.page == page]
-    told = [fence for fence in fences if fence and not fence.startswith("{")]
-    assert len(known) == len(told), told
+    languages = [fence for fence in fences if fence and not fence.startswith("{")]
+    assert len(known) == len(languages), languages
 
 
-async def test_the_ten_lines_of_the_readme_wait_for_many_tasks(
+async def test_the_first_example_of_the_readme_has_ten_lines_and_waits_for_all_tasks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first = blocks("README.md", "python")[0]
@@ -136,7 +149,7 @@ async def test_the_ten_lines_of_the_readme_wait_for_many_tasks(
     ]
 
 
-def test_the_test_in_the_readme_passes_where_it_is_pasted(tmp_path: Path) -> None:
+def test_the_test_in_the_readme_passes_in_another_project(tmp_path: Path) -> None:
     last = blocks("README.md", "python")[-1]
     (tmp_path / "test_pasted.py").write_text(last)
     options = [*FEW_PLUGINS, "-q", "-o", "asyncio_mode=auto"]
@@ -145,8 +158,8 @@ def test_the_test_in_the_readme_passes_where_it_is_pasted(tmp_path: Path) -> Non
     assert "1 passed" in run.stdout, run.stdout + run.stderr
 
 
-def test_the_hour_of_the_testing_page_takes_a_moment() -> None:
-    """The page asserts what the clock shows; a real hour would not fit into this suite."""
+def test_the_hour_of_the_testing_page_takes_no_real_time() -> None:
+    """The page asserts the virtual clock; a real hour would exceed the time of this suite."""
     exec(blocks("docs/testing.md", "python")[1], {})
 
 
@@ -157,7 +170,7 @@ async def test_the_first_test_of_the_testing_page_passes() -> None:
     await names["test_a_failed_video_is_refunded"]()
 
 
-def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+def test_the_tree_of_errors_matches_the_classes() -> None:
     def drawn(error: type[LumaError], depth: int = 0) -> list[str]:
         others = [base.__name__ for base in error.__bases__ if not issubclass(base, LumaError)]
         also = f" (a {others[0]}, too)" if others and error is not LumaError else ""
@@ -170,12 +183,12 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 
 def test_each_public_name_is_in_the_reference() -> None:
-    told = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
-    listed = set(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)", told, flags=re.MULTILINE))
+    reference = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    listed = set(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)", reference, flags=re.MULTILINE))
     public = {
-        f"{house.__name__}.{name}"
-        for house in (luma_async, testing, worker)
-        for name in house.__all__
+        f"{package.__name__}.{name}"
+        for package in (luma_async, testing, worker)
+        for name in package.__all__
         if not name.startswith("__")
     }
     assert listed == public, "add `.. autoclass:: NAME` to a page of docs/reference"

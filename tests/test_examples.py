@@ -1,4 +1,4 @@
-"""Each example under docs/examples is started, as its reader would, against `luma-async relay`."""
+"""Each example of docs/examples, run as its reader would run it, against `luma-async relay`."""
 
 import asyncio
 import importlib.util
@@ -22,7 +22,7 @@ from tests import optional
 from tests.subprocesses import EXAMPLES, FEW_PLUGINS, Started, relay_process, started
 
 PACE = {"PACE": "0.1"}
-UNKNOWN_PLACE = r"Running on (http://127\.0\.0\.1:\d+)|running on (http://127\.0\.0\.1:\d+)"
+LISTENING = r"Running on (http://127\.0\.0\.1:\d+)|running on (http://127\.0\.0\.1:\d+)"
 
 
 def example(name: str) -> str:
@@ -31,20 +31,20 @@ def example(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def relay_settings() -> Iterator[dict[str, str]]:
-    """Start a relay whose tasks take a moment; the tests of this module share it."""
+    """Start a relay with short tasks; the tests of this module share it."""
     with relay_process("--seconds", "0.2-0.5") as settings:
         yield settings
 
 
 @pytest.fixture
 def settings(relay_settings: dict[str, str]) -> dict[str, str]:
-    """Return where the shared relay is."""
+    """Return the settings for the shared relay."""
     return relay_settings | PACE
 
 
 @pytest.fixture
-def near(relay: FakeRelay) -> dict[str, str]:
-    """Return where the relay of the test is, whose tasks end when the test says so."""
+def own_relay(relay: FakeRelay) -> dict[str, str]:
+    """Return the settings for the relay of this test, which controls when its tasks end."""
     return {"LUMA_BASE_URL": relay.url, "LUMA_API_KEY": relay.api_key, **PACE}
 
 
@@ -54,9 +54,9 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-async def place(one: Started) -> str:
-    """Return where a service says that it is."""
-    found = await asyncio.to_thread(one.until, UNKNOWN_PLACE)
+async def service_url(one: Started) -> str:
+    """Return the URL that a service prints."""
+    found = await asyncio.to_thread(one.until, LISTENING)
     return found[1] or found[2]
 
 
@@ -68,17 +68,17 @@ def test_there_is_a_test_for_each_example() -> None:
 # many.py
 
 
-def test_many_submits_waits_and_prints_a_table(settings: dict[str, str]) -> None:
+def test_many_submits_tasks_waits_and_prints_a_table(settings: dict[str, str]) -> None:
     with started(example("many.py"), settings=settings) as one:
         assert one.ended() == 0, one.said
     assert len(re.findall(r"^[0-9a-f-]{36}  completed  http://.*mp4$", one.said, re.M)) == 10
 
 
-async def test_many_tells_what_is_done_where_not_all_is(
-    near: dict[str, str], relay: FakeRelay
+async def test_many_prints_the_completed_and_the_open_tasks_at_a_timeout(
+    own_relay: dict[str, str], relay: FakeRelay
 ) -> None:
     done, never = relay.add(), relay.add("never\x1b[2J", ends="never")
-    with started(example("many.py"), "--timeout", "0", done, never, settings=near) as one:
+    with started(example("many.py"), "--timeout", "0", done, never, settings=own_relay) as one:
         assert await asyncio.to_thread(one.ended) == 1
     assert f"{done}  completed" in one.said
     assert "still open: never?[2J" in one.said
@@ -88,23 +88,23 @@ async def test_many_tells_what_is_done_where_not_all_is(
 # fastapi_sse.py
 
 
-async def test_fastapi_streams_ends_to_browsers_and_stops_with_one_listening(
+async def test_fastapi_streams_results_to_browsers_and_stops_while_one_is_connected(
     settings: dict[str, str], http: aiohttp.ClientSession, port: str
 ) -> None:
     optional.module("fastapi")
     with started(example("fastapi_sse.py"), port, settings=settings) as one:
-        url = await place(one)
+        url = await service_url(one)
         async with http.get(f"{url}/events") as events:
             assert events.content_type == "text/event-stream"
             ids = {(await _post(http, f"{url}/videos", "<b>cat"))["id"] for _ in range(3)}
-            told = [await _event(events) for _ in range(3)]
-            assert {end["data"]["id"] for end in told} == ids
-            assert {end["data"]["prompt"] for end in told} == {"<b>cat"}
-            back = {"Last-Event-ID": told[0]["id"]}
-            async with http.get(f"{url}/events", headers=back) as again:
-                assert [await _event(again), await _event(again)] == told[1:]
-            async with http.get(f"{url}/videos/{told[0]['data']['id']}") as answer:
-                assert await answer.json() == told[0]["data"]
+            received = [await _event(events) for _ in range(3)]
+            assert {end["data"]["id"] for end in received} == ids
+            assert {end["data"]["prompt"] for end in received} == {"<b>cat"}
+            resume = {"Last-Event-ID": received[0]["id"]}
+            async with http.get(f"{url}/events", headers=resume) as again:
+                assert [await _event(again), await _event(again)] == received[1:]
+            async with http.get(f"{url}/videos/{received[0]['data']['id']}") as answer:
+                assert await answer.json() == received[0]["data"]
             async with http.get(f"{url}/videos/nobody") as answer:
                 assert answer.status == 404
             async with http.get(url) as answer:
@@ -115,13 +115,13 @@ async def test_fastapi_streams_ends_to_browsers_and_stops_with_one_listening(
     assert settings["LUMA_API_KEY"] not in one.said
 
 
-async def test_fastapi_names_what_is_open_when_it_stops(
+async def test_fastapi_prints_the_open_tasks_when_it_stops(
     http: aiohttp.ClientSession, port: str
 ) -> None:
     optional.module("fastapi")
     with relay_process("--seconds", "900") as settings:
         with started(example("fastapi_sse.py"), port, settings=settings) as one:
-            url = await place(one)
+            url = await service_url(one)
             video = await _post(http, f"{url}/videos", "a cat")
             async with http.get(f"{url}/videos") as answer:
                 assert await answer.json() == [video]
@@ -136,7 +136,7 @@ async def _post(http: aiohttp.ClientSession, url: str, prompt: str) -> Any:
 
 
 async def _event(events: aiohttp.ClientResponse) -> dict[str, Any]:
-    """Read the next event of a stream: its fields, and what its data are."""
+    """Read the next event of a stream: its fields, with the data decoded from JSON."""
     text = (await events.content.readuntil(b"\n\n")).decode()
     fields = dict(line.split(": ", 1) for line in text.strip().splitlines())
     return {**fields, "data": json.loads(fields["data"])}
@@ -151,7 +151,7 @@ async def _studio(
     api_key: str,
     **settings: float,
 ) -> AsyncGenerator[Any, None]:
-    """Yield the studio of the FastAPI example, which waits; its module has other settings."""
+    """Yield the waiting Studio of the FastAPI example, with these settings in its module."""
     optional.module("fastapi")
     module = _module(example("fastapi_sse.py"))
     for name, value in settings.items():
@@ -166,7 +166,7 @@ async def _studio(
         await asyncio.wait([waiting])
 
 
-async def test_a_browser_that_is_too_slow_is_sent_away_and_finds_all_when_it_comes_back(
+async def test_a_slow_browser_is_disconnected_and_no_result_is_lost(
     relay: FakeRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with _studio(relay, http, monkeypatch, api_key=relay.api_key, AHEAD=2) as studio:
@@ -180,16 +180,16 @@ async def test_a_browser_that_is_too_slow_is_sent_away_and_finds_all_when_it_com
         assert len(studio.ended) == 5
 
 
-async def test_a_refused_key_forgets_no_video(
+async def test_a_rejected_key_loses_no_video(
     relay: FakeRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with _studio(relay, http, monkeypatch, api_key="sk-wrong", AGAIN=0.05) as studio:
-        with studio.listening() as ends:
+        with studio.listening() as results:
             video = await studio.submit("a cat")
             await _until(lambda: relay.requests >= 4)
             assert list(studio.open) == [video.id]
             relay.api_key = "sk-wrong"
-            assert (await ends.get())[1].state == "completed"
+            assert (await results.get())[1].state == "completed"
 
 
 def _module(path: str) -> Any:
@@ -204,21 +204,21 @@ def _module(path: str) -> Any:
 # aiohttp_service.py
 
 
-async def test_aiohttp_answers_at_the_end_or_when_the_client_has_waited_enough(
-    near: dict[str, str], http: aiohttp.ClientSession, port: str
+async def test_aiohttp_answers_when_the_task_ends_or_at_the_timeout_of_the_client(
+    own_relay: dict[str, str], http: aiohttp.ClientSession, port: str
 ) -> None:
     async with FakeRelay(durations=(900, 900)) as relay:
-        near["LUMA_BASE_URL"] = relay.url
-        with started(example("aiohttp_service.py"), port, settings=near) as one:
-            url = await place(one)
+        own_relay["LUMA_BASE_URL"] = relay.url
+        with started(example("aiohttp_service.py"), port, settings=own_relay) as one:
+            url = await service_url(one)
             task_id = (await _post(http, f"{url}/videos", "a cat"))["id"]
             async with http.get(f"{url}/videos/{task_id}") as answer:
                 assert (answer.status, (await answer.json())["id"]) == (202, task_id)
             relay.finish(task_id)
             async with http.get(f"{url}/videos/{task_id}?wait=30") as answer:
                 assert (answer.status, (await answer.json())["state"]) == (200, "completed")
-            for what, status in (("nobody", 404), (f"{task_id}?wait=soon", 400)):
-                async with http.get(f"{url}/videos/{what}") as answer:
+            for path, status in (("nobody", 404), (f"{task_id}?wait=soon", 400)):
+                async with http.get(f"{url}/videos/{path}") as answer:
                     assert answer.status == status
             async with http.post(f"{url}/videos", data=b"[]") as answer:
                 assert answer.status == 400
@@ -230,7 +230,7 @@ async def test_aiohttp_answers_at_the_end_or_when_the_client_has_waited_enough(
 async def service(
     relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[web.AppRunner, LumaSession, str]]:
-    """Yield the service in the test's own loop: its runner, its session, and where it is."""
+    """Yield the service in the event loop of the test: its runner, its session and its URL."""
     module = _module(example("aiohttp_service.py"))
     monkeypatch.setenv("LUMA_BASE_URL", relay.url)
     monkeypatch.setenv("LUMA_API_KEY", relay.api_key)
@@ -242,7 +242,7 @@ async def service(
     await runner.cleanup()
 
 
-async def test_aiohttp_answers_who_waits_when_it_stops(
+async def test_aiohttp_answers_waiting_clients_with_503_when_it_stops(
     service: tuple[web.AppRunner, LumaSession, str], relay: FakeRelay, http: aiohttp.ClientSession
 ) -> None:
     runner, luma, url = service
@@ -253,7 +253,7 @@ async def test_aiohttp_answers_who_waits_when_it_stops(
     assert await client == 503
 
 
-async def test_aiohttp_keeps_no_wait_of_a_client_that_has_left(
+async def test_aiohttp_cancels_the_wait_of_a_disconnected_client(
     service: tuple[web.AppRunner, LumaSession, str], relay: FakeRelay, http: aiohttp.ClientSession
 ) -> None:
     _, luma, url = service
@@ -271,53 +271,53 @@ async def _status(http: aiohttp.ClientSession, url: str) -> int:
 
 async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - looked at from outside
+        while not true():  # noqa: ASYNC110 - another process or task changes it
             await asyncio.sleep(0.01)
 
 
 # worker_service.py
 
 
-async def test_a_shop_and_its_worker_lose_no_order_when_the_shop_is_killed(
+async def test_a_killed_shop_loses_no_order(
     settings: dict[str, str], http: aiohttp.ClientSession, tmp_path: Path, port: str
 ) -> None:
     optional.module("nats")
     settings["LUMA_DATA"] = str(tmp_path / "data")
     worker = ["-m", "luma_async", "worker", "--interval", "0.1"]
     with started(example("worker_service.py"), port, settings=settings) as one:
-        url = await place(one)
+        url = await service_url(one)
         first = (await _post(http, f"{url}/orders", "a cat"))["id"]
         async with http.get(f"{url}/orders/{first}") as answer:
             assert (await answer.json())["state"] == "open"
         one.process.kill()
-    with started(*worker, settings=settings) as hand:
+    with started(*worker, settings=settings) as worker_process:
         with started(example("worker_service.py"), port, settings=settings) as one:
-            url = await place(one)
+            url = await service_url(one)
             second = (await _post(http, f"{url}/orders", "a dog"))["id"]
             for task_id in (first, second):
                 await asyncio.to_thread(one.until, f"{task_id}' completed")
                 async with http.get(f"{url}/orders/{task_id}") as answer:
-                    told = await answer.json()
-                assert (told["state"], told["url"].endswith(f"{task_id}.mp4")) == (
+                    received = await answer.json()
+                assert (received["state"], received["url"].endswith(f"{task_id}.mp4")) == (
                     "completed",
                     True,
                 )
             async with http.get(f"{url}/orders/nobody") as answer:
                 assert answer.status == 404
             assert await asyncio.to_thread(one.stop, signal.SIGTERM) == 0
-        assert await asyncio.to_thread(hand.stop, signal.SIGTERM) == 0
+        assert await asyncio.to_thread(worker_process.stop, signal.SIGTERM) == 0
     assert "Traceback" not in one.said
 
 
 # traced.py
 
 
-async def test_each_request_is_a_span_and_no_span_holds_the_key(
-    near: dict[str, str], relay: FakeRelay
+async def test_each_request_is_a_span_and_no_span_contains_the_key(
+    own_relay: dict[str, str], relay: FakeRelay
 ) -> None:
     optional.module("opentelemetry.instrumentation.aiohttp_client")
     ids = [relay.add(ends="never") for _ in range(3)]
-    with started(example("traced.py"), *ids, settings=near) as one:
+    with started(example("traced.py"), *ids, settings=own_relay) as one:
         await _until(lambda: relay.requests >= 2)
         for task_id in ids:
             relay.finish(task_id)
@@ -334,12 +334,12 @@ async def test_each_request_is_a_span_and_no_span_holds_the_key(
 # prometheus_stats.py
 
 
-async def test_prometheus_is_told_what_the_session_does(
-    near: dict[str, str], relay: FakeRelay, http: aiohttp.ClientSession, port: str
+async def test_prometheus_receives_the_figures_of_the_session(
+    own_relay: dict[str, str], relay: FakeRelay, http: aiohttp.ClientSession, port: str
 ) -> None:
     optional.module("prometheus_client")
-    with started(example("prometheus_stats.py"), port, settings=near) as one:
-        url = await place(one)
+    with started(example("prometheus_stats.py"), port, settings=own_relay) as one:
+        url = await service_url(one)
         assert (await _figures(http, url))["luma_requests_total"] == 0
         task_id = relay.add(ends="never")
         async with http.post(f"{url}/wait", data=task_id) as answer:
@@ -368,7 +368,7 @@ async def _figures(http: aiohttp.ClientSession, url: str) -> dict[str, float]:
 # test_my_service.py
 
 
-def test_the_tests_of_a_service_pass_where_they_are_pasted(tmp_path: Path) -> None:
+def test_the_tests_of_the_service_example_pass_in_another_project(tmp_path: Path) -> None:
     pasted = tmp_path / "test_my_service.py"
     pasted.write_text(Path(example("test_my_service.py")).read_text(encoding="utf-8"))
     scope = "asyncio_default_fixture_loop_scope=function"
@@ -381,21 +381,21 @@ def test_the_tests_of_a_service_pass_where_they_are_pasted(tmp_path: Path) -> No
 # files.py
 
 
-async def test_files_keeps_each_video_and_says_which_failed(
-    near: dict[str, str], relay: FakeRelay, tmp_path: Path
+async def test_files_saves_each_video_and_prints_the_failed_tasks(
+    own_relay: dict[str, str], relay: FakeRelay, tmp_path: Path
 ) -> None:
     good, bad = relay.add(), relay.add(ends="failed", failure_reason="no cats")
     options = [str(tmp_path), good, bad, "--allow-host", "127.0.0.1"]
-    with started(example("files.py"), *options, settings=near) as one:
+    with started(example("files.py"), *options, settings=own_relay) as one:
         assert await asyncio.to_thread(one.ended) == 1
     assert "failed: 'no cats'" in one.said
     assert (tmp_path / f"{good}.mp4").read_bytes() == video(good)
 
 
-async def test_files_enters_no_host_of_ours_that_is_not_named(
-    near: dict[str, str], relay: FakeRelay, tmp_path: Path
+async def test_files_requests_no_private_host_that_is_not_allowed(
+    own_relay: dict[str, str], relay: FakeRelay, tmp_path: Path
 ) -> None:
-    with started(example("files.py"), str(tmp_path), relay.add(), settings=near) as one:
+    with started(example("files.py"), str(tmp_path), relay.add(), settings=own_relay) as one:
         assert await asyncio.to_thread(one.ended) == 1
     assert "127.0.0.1" in one.said
     assert os.listdir(tmp_path) == []

@@ -29,8 +29,9 @@ from luma_async.polling.chunks import AsyncChunks, chunks
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.wait import Notify, Wait
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Grace
-from luma_async.scheduling.items import Batch, Group, Transition
+from luma_async.scheduling.items import Group, Transition
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
 from luma_async.testing import FakeRelay, run_virtual

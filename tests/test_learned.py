@@ -21,10 +21,10 @@ from luma_async import (
     State,
     Stats,
 )
-from luma_async.protocol.responses import decode_response
+from luma_async.protocol.decoding import decode_response
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.hazard import EDGES, DurationCounts
-from luma_async.scheduling.items import Batch
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Throttle
 from luma_async.testing import FakeRelay

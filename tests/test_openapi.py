@@ -1,4 +1,4 @@
-"""The document of the two calls: our requests, FakeRelay's answers and the samples keep to it."""
+"""docs/openapi.yaml: our requests, the responses of FakeRelay and the samples conform to it."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ HOSTILE = ["a/b", "a/../b", "...", "任务", 'a"b', "%2F", "a b", "?x=1", "#", "
 SAMPLES = {path.stem: path for path in sorted(DATA.glob("*-*.json"))}
 ERRORS: list[dict[str, Any]] = json.loads((DATA / "errors.json").read_text())
 NO_PRISM = "Prism: npm install -g @stoplight/prism-cli"
-PATIENCE = 60.0
+START_TIMEOUT = 60.0
 LIMITS = Limits(max_rate=1000.0)
 Check = Callable[[Any, str, int], list[str]]
 
@@ -66,15 +66,15 @@ def content(document: Any, path: str, status: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def faults(document: Any) -> Check:
-    """Return what tells how a JSON body breaks the document; nothing if it keeps to it."""
+def violations(document: Any) -> Check:
+    """Return a function that lists the violations of the document in a JSON body."""
     jsonschema = optional.module("jsonschema_rs")
 
     def check(body: Any, path: str, status: int) -> list[str]:
         schema = content(document, path, status)["application/json"]["schema"]
         whole = {**schema, "components": document["components"]}
         validator = jsonschema.Draft202012Validator(whole, validate_formats=True)
-        return [str(fault) for fault in validator.iter_errors(body)]
+        return [str(violation) for violation in validator.iter_errors(body)]
 
     return check
 
@@ -82,17 +82,17 @@ def faults(document: Any) -> Check:
 # the document
 
 
-def test_the_document_has_the_two_calls_that_the_client_makes_and_no_others(document: Any) -> None:
+def test_the_document_has_exactly_the_two_requests_of_the_client(document: Any) -> None:
     requests = [single_request("{task_id}"), batch_request(["a"])]
-    made = {(unquote(each.path), each.method.lower(), each.body is not None) for each in requests}
-    assert made == {
+    sent = {(unquote(each.path), each.method.lower(), each.body is not None) for each in requests}
+    assert sent == {
         (path, method, "requestBody" in call)
         for path, calls in document["paths"].items()
         for method, call in calls.items()
     }
 
 
-def test_the_client_knows_each_documented_word_of_a_state(document: Any) -> None:
+def test_the_client_knows_each_documented_state(document: Any) -> None:
     options = document["components"]["schemas"]["State"]["anyOf"]
     documented = [option["enum"] for option in options if "enum" in option]
     for words, state in zip(documented, State, strict=True):
@@ -111,25 +111,25 @@ def test_the_examples_of_the_document_are_the_samples(document: Any) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_each_sample_keeps_to_the_document(faults: Check, name: str) -> None:
+def test_each_sample_conforms_to_the_document(violations: Check, name: str) -> None:
     path = POST if name.startswith("tasks") else GET
-    assert faults(json.loads(SAMPLES[name].read_text()), path, 200) == []
+    assert violations(json.loads(SAMPLES[name].read_text()), path, 200) == []
 
 
 @pytest.mark.parametrize("path", [GET, POST])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error["name"])
-def test_each_error_keeps_to_the_document(
-    document: Any, faults: Check, error: dict[str, Any], path: str
+def test_each_error_conforms_to_the_document(
+    document: Any, violations: Check, error: dict[str, Any], path: str
 ) -> None:
     media_type = error["content_type"].partition(";")[0]
     documented = content(document, path, error["status"])
-    no_relay = error["status"] == 200 and media_type == "text/html"
-    assert not media_type or (media_type in documented) is not no_relay
+    is_web_page = error["status"] == 200 and media_type == "text/html"
+    assert not media_type or (media_type in documented) is not is_web_page
     try:
         body = json.loads(error["body"])
     except ValueError:
         return
-    assert faults(body, path, error["status"]) == []
+    assert violations(body, path, error["status"]) == []
 
 
 @pytest.mark.parametrize(
@@ -151,15 +151,15 @@ def test_each_error_keeps_to_the_document(
         ("tasks-wrapped-none", ["data"], {}),
     ],
 )
-def test_a_sample_with_one_wrong_value_breaks_the_document(
-    faults: Check, name: str, where: list[str | int], value: object
+def test_a_sample_with_one_wrong_value_violates_the_document(
+    violations: Check, name: str, where: list[str | int], value: object
 ) -> None:
     body = inner = json.loads(SAMPLES[name].read_text())
     for step in where[:-1]:
         inner = inner[step]
     assert inner[where[-1]] != value
     inner[where[-1]] = value
-    assert faults(body, POST if name.startswith("tasks") else GET, 200)
+    assert violations(body, POST if name.startswith("tasks") else GET, 200)
 
 
 # our requests
@@ -167,7 +167,7 @@ def test_a_sample_with_one_wrong_value_breaks_the_document(
 
 @pytest.fixture(scope="module")
 def prism() -> Iterator[str]:
-    """Yield the URL of a Prism, which answers by example what keeps to the document."""
+    """Yield the URL of a Prism, which answers valid requests with the examples of the document."""
     named = os.environ.get("PRISM")
     local = ROOT / "node_modules" / ".bin" / "prism"
     command = shutil.which(named or "prism") or (None if named else shutil.which(str(local)))
@@ -187,29 +187,29 @@ def prism() -> Iterator[str]:
             drain = threading.Thread(target=process.stdout.read)
             drain.start()
             yield url
-            _end(process)
+            _kill(process)
             drain.join()
         finally:
-            _end(process)
+            _kill(process)
 
 
 def _listening(process: subprocess.Popen[str], output: IO[str]) -> str:
-    """Read the URL out of what Prism says first; fail if it ends, or takes too long, before."""
-    timer = threading.Timer(PATIENCE, _end, [process])
+    """Read the URL from the first lines of Prism; fail if it exits first or takes too long."""
+    timer = threading.Timer(START_TIMEOUT, _kill, [process])
     timer.start()
-    said = ""
+    printed = ""
     try:
         for line in output:
-            said += line
+            printed += line
             if found := re.search(r"is listening on (http://[\w.]+:\d+)", line):
                 return found[1]
     finally:
         timer.cancel()
-    pytest.fail(f"Prism did not start within {PATIENCE:g} s:\n{said}")
+    pytest.fail(f"Prism did not start within {START_TIMEOUT:g} s:\n{printed}")
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """End Prism and all that it has started."""
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill Prism and all processes that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -218,51 +218,51 @@ def _end(process: subprocess.Popen[str]) -> None:
 async def watched(
     headers: dict[str, str] | None = None,
 ) -> AsyncGenerator[tuple[aiohttp.ClientSession, list[tuple[str, int, str | None]]], None]:
-    """Yield an HTTP session and what it sees: method, status, and what Prism has against it."""
-    seen: list[tuple[str, int, str | None]] = []
+    """Yield an HTTP session and its responses: method, status, and the violations Prism reports."""
+    responses: list[tuple[str, int, str | None]] = []
 
     async def see(
         _: aiohttp.ClientSession, __: SimpleNamespace, end: aiohttp.TraceRequestEndParams
     ) -> None:
         violations = end.response.headers.get("sl-violations")
-        seen.append((end.method, end.response.status, violations))
+        responses.append((end.method, end.response.status, violations))
 
     trace = aiohttp.TraceConfig()
     trace.on_request_end.append(see)
     async with aiohttp.ClientSession(trace_configs=[trace], headers=headers) as http:
-        yield http, seen
+        yield http, responses
 
 
-async def test_the_single_call_keeps_to_the_document(prism: str) -> None:
+async def test_the_single_request_conforms_to_the_document(prism: str) -> None:
     """Prism resolves `%2E` and `%2E%2E` as a browser would, so these two ids are left out."""
-    about_any_id = {"Prefer": "example=get-data-list"}
+    any_id = {"Prefer": "example=get-data-list"}
     async with (
-        watched(about_any_id) as (http, seen),
+        watched(any_id) as (http, responses),
         LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
     ):
         for task_id in HOSTILE:
             assert (await luma.get(task_id)).id == task_id
-    assert seen == [("GET", 200, None)] * len(HOSTILE)
+    assert responses == [("GET", 200, None)] * len(HOSTILE)
 
 
-async def test_the_batch_call_keeps_to_the_document(prism: str) -> None:
+async def test_the_batch_request_conforms_to_the_document(prism: str) -> None:
     async with (
-        watched() as (http, seen),
+        watched() as (http, responses),
         LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
     ):
         assert list(await luma.get_many([*HOSTILE, TASK_ID, TASK_ID])) == [TASK_ID]
-    assert seen == [("POST", 200, None)]
+    assert responses == [("POST", 200, None)]
 
 
-async def test_a_wait_keeps_to_the_document(prism: str) -> None:
+async def test_the_requests_of_a_wait_conform_to_the_document(prism: str) -> None:
     async with (
-        watched() as (http, seen),
+        watched() as (http, responses),
         LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
     ):
         assert (await luma.wait_until_done(TASK_ID)).state is State.COMPLETED
         with pytest.raises(WaitTimeout):
             await luma.wait_until_done([TASK_ID, *HOSTILE], timeout=0)
-    assert {(status, violations) for _, status, violations in seen} == {(200, None)}
+    assert {(status, violations) for _, status, violations in responses} == {(200, None)}
 
 
 @pytest.mark.parametrize(
@@ -283,22 +283,22 @@ async def test_a_wait_keeps_to_the_document(prism: str) -> None:
         ("tasks-wrapped-none", None),
     ],
 )
-async def test_each_example_that_prism_answers_is_read(
+async def test_each_example_that_prism_returns_is_decoded(
     prism: str, name: str, state: State | None
 ) -> None:
     async with (
-        watched({"Prefer": f"example={name}"}) as (http, seen),
+        watched({"Prefer": f"example={name}"}) as (http, responses),
         LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
     ):
         if name.startswith("tasks"):
-            told = (await luma.get_many([TASK_ID, "b"])).get(TASK_ID)
+            found = (await luma.get_many([TASK_ID, "b"])).get(TASK_ID)
         else:
-            told = await luma.get(TASK_ID)
-    assert (told and told.state) is state
-    assert [status for _, status, _ in seen] == [200]
+            found = await luma.get(TASK_ID)
+    assert (found and found.state) is state
+    assert [status for _, status, _ in responses] == [200]
 
 
-SAID = {
+HEADERS = {
     "Authorization": "Bearer sk-test",
     "Accept": "application/json",
     "Content-Type": "application/json",
@@ -306,7 +306,7 @@ SAID = {
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "unsaid"),
+    ("method", "path", "body", "omitted"),
     [
         ("POST", POST, b'{"ids":[]}', ""),
         ("POST", POST, b'{"ids":[""]}', ""),
@@ -319,14 +319,14 @@ SAID = {
         ("GET", "/luma/generations/a", b'{"model":"ray-2"}', ""),
         ("GET", "/luma/generations/", None, ""),
         ("GET", "/luma/generations/a/b", None, ""),
-        *[("GET", "/luma/generations/a", None, name) for name in SAID],
-        *[("POST", POST, b'{"ids":["a"]}', name) for name in SAID],
+        *[("GET", "/luma/generations/a", None, name) for name in HEADERS],
+        *[("POST", POST, b'{"ids":["a"]}', name) for name in HEADERS],
     ],
 )
-async def test_a_broken_request_is_refused_by_prism(
-    prism: str, method: str, path: str, body: bytes | None, unsaid: str
+async def test_prism_rejects_an_invalid_request(
+    prism: str, method: str, path: str, body: bytes | None, omitted: str
 ) -> None:
-    headers = {name: value for name, value in SAID.items() if name != unsaid}
+    headers = {name: value for name, value in HEADERS.items() if name != omitted}
     async with (
         aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as http,
         http.request(method, prism + path, data=body, headers=headers) as response,
@@ -334,19 +334,19 @@ async def test_a_broken_request_is_refused_by_prism(
         assert 400 <= response.status < 500
 
 
-# the relay of the tests
+# FakeRelay
 
 
 @pytest.fixture(scope="module")
 def calls() -> list[Any]:
-    """Return both calls as schemathesis reads them, the single one first."""
+    """Return the single and the batch operation, as schemathesis reads them."""
     schemathesis = optional.module("schemathesis")
     schema = schemathesis.openapi.from_path(str(DOCUMENT))
     return [schema[GET]["GET"], schema[POST]["POST"]]
 
 
 @pytest.mark.parametrize("envelope", ENVELOPES)
-async def test_answers_about_tasks_that_are_there_keep_to_the_document(
+async def test_the_responses_about_existing_tasks_conform_to_the_document(
     calls: list[Any], envelope: Envelope
 ) -> None:
     get, post = calls
@@ -367,7 +367,7 @@ async def test_answers_about_tasks_that_are_there_keep_to_the_document(
 
 
 @pytest.mark.parametrize("envelope", ENVELOPES)
-async def test_answers_to_whatever_is_asked_keep_to_the_document(
+async def test_the_responses_to_generated_requests_conform_to_the_document(
     calls: list[Any], envelope: Envelope
 ) -> None:
     async with FakeRelay(envelope=envelope) as relay:
@@ -390,30 +390,32 @@ async def test_answers_to_whatever_is_asked_keep_to_the_document(
     ],
     ids=lambda wrong: f"{wrong.status} {wrong.body.decode()}",
 )
-async def test_a_wrong_answer_is_found(calls: list[Any], relay: FakeRelay, wrong: Reply) -> None:
+async def test_a_response_that_violates_the_document_is_found(
+    calls: list[Any], relay: FakeRelay, wrong: Reply
+) -> None:
     relay.reply(wrong)
     with pytest.raises(BaseExceptionGroup):
         await _try(relay, calls[1].Case(body={"ids": ["a"]}, media_type="application/json"))
 
 
 async def _try(relay: FakeRelay, case: Any) -> None:
-    await asyncio.to_thread(_ask, relay, case)
+    await asyncio.to_thread(_send, relay, case)
 
 
 def _attack(relay: FakeRelay, call: Any) -> None:
-    """Send what the document allows, and what it forbids, and check each answer."""
+    """Send requests that the document allows and that it forbids, and check each response."""
     for mode in optional.module("schemathesis").GenerationMode:
 
         @settings(max_examples=examples(10))
         @given(case=call.as_strategy(generation_mode=mode))
         def attack(case: Any) -> None:
-            _ask(relay, case)
+            _send(relay, case)
 
         attack()
 
 
-def _ask(relay: FakeRelay, case: Any) -> None:
-    """Ask, and raise where the answer breaks the document."""
+def _send(relay: FakeRelay, case: Any) -> None:
+    """Send a request; raise if the response violates the document."""
     checks = optional.module("schemathesis.specs.openapi.checks")
     case.call_and_validate(
         base_url=relay.url,

@@ -1,4 +1,4 @@
-"""What a command knows of its ids, what it says of the time left, and what a page shows of them."""
+"""Progress of a command's ids, the estimate of the remaining time, and the HTML report."""
 
 import math
 import random
@@ -24,7 +24,7 @@ def task(task_id: str = "a", state: State = State.COMPLETED, **fields: object) -
 
 
 def board_of(*tasks: Generation) -> Progress:
-    """Return a board on which tasks were seen to end, or to go on, five seconds after the start."""
+    """Return the progress of open tasks of which each ended, or changed, at 5 s."""
     board = Progress()
     board.add([one.id for one in tasks], 0.0)
     for one in tasks:
@@ -36,7 +36,7 @@ def board_of(*tasks: Generation) -> Progress:
     return board
 
 
-def test_each_id_is_counted_once_in_each_moment() -> None:
+def test_each_id_is_counted_in_exactly_one_state() -> None:
     board = Progress()
     assert board.add(["a", "b", "a"], 0.0) == ["a", "b"]
     assert board.add(["b", "c"], 1.0) == ["c"]
@@ -51,21 +51,21 @@ def test_each_id_is_counted_once_in_each_moment() -> None:
     assert board.rows["a"].age(100.0) == 5.0
 
 
-def test_news_after_an_end_change_nothing() -> None:
+def test_a_change_after_the_end_is_ignored() -> None:
     board = board_of(task("a"))
     board.learn(task("a", State.PROCESSING), 9.0, DATE)
     assert board.rows["a"].word == "completed"
 
 
 @pytest.mark.parametrize(("before", "age"), [(60.0, 60.0), (-60.0, 5.0), (10 * MAX_AGE, MAX_AGE)])
-def test_an_age_is_counted_from_when_the_relay_made_the_task(before: float, age: float) -> None:
-    """One in the future, or before there were any, is not believed."""
-    made = DATE - timedelta(seconds=before)
-    board = board_of(task("a", State.PROCESSING, created_at=made))
+def test_the_age_is_counted_from_created_at(before: float, age: float) -> None:
+    """A time in the future is ignored; an age is at most MAX_AGE."""
+    created_at = DATE - timedelta(seconds=before)
+    board = board_of(task("a", State.PROCESSING, created_at=created_at))
     assert board.rows["a"].age(5.0) == age
 
 
-def test_how_long_it_took_is_not_told_of_what_had_ended_before() -> None:
+def test_no_duration_is_shown_for_a_task_that_had_ended_before_the_start() -> None:
     board = Progress()
     board.add(["a"], 0.0)
     board.end("a", task("a", created_at=DATE - timedelta(hours=5)), 1.0, DATE)
@@ -73,7 +73,7 @@ def test_how_long_it_took_is_not_told_of_what_had_ended_before() -> None:
     assert "after" not in str(Page(board.rows.values(), 9.0, DATE, Path(), ()))
 
 
-def test_all_is_well_only_where_each_is_completed_and_saved() -> None:
+def test_progress_is_good_only_if_all_tasks_are_completed_and_saved() -> None:
     assert Progress().is_good
     board = board_of(task("a"))
     assert board.is_good
@@ -83,7 +83,7 @@ def test_all_is_well_only_where_each_is_completed_and_saved() -> None:
     assert not board_of(task("a", State.PROCESSING)).is_good
 
 
-def test_what_is_said_of_a_row_is_what_matters_most() -> None:
+def test_a_row_shows_the_most_important_detail() -> None:
     request = Request(prompt="a cat")
     assert said(TaskRow("a", 0.0)) == ""
     assert said(TaskRow("a", 0.0, task(state=State.PROCESSING, request=request))) == "a cat"
@@ -94,28 +94,28 @@ def test_what_is_said_of_a_row_is_what_matters_most() -> None:
     assert said(TaskRow("a", 0.0, task(), 1.0, trouble="dead")) == "not saved: dead"
 
 
-def test_a_long_link_is_shown_whole_and_hostile_signs_are_not() -> None:
+def test_a_long_link_is_not_cut_and_control_characters_are_replaced() -> None:
     link = f"https://a.example/{'x' * 900}"
     assert printable(link) == link
     assert printable("a\n\x1b[31mb\u202e") == "a \ufffd[31mb\ufffd"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0.2, "1 s"), (7.6, "8 s"), (43.0, "40 s"), (94.0, "90 s"), (100, "2 min"), (8000, "2 h")],
 )
-def test_what_nobody_knows_exactly_is_told_roughly(seconds: float, told: str) -> None:
-    assert format_roughly(seconds) == told
+def test_an_estimated_duration_is_rounded(seconds: float, text: str) -> None:
+    assert format_roughly(seconds) == text
 
 
-def test_the_estimate_is_right_to_a_factor_of_two_for_tasks_as_relays_have_them() -> None:
+def test_the_estimate_is_right_within_a_factor_of_two_for_lognormal_durations() -> None:
     dice = random.Random(7)
     for share in (0.2, 0.4, 0.6, 0.8):
         durations = [dice.lognormvariate(math.log(75), 0.35) for _ in range(200)]
         assert right(durations, share) == (True, True)
 
 
-def test_nothing_is_estimated_from_next_to_nothing() -> None:
+def test_there_is_no_estimate_without_enough_ended_tasks() -> None:
     assert remaining(DurationCounts(), [1.0]) is None
     assert remaining(seen_at(20.0, [5.0] * 4 + [50.0]), [20.0]) is None
     assert remaining(seen_at(20.0, [5.0] * 40), []) is None
@@ -128,7 +128,7 @@ def page(*tasks: Generation, allowed: tuple[str, ...] = ()) -> str:
     return str(Page(board_of(*tasks).rows.values(), 9.0, DATE, Path(), allowed))
 
 
-def test_a_page_shows_each_video_with_its_picture_its_prompt_and_how_long_it_took() -> None:
+def test_a_page_shows_each_video_with_its_poster_its_prompt_and_its_duration() -> None:
     shown = page(
         task(
             video_raw=VideoRaw(
@@ -146,7 +146,7 @@ def test_a_page_shows_each_video_with_its_picture_its_prompt_and_how_long_it_too
         assert text in shown
 
 
-def test_a_page_says_why_there_is_nothing_to_play() -> None:
+def test_a_page_shows_why_there_is_no_video() -> None:
     board = board_of(
         task("a", State.FAILED, failure_reason="moderated", result_url="https://a.example/v.mp4"),
         task("b", State.PROCESSING),
@@ -165,7 +165,7 @@ def test_a_page_says_why_there_is_nothing_to_play() -> None:
     assert "<video" not in shown
 
 
-def test_hostile_text_is_text_in_a_page() -> None:
+def test_html_in_texts_is_escaped_and_unsafe_urls_are_left_out() -> None:
     shown = page(
         task(EVIL, State.FAILED, failure_reason=EVIL, request=Request(prompt=EVIL)),
         task(
@@ -186,8 +186,8 @@ def test_hostile_text_is_text_in_a_page() -> None:
     assert '<meta name="referrer" content="no-referrer">' in shown
 
 
-def test_a_link_of_plain_signs_and_a_trouble_break_out_of_nothing() -> None:
-    """Such a link is shown sign by sign as it was told, for a signature may stand on it."""
+def test_html_in_a_link_and_in_an_error_is_escaped() -> None:
+    """The link keeps each character, because a signature may cover it."""
     link = 'https://a.example/"><script>alert(1)</script>'
     board = board_of(task("a", result_url=link, thumbnail=Image(url=link)))
     board.rows["a"].trouble = f"no {EVIL}"
@@ -197,20 +197,20 @@ def test_a_link_of_plain_signs_and_a_trouble_break_out_of_nothing() -> None:
     assert shown.count("https://a.example/&quot;&gt;&lt;script&gt;") == 3, "poster, video, link"
 
 
-def test_a_private_link_is_in_a_page_only_where_it_is_allowed() -> None:
+def test_a_private_link_is_in_a_page_only_if_its_host_is_allowed() -> None:
     local = task(video=Video(download_url="http://127.0.0.1:8000/v.mp4"))
     assert "127.0.0.1" not in page(local)
     assert 'src="http://127.0.0.1:8000/v.mp4"' in page(local, allowed=("127.0.0.1",))
 
 
-def test_a_saved_video_is_linked_from_where_the_page_lies(tmp_path: Path) -> None:
+def test_a_saved_video_is_linked_relative_to_the_page(tmp_path: Path) -> None:
     board = board_of(task("..:x"))
     board.rows["..:x"].file = tmp_path / "videos" / "%2E.%3Ax.mp4"
     shown = str(Page(board.rows.values(), 9.0, DATE, tmp_path, ()))
     assert 'src="videos/%252E.%253Ax.mp4"' in shown
 
 
-def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_page_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     path.write_text("old")
     write(path, Page(board_of(task(EVIL)).rows.values(), 9.0, DATE, tmp_path, ()))

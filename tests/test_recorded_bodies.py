@@ -1,4 +1,4 @@
-"""Every body that relays were seen to send, read as bytes and as a real HTTP answer."""
+"""Every recorded body of a relay, decoded from bytes and received as a real HTTP response."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from luma_async import (
     RelayError,
     State,
 )
-from luma_async.protocol.responses import decode_response
+from luma_async.protocol.decoding import decode_response
 from luma_async.testing import FakeRelay, Reply
 
 pytestmark = pytest.mark.virtual_time
@@ -33,7 +33,7 @@ MP4 = "video0b6619468da8e409da860706bbf26bbad.mp4"
 COMPLETED = (State.COMPLETED, MP4, None)
 PENDING = (State.PENDING, None, None)
 PROCESSING = (State.PROCESSING, None, None)
-TOLD = {
+EXPECTED = {
     "get-completed.json": COMPLETED,
     "get-completed-2024-07.json": (State.COMPLETED, f"{MP4}?X-Amz-Expires=3600", None),
     "get-completed-without-link.json": (State.COMPLETED, None, None),
@@ -50,8 +50,8 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(TOLD))
-def test_what_is_kept_of_a_body_reads_as_it_did(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_kept_row_decodes_to_the_same_generation(name: str) -> None:
     answer = decode_response(200, {}, body(name)).for_task(ID)
     for task_id in answer.states:
         whole = answer.generation(task_id)
@@ -84,25 +84,25 @@ def body(name: str) -> bytes:
     return (DATA / name).read_bytes()
 
 
-def test_every_body_has_its_row_here() -> None:
-    assert {path.name for path in DATA.glob("*.json")} == TOLD.keys() | {"errors.json"}
+def test_each_recorded_body_has_an_expected_value() -> None:
+    assert {path.name for path in DATA.glob("*.json")} == EXPECTED.keys() | {"errors.json"}
     assert {row["means"] for row in ERRORS} == MEANS.keys()
 
 
-@pytest.mark.parametrize("name", TOLD)
-def test_each_body_is_read_rightly(name: str) -> None:
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_body_is_decoded(name: str) -> None:
     answer = decode_response(200, {}, body(name)).for_task(ID)
-    told = TOLD[name]
-    assert list(answer.states) == ([ID] if told else [])
-    if told:
+    expected = EXPECTED[name]
+    assert list(answer.states) == ([ID] if expected else [])
+    if expected:
         generation = answer.generation(ID)
-        assert (generation.id, gist(generation)) == (ID, told)
+        assert (generation.id, gist(generation)) == (ID, expected)
         assert generation.created_at is None or generation.created_at.tzinfo
         assert generation.artifact is None or generation.artifact.created_at is None
 
 
-@pytest.mark.parametrize("name", TOLD)
-async def test_each_body_is_read_rightly_from_a_real_answer(
+@pytest.mark.parametrize("name", EXPECTED)
+async def test_each_body_is_decoded_from_a_real_response(
     relay: FakeRelay, luma: LumaSession, name: str
 ) -> None:
     relay.reply(Reply(body=body(name)))
@@ -110,21 +110,21 @@ async def test_each_body_is_read_rightly_from_a_real_answer(
         found = (await luma.get_many([ID, "another"])).get(ID)
     else:
         found = await luma.get(ID)
-    assert (found and gist(found)) == TOLD[name]
+    assert (found and gist(found)) == EXPECTED[name]
 
 
 @pytest.mark.parametrize("row", ERRORS, ids=lambda row: row["name"])
-async def test_each_error_means_what_it_says(
+async def test_each_error_body_raises_the_error_of_its_meaning(
     relay: FakeRelay, luma: LumaSession, row: dict[str, Any]
 ) -> None:
     headers = {"Content-Type": row["content_type"]} if row["content_type"] else {}
     raw = row["body"].encode()
     relay.reply(*[Reply(status=row["status"], headers=headers, body=raw)] * 3)
     kind = DecodeError if not raw and row["status"] == 200 else MEANS[row["means"]]
-    with pytest.raises(kind) as read:
+    with pytest.raises(kind) as decoded:
         decode_response(row["status"], headers, raw)
-    with pytest.raises(kind) as told:
+    with pytest.raises(kind) as raised:
         await luma.get(ID)
-    assert str(told.value) == str(read.value)
-    assert len(str(told.value).splitlines()) == 1
-    assert "<title>" not in str(told.value) or len(str(told.value)) < 300
+    assert str(raised.value) == str(decoded.value)
+    assert len(str(raised.value).splitlines()) == 1
+    assert "<title>" not in str(raised.value) or len(str(raised.value)) < 300

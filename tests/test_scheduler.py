@@ -7,9 +7,10 @@ from math import inf
 import pytest
 
 from luma_async.scheduling.batch_size import BatchSize
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Change, Grace
 from luma_async.scheduling.evidence import Sign
-from luma_async.scheduling.items import TRANSITIONS, Batch, Group, Status, Transition
+from luma_async.scheduling.items import TRANSITIONS, Group, Status, Transition
 from luma_async.scheduling.pace import MAX_LINGER, Every
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
@@ -87,7 +88,8 @@ def test_a_full_batch_does_not_wait_for_a_request_in_flight() -> None:
 
 
 def test_a_response_from_before_an_id_was_added_does_not_send_it() -> None:
-    scheduler = make_scheduler(max_batch=1)
+    scheduler = make_scheduler(max_batch=100)
+    scheduler.batch_size = BatchSize(100).reduced_to(1, 0.0)
     scheduler.subscribe("ann", ["a", "b"], 0.0)
     first, _ = take(scheduler, 0.0), take(scheduler, 0.0)
     scheduler.complete(first, answer_of(first, OPEN), 0.1)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Change, Grace
-from luma_async.scheduling.items import Batch, Status
+from luma_async.scheduling.items import Status
 from luma_async.scheduling.pace import Every
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State

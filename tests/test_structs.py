@@ -15,7 +15,7 @@ from msgspec import Struct
 
 import luma_async
 from luma_async import Generation, GenerationFailed, State
-from luma_async.protocol.responses import decode_response
+from luma_async.protocol.decoding import decode_response
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = ["get-completed.json", "tasks-completed.json"]

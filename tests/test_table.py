@@ -1,4 +1,4 @@
-"""What a person sees of a wait, drawn without a terminal."""
+"""The live table, warnings and final lines of a wait, rendered without a terminal."""
 
 import asyncio
 import io
@@ -21,7 +21,7 @@ EVIL = "x\x1b[31m\u202e[bold]y"
 
 
 def board_of(states: Iterable[State | None]) -> Progress:
-    """Return a board of ids that were given at 0 s, and of what they were at 10 s."""
+    """Return the progress of ids that were added at 0 s and had these states at 10 s."""
     board = Progress()
     for number, state in enumerate(states):
         (task_id,) = board.add([f"id-{number}"], 0.0)
@@ -42,7 +42,7 @@ def drawn(board: Progress, stats: Stats | None = None, *, width: int = 80, heigh
     return console.file.getvalue()
 
 
-def test_the_counts_the_cost_and_each_id_are_there() -> None:
+def test_the_table_shows_the_counts_the_requests_and_each_id() -> None:
     shown = drawn(board_of([State.COMPLETED, State.FAILED, State.PROCESSING, None]))
     assert "2 of 4 ended  1 waiting  1 processing  1 completed  1 failed" in shown
     assert "7 requests in 12 s; no estimate yet" in shown
@@ -52,7 +52,7 @@ def test_the_counts_the_cost_and_each_id_are_there() -> None:
     assert "no reason given" in rows["id-1"]
 
 
-def test_what_does_not_fit_is_cut_at_the_end_of_its_line() -> None:
+def test_a_long_reason_is_cut_at_the_end_of_the_line() -> None:
     board = Progress()
     board.add(["4665a07c-7641-4809-a133-10786201bb56"], 0.0)
     task = Generation(id=next(iter(board.rows)), state=State.FAILED, failure_reason="long " * 99)
@@ -63,12 +63,12 @@ def test_what_does_not_fit_is_cut_at_the_end_of_its_line() -> None:
     assert row.rstrip().endswith("…")
 
 
-def test_the_bar_is_as_full_as_what_has_ended() -> None:
+def test_the_bar_shows_the_share_of_ended_tasks() -> None:
     bar = drawn(board_of([State.COMPLETED, None, None, State.FAILED])).splitlines()[0]
     assert bar.count("━") == pytest.approx(len(bar) / 2, abs=1)
 
 
-def test_of_too_many_rows_those_that_changed_last_are_shown() -> None:
+def test_a_full_table_shows_the_rows_that_changed_last() -> None:
     board = board_of([None] * 99 + [State.COMPLETED])
     shown = drawn(board, height=14)
     assert len(shown.splitlines()) <= 14
@@ -77,19 +77,19 @@ def test_of_too_many_rows_those_that_changed_last_are_shown() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 5), (3, 1), (1, 1), (400, 200)])
-def test_a_table_fits_into_any_terminal(width: int, height: int) -> None:
+def test_a_table_is_never_wider_than_the_terminal(width: int, height: int) -> None:
     shown = drawn(board_of([State.PROCESSING] * 50), width=width, height=height)
     assert max(map(len, shown.splitlines())) <= width
 
 
-def test_an_estimate_is_told_roughly_once_ends_speak_for_one() -> None:
+def test_a_rounded_estimate_is_shown_after_enough_tasks_have_ended() -> None:
     learned = Learned(2.5, seen_at(60.0, [20.0 + number for number in range(60)]))
     shown = drawn(board_of([State.PROCESSING] * 9), Stats(learned=learned, quiet_for=3.0))
     assert "left alone for 3 s; half of the rest in about " in shown
     assert "by estimate" in " ".join(shown.split())
 
 
-def test_hostile_text_is_text_on_the_screen() -> None:
+def test_control_characters_and_markup_in_texts_are_not_interpreted() -> None:
     board = Progress()
     board.add([EVIL], 0.0)
     board.end(EVIL, Generation(id=EVIL, state=State.FAILED, failure_reason=EVIL), 1.0, DATE)
@@ -99,35 +99,35 @@ def test_hostile_text_is_text_on_the_screen() -> None:
     assert shown.count("[bold]y") == 2
 
 
-def test_a_warning_of_the_librarys_is_shown_below() -> None:
+def test_a_warning_of_the_library_is_shown_below_the_table() -> None:
     console = Console(file=io.StringIO(), width=80, height=30)
-    screen = LiveTable(console, board_of([None]), Stats)
+    table = LiveTable(console, board_of([None]), Stats)
     logger = logging.Logger("x")
-    logger.addHandler(LastWarning(screen))
+    logger.addHandler(LastWarning(table))
     logger.info("no trouble")
     logger.warning("a request failed: %s", f"status 502 {EVIL}")
-    console.print(screen.draw(1.0))
+    console.print(table.draw(1.0))
     assert isinstance(console.file, io.StringIO)
     assert "a request failed: status 502 x\ufffd[31m\ufffd[bold]y" in console.file.getvalue()
     assert "no trouble" not in console.file.getvalue()
 
 
-async def test_a_table_that_cannot_be_drawn_is_an_error_at_the_end(
+async def test_an_error_of_the_table_is_raised_after_the_wait(
     relay: FakeRelay, luma: LumaSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wait goes on without it; but nobody is left to believe that it was well."""
+    """The wait itself continues without the table."""
 
-    def broken(screen: LiveTable, now: float) -> None:
+    def raise_error(table: LiveTable, now: float) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(LiveTable, "draw", broken)
-    people = TerminalOutput(Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(LiveTable, "draw", raise_error)
+    output = TerminalOutput(Console(file=io.StringIO(), force_terminal=True))
     with pytest.raises(ZeroDivisionError):
-        async with people.living(Progress(), luma):
+        async with output.living(Progress(), luma):
             await asyncio.sleep(0.05)
 
 
-async def test_warnings_are_the_tables_while_it_lives_and_the_logs_again_after(
+async def test_warnings_go_to_the_table_while_it_is_shown_and_to_the_log_afterwards(
     relay: FakeRelay, luma: LumaSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logger = logging.getLogger("luma_async")
@@ -135,23 +135,23 @@ async def test_warnings_are_the_tables_while_it_lives_and_the_logs_again_after(
     before = logger.handlers[:]
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     async with TerminalOutput(console).living(Progress(), luma):
-        assert not logger.propagate, "a line would go through the table"
-        (trouble,) = set(logger.handlers) - set(before)
-        assert isinstance(trouble, LastWarning)
+        assert not logger.propagate, "a line of the log would break the table"
+        (handler,) = set(logger.handlers) - set(before)
+        assert isinstance(handler, LastWarning)
     assert (logger.handlers, logger.propagate) == (before, True)
 
 
-def test_what_stays_is_the_count_and_of_a_wait_that_broke_off_each_open_id(
+def test_the_last_lines_are_the_counts_and_after_an_interruption_the_open_ids(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     board = board_of([State.COMPLETED, State.FAILED])
     (bad,) = outcome(board, 12.0, most=1)
-    assert bad.plain.split()[:2] == ["failed", "id-1"], "of too many, those that went wrong stay"
+    assert bad.plain.split()[:2] == ["failed", "id-1"], "failed tasks come first if not all fit"
     board.add(["[bold]x[/bold]", "b\x1b[31m"], 0.0)
     console = Console(file=io.StringIO(), width=80)
-    people = TerminalOutput(console)
-    people.over(board, Stats(requests=7))
-    people.broken_off(board, "2 of 4 are still open")
+    output = TerminalOutput(console)
+    output.over(board, Stats(requests=7))
+    output.broken_off(board, "2 of 4 are still open")
     assert isinstance(console.file, io.StringIO)
     *_, count, first, second = console.file.getvalue().splitlines()
     assert count.startswith("2 waiting, 1 completed, 1 failed; 7 requests in ")

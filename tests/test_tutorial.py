@@ -1,4 +1,4 @@
-"""docs/tutorial.md, from its relay to the videos on disk, in processes as a newcomer has them."""
+"""docs/tutorial.md from its relay to the videos on disk, in processes as on a user's machine."""
 
 import asyncio
 import os
@@ -16,14 +16,14 @@ from tests.docs_blocks import ROOT, Block, commands, fenced
 
 PAGE = "docs/tutorial.md"
 SHELL = [block.text for block in commands() if block.page == PAGE]
-LEFT = [block for block in fenced("python") if block.page == PAGE and block.run_by]
-TASKS, PATIENCE = 20, 20.0
+SCRIPTS = [block for block in fenced("python") if block.page == PAGE and block.run_by]
+TASKS, START_TIMEOUT = 20, 20.0
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash: apt-get install bash")
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """Return an environment in which `luma-async` is this checkout's."""
+    """Return an environment in which `luma-async` runs this checkout."""
     command = scratch / "bin" / "luma-async"
     command.parent.mkdir(exist_ok=True)
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m luma_async "$@"\n')
@@ -36,20 +36,20 @@ def environment(scratch: Path) -> dict[str, str]:
 
 @pytest.fixture
 async def environ(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[dict[str, str]]:
-    """Start the page's relay, with less patience, and yield the page's environment."""
+    """Start the relay of the page with short durations, and yield the environment of the page."""
     (start,) = [text for text in SHELL if "luma-async relay" in text]
     (export,) = [text for text in SHELL if "export" in text]
-    hurried = start.replace("5-40", "0.1-0.5").replace("relay ", f"relay --port {unused_tcp_port} ")
-    around = environment(tmp_path)
-    told = re.findall(r"(LUMA_\w+)=(\S+)", export)
-    around |= {name: value.replace("8000", str(unused_tcp_port)) for name, value in told}
+    command = start.replace("5-40", "0.1-0.5").replace("relay ", f"relay --port {unused_tcp_port} ")
+    environ = environment(tmp_path)
+    exported = re.findall(r"(LUMA_\w+)=(\S+)", export)
+    environ |= {name: value.replace("8000", str(unused_tcp_port)) for name, value in exported}
     relay = await asyncio.create_subprocess_exec(
-        "bash", "-c", f"exec {hurried}", cwd=tmp_path, env=around, stderr=subprocess.DEVNULL
+        "bash", "-c", f"exec {command}", cwd=tmp_path, env=environ, stderr=subprocess.DEVNULL
     )
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(START_TIMEOUT):
         while not _submitted(tmp_path / "ids.txt"):  # noqa: ASYNC110 - another process writes
             await asyncio.sleep(0.05)
-    yield around
+    yield environ
     relay.send_signal(signal.SIGTERM)
     assert await relay.wait() == 0
 
@@ -66,7 +66,7 @@ async def run(*command: str, cwd: Path, env: dict[str, str]) -> tuple[int | None
     return process.returncode, output.decode()
 
 
-@pytest.mark.parametrize("block", LEFT, ids=str)
+@pytest.mark.parametrize("block", SCRIPTS, ids=str)
 async def test_a_block_of_the_page_runs_as_a_script(
     block: Block, tmp_path: Path, environ: dict[str, str]
 ) -> None:
@@ -76,7 +76,7 @@ async def test_a_block_of_the_page_runs_as_a_script(
     assert "completed" in output or ".mp4" in output
 
 
-async def test_the_commands_of_the_page_wait_for_all_and_fetch_the_videos(
+async def test_the_commands_of_the_page_wait_for_all_tasks_and_save_the_videos(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     for text in SHELL:

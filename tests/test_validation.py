@@ -291,7 +291,7 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(value: str) 
 
 @pytest.mark.parametrize("value", [SECRET.encode(), [SECRET], {SECRET: 1}])
 def test_a_key_that_is_not_text_is_a_type_error_and_not_repeated(value: object) -> None:
-    with pytest.raises(TypeError, match=r"^api_key is of type \w+; give it as str$"):
+    with pytest.raises(TypeError, match=r"^api_key is of type \w+; give it as text$"):
         checks.api_key(value)
     assert SECRET not in refused(checks.api_key, value)
 

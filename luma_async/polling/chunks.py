@@ -19,6 +19,13 @@ def chunks(items: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]
             return
 
 
+def run_in_turns(loop: asyncio.AbstractEventLoop, steps: Iterator[None]) -> None:
+    """Take the first step at once, and each further one in the next turn of the loop."""
+    for _ in steps:
+        loop.call_soon(run_in_turns, loop, steps)
+        return
+
+
 class AsyncChunks(AsyncIterator[Sequence[T]], Generic[T]):
     """Iterate over items in chunks, with a turn of the event loop between two.
 

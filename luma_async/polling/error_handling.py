@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from luma_async.errors import APIError, LumaError, RequestTimeout, TooLongError, unforeseen
 from luma_async.polling.interfaces import Watcher
 from luma_async.protocol.responses import Response
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.error_policy import Action, decide, max_attempts
 from luma_async.scheduling.evidence import Sign
-from luma_async.scheduling.items import Batch
 from luma_async.scheduling.throttle import ExponentialBackoff
 
 if TYPE_CHECKING:
@@ -35,12 +35,7 @@ class ErrorHandler:
             error = unforeseen(error)
         now = self._poller.loop.time()
         self._poller.throttle.honour_retry_after(error.retry_after, now)
-        many = len(batch.items) > 1
-        action = decide(error, many=many)
-        if action is Action.RETRY and many and self._is_to_blame(batch, error):
-            action = Action.BISECT
-        if action is Action.NO_SINGLE_ENDPOINT and batch.use_batch_endpoint:
-            action = Action.NO_BATCH_ENDPOINT
+        action = self._decide(batch, error)
         if action is Action.NOT_FOUND:
             self._poller.on_heard(batch, error.retry_after)
             self._poller.apply(batch, Response(), Sign.NOT_FOUND, error)
@@ -61,15 +56,21 @@ class ErrorHandler:
                 self._poller.apply(batch, Response(), Sign.REJECTED, error)
             case Action.BISECT:
                 self._hold_back(batch, error, now)
-                size_evidence = 0
-                if isinstance(error, APIError) and batch.attempt == 1:
-                    size_evidence = 2 if error.status == TOO_LARGE else 1
-                self._poller.scheduler.bisect(batch, size_evidence=size_evidence)
+                self._poller.scheduler.bisect(batch, size_evidence=_size_evidence(batch, error))
             case _ if isinstance(error, RequestTimeout) and self._is_alone_in_timing_out(batch):
                 self._poller.throttle.pause_briefly(now)
                 self._poller.scheduler.isolate(batch, now + self._retry_delay(batch))
             case _:
                 self._retry_later(batch, error)
+
+    def _decide(self, batch: Batch[Watcher], error: LumaError) -> Action:
+        many = len(batch.items) > 1
+        action = decide(error, many=many)
+        if action is Action.RETRY and many and self._is_to_blame(batch, error):
+            return Action.BISECT
+        if action is Action.NO_SINGLE_ENDPOINT and batch.use_batch_endpoint:
+            return Action.NO_BATCH_ENDPOINT
+        return action
 
     def _is_alone_in_timing_out(self, batch: Batch[Watcher]) -> bool:
         """Whether others were answered since the ids of a batch that timed out were."""
@@ -149,3 +150,10 @@ class ErrorHandler:
             base = self._poller.scheduler.schedule.base_delay(batch.watched_since, batch.sent_at)
             return max(delay, base)
         return delay
+
+
+def _size_evidence(batch: Batch[Watcher], error: LumaError) -> int:
+    """Return how far an error says that its batch was too large, as in `Scheduler.bisect`."""
+    if not isinstance(error, APIError) or batch.attempt > 1:
+        return 0
+    return 2 if error.status == TOO_LARGE else 1

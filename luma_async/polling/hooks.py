@@ -116,6 +116,17 @@ def _describe(change: Change[Any]) -> str:
     )
 
 
+def log_notable(change: Change[Any]) -> None:
+    """Log what a caller has to know of one id."""
+    name = one_line(change.task_id)
+    if change.forbidden:
+        logger.warning("%s: %s; other ids are answered", name, one_line(str(change.error)))
+    elif change.ended:
+        logger.warning(
+            "%s: its state is unknown, but it has a link to a video; it counts as completed", name
+        )
+
+
 class InstrumentedRelay(Relay):
     """Forward the two calls to a relay, and report each to a hook when it is finished.
 

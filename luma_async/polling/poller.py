@@ -11,45 +11,35 @@ caller's task; they wait in the same queue and take turns with the polls.
 
 import asyncio
 import logging
-import os
 import random
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
-from functools import partial
 from math import inf
 
 from msgspec.structs import replace
 
-from luma_async.errors import (
-    LumaError,
-    RequestTimeout,
-)
+from luma_async.errors import LumaError
 from luma_async.polling.admission import AdmissionQueue, session_closed
-from luma_async.polling.chunks import CHUNK_SIZE, chunks
+from luma_async.polling.batch_requests import BatchRequests
+from luma_async.polling.chunks import CHUNK_SIZE, chunks, run_in_turns
 from luma_async.polling.endpoints import Endpoints
 from luma_async.polling.error_handling import ErrorHandler
 from luma_async.polling.health import RelayHealth
-from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook
+from luma_async.polling.hooks import ChangeEvent, ChangeNotifier, Hook, log_notable
 from luma_async.polling.interfaces import Relay, Watcher
+from luma_async.polling.loop_affinity import LoopAffinity
 from luma_async.polling.stats import Stats
 from luma_async.protocol.rows import RowText
-from luma_async.scheduling.changes import Change, Grace, PollAnswer
+from luma_async.scheduling.batches import Batch
+from luma_async.scheduling.changes import Grace, PollAnswer
 from luma_async.scheduling.evidence import Sign
 from luma_async.scheduling.hazard import DurationCounts
-from luma_async.scheduling.items import Batch
 from luma_async.scheduling.key_check import KeyCheck
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Limits, Throttle
-from luma_async.text import one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
-
-MIN_BATCH_TIMEOUT = 5.0  # seconds
-FIRST_BATCH_TIMEOUT = 10.0  # seconds, until a request was answered
-TIMEOUT_FACTOR = 10.0  # times the slowest round trip lately
-SLOWEST_DECAY = 0.95  # of the slowest round trip, with each response
 
 
 class Poller:
@@ -75,25 +65,14 @@ class Poller:
         self._relay = relay
         self.roll = roll
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self._home = os.getpid(), threading.get_ident()
+        self.affinity: LoopAffinity = LoopAffinity()
         self._context = copy_context()
-        self.scheduler: Scheduler[Watcher] = Scheduler(
-            pace,
-            limits.max_batch,
-            grace,
-            phase=0.5 + roll() / 2,
-            spacing=limits.spacing,
-            max_in_flight=limits.max_in_flight,
-        )
-        self._request_timeout = max_cooldown
-        self._slowest: float | None = None
+        self.scheduler: Scheduler[Watcher] = self._new_scheduler(pace, grace, 0.5 + roll() / 2)
+        self._requests = BatchRequests(self.loop, self._context, max_cooldown, self._on_done)
         self._changes = ChangeNotifier(on_change)
         self.endpoints: Endpoints = Endpoints(self)
         self._errors = ErrorHandler(self)
         self._watchers: dict[Watcher, None] = {}
-        self._tasks: dict[Batch[Watcher], asyncio.Task[PollAnswer]] = {}
-        self._timeouts: dict[Batch[Watcher], asyncio.TimerHandle] = {}
-        self._timed_out: dict[Batch[Watcher], RequestTimeout] = {}
         self._poll_first = False
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
@@ -101,19 +80,6 @@ class Poller:
 
     def __repr__(self) -> str:
         return f"<Poller: {self.scheduler!r}, {self.throttle.in_flight} requests in flight>"
-
-    def check_home(self) -> None:
-        """Raise RuntimeError in another process, thread or loop than the one it was opened in."""
-        process, thread = self._home
-        if os.getpid() != process:
-            raise RuntimeError("the session was opened before a fork; open one in each process")
-        if threading.get_ident() != thread:
-            raise RuntimeError(
-                "the session lives in another thread; hand the call to its loop by "
-                "asyncio.run_coroutine_threadsafe"
-            )
-        if asyncio.get_running_loop() is not self.loop:
-            raise RuntimeError("the session belongs to another event loop; open one in each loop")
 
     def check_open(self) -> None:
         """Raise SessionClosed after `close`."""
@@ -164,32 +130,23 @@ class Poller:
     def drop(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         """Stop polling these ids for a watcher that keeps others."""
         steps = self._unsubscribe_steps(watcher, ids)
-        self._step(steps)
+        run_in_turns(self.loop, steps)
         return steps
 
     def _unsubscribe_steps(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
         for part in chunks(ids):
             for batch in self.scheduler.unsubscribe(watcher, part):
-                self._tasks[batch].cancel()
+                self._requests.cancel(batch)
             if len(part) == CHUNK_SIZE:
                 yield
         if not self.scheduler and not self.queue.has_waiters():
             self._cancel_timers()
-
-    def _step(self, steps: Iterator[None]) -> None:
-        for _ in steps:
-            self.loop.call_soon(self._step, steps)
-            return
 
     def abort(self, cause: Exception) -> None:
         """Abort all watchers, and remove them."""
         for watcher in list(self._watchers):
             watcher.abort(cause)
             self.unsubscribe(watcher, watcher.watched_ids)
-
-    def ids_like(self, name: str) -> Collection[str]:
-        """Return the open ids that equal a name without regard to case."""
-        return self.scheduler.ids_like(name)
 
     async def close(self) -> None:
         """Abort all waits, and cancel all requests."""
@@ -202,8 +159,7 @@ class Poller:
             for _ in self.unsubscribe(watcher, watcher.watched_ids):
                 await asyncio.sleep(0)
         self._cancel_timers()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
+        await self._requests.wait_until_done()
         self.scheduler.clear()
 
     def _run_due_soon(self) -> None:
@@ -260,54 +216,26 @@ class Poller:
         size, now = self.scheduler.batch_size, self.loop.time()
         batch.choose_endpoint(has_single=size.has_single(now), has_batch=size.current(now) > 1)
         ask = self._relay.get_many(ids) if batch.use_batch_endpoint else self._relay.get(ids[0])
-        # Not by the loop's task factory: an eager one would run it before it is registered.
-        task = asyncio.Task(ask, loop=self.loop)
-        task.add_done_callback(partial(self._on_done, batch), context=self._context)
-        self._tasks[batch] = task
-        if (timeout := self._batch_timeout(batch)) < self._request_timeout:
-            self._timeouts[batch] = self.loop.call_later(timeout, self._time_out, batch, timeout)
+        self._requests.send(batch, ask)
 
-    def _batch_timeout(self, batch: Batch[Watcher]) -> float:
-        """Return after how many seconds a batch is given up, if that is before request_timeout.
-
-        One id can make its batch hang. A batch that takes far longer than requests took lately is
-        given up early, the first time; the second time it has twice as long.
-        """
-        if self._slowest is None:
-            return FIRST_BATCH_TIMEOUT if len(batch.items) > 1 and batch.attempt == 1 else inf
-        timeout = max(MIN_BATCH_TIMEOUT, TIMEOUT_FACTOR * self._slowest)
-        return 2.0 * timeout if batch.attempt == 2 else timeout
-
-    def _time_out(self, batch: Batch[Watcher], timeout: float) -> None:
-        if (task := self._tasks.get(batch)) is not None:
-            self._timed_out[batch] = RequestTimeout(f"no answer within {timeout:.3g} s")
-            task.cancel()
-
-    def _on_done(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
+    def _on_done(self, batch: Batch[Watcher], outcome: PollAnswer | BaseException | None) -> None:
         self.throttle.release()
-        if (timer := self._timeouts.pop(batch, None)) is not None:
-            timer.cancel()
-        if self._tasks.pop(batch, None) is None:
-            self._timed_out.pop(batch, None)
+        if outcome is None:
             return
         try:
-            self._process(batch, task)
+            self._process(batch, outcome)
         except Exception as error:
             self._fail_all(error)
         if not self._closed:
             self._run_due()
 
-    def _process(self, batch: Batch[Watcher], task: "asyncio.Future[PollAnswer]") -> None:
-        timed_out = self._timed_out.pop(batch, None)
-        if task.cancelled():
-            if timed_out is not None:
-                self._errors.handle(batch, timed_out)
-            else:
-                self.scheduler.back_off(batch, self.loop.time())
-        elif error := task.exception():
-            self._errors.handle(batch, error)
+    def _process(self, batch: Batch[Watcher], outcome: PollAnswer | BaseException) -> None:
+        if isinstance(outcome, asyncio.CancelledError):
+            self.scheduler.back_off(batch, self.loop.time())
+        elif isinstance(outcome, BaseException):
+            self._errors.handle(batch, outcome)
         else:
-            self._on_answer(batch, task.result())
+            self._on_answer(batch, outcome)
 
     def _fail_all(self, error: Exception) -> None:
         """Abort all waits after an unexpected error, and begin with an empty scheduler."""
@@ -315,20 +243,24 @@ class Poller:
         for watcher in self._watchers:
             watcher.abort(error)
         self._watchers.clear()
-        for task in self._tasks.values():
-            task.cancel()
-        self._tasks.clear()
+        self._requests.drop_all()
         scheduler = self.scheduler
         scheduler.clear()
-        self.scheduler = Scheduler(
-            scheduler.schedule.pace,
-            scheduler.batch_size.limit,
-            scheduler.grace,
-            phase=scheduler.phase,
-            spacing=self.throttle.limits.spacing,
-            max_in_flight=self.throttle.limits.max_in_flight,
+        self.scheduler = self._new_scheduler(
+            scheduler.schedule.pace, scheduler.grace, scheduler.phase
         )
         self.scheduler.batch_size = scheduler.batch_size
+
+    def _new_scheduler(self, pace: Pace, grace: Grace, phase: float) -> Scheduler[Watcher]:
+        limits = self.throttle.limits
+        return Scheduler(
+            pace,
+            limits.max_batch,
+            grace,
+            phase=phase,
+            spacing=limits.spacing,
+            max_in_flight=limits.max_in_flight,
+        )
 
     def _on_answer(self, batch: Batch[Watcher], answer: PollAnswer) -> None:
         self.on_heard(batch, answer.retry_after)
@@ -339,7 +271,7 @@ class Poller:
     def on_heard(self, batch: Batch[Watcher], retry_after: float | None) -> None:
         """Record that the relay responded about the tasks."""
         now = self.loop.time()
-        self._slowest = max(now - batch.sent_at, SLOWEST_DECAY * (self._slowest or 0.0))
+        self._requests.record_round_trip(now - batch.sent_at)
         self.health.record_response(now)
         self.key_check.record_response()
         self.throttle.record_response(batch.sent_at, now)
@@ -363,17 +295,6 @@ class Poller:
             if change.ended:
                 self.health.stats = self.health.stats.after_end(change.state, change.max_lag)
             if change.forbidden or change.task_id in answer.unknown_states:
-                _log_notable(change)
+                log_notable(change)
             for watcher in change.watchers:
                 watcher.on_change(change)
-
-
-def _log_notable(change: Change[Watcher]) -> None:
-    """Log what a caller has to know of one id."""
-    name = one_line(change.task_id)
-    if change.forbidden:
-        logger.warning("%s: %s; other ids are answered", name, one_line(str(change.error)))
-    elif change.ended:
-        logger.warning(
-            "%s: its state is unknown, but it has a link to a video; it counts as completed", name
-        )

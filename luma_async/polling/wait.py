@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import islice
 from math import inf
-from typing import TypeVar
 
 from luma_async import validation as checks
 from luma_async.errors import (
@@ -13,23 +12,20 @@ from luma_async.errors import (
     LumaError,
     SessionClosed,
     WaitAborted,
-    WaitIncomplete,
     WaitTimeout,
 )
 from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.poller import Poller
+from luma_async.polling.wait_errors import E, done_in_order, incomplete
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.scheduling.error_policy import ABORTING, decide
 from luma_async.structs import Generation, State
 
 READER_IDLE_TIMEOUT = 1.0
-READ_CHUNK_SIZE = 500
 _NO_NEWS: dict[str, Generation] = {}
-
-E = TypeVar("E", bound=WaitIncomplete)
 
 
 class Notify(Enum):
@@ -48,26 +44,9 @@ class Wait:
     """
 
     __slots__ = (
-        "_aborted",
-        "_deadline",
-        "_ended",
-        "_expired",
-        "_expiry",
-        "_forbidden",
-        "_leaving",
-        "_news",
-        "_poller",
-        "_reader",
-        "_relay",
-        "_states",
-        "_stopped",
-        "_timeout",
-        "_trouble",
-        "_unchecked",
-        "_wants",
-        "_watching",
-        "_why_missing",
-        "watched_ids",
+        "_aborted", "_deadline", "_ended", "_expired", "_expiry", "_forbidden", "_leaving", "_news",
+        "_poller", "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked",
+        "_wants", "_watching", "_why_missing", "watched_ids",
     )  # fmt: skip
 
     def __init__(
@@ -138,7 +117,7 @@ class Wait:
 
     def check_home(self) -> None:
         """Raise RuntimeError in another process, thread or loop than the session's."""
-        self._poller.check_home()
+        self._poller.affinity.check()
 
     def detach_later(self) -> None:
         """Detach after `READER_IDLE_TIMEOUT`, unless `wait_for_news` is called before."""
@@ -240,10 +219,7 @@ class Wait:
 
     async def result(self) -> dict[str, Generation]:
         """Return what has ended, in the order of the ids."""
-        done: dict[str, Generation] = {}
-        async for part in AsyncChunks(tuple(self.watched_ids)):
-            done |= {task_id: one for task_id in part if (one := self._ended.get(task_id))}
-        return done
+        return await done_in_order(self.watched_ids, self._ended)
 
     def _check(self, part: Iterable[object]) -> None:
         """Check some ids, and add each once."""
@@ -314,18 +290,7 @@ class Wait:
             self._reader.set_result(None)
 
     async def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
-        pending: dict[str, Generation | None] = {}
-        missing: list[str] = []
-        async for part in AsyncChunks(tuple(self.watched_ids), READ_CHUNK_SIZE):
-            for task_id in part:
-                if task_id not in self._ended:
-                    row = self.watched_ids[task_id]
-                    pending[task_id] = row.generation() if row else None
-            missing += [i for i in part if self._ended.get(i, self) is None]
-        done = await self.result()
-        error = kind(message, done=done, pending=pending, missing=missing)
-        error.__cause__ = cause
-        return error
+        return await incomplete(kind, message, cause, self.watched_ids, self._ended)
 
 
 def _emptied(asked: dict[str, RowText | None]) -> Iterator[str]:

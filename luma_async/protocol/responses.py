@@ -2,31 +2,23 @@
 
 A response is decoded twice at most. Every poll needs an id and a state of each row: `states`, which
 is decoded without the rest. The whole Generation is built by `generation` when the task has ended
-or is asked for; of an open task the scheduler keeps `row`, its text.
-
-Relays of this family send the same rows bare or in an envelope, and errors under any status, 200
-included, so the content decides what a response is. Decoding is strict first, because that is fast.
-What is not clean, or does not name the ids that were asked about, is read by `sightings`.
+or is asked for; of an open task the scheduler keeps `row`, its text. A response that does not name
+the ids that were asked about is read again, by `sightings`.
 """
 
-import json
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import cast
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
-from luma_async.errors import DecodeError, LumaError
-from luma_async.protocol.failures import error_from_response, undecodable
-from luma_async.protocol.fields import JSONObject, as_list, as_object
-from luma_async.protocol.headers import lower_case, retry_after
+from luma_async.errors import DecodeError
+from luma_async.protocol.failures import undecodable
+from luma_async.protocol.fields import as_list, as_object
 from luma_async.protocol.rows import (
-    Named,
-    Published,
     Row,
     RowText,
     build,
@@ -37,18 +29,8 @@ from luma_async.protocol.rows import (
 )
 from luma_async.protocol.sightings import Sighting, sightings
 from luma_async.protocol.states import warn_once
-from luma_async.protocol.tolerant_json import to_utf8
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
-
-
-class _Object(Named):
-    """A response that is an object: one task, an envelope, or an error."""
-
-    code: str | int | None = None
-    success: bool | None = None
-    error: Raw = Raw(b"null")
-    data: list[Row] | Row | UnsetType | None = UNSET
 
 
 class _Envelope(Struct):
@@ -57,19 +39,6 @@ class _Envelope(Struct):
 
 _RANK = {State.PENDING: 0, State.PROCESSING: 1, State.FAILED: 2, State.COMPLETED: 3}
 _LEAST_FINISHED = (State.PENDING, State.PROCESSING, State.COMPLETED, State.FAILED)
-_SUCCESS_CODES = ("", "0", "200", "ok", "success", "succeed", "succeeded", "none")
-_SUCCESS_WORDS = ("", "ok", "success", "succeed", "succeeded", "successful", "done", "none")
-_CONTAINERS = ("data", "result", "results", "items", "list", "records", "rows", "tasks")
-_PAGE_KEYS = (
-    "total", "page", "page_size", "pageSize", "per_page", "limit", "offset", "count", "has_more",
-    "hasMore", "next", "next_page", "cursor", "pages", "size", "total_count", "total_pages",
-)  # fmt: skip
-_HARMLESS_KEYS = (
-    "request_id", "requestId", "trace_id", "traceId", "timestamp", "time", "ts", "server_time",
-    "object", "version", *_PAGE_KEYS,
-)  # fmt: skip
-_read = msgspec.json.Decoder(list[Row] | _Object | None)
-_read_published = msgspec.json.Decoder(list[Published])
 
 
 class Response:
@@ -95,8 +64,8 @@ class Response:
         self._names = names
         self._text = text
         self._enveloped = enveloped
-        self._sighted: dict[str, Sighting] = {}
-        self._unnamed: list[Sighting] = []
+        self.sighted: dict[str, Sighting] = {}
+        self.unnamed: list[Sighting] = []
         self._original = ""
         if len(self.states) < len(names):
             for name, state in zip(names, states, strict=True):
@@ -114,27 +83,27 @@ class Response:
             name = one.name(asked)
             if name is None:
                 if one.is_task:
-                    response._unnamed.append(one)
+                    response.unnamed.append(one)
                 continue
             state, is_known = state_of(one, _container(asked), warn=not asked or name in asked)
             if name in response.states and _RANK[response.states[name]] >= _RANK[state]:
                 continue
             response.states[name] = state
-            response._sighted[name] = one
+            response.sighted[name] = one
             (unknown.discard if is_known else unknown.add)(name)
         response.unknown_states = frozenset(unknown)
         return response
 
     def generation(self, task_id: str) -> Generation:
         """Build the whole task; KeyError if the response does not contain it."""
-        if task_id in self._sighted:
+        if task_id in self.sighted:
             original = self._original or self._text_of(task_id)
-            return build_sighted(task_id, self._sighted[task_id], original)
+            return build_sighted(task_id, self.sighted[task_id], original)
         return build(task_id, self.states[task_id], self._texts[task_id])
 
     def row(self, task_id: str) -> RowText:
         """Return the row of a task; KeyError if the response does not contain it."""
-        if task_id in self._sighted:
+        if task_id in self.sighted:
             return RowText(task_id, b"", self.generation(task_id))
         return RowText(task_id, bytes(self._texts[task_id]))
 
@@ -142,7 +111,7 @@ class Response:
         """Return the age of a task in seconds, by the relay's own clocks; 0 if unknown."""
         if not self._date:
             return 0.0
-        text = self._text_of(task_id).encode() if task_id in self._sighted else None
+        text = self._text_of(task_id).encode() if task_id in self.sighted else None
         created = created_at(Raw(text) if text else self._texts[task_id])
         return (self._date - created).total_seconds() if created else 0.0
 
@@ -165,13 +134,13 @@ class Response:
         `open_ids_like` returns the open ids that equal a name without regard to case: a name that
         is or fits another one's is not taken for this one's.
         """
-        if task_id in self.states or (not self.states and not self._unnamed):
+        if task_id in self.states or (not self.states and not self.unnamed):
             return self
         again = self._again((task_id,))
         if task_id in again.states:
             return again
-        if again._unnamed and not again.states:
-            return self._named(task_id, again._unnamed)
+        if again.unnamed and not again.states:
+            return self._named(task_id, again.unnamed)
         folded = [name for name in again.states if name.lower() == task_id.lower()]
         if len(folded) == 1 and {*open_ids_like(folded[0])} <= {task_id}:
             return again._renamed({folded[0]: task_id})
@@ -191,7 +160,7 @@ class Response:
         """
         asked = frozenset(ids)
         if self.states.keys() <= asked:
-            if self._unnamed and not self.states:
+            if self.unnamed and not self.states:
                 raise self._about_another(next(iter(ids)))
             return self
         response = self
@@ -230,7 +199,7 @@ class Response:
         response = self._like(Response(text=self._text))
         state, is_known = state_of(unnamed[0], (task_id,))
         response.states = {task_id: state}
-        response._sighted = {task_id: unnamed[0]}
+        response.sighted = {task_id: unnamed[0]}
         response.unknown_states = frozenset(() if is_known else (task_id,))
         return response
 
@@ -238,7 +207,7 @@ class Response:
         """Return the response with the names as they were asked about."""
         response = self._like(Response(text=self._text))
         response.states = {names.get(name, name): one for name, one in self.states.items()}
-        response._sighted = {names.get(name, name): one for name, one in self._sighted.items()}
+        response.sighted = {names.get(name, name): one for name, one in self.sighted.items()}
         unknown = self.unknown_states
         response.unknown_states = frozenset(names.get(name, name) for name in unknown)
         return response
@@ -274,7 +243,7 @@ class Response:
         return error
 
     def _text_of(self, task_id: str) -> str:
-        return msgspec.json.encode(self._sighted[task_id].identified((task_id,))[0]).decode()
+        return msgspec.json.encode(self.sighted[task_id].identified((task_id,))[0]).decode()
 
     @cached_property
     def _texts(self) -> dict[str, Raw]:
@@ -293,135 +262,6 @@ class Response:
         if self._enveloped:
             return msgspec.json.decode(self._text, type=_Envelope).data
         return Raw(self._text)
-
-
-def decode_response(status: int, headers: Mapping[str, str], body: bytes) -> Response:
-    """Decode a response, or raise the error that it means.
-
-    Raise APIError if the relay says an error, under whatever status; NoSuchRouteError if the host
-    has no such endpoint; DecodeError if the response is neither tasks nor an error.
-    """
-    fields = lower_case(headers)
-    try:
-        answer = _answer(status, fields, to_utf8(body, fields.get("content-type", "")))
-    except LumaError as error:
-        error.retry_after = retry_after(fields)
-        raise
-    answer.retry_after = retry_after(fields)
-    answer.sent = fields.get("date")
-    return answer
-
-
-def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Response:
-    if not 200 <= status < 300:
-        raise error_from_response(status, fields, body)
-    with suppress(ValueError, RecursionError):
-        rows = _read_published.decode(body)
-        if all(row.id for row in rows):
-            return Response([row.id for row in rows], [row.state for row in rows], body)
-    with suppress(ValueError, RecursionError):
-        if (response := _clean(body)) is not None:
-            return response
-    plain: object = UNSET
-    with suppress(ValueError, RecursionError):
-        plain = plain_json(body)
-    if plain is UNSET:
-        plain = _first_document(body)
-        if plain is None:
-            raise undecodable(status, body)
-        body = json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
-    return _of_any_shape(status, fields, body, plain)
-
-
-def _clean(body: bytes) -> Response | None:
-    """Return a response all of whose rows are clean; None for another."""
-    whole = _read.decode(body)
-    if whole is None:
-        return Response()
-    rows: list[Row] = []
-    enveloped = False
-    if isinstance(whole, list):
-        rows += whole
-    elif isinstance(whole, _Object):
-        if not _is_success(whole):
-            return None
-        inner = None if whole.data is UNSET else whole.data
-        if whole.task_id or whole.id is not None:
-            if isinstance(inner, Row | None):
-                rows = [Row(whole.id, whole.state, whole.task_id, whole.status, inner)]
-        else:
-            rows, enveloped = [inner] if isinstance(inner, Row) else inner or [], True
-    clean = [row.clean() for row in rows]
-    if not rows or None in clean:
-        return None
-    names, states = zip(*cast("list[tuple[str, State]]", clean), strict=True)
-    return Response(names, states, body, enveloped=enveloped)
-
-
-def _is_success(whole: _Object) -> bool:
-    code = str(whole.code or 0).lower()
-    silent = bytes(whole.error) in (b"null", b'""', b"false", b"{}")
-    return code in _SUCCESS_CODES and whole.success is not False and silent
-
-
-def _of_any_shape(status: int, fields: Mapping[str, str], body: bytes, plain: object) -> Response:
-    if plain is None or plain == []:
-        return Response(text=body)
-    response = Response.of(plain, body)
-    level = as_object(plain)
-    if level is None:
-        if not response.states and not _has_state(response):
-            raise undecodable(status, body)
-        return response
-    if _is_error(level) and not _is_task(level, response):
-        raise error_from_response(status, fields, body)
-    if response.states or _has_state(response):
-        return response
-    if any(key in level and not level[key] and level[key] != {} for key in _CONTAINERS):
-        if _is_none(level):
-            return Response(text=body)
-        raise error_from_response(status, fields, body)
-    raise undecodable(status, body)
-
-
-def _has_state(response: Response) -> bool:
-    return bool(response._unnamed)  # pyright: ignore[reportPrivateUsage]
-
-
-def _is_error(level: JSONObject) -> bool:
-    """Whether an object says that it is an error."""
-    code = level.get("code")
-    code = "" if code is None or isinstance(code, bool) else str(code).strip().lower()
-    error = level.get("error") or level.get("errors")
-    return code not in _SUCCESS_CODES or level.get("success") is False or bool(error)
-
-
-def _is_task(level: JSONObject, response: Response) -> bool:
-    """Whether an object that has an error is a task of its own: it has a name and a state."""
-    own = [one for one in response._sighted.values() if one.levels[0] is level]  # pyright: ignore[reportPrivateUsage]
-    return any(len(one.levels) == 1 and one.state() != (None, "") for one in own)
-
-
-def _is_none(level: JSONObject) -> bool:
-    """Whether an empty envelope says that there is no task: nothing in it could be an error."""
-    for key, value in level.items():
-        if key in _HARMLESS_KEYS or value is None or value is True or value in ("", [], {}):
-            continue
-        if key in ("success", "ok") and value is not True:
-            return False
-        words = _SUCCESS_CODES if key in ("code", "status") else _SUCCESS_WORDS
-        if isinstance(value, bool) or str(value).strip().lower() not in words:
-            return False
-    return True
-
-
-def _first_document(body: bytes) -> object:
-    """Return the first JSON document of a text that holds more than one; None if it holds none."""
-    with suppress(ValueError, RecursionError):
-        plain, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip())
-        if isinstance(plain, dict | list):
-            return cast("object", plain)
-    return None
 
 
 def _container(asked: Container[str]) -> "tuple[str, ...] | frozenset[str]":

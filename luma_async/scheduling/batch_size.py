@@ -1,11 +1,13 @@
 """Batch size: how many ids one request may carry, learned from what the two endpoints do."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
+
+from luma_async.structs import State
 
 REGROW_EVERY = 600.0  # seconds
 FIRST_PROBE_DELAY = 60.0  # seconds
@@ -119,12 +121,14 @@ class RowCoverage:
         self._proofs = 0
         self._without_running = 0
 
-    def record(self, asked: int, rows: int, *, running: bool) -> None:
-        """Count the rows of a batch response; `running`: one of them has not ended."""
+    def record(self, asked: int, states: Mapping[str, State]) -> None:
+        """Record the rows of a batch response, which asked about `asked` ids."""
+        rows = len(states)
         self._max_rows = max(self._max_rows, rows)
         if rows < asked:
             self._row_counts.append(rows)
-        self._without_running = 0 if running else self._without_running + 1
+        all_ended = rows < asked and all(state.is_done for state in states.values())
+        self._without_running = self._without_running + 1 if all_ended else 0
 
     def prove(self, count: int) -> int | None:
         """Count ids that batches left out and the single endpoint knows.

@@ -10,13 +10,7 @@ from msgspec.structs import replace
 from luma_async.errors import LumaError
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.anomalies import Anomaly
-from luma_async.scheduling.evidence import (
-    LOOKS,
-    Clock,
-    Rule,
-    Sign,
-    rule,
-)
+from luma_async.scheduling.evidence import LOOKS, Clock, Rule, Sign, rule
 from luma_async.scheduling.items import Group, Item, W
 from luma_async.scheduling.schedule import Schedule
 from luma_async.structs import Generation, State

@@ -1,4 +1,4 @@
-"""Queues of groups of ids: those that are due at a time, and those that are new."""
+"""Queues of groups of ids: due at a time, new, hanging, and parts of rejected batches."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -7,7 +7,10 @@ from itertools import count
 from math import inf
 from typing import Generic
 
-from luma_async.scheduling.items import Group, W
+from luma_async.scheduling.batches import Batch, Bisection
+from luma_async.scheduling.items import Group, Transition, W, split_at
+
+MAX_PART = 10  # ids, of a batch that timed out twice
 
 
 class DueQueue(Generic[W]):
@@ -97,3 +100,72 @@ class NewQueue(Generic[W]):
     def drop_empty(self) -> None:
         """Drop the groups of which no id is left."""
         self._groups = deque(group for group in self._groups if group.size)
+
+
+class HangingQueue(DueQueue[W]):
+    """Groups of ids that timed out while others were answered, in the order in which they are due.
+
+    From the second time on a batch is sent in parts of `MAX_PART` ids, then of one id.
+    """
+
+    __slots__ = ()
+
+    def push_parts(self, batch: Batch[W], due: float) -> None:
+        """Add the ids of a batch that timed out, in parts."""
+        size = len(batch.items)
+        if batch.attempt > 1:
+            size = MAX_PART if size > MAX_PART else 1
+        left = [group for group in batch.groups if group.size]
+        while left:
+            part, left = split_at(left, size)
+            first, *others = part
+            first.merge(others)
+            first.failed_attempts = batch.attempt
+            first.apply(Transition.BACK_OFF)
+            first.hangs = True
+            if first.size == 1:
+                first.items[0].anomaly_or_new().quarantine()
+            self.push(first, due)
+
+
+class BisectionQueue(Generic[W]):
+    """The parts of rejected batches, in the order in which they are sent."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: deque[tuple[list[Group[W]], Bisection]] = deque()
+
+    def push(self, batch: Batch[W], parts: int, size_evidence: int, *, last: bool) -> None:
+        """Split the ids of a batch; `last`: they are sent after other parts."""
+        left = [group for group in batch.groups if group.size]
+        size = -(-sum(group.size for group in left) // parts)
+        bisection = Bisection(len(batch.items), batch.bisection, size_evidence)
+        split: list[list[Group[W]]] = []
+        while left:
+            part, left = split_at(left, size)
+            split.append(part)
+            for group in part:
+                group.apply(Transition.BISECT)
+        bisection.parts = len(split)
+        if last:
+            self._parts.extend((part, bisection) for part in split)
+        else:
+            self._parts.extendleft((part, bisection) for part in reversed(split))
+
+    def is_due(self) -> bool:
+        """Return whether there is a part to send; parts without ids are dropped."""
+        while self._parts and not any(group.size for group in self._parts[0][0]):
+            self._parts.popleft()
+        return bool(self._parts)
+
+    def pop(self, most: int) -> tuple[list[Group[W]], Bisection]:
+        """Remove the first part; of a larger one, its first `most` ids."""
+        part, bisection = self._parts.popleft()
+        taken, rest = split_at(part, most)
+        if rest:
+            bisection.parts += 1
+            self._parts.appendleft((rest, bisection))
+        elif sum(group.size for group in taken) == 1:
+            taken[0].items[0].anomaly_or_new().quarantine()
+        return taken, bisection

@@ -10,10 +10,11 @@ from typing import Literal
 
 import msgspec
 
+from luma_async import validation as checks
 from luma_async.testing import bodies
 from luma_async.testing.faults import with_strangers
 from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes
-from luma_async.testing.types import Stage, Task, TaskEnd, seconds, text
+from luma_async.testing.types import Stage, Task, TaskEnd, seconds
 
 Envelope = Literal["bare", "wrapped"]
 
@@ -92,8 +93,8 @@ class Simulation:
             ends=ends,
             link_after=seconds("link_after", link_after),
             failure_reason=failure_reason,
-            prompt=text("prompt", prompt),
-            aspect_ratio=text("aspect_ratio", aspect_ratio),
+            prompt=checks.text("prompt", prompt),
+            aspect_ratio=checks.text("aspect_ratio", aspect_ratio),
         )
         self._submitted_count = task.number
         self.tasks[task.id] = task

@@ -3,7 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, NamedTuple, get_args
+
+from luma_async import validation as checks
 
 TaskEnd = Literal["completed", "failed", "never"]
 Stage = Literal["pending", "processing", "without link", "completed", "failed"]
@@ -140,28 +143,19 @@ def _check_header(name: object, value: object) -> None:
 
 
 def seconds(name: str, value: object) -> float:
-    """Read a length of time, in seconds; TypeError or ValueError if it is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is {value!r}: give it as a number of seconds")
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} is {value!r}: give it as finite seconds, 0 or more")
-    return float(value)
-
-
-def text(name: str, value: object) -> str:
-    """Read a text; TypeError if it is none."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is a {type(value).__name__}: give it as text")
-    return value
+    """Read a finite length of time, in seconds; TypeError or ValueError if it is none."""
+    number = checks.not_negative(name, value)
+    if number == inf:
+        raise ValueError(f"{name} is infinite; give seconds")
+    return number
 
 
 def check_key(api_key: object) -> str:
     """Return an API key; raise ValueError, without the key, if it is not valid in a header."""
-    if not isinstance(api_key, str):
-        raise TypeError(f"api_key is a {type(api_key).__name__}: give it as text")
-    if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+    key = checks.text("api_key", api_key)
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("api_key is empty or has invalid characters: give plain ASCII, no spaces")
-    return api_key
+    return key
 
 
 def check_port(port: object) -> int:
@@ -173,8 +167,7 @@ def check_port(port: object) -> int:
 
 def check_prefix(prefix: object) -> str:
     """Return the path before `/luma`, which may be empty; raise ValueError if it is invalid."""
-    if not isinstance(prefix, str):
-        raise TypeError(f"path_prefix is a {type(prefix).__name__}: give it as text")
-    if prefix and not _PATH_PREFIX.fullmatch(prefix):
-        raise ValueError(f"path_prefix is {prefix!r}: give plain segments such as /pro")
-    return prefix
+    path = checks.text("path_prefix", prefix)
+    if path and not _PATH_PREFIX.fullmatch(path):
+        raise ValueError(f"path_prefix is {path!r}: give plain segments such as /pro")
+    return path

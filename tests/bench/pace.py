@@ -33,9 +33,9 @@ from statistics import fmean
 from msgspec import Struct
 
 from luma_async import Backoff, Every, Learned, Pace
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.hazard import EDGES, Hazard
-from luma_async.scheduling.items import Batch
 from luma_async.scheduling.schedule import AdaptiveSchedule
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.scheduling.throttle import Limits, Throttle

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from luma_async.protocol.responses import decode_response
+from luma_async.protocol.decoding import decode_response
 from luma_async.structs import Body
 
 DATA = Path(__file__).parents[1] / "data"

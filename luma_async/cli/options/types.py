@@ -3,11 +3,13 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 MIN_SECONDS = 0.01
 MAX_PORT = 65_535
 MAX_SECONDS = 86_400.0
+N = TypeVar("N", int, float)
+
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -46,24 +48,13 @@ def add_command(
 
 def whole(text: str) -> int:
     """Read a whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        remedy = "give a whole number such as 7"
-        raise ArgumentTypeError(f"{text!r} is no whole number; {remedy}") from None
+    return _read(text, int, lambda _: True, "whole number", "give a whole number such as 7")
 
 
 def count(most: int) -> Callable[[str], int]:
-    """Return what reads a whole number from 1 to the most."""
-
-    def read(text: str) -> int:
-        number = whole(text)
-        if not 1 <= number <= most:
-            remedy = f"give a whole number from 1 to {most}"
-            raise ArgumentTypeError(f"{text} is out of range; {remedy}")
-        return number
-
-    return read
+    """Return a function that reads a whole number from 1 to `most`."""
+    remedy = f"give a whole number from 1 to {most}"
+    return lambda text: _read(text, int, lambda value: 1 <= value <= most, "whole number", remedy)
 
 
 def seconds(text: str) -> float:
@@ -74,25 +65,13 @@ def seconds(text: str) -> float:
 
 def within(text: str, least: float, most: float, remedy: str) -> float:
     """Read a number that is not below the least nor above the most."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no number; {remedy}") from None
-    if not least <= number <= most:
-        raise ArgumentTypeError(f"{text} is out of range; {remedy}")
-    return number
+    return _read(text, float, lambda value: least <= value <= most, "number", remedy)
 
 
 def number(text: str) -> float:
     """Read a number above zero."""
     remedy = "give a number above zero, such as 2.5"
-    try:
-        value = float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no number; {remedy}") from None
-    if not 0.0 < value < inf:
-        raise ArgumentTypeError(f"{text} is out of range; {remedy}")
-    return value
+    return _read(text, float, lambda value: 0.0 < value < inf, "number", remedy)
 
 
 def period(text: str) -> float:
@@ -112,3 +91,15 @@ def address(text: str) -> tuple[str, int]:
         remedy = "give a port such as 9100, or an address such as 0.0.0.0:9100"
         raise ArgumentTypeError(f"{text!r} is no port; {remedy}")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _read(
+    text: str, read: Callable[[str], N], fits: Callable[[N], bool], kind: str, remedy: str
+) -> N:
+    try:
+        value = read(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no {kind}; {remedy}") from None
+    if not fits(value):
+        raise ArgumentTypeError(f"{text} is out of range; {remedy}")
+    return value

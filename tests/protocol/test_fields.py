@@ -1,6 +1,5 @@
-"""Links, reasons and times in each place where relays have them; names and states in any shape."""
+"""Links, reasons and times in each known place; ids and states in any shape."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import permutations
@@ -17,16 +16,12 @@ from luma_async.protocol.fields import (
     find_reason,
     to_moment,
 )
-from luma_async.protocol.responses import Response, decode_response
 from luma_async.protocol.states import STATES, known_state
+from tests.protocol.response_builders import response_of
 
 LINK = "https://cdn.example/a/v.mp4"
 MOMENT = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 LISTS = ("videos", "outputs", "results", "artifacts", "files", "creations", "generations", "works")
-
-
-def answer(plain: object) -> Response:
-    return decode_response(200, {}, json.dumps(plain).encode())
 
 
 def nest(path: str, value: object) -> dict[str, Any]:
@@ -54,7 +49,10 @@ def test_a_link_is_found_in_each_place(
     path: str, envelope: Callable[[dict[str, Any]], object]
 ) -> None:
     row = {"id": "a", "state": "completed", **nest(path, LINK)}
-    for response in (answer(envelope(row)).for_task("a"), answer(envelope(row)).for_tasks(["a"])):
+    for response in (
+        response_of(envelope(row)).for_task("a"),
+        response_of(envelope(row)).for_tasks(["a"]),
+    ):
         assert response.states == {"a": State.COMPLETED}
         assert response.generation("a").url == LINK
         assert response.row("a").generation().url == LINK
@@ -70,23 +68,23 @@ def test_a_link_to_a_video_file_is_found_anywhere(path: str) -> None:
     ["thumbnail.url", "cover_url", "request.image_url", "input.video", "last_frame.url",
      "callback_url", "keyframes.frame0.url"],
 )  # fmt: skip
-def test_what_was_given_or_is_a_picture_is_no_link_to_the_video(path: str) -> None:
+def test_inputs_and_pictures_are_not_links_to_the_video(path: str) -> None:
     assert find_link([nest(path, "https://cdn.example/in.mp4")]) is None
 
 
 def test_the_deepest_link_is_taken() -> None:
     outer = {"task_id": "a", "status": "SUCCESS", "url": "https://relay.example/tasks/a"}
     row = {**outer, "data": {"id": "u", "state": "completed", "video": {"url": LINK}}}
-    assert answer(row).for_task("a").generation("a").url == LINK
+    assert response_of(row).for_task("a").generation("a").url == LINK
 
 
 @pytest.mark.parametrize("path", REASON_PATHS)
 def test_a_reason_is_found_in_each_place(path: str) -> None:
     row = {"id": "a", "state": "failed", **nest(path, "moderated")}
-    assert answer(row).for_task("a").generation("a").failure_reason == "moderated"
+    assert response_of(row).for_task("a").generation("a").failure_reason == "moderated"
 
 
-def test_a_word_of_success_is_no_reason() -> None:
+def test_a_success_message_is_not_a_reason() -> None:
     assert find_reason([{"message": "success", "msg": "OK", "reason": " "}]) is None
 
 
@@ -98,27 +96,31 @@ def test_a_word_of_success_is_no_reason() -> None:
 )  # fmt: skip
 def test_a_time_of_creation_is_found_in_each_place_and_unit(path: str, value: object) -> None:
     row = {"id": "a", "state": "processing", **nest(path, value)}
-    assert answer(row).for_task("a").generation("a").created_at == MOMENT
+    assert response_of(row).for_task("a").generation("a").created_at == MOMENT
 
 
 @pytest.mark.parametrize("value", [0, -1, "", "soon", None, True, 1e30, "0001-01-01T00:00:00Z"])
-def test_what_is_no_time_is_none(value: object) -> None:
+def test_an_invalid_time_is_none(value: object) -> None:
     assert to_moment(value) is None
 
 
 @pytest.mark.parametrize("word", STATES)
 @pytest.mark.parametrize("change", [str.upper, str.title, " {} ".format, "\t{}\n".format])
-def test_blanks_and_case_of_a_word_do_not_matter(word: str, change: Callable[[str], str]) -> None:
+def test_blanks_and_case_of_a_state_word_are_ignored(
+    word: str, change: Callable[[str], str]
+) -> None:
     assert known_state(change(word)) is STATES[word]
-    assert answer({"id": "a", "state": change(word)}).for_task("a").states == {"a": STATES[word]}
+    assert response_of({"id": "a", "state": change(word)}).for_task("a").states == {
+        "a": STATES[word]
+    }
 
 
 @pytest.mark.parametrize("word", ["ok", "200", "", "half done", "superseded"])
 @pytest.mark.parametrize("state", ["completed", "failed", "processing"])
-def test_of_two_words_the_known_one_counts(word: str, state: str) -> None:
+def test_the_known_one_of_two_state_words_is_used(word: str, state: str) -> None:
     row = {"id": "a", "status": word, "state": state}
-    assert answer(row).for_task("a").states == {"a": State(state)}
-    assert answer([row]).for_tasks(["a"]).states == {"a": State(state)}
+    assert response_of(row).for_task("a").states == {"a": State(state)}
+    assert response_of([row]).for_tasks(["a"]).states == {"a": State(state)}
 
 
 ROWS = ("completed", "failed", "processing", "pending")
@@ -126,34 +128,41 @@ ROWS = ("completed", "failed", "processing", "pending")
 
 @pytest.mark.parametrize("pair", list(permutations(ROWS, 2)), ids="-".join)
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_of_two_rows_of_a_task_the_further_one_counts(pair: tuple[str, str], wrapped: bool) -> None:
+def test_the_more_advanced_one_of_two_rows_of_a_task_is_used(
+    pair: tuple[str, str], wrapped: bool
+) -> None:
     rows: list[dict[str, Any]] = [{"id": "a", "state": one} for one in pair]
     if wrapped:
         rows = [{"task_id": "a", "status": one["state"].upper(), "data": one} for one in rows]
-    response = answer(rows).for_tasks(["a"])
+    response = response_of(rows).for_tasks(["a"])
     best = min(pair, key=ROWS.index)
     assert response.states == {"a": State(best)}
     assert response.generation("a").state is State(best)
 
 
-class TestNames:
+class TestIds:
     @pytest.mark.parametrize("name", ["ABC-1", "abc-1", "aBc-1"])
-    def test_a_name_in_another_case_fits_if_it_fits_one_open_id(self, name: str) -> None:
+    def test_an_id_in_another_case_matches_if_it_matches_one_open_id(self, name: str) -> None:
         row = {"id": name, "state": "completed", "video": {"url": LINK}}
-        for response in (answer(row).for_task("Abc-1"), answer([row]).for_tasks(["Abc-1", "d"])):
+        for response in (
+            response_of(row).for_task("Abc-1"),
+            response_of([row]).for_tasks(["Abc-1", "d"]),
+        ):
             assert response.states == {"Abc-1": State.COMPLETED}
             assert response.generation("Abc-1").id == "Abc-1"
 
-    def test_a_name_that_fits_two_ids_fits_none(self) -> None:
+    def test_an_id_that_matches_two_open_ids_matches_none(self) -> None:
         row = {"id": "abc", "state": "completed"}
-        assert answer([row]).for_tasks(["ABC", "Abc"]).states == {}
+        assert response_of([row]).for_tasks(["ABC", "Abc"]).states == {}
         with pytest.raises(DecodeError):
-            answer(row).for_task("ABC", lambda _: ["ABC", "Abc"])
-        assert answer([row, row]).for_tasks(["ABC", "d"], lambda _: ["ABC", "aBC"]).states == {}
+            response_of(row).for_task("ABC", lambda _: ["ABC", "Abc"])
+        assert (
+            response_of([row, row]).for_tasks(["ABC", "d"], lambda _: ["ABC", "aBC"]).states == {}
+        )
 
-    def test_an_exact_name_comes_first(self) -> None:
+    def test_an_exact_id_is_preferred(self) -> None:
         rows = [{"id": "abc", "state": "failed"}, {"id": "ABC", "state": "completed"}]
-        assert answer(rows).for_tasks(["ABC"]).states == {"ABC": State.COMPLETED}
+        assert response_of(rows).for_tasks(["ABC"]).states == {"ABC": State.COMPLETED}
 
     @pytest.mark.parametrize(
         "plain",
@@ -168,29 +177,29 @@ class TestNames:
         ],
         ids=repr,
     )
-    def test_another_tasks_answer_is_never_this_tasks(self, plain: object) -> None:
+    def test_a_response_about_another_task_is_not_used(self, plain: object) -> None:
         with pytest.raises(DecodeError, match="asked about a-1, the relay answers about other"):
-            answer(plain).for_task("a-1")
+            response_of(plain).for_task("a-1")
         try:
-            states = answer(plain).for_tasks(["a-1", "a-2"]).states
+            states = response_of(plain).for_tasks(["a-1", "a-2"]).states
         except DecodeError:
             states = {}
         assert states == {}
 
-    def test_a_list_of_videos_is_no_list_of_open_tasks(self) -> None:
+    def test_a_list_of_videos_is_not_a_list_of_open_tasks(self) -> None:
         plain = {"data": [{"id": "v1", "state": "completed"}, {"id": "b", "state": "completed"}]}
-        assert answer(plain).for_task("a").states == {"a": State.COMPLETED}
+        assert response_of(plain).for_task("a").states == {"a": State.COMPLETED}
         with pytest.raises(DecodeError):
-            answer(plain).for_task("a", lambda name: [name] if name == "b" else [])
+            response_of(plain).for_task("a", lambda name: [name] if name == "b" else [])
 
-    def test_rows_come_before_the_id_of_their_envelope(self) -> None:
+    def test_rows_are_preferred_to_the_id_of_their_envelope(self) -> None:
         rows = [{"id": "a", "state": "completed"}]
         plain = {"id": "req-1", "status": "success", "data": rows}
-        assert answer(plain).for_tasks(["a"]).states == {"a": State.COMPLETED}
-        assert answer(plain).for_task("a").states == {"a": State.COMPLETED}
+        assert response_of(plain).for_tasks(["a"]).states == {"a": State.COMPLETED}
+        assert response_of(plain).for_task("a").states == {"a": State.COMPLETED}
 
 
-def test_an_unknown_state_is_named_as_such() -> None:
-    response = answer([{"id": "a", "state": "polishing"}, {"id": "b", "state": "completed"}])
+def test_an_unknown_state_is_reported_in_unknown_states() -> None:
+    response = response_of([{"id": "a", "state": "polishing"}, {"id": "b", "state": "completed"}])
     assert response.unknown_states == {"a"}
     assert response.states == {"a": State.PROCESSING, "b": State.COMPLETED}
