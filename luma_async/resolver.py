@@ -53,14 +53,8 @@ class DaemonResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return the addresses of a host; raise OSError if it has none."""
-
-        def look_up() -> list[ResolveResult]:
-            found = socket.getaddrinfo(
-                host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-            )
-            return [_result(host, one, proto, at) for one, _, proto, _, at in found if len(at) > 1]
-
-        return await asyncio.get_running_loop().run_in_executor(self._executor, look_up)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, _look_up, host, port, family)
 
     async def close(self) -> None:
         """Do nothing: a call that hangs is not waited for."""
@@ -72,15 +66,21 @@ def new_resolver() -> AbstractResolver:
     return DaemonResolver() if default is aiohttp.ThreadedResolver else default()
 
 
-def _result(
-    host: str, family: int, proto: int, address: tuple[str | bytes | int, ...]
-) -> ResolveResult:
-    scope = f"%{address[3]}" if len(address) > 3 and address[3] else ""
-    return ResolveResult(
-        hostname=host,
-        host=f"{address[0]!s}{scope}",
-        port=int(address[1]),
-        family=family,
-        proto=proto,
-        flags=_NUMERIC,
-    )
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    results: list[ResolveResult] = []
+    for kind, _, proto, _, address in found:
+        if len(address) < 2 or kind not in (socket.AF_INET, socket.AF_INET6):
+            continue  # a Python without IPv6
+        scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
+        results.append(
+            ResolveResult(
+                hostname=host,
+                host=f"{address[0]!s}{scope}",
+                port=port,
+                family=kind,
+                proto=proto,
+                flags=_NUMERIC,
+            )
+        )
+    return results

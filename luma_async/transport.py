@@ -26,6 +26,7 @@ from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Deco
 from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.protocol.requests import HTTPRequest, batch_request, single_request
 from luma_async.protocol.responses import Response
+from luma_async.resolver import new_resolver
 from luma_async.text import one_line
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
@@ -69,7 +70,9 @@ class Transport:
     async def __aenter__(self) -> Self:
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT),
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT, resolver=new_resolver()
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 middlewares=(self._send_once,),
             )

@@ -29,6 +29,7 @@ from luma_async import (
 from luma_async.downloads import downloader as downloader_module
 from luma_async.downloads import transfer
 from luma_async.downloads.partial_file import PARTS_FOLDER, PartialFile, parts_folder, version_of
+from luma_async.downloads.public_resolver import PublicResolver
 from luma_async.testing import FakeRelay, Reply
 from tests.worker.worker_processes import until
 
@@ -178,12 +179,12 @@ async def test_a_host_name_is_checked_by_its_resolved_addresses(
 ) -> None:
     monkeypatch.setattr(aiohttp, "DefaultResolver", FakeResolver)
     store.url = store.url.replace("127.0.0.1", "inside.example")
-    with pytest.raises(DownloadError, match=r"private address at inside\.example; .*allow_hosts"):
+    with pytest.raises(DownloadError, match=r"at inside\.example; .* 127\.0\.0\.1 .*allow_hosts"):
         await download(store.video(), tmp_path)
     assert not store.seen
     path = await download(store.video(), tmp_path, allow_hosts=("Inside.Example",))
     assert path.read_bytes() == BODY
-    found = await transfer.PublicResolver(()).resolve("mixed.example")
+    found = await PublicResolver(()).resolve("mixed.example")
     assert [one["host"] for one in found] == ["8.8.8.8"]
 
 

@@ -11,6 +11,8 @@ because private networks have such addresses, too; these resolvers answer with I
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+MAX_DIGITS = 40  # of a part of an IPv4 address
+
 FAKE_IP = IPv4Network("198.18.0.0/15")
 LOCAL_DOMAINS = (
     ".local",
@@ -80,7 +82,7 @@ def may_connect(host: str, address: str) -> bool:
     """Return whether a connection to `address` is allowed, to which the name `host` resolves."""
     if is_public(address):
         return True
-    return address_of(address) in FAKE_IP and not is_local_name(host)
+    return _is_fake_ip(address) and not is_local_name(host)
 
 
 def is_local_name(host: str) -> bool:
@@ -111,6 +113,13 @@ def address_of(host: str) -> IPv4Address | IPv6Address | None:
     return IPv4Address(last + sum(part << 8 * (3 - place) for place, part in enumerate(first)))
 
 
+def _is_fake_ip(address: str) -> bool:
+    try:
+        return IPv4Address(address) in FAKE_IP
+    except ValueError:
+        return False
+
+
 def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
@@ -123,8 +132,11 @@ def _is_number(text: str) -> bool:
 
 def _number(text: str) -> int:
     """Return a part of an IPv4 address: decimal, octal after a 0, hexadecimal after 0x."""
-    if not _is_number(text) or len(text) > 40:
-        raise ValueError(f"{text:.80} is not a number")
-    if text.startswith("0x"):
-        return int(text[2:] or "0", 16)
-    return int(text, 8 if text.startswith("0") else 10)
+    try:
+        if not _is_number(text) or len(text) > MAX_DIGITS:
+            raise ValueError
+        if text.startswith("0x"):
+            return int(text[2:] or "0", 16)
+        return int(text, 8 if text.startswith("0") else 10)
+    except ValueError:
+        raise ValueError(f"{text:.80} is not a number") from None

@@ -16,7 +16,8 @@ from luma_async._version import __version__
 from luma_async.downloads import links
 from luma_async.downloads.partial_file import remove_stale
 from luma_async.downloads.progress import DownloadProgress, ProgressReporter
-from luma_async.downloads.transfer import CHUNK_SIZE, DeadLink, PublicResolver, Transfer
+from luma_async.downloads.public_resolver import PublicResolver
+from luma_async.downloads.transfer import CHUNK_SIZE, DeadLink, Transfer
 from luma_async.errors import DownloadError
 from luma_async.polling.hooks import Hook
 from luma_async.session import LumaSession
@@ -66,7 +67,7 @@ class Downloader:
         self._semaphore = anyio.Semaphore(checks.whole("at_once", at_once))
         if isinstance(allow_hosts, str):
             raise TypeError("allow_hosts is of type str; give a list of hosts")
-        self._allowed = frozenset(host.lower() for host in allow_hosts)
+        self._allowed = frozenset(allow_hosts)
         self._max_bytes = checks.whole("max_bytes", max_bytes)
         self._proxy = None if proxy is None else checks.http_url("proxy", proxy, plain=False)
         hook = checks.hook("on_progress", on_progress)
@@ -79,7 +80,7 @@ class Downloader:
             raise RuntimeError("the downloader is already entered; make another one")
         await anyio.to_thread.run_sync(_create, self._directory)
         proxy_host = URL(self._proxy or "").host
-        allowed = {*self._allowed, *([proxy_host.lower()] if proxy_host else [])}
+        allowed = {*self._allowed, *([proxy_host] if proxy_host else [])}
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=PublicResolver(allowed)),
             cookie_jar=aiohttp.DummyCookieJar(),

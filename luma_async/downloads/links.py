@@ -3,13 +3,14 @@
 Ids and links are untrusted input. A link is followed only if it is http or https and leads to the
 public internet: the responses of a relay must not make this process send requests to a router, to
 another machine in the local network or to the metadata service of a cloud. A literal address is
-checked at once; a host name when it is resolved, by its addresses (`addresses.may_connect`). An id
-cannot name a file outside of the directory.
+checked at once, in each notation that browsers and resolvers accept; a host name when it is
+resolved, by its addresses (`addresses.may_connect`). A host with a percent sign is refused:
+programs disagree about its meaning. An id cannot name a file outside of the directory.
 """
 
 import re
 from collections.abc import Collection
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from yarl import URL
 
@@ -57,10 +58,10 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
         raise DownloadError(
             f"the link {without_query(url)} is not http or https; ask the relay's operator"
         )
+    if not is_allowed(host, allowed):
+        _check_public(unquote(host))
     if not _HOST.fullmatch(host):
         raise _invalid()
-    if not is_allowed(host, allowed):
-        _check_public(host)
     return url
 
 
@@ -71,10 +72,10 @@ def is_allowed(host: str, allowed: Collection[str]) -> bool:
 
 def private_host_error(host: str, address: str) -> DownloadError:
     """Return the error for a link that leads to a private address."""
-    shown = one_line(host) if host == address else f"{one_line(host)} ({one_line(address)})"
+    which = "that" if host == address else f"its address {one_line(address)}"
     return DownloadError(
-        f"the link leads to a private address at {shown}; "
-        "if that is intended, name the host in allow_hosts"
+        f"the link leads to a private address at {one_line(host)}; "
+        f"if {which} is intended, name the host in allow_hosts"
     )
 
 
@@ -102,11 +103,11 @@ def file_name(task_id: str, link: str | None) -> str:
 def _check_public(host: str) -> None:
     """Raise DownloadError for a private address, and for a name of this machine."""
     try:
-        address = address_of(host)
+        address = address_of(host.partition("%")[0])
     except ValueError:
         raise _invalid() from None
     if address is None and f".{host_key(host)}".endswith(".localhost"):
-        raise private_host_error(host, host)
+        raise private_host_error(host, "127.0.0.1")
     if address is not None and not is_public(str(address)):
         raise private_host_error(host, str(address))
 

@@ -11,13 +11,11 @@ import re
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
-from socket import AF_INET, AddressFamily
 from urllib.parse import urljoin
 
 import aiohttp
 import anyio
 import anyio.to_thread
-from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec import Struct
 from yarl import URL
 
@@ -77,29 +75,6 @@ def content_range(response: aiohttp.ClientResponse) -> ContentRange:
         total = None if found[2] == "*" else int(found[2])
     fields = headers.get("ETag"), headers.get("Last-Modified"), total
     return ContentRange(start, total, version_of(*fields if any(fields) else (os.urandom(8),)))
-
-
-class PublicResolver(AbstractResolver):
-    """Resolves host names to public addresses only, except for the `allowed` hosts."""
-
-    def __init__(self, allowed: Collection[str]) -> None:
-        self._allowed = allowed
-        self._resolver = aiohttp.DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: AddressFamily = AF_INET
-    ) -> list[ResolveResult]:
-        """Return the public addresses of a host; raise DownloadError if it has none."""
-        found = await self._resolver.resolve(host, port, family)
-        if host.lower() in self._allowed:
-            return found
-        if not (public := [result for result in found if links.is_public(result["host"])]):
-            raise links.private_host_error(host)
-        return public
-
-    async def close(self) -> None:
-        """Close the resolver."""
-        await self._resolver.close()
 
 
 class Transfer:
