@@ -9,16 +9,27 @@ programs disagree about its meaning. An id cannot name a file outside of the dir
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import quote, unquote
 
 from yarl import URL
 
 from luma_async.downloads.addresses import address_of, host_key, is_local_name, is_public
+from luma_async.downloads.host_errors import HostError
 from luma_async.errors import DownloadError
 from luma_async.text import hashed_name, one_line
 
 MAX_NAME_LENGTH = 180  # characters, without the suffix
+MIN_SECRET_LENGTH = 6  # characters
+RESERVED_HEADERS = (
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "host",
+    "if-range",
+    "range",
+    "transfer-encoding",
+)
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif")
 
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")  # a name in ASCII, or an address; `%` is none
@@ -53,7 +64,7 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
         url = URL(link, encoded=is_encoded)
         host, port = url.raw_host, url.port
     except ValueError:
-        raise _invalid() from None
+        raise invalid_link_error() from None
     if url.scheme not in ("http", "https") or not host or not port:
         raise DownloadError(
             f"the link {without_query(url)} is not http or https; ask the relay's operator"
@@ -61,7 +72,7 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
     if not is_allowed(host, allowed):
         _check_public(unquote(host))
     if not _HOST.fullmatch(host):
-        raise _invalid()
+        raise invalid_link_error()
     return url
 
 
@@ -77,6 +88,11 @@ def private_host_error(host: str, address: str) -> DownloadError:
         f"the link leads to a private address at {one_line(host)}; "
         f"if {which} is intended, name the host in allow_hosts"
     )
+
+
+def invalid_link_error() -> DownloadError:
+    """Return the error for a link that is not a valid URL."""
+    return DownloadError("the link is not a valid URL; ask the relay's operator")
 
 
 def without_query(url: URL) -> str:
@@ -96,8 +112,44 @@ def file_name(task_id: str, link: str | None) -> str:
         name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > MAX_NAME_LENGTH:
         name = hashed_name(task_id)
-    path = (link or "").partition("?")[0].partition("#")[0].lower()
-    return name + next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])
+    return name + suffix_of(link or "")
+
+
+def suffix_of(link: str) -> str:
+    """Return the suffix of a link if it is one of `SUFFIXES`, else .mp4."""
+    path = link.partition("?")[0].partition("#")[0].lower()
+    return next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])
+
+
+class LinkHeaders:
+    """Header fields for the requests to some hosts, such as the key of a relay for its own links.
+
+    They are sent to a host of `hosts` if the link itself leads there, and not to the target of a
+    redirect to another host, port or scheme, except from http to https.
+    """
+
+    def __init__(self, headers: Mapping[str, str], hosts: Collection[str]) -> None:
+        self._headers = dict(headers)
+        self._hosts = frozenset(map(host_key, hosts))
+        words = (word for value in headers.values() for word in value.split())
+        self._secrets = [word for word in words if len(word) >= MIN_SECRET_LENGTH]
+
+    def for_request(self, url: URL, link: URL) -> dict[str, str]:
+        """Return the header fields of a request to `url`, to which `link` leads."""
+        is_upgrade = (link.scheme, link.port, url.scheme, url.port) == ("http", 80, "https", 443)
+        is_same = url.raw_host == link.raw_host and (is_upgrade or url.origin() == link.origin())
+        if is_same and host_key(url.raw_host or "") in self._hosts:
+            return dict(self._headers)
+        return {}
+
+    def without_secrets(self, error: HostError) -> HostError:
+        """Return an error of a host without its code if that repeats a value of the headers."""
+        if any(secret in (error.code or "") for secret in self._secrets):
+            return HostError(error.meaning, error.status)
+        return error
+
+    def __repr__(self) -> str:
+        return f"<LinkHeaders {sorted(self._headers)} for {sorted(self._hosts)}>"
 
 
 def _check_public(host: str) -> None:
@@ -105,12 +157,8 @@ def _check_public(host: str) -> None:
     try:
         address = address_of(host.partition("%")[0])
     except ValueError:
-        raise _invalid() from None
+        raise invalid_link_error() from None
     if address is None and f".{host_key(host)}".endswith(".localhost"):
         raise private_host_error(host, "127.0.0.1")
     if address is not None and not is_public(str(address)):
         raise private_host_error(host, str(address))
-
-
-def _invalid() -> DownloadError:
-    return DownloadError("the link is not a valid URL; ask the relay's operator")

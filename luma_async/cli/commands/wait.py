@@ -19,6 +19,7 @@ from luma_async.cli.display import html_report as report
 from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.options.ids import add_ids, check_ids, parts
+from luma_async.cli.options.link_headers import add_link_headers, check_link_headers, in_options
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
 from luma_async.cli.runtime import (
@@ -58,6 +59,7 @@ def add_wait(commands: Commands) -> None:
         "--allow-host", action="append", default=[], metavar="NAME",
         help="follow links to this host though its address is private; may be given again",
     )  # fmt: skip
+    add_link_headers(saving)
     saving.add_argument(
         "--report", type=Path, metavar="FILE",
         help="write a page of all videos, as HTML, when the wait is over",
@@ -75,6 +77,7 @@ class WaitCommand:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         check_ids(arguments)
+        check_link_headers(arguments)
         _check_report(arguments.report)
         self._arguments = arguments
         self._board = Progress()
@@ -126,6 +129,8 @@ class WaitCommand:
                         luma=luma,
                         allow_hosts=arguments.allow_host,
                         proxy=arguments.proxy,
+                        headers=dict(arguments.link_header),
+                        header_hosts=arguments.link_header_host,
                     )
                 )
             await stack.enter_async_context(self._output.living(self._board, luma))
@@ -178,7 +183,7 @@ class WaitCommand:
         try:
             row.file = await downloader.download(row.generation)
         except (LumaError, OSError) as error:
-            row.trouble = str(error).replace("in allow_hosts", "by --allow-host")
+            row.trouble = in_options(str(error))
         self._output.ended(row)
 
     def _learn(self, generation: Generation | None) -> None:
