@@ -196,14 +196,14 @@ class Downloader:
             if part is None:
                 progress.finish(path, (await in_thread(path.stat)).st_size)
                 return path
-            saved = None
+            saved: Path | None = None
             try:
-                saved = await Transfer(self._settings, link, part, progress).run()
+                saved = path = await Transfer(self._settings, link, part, progress).run()
             finally:
                 part.close()
                 progress.finish(saved)
             self._dead.forget(link)
-            return saved
+            return path
 
     async def _open(self, path: Path) -> PartialFile | None:
         """Return the partial file of a path, locked; None if the file itself is there by then."""

@@ -185,9 +185,8 @@ def _codes_in(value: Any) -> Iterator[str]:
     fields = cast("dict[str, Any]", value)
     for name in ("error", "errors"):
         inner: Any = fields.get(name)
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        yield from _codes_in(inner)
+        listed = cast("list[Any]", inner) if isinstance(inner, list) else [inner]
+        yield from _codes_in(next(iter(listed), None))
     for name in _JSON_CODES:
         code = fields.get(name)
         if isinstance(code, str):

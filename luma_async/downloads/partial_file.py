@@ -12,7 +12,7 @@ before the record is changed, and a record is written before its bytes.
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -144,7 +144,7 @@ class PartialFile:
                 self._lock.release()
 
     @contextmanager
-    def _in_use(self) -> Iterator[None]:
+    def _in_use(self) -> Generator[None]:
         try:
             with self._lock:
                 yield

@@ -59,11 +59,11 @@ def add_wait(commands: Commands) -> None:
         "--allow-host", action="append", default=[], metavar="NAME",
         help="follow links to this host though its address is private; may be given again",
     )  # fmt: skip
-    add_link_headers(saving)
     saving.add_argument(
         "--report", type=Path, metavar="FILE",
         help="write a page of all videos, as HTML, when the wait is over",
     )  # fmt: skip
+    add_link_headers(parser)
     add_session(parser)
 
 

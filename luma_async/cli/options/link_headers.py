@@ -12,8 +12,9 @@ _IN_OPTIONS = {
 }
 
 
-def add_link_headers(group: argparse._ArgumentGroup) -> None:
+def add_link_headers(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    group = parser.add_argument_group("links that want a key")
     group.add_argument(
         "--link-header", action="append", default=[], type=_field, metavar="'NAME: VALUE'",
         help="send this header field with the requests for videos, to the hosts of "
