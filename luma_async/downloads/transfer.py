@@ -237,12 +237,10 @@ class Transfer:
             if not is_checked and part.size >= SAMPLE_SIZE:
                 await self._check_type(response)
                 is_checked = True
-        if received.end is not None and part.size < received.end:
+        if total is not None and part.size < total:
             raise Interrupted(f"{self} was cut short")
         if part.size == 0:
             raise self._wrong_length(response)
-        if total is not None and part.size < total:
-            raise Interrupted(f"{self} was sent in part")
         if not is_checked:
             await self._check_type(response)
 
