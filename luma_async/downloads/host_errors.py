@@ -184,9 +184,11 @@ def _codes_in(value: Any) -> Iterator[str]:
         return
     fields = cast("dict[str, Any]", value)
     for name in ("error", "errors"):
-        inner: Any = fields.get(name)
-        listed = cast("list[Any]", inner) if isinstance(inner, list) else [inner]
-        yield from _codes_in(next(iter(listed), None))
+        match fields.get(name):
+            case [first, *_]:
+                yield from _codes_in(first)
+            case inner:
+                yield from _codes_in(inner)
     for name in _JSON_CODES:
         code = fields.get(name)
         if isinstance(code, str):

@@ -1,9 +1,9 @@
 """What is done about a link that fails: try it again, ask the relay for another one, give up. Pure.
 
     meaning of the error      first                                   then
-    NOT_YET                   the link again, until `grace` is over   the relay, once
+    NOT_YET, UNAVAILABLE      the link again, until `grace` is over   the relay, once
     EXPIRED, NEEDS_KEY                                                the relay, once
-    any, after the relay      the new link again, until `grace` is over   an error
+    any, of the new link      as above                                an error
 
 `grace` begins with the first failure, for both links together.
 """
@@ -47,7 +47,7 @@ class LinkPolicy:
             self._failed_at = now
         self._failures += 1
         rest = self._failed_at + self._grace - now
-        if meaning is Meaning.NOT_YET and rest > 0:
+        if meaning in (Meaning.NOT_YET, Meaning.UNAVAILABLE) and rest > 0:
             delay = _BACKOFF.delay(self._failures, (1.0 + roll) / 2)
             return Step.RETRY, min(delay, rest)
         if self._has_asked:

@@ -60,7 +60,7 @@ def nginx(status: int, reason: str, meaning: Meaning) -> Sample:
         f"<html>\r\n<head><title>{status} {reason}</title></head>\r\n<body>\r\n"
         f"<center><h1>{status} {reason}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>"
     )
-    return page(f"nginx: {status} {reason}", status, body, meaning)
+    return page(f"nginx: {reason}", status, body, meaning)
 
 
 def data(
@@ -138,7 +138,7 @@ SAMPLES = (
     s3("OSS: expired token", 403, "SecurityTokenExpired", "The token is expired.", M.EXPIRED),
     s3("OSS: too much traffic", 503, "DownloadTrafficRateLimitExceeded", "", M.UNAVAILABLE),
     s3("OSS: account not paid", 403, "UserDisable", "UserDisable", M.FINAL),
-    page("Aliyun CDN: expired link", 403, "<h1>403 Forbidden</h1>", M.NOT_YET),
+    page("Aliyun CDN: expired link or no file", 403, "<h1>403 Forbidden</h1>", M.NOT_YET),
     Sample(
         "Aliyun CDN: expired link, in a header", 403, "<h1>403 Forbidden</h1>", M.EXPIRED, None,
         HTML, {"x-tengine-error": "denied by req auth: expired timestamp"},
@@ -169,15 +169,15 @@ SAMPLES = (
     nginx(504, "Gateway Time-out", M.UNAVAILABLE),
     nginx(400, "Bad Request", M.FINAL),
     nginx(405, "Not Allowed", M.FINAL),
-    data("a link of an application", 403, '{"code":"link_expired"}', M.EXPIRED, "link_expired"),
-    data("an application, in words", 404, '{"message":"链接已过期"}', M.EXPIRED),
-    data("an error with status 200", 200, '{"message":"the link has expired"}', M.EXPIRED),
+    data("an application: expired", 403, '{"code":"link_expired"}', M.EXPIRED, "link_expired"),
+    data("an application: expired, in words", 404, '{"message":"链接已过期"}', M.EXPIRED),
+    data("an application: expired, status 200", 200, '{"message":"it has expired"}', M.EXPIRED),
     data(
-        "a token of OAuth", 401, "", M.EXPIRED,
+        "OAuth: expired token", 401, "", M.EXPIRED,
         www_authenticate='Bearer error="invalid_token", error_description="The token expired"',
     ),
-    data("no body", 404, "", M.NOT_YET),
-    data("accepted, not made yet", 202, '{"status":"processing"}', M.NOT_YET, "processing"),
-    data("deep JSON", 403, "[" * 50_000, M.NOT_YET),
-    data("no error of a host", 418, "I'm a teapot", M.FINAL),
+    data("any host: no body", 404, "", M.NOT_YET),
+    data("any host: accepted", 202, '{"status":"processing"}', M.NOT_YET, "processing"),
+    data("any host: deep JSON", 403, "[" * 50_000, M.NOT_YET),
+    data("any host: an unusual status", 418, "I'm a teapot", M.FINAL),
 )  # fmt: skip
