@@ -133,16 +133,11 @@ def http_url(name: str, value: object, *, plain: bool) -> str:
 
 
 def hosts(name: str, value: object) -> tuple[str, ...]:
-    """Return host names or IP addresses, without scheme and port."""
-    remedy = "give a list of host names"
+    """Return a list of host names or IP addresses."""
+    remedy = "give a list of hosts"
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise TypeError(f"{name} is {_a(value)}; {remedy}")
-    found = tuple(text(name, host) for host in cast("Iterable[object]", value))
-    for host in found:
-        is_address = host.count(":") > 1
-        if not host or "/" in host or (":" in host and not is_address):
-            raise ValueError(f"{name} contains {host!r}; {remedy} without scheme and port")
-    return found
+    return tuple(text(name, host) for host in cast("Iterable[object]", value))
 
 
 def headers(name: str, value: object, *, reserved: Collection[str]) -> dict[str, str]:

@@ -92,8 +92,11 @@ def is_local_name(host: str) -> bool:
 
 
 def host_key(host: str) -> str:
-    """Return a host in the form in which two hosts are compared."""
-    return host.lower().strip("[]").rstrip(".")
+    """Return a host in the form in which two hosts are compared; a port is left out."""
+    name = host.lower()
+    if name.count(":") == 1:
+        name = name.partition(":")[0]
+    return name.strip("[]").rstrip(".")
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:

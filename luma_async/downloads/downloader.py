@@ -106,8 +106,6 @@ class Downloader:
             checks.headers("headers", headers, reserved=links.RESERVED_HEADERS),
             checks.hosts("header_hosts", header_hosts),
         )
-        if bool(headers) != bool(header_hosts):
-            raise ValueError("headers and header_hosts belong together; give both, or none")
         if link_grace is None:
             self._link_grace = DEFAULT_GRACE if luma is None else luma.link_grace
         else:

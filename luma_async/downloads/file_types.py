@@ -5,6 +5,7 @@ first bytes are of no known type, the Content-Type is believed. Pure.
 """
 
 import re
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -64,6 +65,9 @@ _BOXES = frozenset(
 )
 """The types of the boxes with which an MP4 or a QuickTime file begins."""
 
+_OTHER_BOXES = frozenset((b"emsg", b"meta", b"mfra", b"pdin", b"prft", b"ssix", b"udta", b"uuid"))
+"""The types of the boxes that may follow."""
+
 _IMAGE_BRANDS = (b"avi", b"hei", b"hev", b"mif", b"msf", b"jxl", b"crx")
 """With which letters the brands begin that are images: avif, avis, heic, heix, hevc, mif1, …"""
 
@@ -93,6 +97,31 @@ def identify(first: bytes, content_type: str = "", suffix: str = "") -> FileType
     if found.name == "GIF" and suffix == ".gif":
         return FileType("GIF", True)
     return found
+
+
+def is_cut_short(read: Callable[[int, int], bytes], size: int) -> bool:
+    """Return whether a file of this size is an MP4 that is not complete.
+
+    `read` returns so many bytes (first argument) from an offset (second argument). A file is
+    complete if its last box ends with it, and if it has both an index and frames. False for a file
+    that is no MP4, or has something else after its boxes.
+    """
+    offset, types = 0, set[bytes]()
+    while offset < size:
+        header = read(16, offset)
+        length, kind = int.from_bytes(header[:4]), header[4:8]
+        if kind not in _BOXES | _OTHER_BOXES:
+            return bool(types) and len(header) < 8
+        types.add(kind)
+        if length == 1 and len(header) < 16:
+            return True
+        if length == 1:
+            length = int.from_bytes(header[8:16])
+        if length < 8:
+            return False  # 0: the box ends with the file
+        offset += length
+    has_index = not types.isdisjoint((b"moov", b"moof"))
+    return offset > size or not (has_index and b"mdat" in types)
 
 
 def _by_signature(first: bytes) -> FileType | None:

@@ -125,10 +125,15 @@ class LinkHeaders:
     """Header fields for the requests to some hosts, such as the key of a relay for its own links.
 
     They are sent to a host of `hosts` if the link itself leads there, and not to the target of a
-    redirect to another host, port or scheme, except from http to https.
+    redirect to another host, port or scheme, except from http to https. Raises ValueError for
+    fields without a host, and for a URL in place of a host.
     """
 
     def __init__(self, headers: Mapping[str, str], hosts: Collection[str]) -> None:
+        if bool(headers) != bool(hosts):
+            raise ValueError("headers and header_hosts belong together; give both, or none")
+        if any("/" in host or not host for host in hosts):
+            raise ValueError("header_hosts contains what is no host; give names without a scheme")
         self._headers = dict(headers)
         self._hosts = frozenset(map(host_key, hosts))
         words = (word for value in headers.values() for word in value.split())

@@ -98,10 +98,10 @@ class PartialFile:
                 self.size += count
                 rest = rest[count:]
 
-    def read_start(self, size: int) -> bytes:
-        """Return the first bytes, `size` at most."""
+    def read(self, size: int, offset: int = 0) -> bytes:
+        """Return `size` bytes from an offset, fewer at the end of the file."""
         with self._in_use():
-            return os.pread(self._file, size, 0)
+            return os.pread(self._file, size, offset)
 
     def finish(self) -> Path:
         """Move the complete file to its final name, and return the path.

@@ -20,7 +20,7 @@ from msgspec import Struct
 from yarl import URL
 
 from luma_async.downloads import links, resuming
-from luma_async.downloads.file_types import SAMPLE_SIZE, identify
+from luma_async.downloads.file_types import SAMPLE_SIZE, identify, is_cut_short
 from luma_async.downloads.host_errors import MAX_ERROR_BODY, HostError, Meaning, read_error
 from luma_async.downloads.partial_file import PartialFile
 from luma_async.downloads.progress import ProgressReporter
@@ -243,10 +243,13 @@ class Transfer:
             raise self._wrong_length(response)
         if not is_checked:
             await self._check_type(response)
+        is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+        if total is None and not is_chunked and await in_thread(is_cut_short, part.read, part.size):
+            raise Interrupted(f"{self} was cut short")
 
     async def _check_type(self, response: aiohttp.ClientResponse) -> None:
         """Raise LinkError if the first bytes are not those of a video; nothing is kept then."""
-        start = await in_thread(self._part.read_start, MAX_ERROR_BODY)
+        start = await in_thread(self._part.read, MAX_ERROR_BODY)
         kind = identify(start, response.content_type, self._suffix)
         if kind.is_video:
             return

@@ -132,6 +132,19 @@ def sent(cut: int | None = None, *, tag: str | None = TAG, **headers: str) -> An
     return send
 
 
+def without_length(cut: int | None = None) -> Answer:
+    """Send the file until the connection is closed, after `cut` bytes at the latest."""
+
+    async def send(host: Host, request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+        request.transport.write(head + host.case.body[:cut])
+        request.transport.close()
+        return web.Response()
+
+    return send
+
+
 async def nothing(host: Host, request: web.BaseRequest) -> None:
     """Answer with the file."""
 
@@ -216,6 +229,8 @@ ANY = (
         "error: ask the relay's operator",
     ),
     Case("any host", "the file in chunks, without its length", sent(Transfer_Encoding="chunked")),
+    Case("any host", "the file until the connection is closed", without_length()),
+    Case("any host", "the same, cut", once(without_length(5000))),
     Case("any host", "the file, cut; ETag", once(sent(1000))),
     Case("any host", "the file, cut; no ETag, no date", once(sent(1000, tag=None))),
     Case("any host", "the file, cut; a weak ETag", once(sent(1000, tag='W/"one"'))),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_async.downloads.file_types import SAMPLE_SIZE, identify
+from luma_async.downloads.file_types import SAMPLE_SIZE, identify, is_cut_short
 from luma_async.testing import media
 
 VIDEOS = {
@@ -109,3 +109,37 @@ def test_the_files_of_the_fake_relay_are_what_they_are() -> None:
 @given(st.binary(max_size=SAMPLE_SIZE), st.sampled_from(CONTENT_TYPES))
 def test_any_bytes_have_a_type(first: bytes, content_type: str) -> None:
     assert identify(first, content_type).name
+
+
+FTYP, MOOV, MDAT = b"\0\0\0\x10ftypisom\0\0\2\0", b"\0\0\0\x0cmoov----", b"\0\0\0\x0amdat--"
+LONG_MDAT = b"\0\0\0\1mdat\0\0\0\0\0\0\0\x12--"
+
+
+def is_cut(data: bytes) -> bool:
+    return is_cut_short(lambda size, offset: data[offset : offset + size], len(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        FTYP + MOOV + MDAT,
+        FTYP + MDAT + MOOV,
+        FTYP + MOOV + LONG_MDAT,
+        FTYP + b"\0\0\0\x08free" + MOOV + MDAT + b"\0\0\0\x08uuid",
+        FTYP + MOOV + b"\0\0\0\0mdat-----",
+        FTYP + MOOV + MDAT + bytes(100),
+        FTYP + MOOV + MDAT + b"garbage after the last box",
+        b"\x1aE\xdf\xa3 WebM",
+        b"\xff" * 5,
+        b"",
+        media.video("a"),
+    ],
+)
+def test_a_complete_file_is_not_cut_short(data: bytes) -> None:
+    assert not is_cut(data) or not data
+
+
+@pytest.mark.parametrize("data", [FTYP + MOOV + MDAT, FTYP + LONG_MDAT + MOOV, media.video("a")])
+def test_an_mp4_is_cut_short_wherever_it_is_cut(data: bytes) -> None:
+    sizes = {*range(8, min(len(data), 99)), *range(len(data) - 39, len(data), 7), len(data) // 2}
+    assert all(is_cut(data[:size]) for size in sizes if size >= 8)

@@ -4,7 +4,6 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import aiohappyeyeballs
 import aiohttp
 import pytest
 from msgspec.structs import replace
@@ -58,14 +57,15 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
 def connected(store: VideoStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the addresses of all connections; those to public ones lead to the store."""
     addresses, port = list[str](), int(store.url.rpartition(":")[2])
-    real: Any = aiohappyeyeballs.start_connection
+    library: Any = aiohttp.connector
+    real = library.aiohappyeyeballs.start_connection
 
     async def start_connection(addr_infos: list[Any], **options: Any) -> Any:
         addresses.extend(info[-1][0] for info in addr_infos)
         here = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
         return await real(addr_infos=[here], **options)
 
-    monkeypatch.setattr(aiohappyeyeballs, "start_connection", start_connection)
+    monkeypatch.setattr(library.aiohappyeyeballs, "start_connection", start_connection)
     return addresses
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from luma_async import validation as checks
-from luma_async.downloads.links import RESERVED_HEADERS
+from luma_async.downloads.links import RESERVED_HEADERS, LinkHeaders
 
 _IN_OPTIONS = {
     "name the host in allow_hosts": "name the host by --allow-host",
@@ -31,8 +31,9 @@ def check_link_headers(arguments: argparse.Namespace) -> None:
     """Raise ValueError for one option without the other, and for fields that cannot be sent."""
     if bool(arguments.link_header) != bool(arguments.link_header_host):
         raise ValueError("--link-header and --link-header-host belong together; give both, or none")
-    checks.headers("--link-header", dict(arguments.link_header), reserved=RESERVED_HEADERS)
-    checks.hosts("--link-header-host", arguments.link_header_host)
+    fields = dict(arguments.link_header)
+    checks.headers("--link-header", fields, reserved=RESERVED_HEADERS)
+    LinkHeaders(fields, arguments.link_header_host)
     if arguments.link_header and arguments.download is None:
         raise ValueError("--link-header is for downloads; give --download DIR")
 
