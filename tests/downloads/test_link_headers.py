@@ -13,8 +13,9 @@ from yarl import URL
 
 from luma_async import Downloader, DownloadError, download
 from luma_async.cli import _parser, main  # pyright: ignore[reportPrivateUsage]
+from luma_async.cli.options.link_headers import in_options
 from luma_async.downloads.host_errors import HostError, Meaning
-from luma_async.downloads.links import LinkHeaders
+from luma_async.downloads.links import LinkHeaders, private_host_error
 from luma_async.testing import FakeRelay
 from tests.downloads.video_store import BODY, HERE, VideoStore, answer
 
@@ -163,6 +164,16 @@ def test_the_command_refuses_what_cannot_be_sent(
     printed = capsys.readouterr().err
     assert error in printed
     assert "s3cret" not in printed
+
+
+def test_the_command_names_its_own_options_as_the_remedy() -> None:
+    assert in_options(str(private_host_error("a.example", "10.0.0.1"))) == (
+        "the link leads to a private address at a.example; "
+        "if its address 10.0.0.1 is intended, name the host by --allow-host"
+    )
+    assert in_options("the link wants a key; pass headers and header_hosts") == (
+        "the link wants a key; pass --link-header and --link-header-host"
+    )
 
 
 def test_the_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
