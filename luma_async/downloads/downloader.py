@@ -63,9 +63,10 @@ class Downloader:
     `luma` is the session that is asked for a new link if a link fails; without it that is an error.
     `max_bytes` limits the size of one file.
 
-    A link that fails with 403, 404 or with something else than a video is tried again with growing
-    delays for `link_grace` seconds, by default those of `luma`, else 60: the file may come late.
-    Then `luma` is asked for a new link, once; at once if the host says that the link has expired.
+    A link that fails with 403 or 404 is tried again with growing delays for `link_grace` seconds,
+    by default those of `luma`, else 60: the file may come late. One that leads to something else
+    than a video is tried again for 10 seconds. Then `luma` is asked for a new link, once; at once
+    if the host says that the link has expired.
 
     The downloader uses an HTTP client of its own, which sends no API key and no cookies. `headers`
     are sent to the hosts in `header_hosts` if a link leads there, never to the target of a redirect
@@ -127,7 +128,10 @@ class Downloader:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=READ_TIMEOUT, sock_read=READ_TIMEOUT
+                total=None,
+                connect=READ_TIMEOUT,
+                sock_connect=READ_TIMEOUT,
+                sock_read=READ_TIMEOUT,
             ),
             headers=_HEADERS,
             read_bufsize=CHUNK_SIZE,
@@ -163,7 +167,7 @@ class Downloader:
             except LinkError as failure:
                 now, roll = asyncio.get_running_loop().time(), random.random()  # noqa: S311
                 self._dead.record(generation.url or "", now)
-                step, delay = policy.next_step(failure.error.meaning, now, roll)
+                step, delay = policy.next_step(failure.error, now, roll)
                 error = failure
             if step is Step.FAIL:
                 raise _final_error(error, f"{error}, and so does the new link of the relay")

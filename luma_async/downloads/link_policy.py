@@ -5,15 +5,17 @@
     EXPIRED, NEEDS_KEY                                                the relay, once
     any, of the new link      as above                                an error
 
-`grace` begins with the first failure, for both links together.
+`grace` begins with the first failure, for both links together. It is shorter for something else
+than a video with status 200: a host that says that the file is there seldom changes its mind.
 """
 
 from enum import Enum
 
-from luma_async.downloads.host_errors import Meaning
+from luma_async.downloads.host_errors import HostError, Meaning
 from luma_async.scheduling.throttle import ExponentialBackoff
 
 DEFAULT_GRACE = 60.0  # seconds
+MAX_PAGE_GRACE = 10.0  # seconds, for something else than a video with status 200
 MAX_YOUNG_AGE = 86_400.0  # seconds since the submission; the files of older tasks do not come late
 MIN_DEAD_FOR = 120.0  # seconds after which a link that the relay repeats is lost
 MAX_DEAD_LINKS = 10_000
@@ -38,22 +40,31 @@ class LinkPolicy:
     def __init__(self, grace: float) -> None:
         self._grace = grace
         self._failed_at: float | None = None
+        self._page_at: float | None = None
         self._failures = 0
         self._has_asked = False
 
-    def next_step(self, meaning: Meaning, now: float, roll: float) -> tuple[Step, float]:
+    def next_step(self, error: HostError, now: float, roll: float) -> tuple[Step, float]:
         """Return what is done about a failure at `now`, and the seconds to wait before."""
-        if self._failed_at is None:
-            self._failed_at = now
         self._failures += 1
-        rest = self._failed_at + self._grace - now
-        if meaning in (Meaning.NOT_YET, Meaning.UNAVAILABLE) and rest > 0:
+        rest = self._rest_of_grace(error, now)
+        if error.meaning in (Meaning.NOT_YET, Meaning.UNAVAILABLE) and rest > 0:
             delay = _BACKOFF.delay(self._failures, (1.0 + roll) / 2)
             return Step.RETRY, min(delay, rest)
         if self._has_asked:
             return Step.FAIL, 0.0
         self._has_asked = True
         return Step.ASK_RELAY, 0.0
+
+    def _rest_of_grace(self, error: HostError, now: float) -> float:
+        if self._failed_at is None:
+            self._failed_at = now
+        end = self._failed_at + self._grace
+        if error.status in (200, 206):
+            if self._page_at is None:
+                self._page_at = now
+            end = min(end, self._page_at + MAX_PAGE_GRACE)
+        return end - now
 
 
 class DeadLinks:

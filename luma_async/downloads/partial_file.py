@@ -159,6 +159,7 @@ class PartialFile:
         try:
             if not self.size:
                 self._delete(file)
+            _unlock(file)
         finally:
             os.close(file)
 
@@ -225,6 +226,14 @@ def _open_locked(path: Path) -> int | None:
     except BaseException:
         os.close(file)
         raise
+
+
+def _unlock(file: int) -> None:
+    """Unlock a file, of which a process that was forked meanwhile may have a copy."""
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _read_record(path: Path) -> PartRecord | None:

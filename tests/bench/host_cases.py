@@ -17,6 +17,7 @@ from tests.downloads.host_samples import SAMPLES, Sample
 
 SAVED = "right bytes"
 LATE = 20.0  # seconds until the file of a task is there
+PAGE = 5.0  # seconds until a page with status 200 has passed
 BODY = media.video("a")
 OTHER = BODY[:32] + BODY[:31:-1]  # another video of the same length
 TAG = '"one"'
@@ -159,13 +160,14 @@ def of_sample(sample: Sample) -> Case:
     """Return the case of an error response: for ever, or for some seconds if it may pass."""
     host, _, says = sample.name.partition(": ")
     code = f"{sample.status}{f' {sample.code}' if sample.code else ''}"
+    late = PAGE if sample.status == 200 else LATE
 
     async def answer(_: Host, request: web.BaseRequest) -> web.StreamResponse:
         return response(sample)
 
     cases = {
         Meaning.EXPIRED: Case("", "", answer, asks_relay=1),
-        Meaning.NOT_YET: Case("", "", at_first(answer)),
+        Meaning.NOT_YET: Case("", "", at_first(answer, late)),
         Meaning.NEEDS_KEY: Case(
             "", "", answer, "error: pass headers and header_hosts", 1, repeats_link=True
         ),
@@ -173,7 +175,7 @@ def of_sample(sample: Sample) -> Case:
         Meaning.FINAL: Case("", "", answer, "error: ask the relay's operator"),
     }
     case = cases[sample.meaning]
-    lasts = f", for {LATE:g} s" if sample.meaning is Meaning.NOT_YET else ""
+    lasts = f", for {late:g} s" if sample.meaning is Meaning.NOT_YET else ""
     case.host, case.says = host, f"{says or 'an error'}: {code}{lasts}"
     return case
 
@@ -218,7 +220,10 @@ ANY = (
     not_a_video("a page as video/mp4", b"<!DOCTYPE html><html></html>"),
     not_a_video("PNG as video/mp4", b"\x89PNG\r\n\x1a\n" + bytes(900)),
     not_a_video("nothing as video/mp4", b""),
-    Case("any host", f"a page with status 200, for {LATE:g} s", at_first(plain(200, b"<html>"))),
+    Case(
+        "any host", f"a page with status 200, for {PAGE:g} s",
+        at_first(plain(200, b"<html>"), PAGE),
+    ),
     *(
         Case("any host", f"the file with Content-Encoding: {name or 'a blank'}",
              sent(Content_Encoding=name))

@@ -8,19 +8,18 @@ import msgspec
 import pytest
 
 from luma_async import Downloader, DownloadError, LumaSession, download
-from luma_async.downloads.host_errors import Meaning
+from luma_async.downloads.host_errors import HostError, Meaning
 from luma_async.downloads.link_policy import MAX_DEAD_LINKS, DeadLinks, LinkPolicy, Step
 from luma_async.testing import FakeRelay
 from tests.downloads.video_store import BODY, HERE, VideoStore, answer, files
 from tests.worker.worker_processes import until
 
+LATE, OVER = HostError(Meaning.NOT_YET, 404), HostError(Meaning.EXPIRED, 403)
 NOT_YET = answer(404, body=b"<Error><Code>NoSuchKey</Code></Error>")
 EXPIRED = answer(400, body=b"<Error><Code>ExpiredToken</Code></Error>")
 PASSING = {
     "not there": NOT_YET,
     "a page": answer(403, body=b"<html>Just a moment...</html>", Content_Type="text/html"),
-    "a page with status 200": answer(200, body=b"<html>", Content_Type="text/html"),
-    "empty": answer(200, Content_Type="video/mp4"),
     "not made yet": answer(202, body=b"{}"),
 }
 
@@ -28,7 +27,7 @@ PASSING = {
 def test_a_link_is_tried_again_with_growing_delays_until_the_grace_is_over() -> None:
     policy, now, delays = LinkPolicy(60.0), 100.0, list[float]()
     while True:
-        step, delay = policy.next_step(Meaning.NOT_YET, now, 0.0)
+        step, delay = policy.next_step(LATE, now, 0.0)
         if step is not Step.RETRY:
             break
         delays.append(delay)
@@ -36,21 +35,30 @@ def test_a_link_is_tried_again_with_growing_delays_until_the_grace_is_over() -> 
     assert delays[:5] == [0.5, 1.0, 2.0, 4.0, 5.0]
     assert now == 160.0, "the last request is sent when the grace is over"
     assert step is Step.ASK_RELAY
-    assert policy.next_step(Meaning.NOT_YET, now, 0.0)[0] is Step.FAIL
+    assert policy.next_step(LATE, now, 0.0)[0] is Step.FAIL
 
 
-@pytest.mark.parametrize("meaning", [Meaning.EXPIRED, Meaning.NEEDS_KEY])
-def test_a_link_that_cannot_work_any_more_is_replaced_at_once(meaning: Meaning) -> None:
+def test_something_else_than_a_video_is_given_up_sooner() -> None:
+    policy, page = LinkPolicy(60.0), HostError(Meaning.NOT_YET, 200)
+    assert policy.next_step(LATE, 0.0, 0.0)[0] is Step.RETRY
+    assert policy.next_step(page, 20.0, 0.0) == (Step.RETRY, 1.0)
+    assert policy.next_step(page, 29.5, 0.0) == (Step.RETRY, 0.5)
+    assert policy.next_step(page, 30.0, 0.0)[0] is Step.ASK_RELAY
+    assert policy.next_step(LATE, 31.0, 0.0)[0] is Step.RETRY
+
+
+@pytest.mark.parametrize("error", [OVER, HostError(Meaning.NEEDS_KEY, 401)])
+def test_a_link_that_cannot_work_any_more_is_replaced_at_once(error: HostError) -> None:
     policy = LinkPolicy(60.0)
-    assert policy.next_step(meaning, 0.0, 0.5) == (Step.ASK_RELAY, 0.0)
-    assert policy.next_step(meaning, 1.0, 0.5) == (Step.FAIL, 0.0)
+    assert policy.next_step(error, 0.0, 0.5) == (Step.ASK_RELAY, 0.0)
+    assert policy.next_step(error, 1.0, 0.5) == (Step.FAIL, 0.0)
 
 
 def test_the_new_link_is_tried_again_within_the_same_grace() -> None:
     policy = LinkPolicy(60.0)
-    policy.next_step(Meaning.EXPIRED, 0.0, 0.5)
-    assert policy.next_step(Meaning.NOT_YET, 59.0, 0.5) == (Step.RETRY, 1.0)
-    assert policy.next_step(Meaning.NOT_YET, 60.0, 0.5) == (Step.FAIL, 0.0)
+    policy.next_step(OVER, 0.0, 0.5)
+    assert policy.next_step(LATE, 59.0, 0.5) == (Step.RETRY, 1.0)
+    assert policy.next_step(LATE, 60.0, 0.5) == (Step.FAIL, 0.0)
 
 
 def test_the_memory_of_dead_links_is_bounded() -> None:
@@ -75,6 +83,17 @@ async def test_a_file_that_comes_late_is_saved(
     assert path.read_bytes() == BODY
     assert 20.0 < asyncio.get_running_loop().time() < 60.0
     assert {request.path for request in store.seen} == {"/v.mp4"}
+    assert relay.requests == 0
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("body", [b"<html>", b'{"state": "processing"}', b""])
+async def test_a_page_with_status_200_passes(
+    store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession, body: bytes
+) -> None:
+    store.script = [answer(200, body=body, Content_Type="video/mp4")] * 3
+    path = await download(store.video(), tmp_path, luma=luma, allow_hosts=HERE)
+    assert path.read_bytes() == BODY
     assert relay.requests == 0
 
 

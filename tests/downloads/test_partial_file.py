@@ -106,6 +106,15 @@ def test_a_locked_file_is_not_opened(tmp_path: Path) -> None:
     assert parts(tmp_path) == []
 
 
+def test_a_copy_of_the_file_in_a_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
+    part = open_part(tmp_path)
+    copy = os.dup(part._file)  # pyright: ignore[reportPrivateUsage]
+    part.write(b"x")
+    part.close()
+    open_part(tmp_path).discard()
+    os.close(copy)
+
+
 def test_a_partial_file_that_is_finished_before_its_lock_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
