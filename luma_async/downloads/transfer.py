@@ -115,11 +115,13 @@ class Transfer:
                 return
             await self._check_status(response)
             received = await self._place(response, fields, part.size if headers else 0)
+            start = b""
             if received.start == 0:
+                start = await self._read_start(response)
                 await in_thread(part.begin, received.record)
             elif received.record != part.record:
                 await in_thread(part.update, received.record)
-            await self._fill(response, received)
+            await self._fill(response, received, start)
 
     async def _place(
         self, response: aiohttp.ClientResponse, fields: Mapping[str, str], start: int
@@ -220,42 +222,47 @@ class Transfer:
         fields, query = lower_case(response.headers), response.url.raw_query_string
         error = read_error(response.status, fields, body[:MAX_ERROR_BODY], query, datetime.now(UTC))
         error = self._settings.headers.without_secrets(error)
-        if error.meaning is Meaning.EXPIRED and response.url != self._url:
+        if error.meaning is Meaning.EXPIRED and response.url != self._url.with_fragment(None):
             return HostError(Meaning.NOT_YET, error.status, error.code)
         return error
 
-    async def _fill(self, response: aiohttp.ClientResponse, received: Received) -> None:
-        part, total, is_checked = self._part, received.record.total, False
+    async def _read_start(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return the first bytes of a file; raise LinkError if they are not those of a video.
+
+        Nothing is written before: a page in place of a video does not replace a partial file.
+        """
+        start = b""
+        while len(start) < SAMPLE_SIZE and (chunk := await self._read(response)):
+            start += chunk
+        if not start:
+            raise self._wrong_length(response)
+        kind = identify(start, response.content_type, self._suffix)
+        if kind.is_video:
+            return start
+        error = await self._read_error(response, start)
+        raise LinkError(f"{self} is not a video but {one_line(kind.name)} ({error})", error)
+
+    async def _fill(
+        self, response: aiohttp.ClientResponse, received: Received, start: bytes
+    ) -> None:
+        """Write the bytes of a response, of which `start` was read, to the partial file."""
+        part, total = self._part, received.record.total
         self._progress.update(part.size, total)
-        while chunk := await self._read(response):
+        while chunk := start or await self._read(response):
+            start = b""
             end = received.end if received.end is not None else self._settings.max_bytes
             if part.size + len(chunk) > end:
                 await in_thread(part.discard)
                 raise self._too_large() if received.end is None else self._wrong_length(response)
             await in_thread(part.write, chunk)
             self._progress.update(part.size, total)
-            if not is_checked and part.size >= SAMPLE_SIZE:
-                await self._check_type(response)
-                is_checked = True
-        if total is not None and part.size < total:
-            raise Interrupted(f"{self} was cut short")
-        if part.size == 0:
-            raise self._wrong_length(response)
-        if not is_checked:
-            await self._check_type(response)
         is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-        if total is None and not is_chunked and await in_thread(is_cut_short, part.read, part.size):
+        if total is not None:
+            is_cut = part.size < total
+        else:
+            is_cut = not is_chunked and await in_thread(is_cut_short, part.read, part.size)
+        if is_cut:
             raise Interrupted(f"{self} was cut short")
-
-    async def _check_type(self, response: aiohttp.ClientResponse) -> None:
-        """Raise LinkError if the first bytes are not those of a video; nothing is kept then."""
-        start = await in_thread(self._part.read, MAX_ERROR_BODY)
-        kind = identify(start, response.content_type, self._suffix)
-        if kind.is_video:
-            return
-        await in_thread(self._part.discard)
-        error = await self._read_error(response, start)
-        raise LinkError(f"{self} is not a video but {one_line(kind.name)} ({error})", error)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         try:

@@ -139,8 +139,8 @@ class Host:
             self.kill()
         if is_cut or answer.is_killed:
             await asyncio.sleep(0.01)
-            assert request.transport
-            request.transport.close()
+            if request.transport:
+                request.transport.close()
         return response
 
 

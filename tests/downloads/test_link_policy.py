@@ -120,7 +120,8 @@ async def test_for_an_expired_link_the_relay_is_asked_at_once(
 ) -> None:
     relay.reply(store.new_link_reply(), on="get")
     store.script = [dead]  # type: ignore[list-item]
-    path = await download(store.video(), tmp_path, luma=luma, allow_hosts=HERE)
+    video = store.video(path="/v.mp4?sig=1#t=2")
+    path = await download(video, tmp_path, luma=luma, allow_hosts=HERE)
     assert path.read_bytes() == BODY
     assert [request.path for request in store.seen] == ["/v.mp4", "/fresh.mp4"]
     assert relay.requests == 1
