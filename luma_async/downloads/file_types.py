@@ -104,14 +104,14 @@ def is_cut_short(read: Callable[[int, int], bytes], size: int) -> bool:
 
     `read` returns so many bytes (first argument) from an offset (second argument). A file is
     complete if its last box ends with it, and if it has both an index and frames. False for a file
-    that is no MP4, or has something else after its boxes.
+    of 8 bytes or more that is no MP4, or has something else after its boxes.
     """
     offset, types = 0, set[bytes]()
     while offset < size:
         header = read(16, offset)
         length, kind = int.from_bytes(header[:4]), header[4:8]
         if kind not in _BOXES | _OTHER_BOXES:
-            return bool(types) and len(header) < 8
+            return len(header) < 8
         types.add(kind)
         if length == 1 and len(header) < 16:
             return True

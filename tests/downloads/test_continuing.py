@@ -1,4 +1,4 @@
-"""A partial file is continued if the server proves that the file is the same, else written again."""
+"""A partial file is continued only if the server proves that the file is still the same."""
 
 import asyncio
 import os

@@ -191,7 +191,8 @@ async def play(host: Host, deaths: list[bool], directory: Path) -> None:
         for dies in [*deaths, False, False]:
             if await save(host, directory, url, dies_before_the_move=dies):
                 break
-            assert "a.mp4" not in files(directory)
+            if "a.mp4" in files(directory):  # it was moved while the download was cancelled
+                assert (directory / "a.mp4").read_bytes() in host.versions
         host.answers.clear()
         assert await save(host, directory, url, dies_before_the_move=False)
         assert (directory / "a.mp4").read_bytes() in host.versions
@@ -202,13 +203,16 @@ async def play(host: Host, deaths: list[bool], directory: Path) -> None:
 
 @settings(max_examples=examples(60))
 @given(
-    st.builds(Host, VALIDATORS, st.lists(ANSWERS, max_size=8), st.booleans()),
+    VALIDATORS,
+    st.lists(ANSWERS, max_size=8),
+    st.booleans(),
     st.lists(st.booleans(), max_size=3),
 )
 def test_the_file_in_place_has_the_right_bytes_or_is_not_there(
-    host: Host, deaths: list[bool]
+    validator: str, answers: list[Answer], knows_if_range: bool, deaths: list[bool]
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
+        host = Host(validator, list(answers), knows_if_range)
         run_virtual(play(host, deaths, Path(directory)))
 
 
