@@ -73,6 +73,7 @@ async def test_a_symbolic_link_in_place_of_a_partial_file_is_not_followed(
     assert victim.read_bytes() == b"precious"
 
 
+@pytest.mark.virtual_time
 async def test_a_file_that_another_download_writes_is_waited_for(
     store: VideoStore, tmp_path: Path
 ) -> None:
@@ -80,7 +81,7 @@ async def test_a_file_that_another_download_writes_is_waited_for(
     other.begin(RECORD)
     other.write(BODY)
     task = asyncio.create_task(download(store.video(), tmp_path, allow_hosts=HERE))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(10.0)
     assert not task.done()
     other.finish()
     assert (await task).read_bytes() == BODY
@@ -88,12 +89,13 @@ async def test_a_file_that_another_download_writes_is_waited_for(
     assert files(tmp_path) == ["a.mp4"]
 
 
+@pytest.mark.virtual_time
 async def test_after_another_download_gave_up_the_file_is_downloaded(
     store: VideoStore, tmp_path: Path
 ) -> None:
     other = open_part(tmp_path)
     task = asyncio.create_task(download(store.video(), tmp_path, allow_hosts=HERE))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(10.0)
     other.close()
     assert (await task).read_bytes() == BODY
 
