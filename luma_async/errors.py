@@ -238,7 +238,8 @@ class SessionClosed(LumaError, RuntimeError):
 class DownloadError(LumaError):
     """A video cannot be saved.
 
-    It has no link, a dead one, or one to a private address; or the transfer failed repeatedly.
+    It has no link, one that fails, or one to a private address; what the link leads to is no video;
+    or the transfer failed repeatedly.
     """
 
 

@@ -264,6 +264,11 @@ class LumaSession(SubmitCalls):
         """A snapshot of the counters of the session and of the open ids."""
         return self._poller.snapshot() if self._poller else Stats()
 
+    @property
+    def link_grace(self) -> float:
+        """The `link_grace` of the session, in seconds; a Downloader uses it, too."""
+        return self._grace.link
+
     def __repr__(self) -> str:
         if self._closed:
             state = "closed"

@@ -1,5 +1,6 @@
-"""Text for people: foreign text as one safe line, and durations."""
+"""Text for people: foreign text as one safe line, and durations; short names for long texts."""
 
+import hashlib
 import re
 
 MAX_LINE_LENGTH = 200  # characters
@@ -37,6 +38,11 @@ def without_secrets(text: str) -> str:
     """
     text = _DATA_LINK.sub("data:…", text)
     return _LINK.sub(lambda link: f"{link[1]}{link[2]}{'?…' if link[3] else ''}", text)
+
+
+def hashed_name(text: str) -> str:
+    """Return a short name for a text that is too long to be one: `~` and its SHA-256."""
+    return f"~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def format_duration(seconds: float) -> str:

@@ -34,6 +34,7 @@ from luma_async.protocol.requests import (
 from luma_async.protocol.responses import Response
 from luma_async.protocol.submissions import Submission, Submitted, decode_submission
 from luma_async.redaction import Redactor, redact_error
+from luma_async.resolver import new_resolver
 from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
@@ -81,9 +82,14 @@ class Transport:
 
     async def __aenter__(self) -> Self:
         if self._owned:
-            kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT)
-            self._http = self._new_http(kept)
-            self._submit_http = self._new_http(aiohttp.TCPConnector(limit=0, force_close=True))
+            self._http = self._new_http(
+                aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT, resolver=new_resolver()
+                )
+            )
+            self._submit_http = self._new_http(
+                aiohttp.TCPConnector(limit=0, force_close=True, resolver=new_resolver())
+            )
         _opened(self._http)
         return self
 

@@ -347,10 +347,12 @@ def test_a_dead_link_is_requested_from_the_relay_again(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     task_id = relay.add()
-    relay.do(lambda: relay.relay.reply(Reply(403), on="media"))
+    relay.do(lambda: relay.relay.reply(Reply(410), on="media"))
     saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1"]
     assert main(["wait", task_id, *saving, *HASTE]) == 1
-    assert "the relay has no other link" in lines(capsys)[0]["error"]
+    error = lines(capsys)[0]["error"]
+    assert "status 410" in error
+    assert error.endswith("the relay has no other link; try again in some minutes")
     asked = relay.do(lambda: [one.method for one in relay.relay.log])
     assert asked[-1] == "GET"
 

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from luma_async.cli.display.progress import Progress, TaskRow
+from luma_async.cli.options.link_headers import in_options
 from luma_async.downloads.downloader import MAX_DOWNLOADS, Downloader
 from luma_async.errors import LumaError
 from luma_async.structs import Generation
@@ -70,6 +71,6 @@ class VideoSaves:
         try:
             self._board.record_file(row, await self._downloader.download(generation))
         except (LumaError, OSError) as error:
-            trouble = str(error).replace("in allow_hosts", "by --allow-host")
+            trouble = in_options(str(error))
             self._board.record_file(row, None, trouble)
         self._on_saved(row)

@@ -19,6 +19,7 @@ from luma_async.cli.commands.wait import SOME_FAILED, TIMED_OUT, check_report
 from luma_async.cli.display import html_report as report
 from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress
+from luma_async.cli.options.link_headers import add_link_headers, check_link_headers
 from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, count, period
 from luma_async.cli.rendering.journal import Journal, read_journal
@@ -85,6 +86,7 @@ def add_render(commands: Commands) -> None:
         "--allow-host", action="append", default=[], metavar="NAME",
         help="follow links to this host though its address is private; may be given again",
     )  # fmt: skip
+    add_link_headers(parser)
     add_session(parser)
 
 
@@ -156,6 +158,7 @@ class RenderCommand:
     """One run of the command."""
 
     def __init__(self, arguments: argparse.Namespace, rows: list[PromptRow]) -> None:
+        check_link_headers(arguments)
         check_report(arguments.report)
         self._arguments = arguments
         self._rows = rows
@@ -215,6 +218,8 @@ class RenderCommand:
                     allow_hosts=arguments.allow_host,
                     proxy=arguments.proxy,
                     on_progress=self._board.record_download,
+                    headers=dict(arguments.link_header),
+                    header_hosts=arguments.link_header_host,
                 )
             )
             await stack.enter_async_context(self._output.living(self._board, luma))

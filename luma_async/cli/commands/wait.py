@@ -20,6 +20,7 @@ from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.display.row_values import ROW_FIELDS
 from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
+from luma_async.cli.options.link_headers import add_link_headers, check_link_headers
 from luma_async.cli.options.output_format import format_of
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
@@ -69,6 +70,7 @@ def add_wait(commands: Commands) -> None:
         "--report", type=Path, metavar="FILE",
         help="write a page of all videos, as HTML, when the wait is over",
     )  # fmt: skip
+    add_link_headers(parser)
     add_session(parser)
 
 
@@ -82,6 +84,7 @@ class WaitCommand:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         check_ids(arguments)
+        check_link_headers(arguments)
         check_report(arguments.report)
         self._arguments = arguments
         self._board = Progress()
@@ -141,6 +144,8 @@ class WaitCommand:
                         allow_hosts=arguments.allow_host,
                         proxy=arguments.proxy,
                         on_progress=self._board.record_download,
+                        headers=dict(arguments.link_header),
+                        header_hosts=arguments.link_header_host,
                     )
                 )
                 saves = VideoSaves(

@@ -16,6 +16,7 @@ import anyio
 
 from luma_async.cli.display.output import Output
 from luma_async.cli.display.progress import Progress, TaskRow, why
+from luma_async.cli.options.link_headers import in_options
 from luma_async.cli.rendering.journal import Journal
 from luma_async.cli.rendering.plan import UNDECIDED, Entry, Plan, Status, Step, step_after
 from luma_async.cli.rendering.prompts import PromptRow
@@ -208,7 +209,7 @@ class Rendering:
             self._board.record_file(row, file)
             end = self._entry(row).after_end(Status.SAVED, file=file.name)
         except (LumaError, OSError) as error:
-            trouble = str(error).replace("in allow_hosts", "by --allow-host")
+            trouble = in_options(str(error))
             self._board.record_file(row, None, trouble)
             end = self._entry(row).after_end(Status.COMPLETED, one_line(trouble))
         await self.record(end)
