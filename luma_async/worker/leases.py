@@ -46,6 +46,8 @@ class Lease(Struct, gc=False):
 
     `reply` is the subject of replies about it, `epoch` is `Queue.epoch` at the delivery.
     `give_up_at` is a time of the event loop's clock. `has_ended` is set when its result is known.
+    With `is_replacement`, the worker polled the id already, for an earlier submission: a request
+    that is in flight was sent before this one, and its response does not count.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Lease(Struct, gc=False):
     submission: Submission
     give_up_at: float
     has_ended: bool = False
+    is_replacement: bool = False
 
 
 class Leases:
@@ -84,6 +87,14 @@ class Leases:
     def is_current(self, lease: Lease) -> bool:
         """Return whether this worker still has this lease."""
         return self._by_id.get(lease.id) is lease
+
+    def needs_another_poll(self, task_id: str) -> bool:
+        """Return once for each replacement that its first result may be an earlier one."""
+        lease = self._by_id.get(task_id)
+        if lease is None or not lease.is_replacement:
+            return False
+        lease.is_replacement = False
+        return True
 
     def remove(self, lease: Lease) -> None:
         """Remove a lease, unless a newer one of the same id has replaced it."""
@@ -139,9 +150,11 @@ class Leases:
                 continue
             age = now - submission.time / 1e6
             poll_for = max(self._give_up_after - age, min(self._give_up_after, MIN_POLL_FOR))
+            was_polled = lease is not None and not lease.has_ended
             self._by_id[task_id] = Lease(
-                task_id, message.reply, self._queue.epoch, submission, loop_now + poll_for
-            )
+                task_id, message.reply, self._queue.epoch, submission, loop_now + poll_for,
+                is_replacement=was_polled,
+            )  # fmt: skip
             new_ids.append(task_id)
         self.taken += len(new_ids)
         return new_ids

@@ -239,6 +239,9 @@ class Worker:
         """Queue each result that the poller finds for the publish loops."""
         try:
             async for ended in self._following:
+                if self._leases.needs_another_poll(ended.id):
+                    self._following.add([ended.id])
+                    continue
                 state = state_of(ended.generation)
                 self._publisher.add(ended.id, state, ended.generation, ended.lag)
         except WaitAborted as error:

@@ -10,7 +10,7 @@ from nats.js import api
 
 from luma_async import QueueError, State
 from luma_async.structs import Generation
-from luma_async.testing import FakeRelay
+from luma_async.testing import FakeRelay, Reply
 from luma_async.worker import EndState, Queue, leases
 from luma_async.worker.leases import Leases
 from luma_async.worker.publisher import ResultPublisher
@@ -212,6 +212,22 @@ async def recreate_with_its_results(queue: Queue) -> None:
     assert stored is not None
     await recreate_from_one(queue, queue.names.done)
     await queue.js.publish(queue.names.done_subject("a"), stored[1])
+
+
+async def test_a_response_to_a_request_from_before_a_submission_is_not_its_result(
+    queue: Queue, workers: WorkerPool, relay: FakeRelay
+) -> None:
+    """As if the worker was frozen, and another one finished the submission before meanwhile."""
+    relay.add("a", ends="failed", failure_reason="second")
+    first = b'{"id": "a", "state": "failed", "failure_reason": "first"}'
+    relay.reply(Reply(body=first, delay=1.0))
+    worker = await workers.start()
+    await queue.submit("a")
+    await until(lambda: relay.requests == 1)
+    await queue.js.purge_stream(queue.names.wait)
+    await queue.submit("a")
+    await until(lambda: worker.work.taken == 2)
+    assert (await queue.wait_submitted("a", timeout=20)).failure_reason == "second"
 
 
 async def test_a_worker_that_was_cut_off_stores_nothing_while_a_newer_submission_waits(
