@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from luma_async import validation as checks
 from luma_async.errors import LumaError, unforeseen
 from luma_async.polling.interfaces import SubmittingRelay
 from luma_async.protocol.submissions import Submission, Submitted
@@ -61,6 +62,12 @@ class Hook(Generic[E]):
         self._name = name
         self._function: Callable[[E], Any] = function
         self._quiet = False
+
+    @classmethod
+    def of(cls, name: str, function: Callable[[E], object] | None) -> "Hook[E] | None":
+        """Return the hook, or None; TypeError for what is not a plain function."""
+        checked = checks.hook(name, function)
+        return None if checked is None else cls(name, checked)
 
     def __call__(self, event: E) -> None:
         """Call the function; KeyboardInterrupt and SystemExit are not caught."""

@@ -47,14 +47,16 @@ CODES = (
 )
 
 
+MORE = (
+    " Run it again to continue: what was submitted is in a journal beside the videos, and is not "
+    "submitted again."
+)
+
+
 def add_render(commands: Commands) -> None:
     """Add the command."""
     about = "submit a file of prompts, and save their videos"
-    more = (
-        " Run it again to continue: what was submitted is in a journal beside the videos, and is "
-        "not submitted again."
-    )
-    parser = add_command(commands, "render", about, run_render, more, CODES)
+    parser = add_command(commands, "render", about, run_render, MORE, CODES)
     parser.add_argument(
         "prompts", nargs="?", type=Path, metavar="FILE",
         help="a .csv with the names of the fields in its first line, a .jsonl with an object in a "
