@@ -14,7 +14,7 @@ from luma_async import validation as checks
 from luma_async.polling.admission import session_closed
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.following import Following
-from luma_async.polling.hooks import ChangeEvent, Hook, InstrumentedRelay, RequestEvent
+from luma_async.polling.hooks import ChangeEvent, InstrumentedRelay, RequestEvent, hook_of
 from luma_async.polling.interfaces import Budget, SubmittingRelay
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
@@ -98,9 +98,9 @@ class LumaSession(SubmitCalls):
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
         self._relay: SubmittingRelay = self._transport
-        if (request_hook := Hook.of("on_request", on_request)) is not None:
+        if (request_hook := hook_of("on_request", on_request)) is not None:
             self._relay = InstrumentedRelay(self._transport, request_hook)
-        self._on_change = Hook.of("on_change", on_change)
+        self._on_change = hook_of("on_change", on_change)
         self._shared = AsyncExitStack()
         self._poller: Poller | None = None
         self._closed = False

@@ -63,12 +63,6 @@ class Hook(Generic[E]):
         self._function: Callable[[E], Any] = function
         self._quiet = False
 
-    @classmethod
-    def of(cls, name: str, function: Callable[[E], object] | None) -> "Hook[E] | None":
-        """Return the hook, or None; TypeError for what is not a plain function."""
-        checked = checks.hook(name, function)
-        return None if checked is None else cls(name, checked)
-
     def __call__(self, event: E) -> None:
         """Call the function; KeyboardInterrupt and SystemExit are not caught."""
         try:
@@ -82,6 +76,12 @@ class Hook(Generic[E]):
             if not self._quiet:
                 logger.exception("%s failed; further errors of it are not logged", self._name)
             self._quiet = True
+
+
+def hook_of(name: str, function: Callable[[E], object] | None) -> Hook[E] | None:
+    """Return the hook of a function, or None; TypeError for what is not a plain function."""
+    checked = checks.hook(name, function)
+    return None if checked is None else Hook(name, checked)
 
 
 class ChangeNotifier:
