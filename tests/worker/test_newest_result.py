@@ -147,6 +147,21 @@ async def test_a_response_to_a_request_from_before_a_submission_is_not_its_resul
     assert (await queue.wait_submitted("a", timeout=20)).failure_reason == "second"
 
 
+async def test_an_id_that_was_returned_to_the_queue_and_comes_again_is_polled_again(
+    queue: Queue,
+) -> None:
+    """A request for it may be in flight; it is once more only."""
+    await queue.submit(["a", "b"])
+    held = HeldIds(queue)
+    await held.take(2)
+    assert not held.leases.needs_another_poll("a")
+    await held.leases.release(["a"])
+    await held.take()
+    assert held.leases.needs_another_poll("a")
+    assert not held.leases.needs_another_poll("a")
+    assert not held.leases.needs_another_poll("b")
+
+
 async def test_a_worker_that_was_cut_off_stores_nothing_while_a_newer_submission_waits(
     queue: Queue,
 ) -> None:
