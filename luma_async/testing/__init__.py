@@ -2,6 +2,8 @@
 
 from luma_async.testing.faults import FAULTS
 from luma_async.testing.relay import FakeRelay
+from luma_async.testing.scripts import Script
+from luma_async.testing.threaded_relay import ThreadedRelay
 from luma_async.testing.types import Asked, Breakage, Fault, Reply, Task
 from luma_async.testing.virtual_time import VirtualTimeLoop, loop_factories, run_virtual
 
@@ -12,7 +14,9 @@ __all__ = [
     "FakeRelay",
     "Fault",
     "Reply",
+    "Script",
     "Task",
+    "ThreadedRelay",
     "VirtualTimeLoop",
     "loop_factories",
     "run_virtual",
