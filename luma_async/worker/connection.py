@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from luma_async.errors import LumaError, QueueError
+from luma_async.extras import install_command
 from luma_async.worker.embedded_server import EmbeddedServer
 from luma_async.worker.streams import NATS_ERRORS, reason
 
@@ -132,7 +133,7 @@ class Connection:
         except (*NATS_ERRORS, ValueError, ImportError) as error:
             cause = reason(client.last_error or error)
             if isinstance(error, ImportError):
-                remedy = "pip install 'luma-async[worker]'"
+                remedy = install_command("worker")
             elif "authorization" in cause.lower():
                 remedy = "check its user, password or credentials"
             else:

@@ -12,6 +12,7 @@ from luma_async.cli.display import json_lines as lines
 from luma_async.cli.display import table as screen
 from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.runtime import discard_stdout, print_error
+from luma_async.extras import install_command
 from luma_async.polling.stats import Stats
 from luma_async.session import LumaSession
 from luma_async.text import printable
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 logger: logging.Logger = logging.getLogger("luma_async")
-
-_NO_RICH = "the table needs rich, which is missing (pip install 'luma-async[cli]'); lines instead"
 
 
 class Output(Protocol):
@@ -56,7 +55,8 @@ def output(*, as_json: bool, alone: bool = True) -> Output:
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        print_error(_NO_RICH)
+        remedy = install_command("cli")
+        print_error(f"the table needs rich, which is missing ({remedy}); lines instead")
         return JsonOutput(alone=alone)
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         reconfigure(errors="replace")  # a terminal may know no bars, and no emoji
