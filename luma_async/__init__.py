@@ -1,4 +1,4 @@
-"""Wait for thousands of Luma (Dream Machine) video tasks behind a relay, with one shared poller."""
+"""Submit Luma (Dream Machine) video tasks to a relay, and wait for thousands with one poller."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ from luma_async._version import __version__
 
 if TYPE_CHECKING:
     from luma_async.downloads.downloader import Downloader, download
+    from luma_async.downloads.progress import DownloadProgress
     from luma_async.errors import (
         APIError,
         AuthenticationError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         RequestTimeout,
         SessionClosed,
         SetupError,
+        SubmitUnknown,
         TooLongError,
         TransportError,
         WaitAborted,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     )
     from luma_async.polling.following import Ended, Following
     from luma_async.polling.hooks import ChangeEvent, RequestEvent
+    from luma_async.polling.interfaces import Budget
     from luma_async.polling.iterator import Reader
     from luma_async.polling.stats import Stats
     from luma_async.scheduling.pace import Backoff, Every, Learned, Pace
@@ -59,9 +62,11 @@ __all__ = [
     "AuthenticationError",
     "Backoff",
     "BadRequestError",
+    "Budget",
     "ChangeEvent",
     "DecodeError",
     "DownloadError",
+    "DownloadProgress",
     "Downloader",
     "Ended",
     "Every",
@@ -92,6 +97,7 @@ __all__ = [
     "SetupError",
     "State",
     "Stats",
+    "SubmitUnknown",
     "TooLongError",
     "TransportError",
     "Video",
@@ -108,8 +114,10 @@ if not TYPE_CHECKING:
     # `python -m luma_async` install their signal handlers before half a second of imports.
     _MODULES = (
         "downloads.downloader",
+        "downloads.progress",
         "errors",
         "polling.hooks",
+        "polling.interfaces",
         "polling.iterator",
         "polling.stats",
         "polling.following",

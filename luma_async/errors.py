@@ -1,6 +1,7 @@
 """The exceptions of this package: one tree. All of them can be pickled."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from luma_async.text import one_line
@@ -38,10 +39,12 @@ class APIError(LumaError):
 
     `status` is the HTTP status. `code` and `message` are those of the relay, or None and "".
     `request_id` is the id to give to the relay's operator, or None. `in_json` is True if the body
-    was JSON; otherwise the error may come from a proxy in front of the relay.
+    was JSON; otherwise the error may come from a proxy in front of the relay. `in_envelope` is True
+    if that JSON has the form of the relay's own errors: an `error` object, or `code` and `message`.
     """
 
     in_json: bool = True
+    in_envelope: bool = False
 
     def __init__(
         self,
@@ -112,7 +115,12 @@ class RelayError(APIError):
 
 
 class TransportError(LumaError):
-    """No complete response: the connection was refused, reset or cut short, or was not HTTP."""
+    """No complete response: the connection was refused, reset or cut short, or was not HTTP.
+
+    `never_connected`: there was no connection, so the relay received nothing.
+    """
+
+    never_connected: bool = False
 
 
 def unforeseen(error: BaseException) -> TransportError:
@@ -140,9 +148,11 @@ class NoSuchRouteError(DecodeError):
     """The host does not have this endpoint: a web page, a redirect, or "Invalid URL".
 
     `certain`: the relay's own words, or its web page. If not, a firewall may have sent it.
+    `is_refusal`: the status says so (a redirect, 404, 405), not the body of a success.
     """
 
     certain: bool = True
+    is_refusal: bool = False
 
 
 class WaitIncomplete(LumaError):
@@ -179,7 +189,9 @@ class WaitTimeout(WaitIncomplete, TimeoutError):
 
 
 class WaitAborted(WaitIncomplete):
-    """The wait cannot continue: the API key was rejected, or the session was closed.
+    """The wait cannot continue.
+
+    The API key was rejected, the base URL leads to no relay, or the session was closed.
 
     `cause` is the reason.
     """
@@ -226,7 +238,8 @@ class SessionClosed(LumaError, RuntimeError):
 class DownloadError(LumaError):
     """A video cannot be saved.
 
-    It has no link, a dead one, or one to a private address; or the transfer failed repeatedly.
+    It has no link, one that fails, or one to a private address; what the link leads to is no video;
+    or the transfer failed repeatedly.
     """
 
 
@@ -237,6 +250,23 @@ class QueueError(LumaError):
     """
 
     pending: tuple[str, ...] = ()
+
+
+class SubmitUnknown(LumaError):
+    """It is not known whether the relay took a submission: a task may run and be paid for.
+
+    `user_prompt` is what was submitted, `extends` the id of the task to extend, or None. `sent_at`
+    is when the request left, an aware datetime. `__cause__` is the error of the request. Any other
+    LumaError of a submission means that no task was made.
+    """
+
+    def __init__(
+        self, message: str, *, user_prompt: str, sent_at: datetime, extends: str | None = None
+    ) -> None:
+        self.user_prompt: str = user_prompt
+        self.sent_at: datetime = sent_at
+        self.extends: str | None = extends
+        super().__init__(message)
 
 
 def _shortened(ids: Sequence[str], limit: int = 3) -> str:

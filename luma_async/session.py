@@ -1,8 +1,11 @@
 """LumaSession: the public API."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from math import inf
 from typing import TYPE_CHECKING, Self, overload
 
 import anyio
@@ -12,13 +15,16 @@ from luma_async.polling.admission import session_closed
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.following import Following
 from luma_async.polling.hooks import ChangeEvent, Hook, InstrumentedRelay, RequestEvent
-from luma_async.polling.interfaces import Relay
+from luma_async.polling.interfaces import Budget, SubmittingRelay
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.stats import Stats
+from luma_async.polling.submit_calls import SubmitCalls
+from luma_async.polling.submitting import Submitter
 from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
+from luma_async.scheduling.slots import SHARED_SECOND, Slots
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation
 from luma_async.transport import Transport
@@ -27,8 +33,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-class LumaSession:
-    """A session with one relay: get tasks, and wait for any number of tasks at the same time.
+class LumaSession(SubmitCalls):
+    """A session with one relay: submit tasks, and wait for any number of them at the same time.
 
     Use it as an async context manager: `async with LumaSession(…) as luma`. All calls share one
     poller and the limits of the session. Use a session only in the event loop that entered it.
@@ -38,15 +44,18 @@ class LumaSession:
     one: the session never closes it, and uses only its connections. `pace` decides when tasks are
     polled; `limits` bounds the requests. `proxy` is the URL of an HTTP proxy.
 
-    Three times, in seconds: `request_timeout` limits one HTTP request. `missing_grace` is how long
-    an id that the relay does not know is polled before it counts as missing. `link_grace` is how
-    long a completed task without a link is polled.
+    Four times, in seconds: `request_timeout` limits one HTTP request, `submit_timeout` one that
+    submits a task. `missing_grace` is how long an id that the relay does not know is polled before
+    it counts as missing. `link_grace` is how long a completed task without a link is polled.
 
     `on_request` is called with a RequestEvent after each HTTP request. `on_change` is called with a
     ChangeEvent at each change of state of an id that a wait watches: once, even if several waits
     watch it; `get`, `get_many` and waits with a `timeout` of 0 do not call it. Both are plain
     functions, called in the event loop; they must not block. If they raise an exception, it is
     logged once and then ignored.
+
+    `budget` makes `limits.max_rate` the total of all sessions that share it, such as a SharedBudget
+    of `luma_async.worker`; `max_in_flight` stays a limit of each.
 
     Raises ValueError or TypeError for invalid arguments.
     """
@@ -60,11 +69,13 @@ class LumaSession:
         pace: Pace = Learned(5.0),
         limits: Limits = Limits(),
         request_timeout: float = 30.0,
+        submit_timeout: float = 120.0,
         missing_grace: float = 30.0,
         link_grace: float = 60.0,
         proxy: str | None = None,
         on_request: Callable[[RequestEvent], object] | None = None,
         on_change: Callable[[ChangeEvent], object] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._base_url = checks.base_url(
             os.environ.get("LUMA_BASE_URL") if base_url is None else base_url
@@ -72,23 +83,32 @@ class LumaSession:
         self._pace = checks.instance("pace", pace, Pace, "such as Every(5.0)")
         self._limits = checks.instance("limits", limits, Limits, "Limits(…)")
         self._request_timeout = checks.positive("request_timeout", request_timeout)
+        self._submit_timeout = checks.positive("submit_timeout", submit_timeout)
         self._grace = Grace(
             missing=checks.not_negative("missing_grace", missing_grace),
             link=checks.not_negative("link_grace", link_grace),
         )
+        key = checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key)
+        self._account = hashlib.sha256(f"{self._base_url}\n{key}".encode()).hexdigest()
+        remedy = "a SharedBudget of luma_async.worker"
+        if budget is not None and self._limits.max_rate == inf:
+            raise ValueError("max_rate is inf; give the total of the budget in limits")
+        self._budget = None if budget is None else checks.instance("budget", budget, Budget, remedy)
         self._transport = Transport(
             self._base_url,
-            checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key),
+            key,
             http=http,
             request_timeout=self._request_timeout,
+            submit_timeout=self._submit_timeout,
             max_body=self._limits.max_body,
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
-        self._relay: Relay = self._transport
+        self._relay: SubmittingRelay = self._transport
         if (request_hook := checks.hook("on_request", on_request)) is not None:
             self._relay = InstrumentedRelay(self._transport, Hook("on_request", request_hook))
         change_hook = checks.hook("on_change", on_change)
         self._on_change = None if change_hook is None else Hook("on_change", change_hook)
+        self._shared = AsyncExitStack()
         self._poller: Poller | None = None
         self._closed = False
 
@@ -97,6 +117,7 @@ class LumaSession:
             raise session_closed()
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
+        slots = None if self._budget is None else Slots()
         await self._transport.__aenter__()
         self._poller = poller = Poller(
             self._relay,
@@ -105,7 +126,16 @@ class LumaSession:
             self._grace,
             request_timeout=self._request_timeout,
             on_change=self._on_change,
+            slots=slots,
         )
+        if self._budget is not None and slots is not None:
+            try:
+                await self._shared.enter_async_context(
+                    self._budget.share(self._account, slots, SHARED_SECOND / self._limits.max_rate)
+                )
+            except BaseException:
+                await self.close()
+                raise
         # The poller makes a new scheduler after an unexpected error.
         self._transport.open_ids_like = lambda name: poller.scheduler.ids_like(name)  # noqa: PLW0108
         return self
@@ -135,6 +165,7 @@ class LumaSession:
     async def _shut_down(self, poller: Poller) -> None:
         try:
             await poller.close()
+            await self._shared.aclose()
         finally:
             await self._transport.__aexit__(None, None, None)
 
@@ -159,6 +190,12 @@ class LumaSession:
         await DirectClient(poller, self._relay).get_many(task_ids, found)
         return {task_id: found[task_id] for task_id in task_ids if task_id in found}
 
+    def _submitter(self) -> Submitter:
+        return Submitter(self._ready(), self._relay, self._submit_timeout)
+
+    async def _wait_for(self, task_id: str, timeout: float | None) -> Generation:
+        return await self.wait_until_done(task_id, timeout=timeout)
+
     @overload
     async def wait_until_done(  # type: ignore[overload-overlap]  # a str is one id
         self, ids: str, *, timeout: float | None = 1800.0
@@ -178,7 +215,8 @@ class LumaSession:
 
         Raises a WaitIncomplete, which contains the tasks that are done, pending and missing:
         WaitTimeout after `timeout`; WaitAborted if the relay rejects the API key, its quota is used
-        up, or the session is closed; GenerationsMissing if the relay does not know some of the ids.
+        up, the base URL leads to no relay for a minute, or the session is closed;
+        GenerationsMissing if the relay does not know some of the ids.
         Requests with any other error are retried until the timeout.
         """
         wait = self._wait(ids, timeout, Notify.NOTHING)
@@ -193,9 +231,10 @@ class LumaSession:
     def as_completed(self, ids: Iterable[str], *, timeout: float | None = 1800.0) -> Reader:
         """Iterate over the tasks in the order in which they are completed or failed.
 
-        Each task is returned once. `timeout` and the errors are those of `wait_until_done`. The
-        wait starts with the first step of the iteration, not with this call. Invalid ids raise at
-        this call; only those after the first 2,000 ids raise at the first step.
+        Each task is returned once. `timeout` and the errors are those of `wait_until_done`; of the
+        tasks that were returned, `done` of an error has id, state, `url` and `failure_reason` only.
+        The wait starts with the first step of the iteration, not with this call. Invalid ids raise
+        at this call; only those after the first 2,000 ids raise at the first step.
         """
         return Reader(self._wait(ids, timeout, Notify.ENDS))
 
@@ -203,16 +242,18 @@ class LumaSession:
         """Iterate over the changes of state until all tasks are completed or failed.
 
         The first state of each task is a change, too. `timeout` and the errors are those of
-        `wait_until_done`. The wait starts with the first step of the iteration.
+        `as_completed`. The wait starts with the first step of the iteration.
         """
         return Reader(self._wait(ids, timeout, Notify.CHANGES))
 
-    def follow(self) -> Following:
+    def follow(self, *, last_seen: bool = True) -> Following:
         """Return a wait to which ids can be added at any time; iterate over it for the results.
 
-        It has no timeout. An id that the relay does not know is a result, too; see `Ended`.
+        It has no timeout. An id that the relay does not know is a result, too; see `Ended`. With
+        `last_seen=False` the session does not keep the last response about each open id, which
+        saves the memory for its text; `Following.drop` then returns ids and states only.
         """
-        return Following(self._ready())
+        return Following(self._ready(), last_seen=last_seen)
 
     def _wait(self, ids: Iterable[str], timeout: float | None, notify: Notify) -> Wait:
         poller = self._ready()
@@ -222,6 +263,11 @@ class LumaSession:
     def stats(self) -> Stats:
         """A snapshot of the counters of the session and of the open ids."""
         return self._poller.snapshot() if self._poller else Stats()
+
+    @property
+    def link_grace(self) -> float:
+        """The `link_grace` of the session, in seconds; a Downloader uses it, too."""
+        return self._grace.link
 
     def __repr__(self) -> str:
         if self._closed:

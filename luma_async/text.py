@@ -1,6 +1,11 @@
-"""Text for people: foreign text as one safe line, and durations."""
+"""Text for people: foreign text as one safe line, and durations; short names for long texts."""
+
+import hashlib
+import re
 
 MAX_LINE_LENGTH = 200  # characters
+_DATA_LINK = re.compile(r"data:[\w.+/-]*[;,][^\s\"'<>]*")
+_LINK = re.compile(r"(https?://)(?:[^\s/?#@\"'<>]*@)?([^\s?#\"'<>]*)([?#][^\s\"'<>]*)?")
 
 
 def printable(text: str) -> str:
@@ -10,6 +15,8 @@ def printable(text: str) -> str:
     become U+FFFD.
     """
     words = " ".join(text.split())
+    if words.isprintable():
+        return words
     return "".join(char if char.isprintable() else "\ufffd" for char in words)
 
 
@@ -17,6 +24,25 @@ def one_line(text: str) -> str:
     """Return a foreign text as one printable line, cut to `MAX_LINE_LENGTH` characters."""
     line = printable(text[: 4 * MAX_LINE_LENGTH].encode("utf-8", "replace").decode())
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}…"
+
+
+def quantity(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 request, 2,000 requests."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the parts of links that may be secret.
+
+    That is the content of a `data:` link, and the user, query and fragment of another one.
+    """
+    text = _DATA_LINK.sub("data:…", text)
+    return _LINK.sub(lambda link: f"{link[1]}{link[2]}{'?…' if link[3] else ''}", text)
+
+
+def hashed_name(text: str) -> str:
+    """Return a short name for a text that is too long to be one: `~` and its SHA-256."""
+    return f"~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def format_duration(seconds: float) -> str:

@@ -1,11 +1,10 @@
-"""The two HTTP requests to a relay, over aiohttp."""
+"""The HTTP requests to a relay, over aiohttp."""
 
 import asyncio
-from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from math import inf
-from typing import Self
+from typing import Self, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -14,6 +13,7 @@ from luma_async import validation as checks
 from luma_async._version import __version__
 from luma_async.errors import (
     LumaError,
+    NoSuchRouteError,
     NotFoundError,
     RequestTimeout,
     SessionClosed,
@@ -21,25 +21,38 @@ from luma_async.errors import (
     TooLongError,
     TransportError,
 )
+from luma_async.once_body import OnceBody
 from luma_async.protocol.decoding import decode_response
 from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Decompressor
 from luma_async.protocol.headers import lower_case, retry_after
-from luma_async.protocol.requests import HTTPRequest, batch_request, single_request
+from luma_async.protocol.requests import (
+    HTTPRequest,
+    batch_request,
+    name_base_url,
+    single_request,
+)
 from luma_async.protocol.responses import Response
-from luma_async.text import one_line
+from luma_async.protocol.submissions import Submission, Submitted, decode_submission
+from luma_async.redaction import Redactor, redact_error
+from luma_async.resolver import new_resolver
+from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
-MIN_SECRET_LENGTH = 6  # characters
 MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
+
+A = TypeVar("A")
 
 
 class Transport:
     """Send requests over an aiohttp session: its own, or the caller's.
 
     Of the caller's session only the connections are used. Each request sets URL, headers, timeout,
-    redirects and decompression itself. `request_timeout` is in seconds, inf for none. `max_body`
-    is in bytes.
+    redirects and decompression itself. Without one, each submission has a connection of its own: if
+    a kept connection turned out to be closed, its outcome would be unknown.
+
+    `request_timeout`, and `submit_timeout` of a submission, are in seconds, inf for none.
+    `max_body` is in bytes.
     """
 
     def __init__(
@@ -51,34 +64,47 @@ class Transport:
         request_timeout: float,
         max_body: int,
         proxy: str | None,
+        submit_timeout: float = 120.0,
     ) -> None:
         self._base_url = base_url
         self._api_key = api_key
         kinds = (aiohttp.ClientSession, type(None))
         self._http = checks.instance("http", http, kinds, "an aiohttp.ClientSession")
         self._owned = http is None
+        self._submit_http = self._http
         self._proxy = proxy
-        total = None if request_timeout == inf else request_timeout
-        self._timeout = aiohttp.ClientTimeout(total=total, ceil_threshold=inf)
         self._request_timeout = request_timeout
+        self._submit_timeout = submit_timeout
         self._max_body = max_body
-        self._secrets = _secrets(api_key, proxy)
+        self._redact = Redactor(api_key, proxy).redact
         self._ask_for_identity = False
         self.open_ids_like: Callable[[str], Collection[str]] = _none_like
 
     async def __aenter__(self) -> Self:
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                middlewares=(self._send_once,),
+        if self._owned:
+            self._http = self._new_http(
+                aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT, resolver=new_resolver()
+                )
             )
-        self._client()
+            self._submit_http = self._new_http(
+                aiohttp.TCPConnector(limit=0, force_close=True, resolver=new_resolver())
+            )
+        _opened(self._http)
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._http is not None and self._owned:
-            await self._http.close()
+        if self._owned:
+            for http in (self._http, self._submit_http):
+                if http is not None:
+                    await http.close()
+
+    def _new_http(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(self._send_once,),
+        )
 
     async def get(self, task_id: str) -> Response:
         """Request one task with the single GET."""
@@ -93,25 +119,55 @@ class Transport:
         """Request several tasks with the batch POST."""
         return (await self._request(batch_request(ids))).for_tasks(ids, self.open_ids_like)
 
+    async def submit(self, submission: Submission, on_write: Callable[[], None]) -> Submitted:
+        """Submit a task, at most once; call `on_write` before the first byte is written.
+
+        If `on_write` was not called, the relay received nothing.
+        """
+        request = submission.request
+        body = OnceBody(request.body or b"", on_write)
+        try:
+            exchanged = await self._exchange(self._submit_http, request, self._submit_timeout, body)
+            body.record_sent()
+            return self._decode(decode_submission, *exchanged)
+        except LumaError as error:
+            if not body.is_prepared and not _is_before_sending(error):
+                body.record_sent()
+            redact_error(error, without_secrets)
+            raise
+        finally:
+            body.revoke()
+
     async def _request(self, request: HTTPRequest) -> Response:
+        exchanged = await self._exchange(self._http, request, self._request_timeout, request.body)
+        return self._decode(decode_response, *exchanged)
+
+    def _decode(
+        self,
+        decode: Callable[[int, Mapping[str, str], bytes], A],
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> A:
         """Return the decoded response; remove the API key from an error that repeats it."""
-        status, headers, body = await self._exchange(request)
         with suppress(LumaError):
-            return decode_response(status, headers, body)
+            return decode(status, headers, body)
         try:
             redacted = self._redact(body.decode("latin-1")).encode("latin-1")
-            return decode_response(status, headers, redacted)
+            return decode(status, headers, redacted)
         except LumaError as error:
-            self._redact_error(error)
+            if isinstance(error, NoSuchRouteError):
+                name_base_url(error, self._base_url)
+            redact_error(error, self._redact)
             raise
 
-    def _redact_error(self, error: LumaError) -> None:
-        error.args = tuple(map(self._redact, error.args))
-        for name, value in vars(error).items():
-            if isinstance(value, str):
-                setattr(error, name, self._redact(value))
-
-    async def _exchange(self, request: HTTPRequest) -> tuple[int, Mapping[str, str], bytes]:
+    async def _exchange(
+        self,
+        http: aiohttp.ClientSession | None,
+        request: HTTPRequest,
+        timeout: float,
+        body: bytes | None,
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request; return status, headers and body of the response.
 
         The caller's session may raise anything (middlewares, tracing): every exception that is not
@@ -121,23 +177,11 @@ class Transport:
         """
         headers: Mapping[str, str] | None = None
         try:
-            async with self._client().request(
-                request.method,
-                URL(self._base_url + request.path, encoded=True),
-                data=request.body,
-                headers=self._headers(),
-                timeout=self._timeout,
-                proxy=self._proxy,
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=False,
-                max_line_size=MAX_HEADER_LINE,
-                max_field_size=MAX_HEADER_LINE,
-            ) as response:
+            async with self._start(_opened(http), request, timeout, body) as response:
                 headers = response.headers
                 return response.status, headers, await self._read(response)
         except TimeoutError:
-            failure: BaseException = RequestTimeout(f"no answer within {self._request_timeout:g} s")
+            failure: BaseException = RequestTimeout(f"no answer within {timeout:g} s")
         except LumaError as error:
             failure = error
         except asyncio.CancelledError as error:
@@ -147,9 +191,33 @@ class Transport:
             self._ask_for_identity |= isinstance(error, BadEncoding)
             setup = headers is None and _is_of_setup(error)
             failure = (SetupError if setup else TransportError)(self._describe(error))
+            failure.never_connected = isinstance(error, aiohttp.ClientConnectorError)
         if isinstance(failure, LumaError):
             failure.retry_after = retry_after(lower_case(headers or {}))
         raise failure
+
+    def _start(
+        self,
+        http: aiohttp.ClientSession,
+        request: HTTPRequest,
+        timeout: float,
+        body: bytes | None,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return http.request(
+            request.method,
+            URL(self._base_url + request.path, encoded=True),
+            data=body,
+            headers=self._headers(),
+            timeout=aiohttp.ClientTimeout(
+                total=None if timeout == inf else timeout, ceil_threshold=inf
+            ),
+            proxy=self._proxy,
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=False,
+            max_line_size=MAX_HEADER_LINE,
+            max_field_size=MAX_HEADER_LINE,
+        )
 
     async def _send_once(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -183,13 +251,6 @@ class Transport:
         self._ask_for_identity |= decompressor.is_mislabelled
         return b"".join(parts)
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._http is None or self._http.closed:
-            raise SessionClosed(
-                "the aiohttp.ClientSession is closed; keep it open as long as the LumaSession"
-            )
-        return self._http
-
     def _headers(self) -> dict[str, str]:
         return {
             "Authorization": f"Bearer {self._api_key}",
@@ -203,30 +264,19 @@ class Transport:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return one_line(self._redact(text))
 
-    def _redact(self, text: str) -> str:
-        """Remove all secrets from a text."""
-        for secret, name in self._secrets:
-            text = text.replace(secret, name)
-        return text
+
+def _opened(http: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+    if http is None or http.closed:
+        raise SessionClosed(
+            "the aiohttp.ClientSession is closed; keep it open as long as the LumaSession"
+        )
+    return http
 
 
-def _secrets(api_key: str, proxy: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the secrets, each with what replaces it; a word of a few letters is none.
-
-    A proxy's user and password are sent as `user:password` in base64, too.
-    """
-    secrets: dict[str, str] = {api_key: "[api_key]"} if len(api_key) >= MIN_SECRET_LENGTH else {}
-    url = URL(proxy or "")
-    if url.raw_user or url.raw_password:
-        for user, password in (
-            (url.raw_user or "", url.raw_password or ""),
-            (url.user or "", url.password or ""),
-        ):
-            pair = f"{user}:{password}"
-            secrets |= dict.fromkeys((pair, b64encode(pair.encode()).decode()), "[proxy login]")
-            words = (word for word in (password, user) if len(word) >= MIN_SECRET_LENGTH)
-            secrets |= dict.fromkeys(words, "[proxy login]")
-    return tuple(sorted(secrets.items(), key=lambda one: -len(one[0])))
+def _is_before_sending(error: LumaError) -> bool:
+    """Whether an error proves by itself that nothing was sent."""
+    is_unconnected = isinstance(error, TransportError) and error.never_connected
+    return is_unconnected or isinstance(error, SetupError | SessionClosed)
 
 
 def _is_of_setup(error: Exception) -> bool:

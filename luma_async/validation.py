@@ -1,7 +1,8 @@
 """What callers may give: every error here ends with what to do instead."""
 
 import inspect
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf, isnan
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -11,6 +12,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 MAX_ID_BYTES = 4096
+
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def positive(name: str, value: object) -> float:
@@ -50,6 +53,16 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is {_a(value)}; give it as text")
     return value
+
+
+def unicode_text(name: str, value: object) -> str:
+    """Return text that can be sent as UTF-8; it is not repeated in the error."""
+    given = text(name, value)
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is not valid text; give it as UTF-8") from None
+    return str.__str__(given)
 
 
 def hook(name: str, value: F | None) -> F | None:
@@ -127,6 +140,31 @@ def http_url(name: str, value: object, *, plain: bool) -> str:
     if plain and ("?" in value or "#" in value):
         raise ValueError(f"{name} carries a query or a fragment; give it without them")
     return value
+
+
+def hosts(name: str, value: object) -> tuple[str, ...]:
+    """Return a list of host names or IP addresses."""
+    remedy = "give a list of hosts"
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is {_a(value)}; {remedy}")
+    return tuple(text(name, host) for host in cast("Iterable[object]", value))
+
+
+def headers(name: str, value: object, *, reserved: Collection[str]) -> dict[str, str]:
+    """Return header fields; `reserved` are those that cannot be given. No error repeats a value."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is {_a(value)}; give a dict")
+    fields: dict[str, str] = {}
+    for key, one in cast("Mapping[object, object]", value).items():
+        field, content = text(name, key), text(name, one)
+        if not _FIELD_NAME.fullmatch(field) or field.lower() in reserved:
+            raise ValueError(f"{name} contains a field that cannot be sent; give another name")
+        if not content.isascii() or not content.isprintable():
+            raise ValueError(f"{name}[{field!r}] has a line end or a sign outside ASCII; remove it")
+        fields[field] = content
+    return fields
 
 
 def api_key(value: object) -> str:

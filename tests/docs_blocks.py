@@ -4,6 +4,7 @@ A comment before a fence says what the block takes as given, `<!-- given: luma, 
 test runs it in its own way, `<!-- run by tests/worker/test_page.py -->`.
 """
 
+import json
 import re
 import shlex
 import textwrap
@@ -41,6 +42,17 @@ def pages() -> list[str]:
 
 def fenced(*languages: str) -> list[Block]:
     return [b for page in pages() for b in _blocks(page) if b.language in languages]
+
+
+def notebooks() -> list[Block]:
+    """Return the code cells of each notebook as one block."""
+    found: list[Block] = []
+    for file in sorted((ROOT / "docs").rglob("*.ipynb")):
+        cells = json.loads(file.read_text())["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        page = str(file.relative_to(ROOT))
+        found.append(Block(page, 1, "python", "\n\n".join(code) + "\n", given=()))
+    return found
 
 
 def indented() -> list[Block]:

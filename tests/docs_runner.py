@@ -27,12 +27,14 @@ from luma_async import Generation, LumaSession
 from luma_async.testing import FakeRelay, ThreadedRelay, VirtualTimeLoop
 from luma_async.testing.pytest_plugin import session_with
 from luma_async.worker import Queue, Worker
+from tests import optional
 from tests.docs_blocks import Block
 
 DURATIONS = (5.0, 75.0, 900.0)
 ENDS: tuple[Literal["completed", "failed"], ...] = ("completed", "failed", "completed")
 QUICK = (0.0, 0.1, 0.2)
 SLOWDOWN, NAPS = 100.0, 200
+OPTIONAL = {"rich": "cli", "tqdm": "examples"}  # packages and their extras
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
@@ -154,9 +156,19 @@ class Stage:
 
 def perform(block: Block, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a block in a loop of its own; the current directory is its to write into."""
+    _skip_without_optional(block)
     factory = asyncio.new_event_loop if real(block) else VirtualTimeLoop
     with _logging_as_it_was(), asyncio.Runner(loop_factory=factory) as runner:
         runner.run(_perform(block, request, monkeypatch))
+
+
+def _skip_without_optional(block: Block) -> None:
+    """Skip the test of a block that imports an optional package which is not installed."""
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package = node.module.partition(".")[0]
+            if package in OPTIONAL:
+                optional.module(package, OPTIONAL[package])
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from luma_async.errors import (
     TransportError,
 )
 from luma_async.protocol.rows import RowText
+from luma_async.protocol.submissions import Submission, Submitted
 from luma_async.scheduling.throttle import Limits
 from luma_async.structs import Generation, State
 from tests.fake_answers import LINK, FakeAnswer, generation
@@ -45,6 +46,9 @@ class ScriptedRelay:
 
     async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
         return await self._ask(ids)
+
+    async def submit(self, submission: Submission, on_write: Callable[[], None]) -> Submitted:
+        raise AssertionError("nothing is submitted to this relay")
 
     async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
         self.asked.append(tuple(ids))

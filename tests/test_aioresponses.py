@@ -4,13 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
 from aioresponses import aioresponses
 from yarl import URL
 
-from luma_async import Every, LumaSession, QuotaError, RelayError, State
+from luma_async import Every, LumaSession, QuotaError, RelayError, State, SubmitUnknown
 from tests.docs_blocks import fenced
 from tests.subprocesses import FEW_PLUGINS
 
@@ -64,6 +65,53 @@ async def test_a_mocked_error_message_is_in_the_exception(mocked: Any) -> None:
         with pytest.raises(RelayError, match="no channel"):
             await luma.get("a")
         assert luma.stats.errors == 3
+
+
+async def test_a_submission_uses_the_mocked_request(mocked: Any) -> None:
+    mocked.post(f"{BASE}/luma/generations", payload={"id": "a", "state": "pending"})
+    async with session() as luma:
+        assert (await luma.create("a cat", loop=True)).id == "a"
+    ((call,),) = mocked.requests.values()
+    assert call.kwargs["data"] == b'{"user_prompt":"a cat","loop":true}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 504},
+        {"status": 500, "payload": {"code": "insert_task_failed", "message": ""}},
+        {"body": b"<html>"},
+        {"exception": aiohttp.ServerDisconnectedError()},
+        {"exception": aiohttp.ClientOSError()},
+        {"exception": TimeoutError()},
+    ],
+    ids=str,
+)
+async def test_a_mocked_loss_of_the_answer_is_an_unknown_submission(
+    mocked: Any, answer: dict[str, Any]
+) -> None:
+    mocked.post(f"{BASE}/luma/generations", **answer)
+    async with session() as luma:
+        with pytest.raises(SubmitUnknown):
+            await luma.create("a cat")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 429},
+        {"status": 503, "payload": {"error": {"message": "no channel"}}},
+        {"exception": aiohttp.ClientConnectorError(Mock(ssl=True), OSError(111, "refused"))},
+    ],
+    ids=["429", "503", "no connection"],
+)
+async def test_a_mocked_submission_that_was_not_taken_is_sent_again(
+    mocked: Any, answer: dict[str, Any]
+) -> None:
+    mocked.post(f"{BASE}/luma/generations", **answer)
+    mocked.post(f"{BASE}/luma/generations", payload={"id": "a", "state": "pending"})
+    async with session() as luma:
+        assert (await luma.create("a cat")).id == "a"
 
 
 def test_the_fixture_and_the_test_of_the_testing_page_pass_in_another_project(

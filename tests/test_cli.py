@@ -64,7 +64,9 @@ def test_a_pipe_receives_only_plain_lines(capsys: Capture) -> None:
     assert main(DEMO) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert err == ""
+    first, *more = err.splitlines()
+    assert first == "luma-async: 50 tasks will end within 5 s; the report follows"
+    assert all(line.endswith(" of 50 ended") for line in more)
     assert out.isascii()
     assert "\x1b" not in out
     assert [line.split("  ")[0] for line in lines if not line.startswith(" ")] == [
@@ -238,3 +240,15 @@ def test_the_cells_of_a_bar_are_divided_among_the_states(
     counts: list[int], cells: list[int]
 ) -> None:
     assert shares(counts, 1000, 76) == cells
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error_of_the_demo() -> None:
+    options = ["--tasks", "5", "--seconds", "0.2", "--interval", "0.1"]
+    command = [sys.executable, "-m", "luma_async", "demo", *options]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(30) == 0, said
+    assert "Traceback" not in said

@@ -148,7 +148,7 @@ def test_the_help_shows_the_defaults(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["relay", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert '{"prompt": "…"}' in text
+    assert '{"user_prompt": "…"}' in text
     for default in ("127.0.0.1", "8000", "60-180", "sk-fake"):
         assert f"(default {default})" in text
 

@@ -1,5 +1,6 @@
 """`luma-async wait` and `get`: standard output, standard error, exit codes and files."""
 
+import csv
 import io
 import json
 import os
@@ -18,8 +19,11 @@ import pytest
 
 from luma_async import Learned, Limits, LumaSession
 from luma_async.cli import _parser, main  # pyright: ignore[reportPrivateUsage]
-from luma_async.cli.options.ids import CHUNK_SIZE, MAX_LINE
+from luma_async.cli.commands.wait import WaitCommand
+from luma_async.cli.options.id_parser import MAX_LINE
+from luma_async.cli.options.ids import CHUNK_SIZE, NO_IDS
 from luma_async.cli.options.session import session_of
+from luma_async.cli.runtime import kept_signal_handlers
 from luma_async.testing import Reply
 from tests.relay_thread import Served, served
 
@@ -101,7 +105,9 @@ def test_ids_are_read_from_a_file_and_from_a_pipe_while_it_is_written(
         thread.join()
     assert {one["id"] for one in lines(capsys)} == {first, second, third}
     (tmp_path / "none").touch()
-    assert main(["wait", "--file", str(tmp_path / "none"), "--timeout", "5s"]) == 0
+    for command in ("wait", "get"):
+        assert main([command, "--file", str(tmp_path / "none")]) == 0
+        assert capsys.readouterr() == ("", f"luma-async: {NO_IDS}\n")
 
 
 def until_asked(relay: Served, task_id: str) -> None:
@@ -122,15 +128,18 @@ def test_a_timeout_prints_the_open_tasks_and_how_to_continue(
     printed = [json.loads(line) for line in out.splitlines()]
     assert [(one["id"], one["ended"]) for one in printed] == [(done, True), (still, False)]
     assert printed[1]["state"] == "processing"
-    assert err == f"luma-async: 1 of 2 are still open{AGAIN}"
+    expected = f"luma-async: the timeout of 0.5 s is over: 1 of 2 is still open{AGAIN}"
+    assert err == expected
     assert "not finished yet" in page.read_text()
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+)
 def test_a_signal_prints_the_open_tasks(relay: Served, sign: signal.Signals, code: int) -> None:
     done, still = relay.add(), relay.add(duration=100)
     command = [sys.executable, "-m", "luma_async", "wait", done, still, *HASTE]
-    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # may be ignored
+    default = partial(signal.signal, sign, signal.SIG_DFL)  # may be ignored
     with subprocess.Popen(
         command,
         stdout=-1,
@@ -148,7 +157,7 @@ def test_a_signal_prints_the_open_tasks(relay: Served, sign: signal.Signals, cod
     assert process.returncode == code
     assert (first["id"], first["ended"]) == (done, True)
     assert (json.loads(out)["id"], json.loads(out)["ended"]) == (still, False)
-    assert err == f"luma-async: 1 of 2 are still open{AGAIN}"
+    assert err == f"luma-async: 1 of 2 is still open{AGAIN}"
 
 
 def test_a_rejected_key_aborts_the_wait_with_exit_code_3(
@@ -162,7 +171,7 @@ def test_a_rejected_key_aborts_the_wait_with_exit_code_3(
     printed = [json.loads(line) for line in out.splitlines()]
     assert [(one["state"], one["ended"]) for one in printed] == [(None, False)] * 2
     assert "the wait cannot continue: status 401" in err
-    assert f"1 of 1 are still open{AGAIN}" in err
+    assert f"1 of 1 is still open{AGAIN}" in err
     assert "401" in err.splitlines()[-1]
     assert err.endswith("check the key and --base-url\n")
     assert "s3cret" not in out + err
@@ -190,6 +199,7 @@ def test_a_key_in_the_arguments_is_warned_about(
         (["wait", "--file", "/nowhere/ids"], "No such file or directory: '/nowhere/ids'"),
         (["wait", "a", "--api-key-file", "/nowhere/key"], "'/nowhere/key'"),
         (["wait", "a", "--download", "/proc/no/where"], "'/proc/no'"),
+        (["wait", ""], "give the id that the relay returned at submission"),
         (["get", ""], "give the id that the relay returned at submission"),
     ],
 )
@@ -210,7 +220,9 @@ def test_a_pipe_without_ids_is_reported_at_the_timeout(
         monkeypatch.setattr(sys, "stdin", stdin)
         assert main(["wait", "-", "--timeout", "0.05", *HASTE]) == 124
         os.close(writing)
-    assert capsys.readouterr().err == "luma-async: no ids came; run it again to continue\n"
+    assert capsys.readouterr().err == (
+        "luma-async: the timeout of 50 ms is over: no ids came; run it again to continue\n"
+    )
 
 
 def test_without_a_key_or_a_base_url_the_error_names_the_variable_to_set(
@@ -221,8 +233,10 @@ def test_without_a_key_or_a_base_url_the_error_names_the_variable_to_set(
     assert main(["wait", "a"]) == 2
     assert main(["wait", "a", "--base-url", "https://relay.example"]) == 2
     err = capsys.readouterr().err
-    assert "set LUMA_BASE_URL" in err
-    assert "set LUMA_API_KEY" in err
+    assert err.splitlines() == [
+        "luma-async: no base URL; give --base-url or set LUMA_BASE_URL",
+        "luma-async: no API key; give --api-key-file or set LUMA_API_KEY",
+    ]
 
 
 def test_control_characters_in_texts_are_escaped_in_the_json_lines(
@@ -333,10 +347,12 @@ def test_a_dead_link_is_requested_from_the_relay_again(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     task_id = relay.add()
-    relay.do(lambda: relay.relay.reply(Reply(403), on="media"))
+    relay.do(lambda: relay.relay.reply(Reply(410), on="media"))
     saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1"]
     assert main(["wait", task_id, *saving, *HASTE]) == 1
-    assert "the relay has no other link" in lines(capsys)[0]["error"]
+    error = lines(capsys)[0]["error"]
+    assert "status 410" in error
+    assert error.endswith("the relay has no other link; try again in some minutes")
     asked = relay.do(lambda: [one.method for one in relay.relay.log])
     assert asked[-1] == "GET"
 
@@ -351,18 +367,21 @@ def test_a_closed_output_pipe_does_not_stop_downloads(relay: Served, tmp_path: P
     assert {one.name for one in tmp_path.iterdir()} == {f"{task_id}.mp4" for task_id in ids}
 
 
-def test_a_report_replaces_only_regular_files(
+def test_a_report_replaces_only_files_and_symbolic_links(
     relay: Served, capsys: Capture, tmp_path: Path
 ) -> None:
     (tmp_path / "real.html").write_text("old")
     (tmp_path / "link.html").symlink_to("real.html")
+    (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     task_id = relay.add()
     assert main(["wait", task_id, "--report", str(tmp_path / "pipe"), *HASTE]) == 2
-    assert "cannot be written; give a file" in capsys.readouterr().err
+    assert main(["wait", task_id, "--report", str(tmp_path / "folder"), *HASTE]) == 2
+    assert capsys.readouterr().err.count("cannot be written; give a file") == 2
     assert main(["wait", task_id, "--report", str(tmp_path / "link.html"), *HASTE]) == 0
-    assert (tmp_path / "link.html").is_symlink()
-    assert task_id in (tmp_path / "real.html").read_text()
+    assert not (tmp_path / "link.html").is_symlink()
+    assert task_id in (tmp_path / "link.html").read_text()
+    assert (tmp_path / "real.html").read_text() == "old"
 
 
 @pytest.mark.parametrize("command", ["wait", "get"])
@@ -453,7 +472,10 @@ def test_a_timeout_cancels_a_download_and_reports_it(
     assert main(["wait", task_id, *saving, *HASTE]) == 124
     out, err = capsys.readouterr()
     assert (json.loads(out)["state"], json.loads(out)["file"]) == ("completed", None)
-    assert err == f"luma-async: 0 of 1 are still open, 1 videos are not saved{AGAIN}"
+    assert err == (
+        "luma-async: the timeout of 0.5 s is over: 0 of 1 are still open, "
+        f"1 video is not saved{AGAIN}"
+    )
 
 
 def test_version_lists_the_dependencies(capsys: Capture) -> None:
@@ -511,3 +533,136 @@ def test_a_terminal_shows_the_table(relay: Served) -> None:
     assert "1 completed, 1 failed; " in text
     assert f"/media/{good}.mp4\x1b[0m\r\n" in text
     assert "mo[red]derated\ufffd[31m" in text
+
+
+def test_nothing_is_kept_of_a_task_whose_line_was_printed(relay: Served, capsys: Capture) -> None:
+    done, still = relay.add(), relay.add(duration=100.0)
+    arguments = _parser().parse_args(["wait", done, still, "--timeout", "1", *HASTE])
+    command = WaitCommand(arguments)
+    with kept_signal_handlers():
+        assert command.run() == 124
+    rows = command._board.rows  # pyright: ignore[reportPrivateUsage]
+    assert (rows[done].details, rows[done].stored) == (None, None)
+    assert rows[still].details is None, "it is on disk while the task is open"
+    assert json.loads(capsys.readouterr().out.splitlines()[1])["generation"]["id"] == still
+
+
+def test_a_video_that_waits_for_its_turn_is_reported_if_the_wait_ends_before(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    ids = [relay.add() for _ in range(9)]
+    for _ in range(4):
+        relay.do(lambda: relay.relay.reply(Reply(delay=30), on="media"))
+    saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1", "--timeout", "1"]
+    assert main(["wait", *ids, *saving, *HASTE]) == 124
+    out, err = capsys.readouterr()
+    reported = [json.loads(line) for line in out.splitlines()]
+    assert {(one["id"], one["generation"]["id"], one["file"]) for one in reported} == {
+        (task_id, task_id, None) for task_id in ids
+    }
+    assert "9 videos are not saved" in err
+
+
+def test_more_videos_than_are_saved_at_a_time_are_saved(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    ids = [relay.add(duration=0.02 * number) for number in range(25)]
+    saving = ["--download", str(tmp_path), "--allow-host", "127.0.0.1"]
+    assert main(["wait", *ids, *saving, *HASTE]) == 0
+    assert sorted(one["id"] for one in lines(capsys)) == sorted(ids)
+    assert len(list(tmp_path.iterdir())) == 25
+
+
+@pytest.mark.parametrize("command", ["wait", "get"])
+def test_the_fields_of_a_line_are_those_that_are_named(
+    relay: Served, capsys: Capture, command: str
+) -> None:
+    task_id = relay.add(ends="failed", failure_reason="moderated")
+    assert main([command, task_id, "--fields", "state, id,failure_reason,id"]) == 1
+    expected = {"state": "failed", "id": task_id, "failure_reason": "moderated"}
+    (out,) = capsys.readouterr().out.splitlines()
+    assert list(json.loads(out).items()) == list(expected.items())
+
+
+def test_csv_has_a_header_and_quotes_what_needs_it(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    bad = relay.add('a"b', ends="failed", failure_reason="moderated,\n\x1b[31m")
+    assert main(["wait", bad, "--csv", *HASTE]) == 1
+    out = capsys.readouterr().out
+    assert out.splitlines() == [
+        "id,state,ended,url,failure_reason,file,error",
+        '"a""b",failed,true,,"moderated,\\n\\u001b[31m",,',
+    ]
+    assert main(["get", bad, "--csv", "--fields", "generation,id"]) == 1
+    header, line = csv.reader(capsys.readouterr().out.splitlines())
+    assert header == ["generation", "id"]
+    assert json.loads(line[0])["id"] == line[1] == 'a"b'
+    (tmp_path / "none").touch()
+    assert main(["wait", "--file", str(tmp_path / "none"), "--csv", "--fields", "id"]) == 0
+    assert capsys.readouterr().out == "id\n"
+
+
+def test_the_relays_text_is_not_kept_if_no_line_shows_it(relay: Served) -> None:
+    arguments = _parser().parse_args(["wait", relay.add(), "--fields", "id"])
+    command = WaitCommand(arguments)
+    assert not command._output.shows_original  # pyright: ignore[reportPrivateUsage]
+
+
+def test_ids_are_read_from_a_table(relay: Served, capsys: Capture, tmp_path: Path) -> None:
+    first, second = relay.add(), relay.add()
+    table = tmp_path / "tasks.csv"
+    table.write_text(f'task_id,prompt\n{first},"a cat,\nasleep"\n{second},a dog\n')
+    assert main(["wait", "--file", str(table), *HASTE]) == 0
+    out, err = capsys.readouterr()
+    assert {json.loads(line)["id"] for line in out.splitlines()} == {first, second}
+    assert err == f"luma-async: {table}: the ids are in the column task_id\n"
+
+
+def test_what_a_wait_printed_is_read_as_ids(relay: Served, capsys: Capture, tmp_path: Path) -> None:
+    done, still = relay.add(), relay.add(duration=100)
+    assert main(["wait", done, still, "--timeout", "0.5", *HASTE]) == 124
+    (tmp_path / "ends.ndjson").write_text(capsys.readouterr().out)
+    assert main(["get", "--file", str(tmp_path / "ends.ndjson")]) == 0
+    assert {one["id"] for one in lines(capsys)} == {done, still}
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("sk-fake\r\n".encode("utf-16"), None),
+        ("\ufeff sk-fake\u200b\n".encode(), None),
+        ("sk-fake".encode("utf-16-le"), "is not valid text; save it as UTF-8"),
+        (b"\xffsk-fake", "is not valid text; save it as UTF-8"),
+        (b"\n", "is empty; write the API key into it"),
+    ],
+)
+def test_a_key_file_is_read_in_its_encoding_or_refused_by_name(
+    relay: Served, capsys: Capture, tmp_path: Path, data: bytes, problem: str | None
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(data)
+    code = main(["get", relay.add(), "--api-key-file", str(path)])
+    err = capsys.readouterr().err
+    assert code == (2 if problem else 0), err
+    if problem:
+        assert f"{path} {problem}" in err
+        assert "sk-" not in err
+
+
+@pytest.mark.parametrize("fields", ["", "id,state,nope", "ID"])
+def test_an_unknown_field_is_refused_with_those_there_are(capsys: Capture, fields: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["wait", "a", "--fields", fields])
+    assert caught.value.code == 2
+    assert "names no fields; give some of id, state, ended, url," in capsys.readouterr().err
+
+
+def test_get_at_a_wrong_base_url_says_which_part_to_remove(relay: Served, capsys: Capture) -> None:
+    wrong = f"{relay.url}/luma"
+    assert main(["get", relay.add(), "--base-url", wrong]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["state"] is None
+    assert err.startswith("luma-async: status 404: Invalid URL (GET /luma/luma/generations/")
+    assert err.endswith(f"; the base URL is {wrong}; remove /luma from its end\n")
+    assert len(err.splitlines()) == 1

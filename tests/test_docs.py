@@ -1,5 +1,6 @@
 """Examples, commands, tables and drawings of the README and of docs/ match the code."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,13 +11,13 @@ from typing import Any
 import pytest
 
 import luma_async
-from luma_async import LumaError, State, testing, worker
+from luma_async import LumaError, testing, worker
 from luma_async.cli import _parser  # pyright: ignore[reportPrivateUsage]
 from luma_async.scheduling.items import TRANSITIONS, Status
 from luma_async.testing import FAULTS, FakeRelay
 from tests import optional
 from tests.bench.pace import DURATIONS
-from tests.docs_blocks import ROOT, Block, arguments, blocks, commands, fenced, pages
+from tests.docs_blocks import ROOT, Block, arguments, blocks, commands, fenced, notebooks, pages
 from tests.docs_runner import perform
 from tests.odd_relays import ODDITIES
 from tests.subprocesses import FEW_PLUGINS
@@ -107,6 +108,29 @@ def test_a_python_block_runs_and_prints_what_its_page_says(
     perform(block, request, monkeypatch)
 
 
+@pytest.mark.parametrize("notebook", notebooks(), ids=str)
+def test_the_cells_of_a_notebook_run(
+    notebook: Block,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    perform(notebook, request, monkeypatch)
+    assert "completed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("notebook", notebooks(), ids=str)
+def test_a_notebook_is_valid_and_without_outputs(notebook: Block) -> None:
+    content = json.loads((ROOT / notebook.page).read_text())
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    nbformat = optional.module("nbformat")
+    nbformat.validate(nbformat.from_dict(content))
+
+
 SHELL = commands()
 
 
@@ -131,22 +155,21 @@ def test_each_fence_of_a_page_is_tested(page: str) -> None:
     assert len(known) == len(languages), languages
 
 
-async def test_the_first_example_of_the_readme_has_ten_lines_and_waits_for_all_tasks(
+async def test_the_first_example_of_the_readme_has_ten_lines_from_prompts_to_links(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first = blocks("README.md", "python")[0]
     assert len([line for line in first.splitlines() if line.strip()]) <= 10
     async with FakeRelay() as relay:
-        ids = [relay.add(), relay.add(ends="failed")]
         code = first.replace("https://relay.example", relay.url).replace("sk-…", relay.api_key)
         names: dict[str, Any] = {}
         exec(code[: code.index("asyncio.run")], names)
-        await names["main"](ids)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        [ids[0], State.COMPLETED],
-        [ids[1], State.FAILED],
-    ]
+        await names["main"](["a cat", "a dog"])
+        made = {task_id: relay.tasks[task_id].prompt for task_id in relay.created}
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert sorted(made.values()) == ["a cat", "a dog"]
+    assert {task_id: state for task_id, state, _ in lines} == dict.fromkeys(made, "completed")
+    assert all(link.startswith("http") for *_, link in lines)
 
 
 def test_the_test_in_the_readme_passes_in_another_project(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from copy import copy, deepcopy
+from datetime import UTC, datetime
 
 import pytest
 
@@ -29,6 +30,7 @@ from luma_async import (
     SessionClosed,
     SetupError,
     State,
+    SubmitUnknown,
     TooLongError,
     TransportError,
     WaitAborted,
@@ -61,6 +63,7 @@ TREE: dict[type[LumaError], type[Exception]] = {
     GenerationFailed: LumaError,
     DownloadError: LumaError,
     QueueError: LumaError,
+    SubmitUnknown: LumaError,
     SessionClosed: LumaError,
 }
 DONE = Generation(id="a", state=State.COMPLETED, result_url="https://cdn.example/a.mp4")
@@ -84,6 +87,8 @@ def example(kind: type[LumaError]) -> LumaError:
         return api_error(kind)
     if issubclass(kind, WaitIncomplete):
         return wait(kind)
+    if issubclass(kind, SubmitUnknown):
+        return kind("it went wrong", user_prompt="a cat", sent_at=datetime.now(UTC), extends="a")
     return GenerationFailed(FAILED) if kind is GenerationFailed else kind("it went wrong")
 
 

@@ -144,12 +144,7 @@ async def _event(events: aiohttp.ClientResponse) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _studio(
-    relay: FakeRelay,
-    http: aiohttp.ClientSession,
-    patch: pytest.MonkeyPatch,
-    *,
-    api_key: str,
-    **settings: float,
+    relay: FakeRelay, patch: pytest.MonkeyPatch, **settings: float
 ) -> AsyncGenerator[Any, None]:
     """Yield the waiting Studio of the FastAPI example, with these settings in its module."""
     optional.module("fastapi")
@@ -158,8 +153,8 @@ async def _studio(
         patch.setattr(module, name, value)
     patch.setenv("LUMA_BASE_URL", relay.url)
     patch.setenv("LUMA_API_KEY", relay.api_key)
-    async with LumaSession(relay.url, api_key=api_key, pace=Every(0.02)) as luma:
-        studio = module.Studio(http, luma)
+    async with LumaSession(relay.url, api_key=relay.api_key, pace=Every(0.02)) as luma:
+        studio = module.Studio(luma)
         waiting = asyncio.create_task(studio.wait())
         yield studio
         waiting.cancel()
@@ -167,9 +162,9 @@ async def _studio(
 
 
 async def test_a_slow_browser_is_disconnected_and_no_result_is_lost(
-    relay: FakeRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with _studio(relay, http, monkeypatch, api_key=relay.api_key, AHEAD=2) as studio:
+    async with _studio(relay, monkeypatch, AHEAD=2) as studio:
         with studio.listening() as slow, studio.listening() as quick:
             for _ in range(5):
                 await studio.submit("a cat")
@@ -181,14 +176,15 @@ async def test_a_slow_browser_is_disconnected_and_no_result_is_lost(
 
 
 async def test_a_rejected_key_loses_no_video(
-    relay: FakeRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with _studio(relay, http, monkeypatch, api_key="sk-wrong", AGAIN=0.05) as studio:
+    async with _studio(relay, monkeypatch, AGAIN=0.05) as studio:
         with studio.listening() as results:
             video = await studio.submit("a cat")
+            key, relay.api_key = relay.api_key, "sk-other"
             await _until(lambda: relay.requests >= 4)
             assert list(studio.open) == [video.id]
-            relay.api_key = "sk-wrong"
+            relay.api_key = key
             assert (await results.get())[1].state == "completed"
 
 

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from luma_async import AuthenticationError, Ended, Every, Following, LumaSession, WaitAborted
+from luma_async import (
+    AuthenticationError,
+    Ended,
+    Every,
+    Following,
+    Generation,
+    LumaSession,
+    WaitAborted,
+)
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.structs import State
@@ -64,6 +72,25 @@ async def test_drop_returns_the_last_state_and_stops_polling() -> None:
     assert len(following) == 1
     assert (await anext(following)).id == "b"
     await poller.close()
+
+
+async def test_without_last_seen_only_the_state_of_an_open_id_is_kept(relay: FakeRelay) -> None:
+    async with LumaSession(relay.url, api_key=relay.api_key, pace=Every(1.0)) as luma:
+        task_id = relay.add(duration=20.0, queued=0.0)
+        frugal, usual = luma.follow(last_seen=False), luma.follow()
+        frugal.add([task_id])
+        await asyncio.sleep(3)
+        assert luma._poller is not None  # pyright: ignore[reportPrivateUsage]
+        (item,) = luma._poller.scheduler._items.values()  # pyright: ignore[reportPrivateUsage]
+        assert (item.state, item.last_row) == (State.PROCESSING, None)
+        first = await anext(luma.watch(task_id))
+        assert (first.state, first.original) == (State.PROCESSING, "{}")
+        usual.add([task_id])
+        assert frugal.drop([task_id]) == {task_id: Generation(id=task_id, state=State.PROCESSING)}
+        ended = await anext(usual)
+        assert ended.generation is not None
+        assert ended.generation.url
+        usual.close()
 
 
 async def test_a_subscription_that_dropped_ids_is_still_aborted_by_a_rejected_key() -> None:

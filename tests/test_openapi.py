@@ -22,8 +22,10 @@ from hypothesis import given, settings
 from luma_async import Limits, LumaSession, State, WaitTimeout
 from luma_async.protocol.requests import batch_request, single_request
 from luma_async.protocol.states import known_state
-from luma_async.testing import FakeRelay, Reply
+from luma_async.protocol.submissions import Submission, decode_submission
+from luma_async.testing import SUBMIT_FAULTS, FakeRelay, Reply, SubmitShape
 from luma_async.testing.simulation import ENVELOPES, Envelope
+from luma_async.testing.submit_faults import SUBMIT_SHAPES
 from tests import optional
 from tests.properties import examples
 
@@ -31,10 +33,22 @@ ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "openapi.yaml"
 DATA = Path(__file__).parent / "data"
 GET, POST = "/luma/generations/{task_id}", "/luma/tasks"
+CREATE, EXTEND = "/luma/generations", "/luma/generations/{task_id}/extend"
+SUBMISSION = {
+    "user_prompt": "a cat",
+    "aspect_ratio": "9:21",
+    "expand_prompt": False,
+    "loop": True,
+    "image_url": "https://cdn.example/a.png",
+    "image_end_url": "data:image/png;base64,AAAA",
+    "model_name": "ray-v2",
+    "another": 1,
+}
 TASK_ID = "4665a07c-7641-4809-a133-10786201bb56"
 HOSTILE = ["a/b", "a/../b", "...", "任务", 'a"b', "%2F", "a b", "?x=1", "#", "\\", "\0", "a\r\nb"]
 SAMPLES = {path.stem: path for path in sorted(DATA.glob("*-*.json"))}
 ERRORS: list[dict[str, Any]] = json.loads((DATA / "errors.json").read_text())
+WITHOUT_ANSWER = ("lost_before", "lost_after", "cut_after", "silent_after", "double_document")
 NO_PRISM = "Prism: npm install -g @stoplight/prism-cli"
 START_TIMEOUT = 60.0
 LIMITS = Limits(max_rate=1000.0)
@@ -82,8 +96,10 @@ def violations(document: Any) -> Check:
 # the document
 
 
-def test_the_document_has_exactly_the_two_requests_of_the_client(document: Any) -> None:
+def test_the_document_has_exactly_the_four_requests_of_the_client(document: Any) -> None:
+    submissions = [Submission(user_prompt="a", extends=one) for one in (None, "{task_id}")]
     requests = [single_request("{task_id}"), batch_request(["a"])]
+    requests += [submission.request for submission in submissions]
     sent = {(unquote(each.path), each.method.lower(), each.body is not None) for each in requests}
     assert sent == {
         (path, method, "requestBody" in call)
@@ -101,9 +117,7 @@ def test_the_client_knows_each_documented_state(document: Any) -> None:
 
 def test_the_examples_of_the_document_are_the_samples(document: Any) -> None:
     kept = document["components"]["examples"]
-    used = [
-        content(document, path, 200)["application/json"]["examples"] for path in document["paths"]
-    ]
+    used = [content(document, path, 200)["application/json"]["examples"] for path in (GET, POST)]
     assert {name: example["value"] for name, example in kept.items()} == {
         name: json.loads(path.read_text()) for name, path in SAMPLES.items()
     }
@@ -130,6 +144,27 @@ def test_each_error_conforms_to_the_document(
     except ValueError:
         return
     assert violations(body, path, error["status"]) == []
+
+
+@pytest.mark.parametrize("path", [CREATE, EXTEND])
+def test_the_fields_of_a_submission_are_those_of_the_document(document: Any, path: str) -> None:
+    call = operations(document)[path]
+    assert call["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/Submission"
+    }
+    named = document["components"]["schemas"]["Submission"]["properties"]
+    assert set(Submission.__struct_fields__) - set(named) == {"others", "extends"}
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_each_example_of_a_new_task_is_decoded(
+    document: Any, violations: Check, status: int
+) -> None:
+    examples = content(document, CREATE, status)["application/json"]["examples"]
+    for example in examples.values():
+        assert violations(example["value"], CREATE, status) == []
+        body = json.dumps(example["value"]).encode()
+        assert decode_submission(status, {}, body).generation.id == TASK_ID
 
 
 @pytest.mark.parametrize(
@@ -265,6 +300,19 @@ async def test_the_requests_of_a_wait_conform_to_the_document(prism: str) -> Non
     assert {(status, violations) for _, status, violations in responses} == {(200, None)}
 
 
+@pytest.mark.parametrize("example", ["task", "array", "task id", "data", "data is the id"])
+async def test_the_submissions_conform_to_the_document(prism: str, example: str) -> None:
+    async with (
+        watched({"Prefer": f'example="{example}"'}) as (http, responses),
+        LumaSession(prism, api_key="sk-test", http=http, limits=LIMITS) as luma,
+    ):
+        fields: dict[str, Any] = SUBMISSION
+        assert (await luma.create(**fields)).id == TASK_ID
+        assert (await luma.create("任务")).id == TASK_ID
+        assert (await luma.extend("a/b", **fields)).id == TASK_ID
+    assert responses == [("POST", 200, None)] * 3
+
+
 @pytest.mark.parametrize(
     ("name", "state"),
     [
@@ -319,7 +367,14 @@ HEADERS = {
         ("GET", "/luma/generations/a", b'{"model":"ray-2"}', ""),
         ("GET", "/luma/generations/", None, ""),
         ("GET", "/luma/generations/a/b", None, ""),
+        ("POST", CREATE, b"{}", ""),
+        ("POST", CREATE, None, ""),
+        ("POST", CREATE, b'{"prompt":"a cat"}', ""),
+        ("POST", CREATE, b'{"user_prompt":" "}', ""),
+        ("POST", CREATE, b'{"user_prompt":"a cat","aspect_ratio":"wide"}', ""),
+        ("POST", "/luma/generations/a/extend", b'{"loop":true}', ""),
         *[("GET", "/luma/generations/a", None, name) for name in HEADERS],
+        *[("POST", CREATE, b'{"user_prompt":"a"}', name) for name in HEADERS],
         *[("POST", POST, b'{"ids":["a"]}', name) for name in HEADERS],
     ],
 )
@@ -342,14 +397,15 @@ def calls() -> list[Any]:
     """Return the single and the batch operation, as schemathesis reads them."""
     schemathesis = optional.module("schemathesis")
     schema = schemathesis.openapi.from_path(str(DOCUMENT))
-    return [schema[GET]["GET"], schema[POST]["POST"]]
+    paths = {GET: "GET", POST: "POST", CREATE: "POST", EXTEND: "POST"}
+    return [schema[path][method] for path, method in paths.items()]
 
 
 @pytest.mark.parametrize("envelope", ENVELOPES)
 async def test_the_responses_about_existing_tasks_conform_to_the_document(
     calls: list[Any], envelope: Envelope
 ) -> None:
-    get, post = calls
+    get, post, *_ = calls
     async with FakeRelay(envelope=envelope) as relay:
         for task_id in HOSTILE:
             relay.add(task_id)
@@ -376,6 +432,31 @@ async def test_the_responses_to_generated_requests_conform_to_the_document(
             await asyncio.to_thread(_attack, relay, call)
     found = {(asked.method, asked.status) for asked in relay.log}
     assert found >= {(method, status) for method in ("GET", "POST") for status in (200, 400, 401)}
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+@pytest.mark.parametrize("shape", SUBMIT_SHAPES)
+async def test_the_responses_to_submissions_conform_to_the_document(
+    calls: list[Any], shape: SubmitShape, envelope: Envelope
+) -> None:
+    *_, create, extend = calls
+    async with FakeRelay(envelope=envelope, submit_shape=shape) as relay:
+        await _try(relay, create.Case(body=SUBMISSION, media_type="application/json"))
+        parent = {"task_id": relay.created[0]}
+        for path_parameters in (parent, {"task_id": "unknown"}):
+            await _try(
+                relay,
+                extend.Case(
+                    path_parameters=path_parameters,
+                    body={"user_prompt": "more"},
+                    media_type="application/json",
+                ),
+            )
+        assert [asked.status for asked in relay.log] == [200, 200, 400]
+        for fault in SUBMIT_FAULTS:
+            if fault not in WITHOUT_ANSWER:
+                relay.submit_faults = {fault: 1.0}
+                await _try(relay, create.Case(body=SUBMISSION, media_type="application/json"))
 
 
 @pytest.mark.parametrize(

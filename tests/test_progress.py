@@ -1,16 +1,19 @@
 """Progress of a command's ids, the estimate of the remaining time, and the HTML report."""
 
 import math
+import os
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from luma_async import Artifact, Generation, Image, Request, State, Video, VideoRaw
 from luma_async.cli.display.eta import remaining
 from luma_async.cli.display.html_report import Page, write
-from luma_async.cli.display.progress import MAX_AGE, Progress, TaskRow
+from luma_async.cli.display.progress import MAX_AGE, MAX_CHANGED, Details, Progress, TaskRow
 from luma_async.cli.display.table import said
 from luma_async.scheduling.hazard import DurationCounts
 from luma_async.text import format_roughly, printable
@@ -70,28 +73,67 @@ def test_no_duration_is_shown_for_a_task_that_had_ended_before_the_start() -> No
     board.add(["a"], 0.0)
     board.end("a", task("a", created_at=DATE - timedelta(hours=5)), 1.0, DATE)
     assert board.rows["a"].age(1.0) is None
-    assert "after" not in str(Page(board.rows.values(), 9.0, DATE, Path(), ()))
+    assert "after" not in str(Page(board, 9.0, DATE, Path(), ()))
 
 
 def test_progress_is_good_only_if_all_tasks_are_completed_and_saved() -> None:
     assert Progress().is_good
     board = board_of(task("a"))
     assert board.is_good
-    board.rows["a"].trouble = "no link"
+    board.record_file(board.rows["a"], None, "no link")
     assert not board.is_good
+    board.record_file(board.rows["a"], Path("a.mp4"))
+    assert board.is_good
     assert not board_of(task("a"), task("b", State.FAILED)).is_good
     assert not board_of(task("a", State.PROCESSING)).is_good
 
 
 def test_a_row_shows_the_most_important_detail() -> None:
     request = Request(prompt="a cat")
-    assert said(TaskRow("a", 0.0)) == ""
-    assert said(TaskRow("a", 0.0, task(state=State.PROCESSING, request=request))) == "a cat"
-    assert said(TaskRow("a", 0.0, task(state=State.FAILED), 1.0)) == "no reason given"
-    assert said(TaskRow("a", 0.0, None, 1.0, is_missing=True)) == "the relay does not know it"
-    assert said(TaskRow("a", 0.0, task(result_url="https://a"), 1.0)) == "https://a"
-    assert said(TaskRow("a", 0.0, task(), 1.0, file=Path("d/a.mp4"))) == "d/a.mp4"
-    assert said(TaskRow("a", 0.0, task(), 1.0, trouble="dead")) == "not saved: dead"
+    assert said(TaskRow("a", 0.0), Details()) == ""
+    running = Details(task(state=State.PROCESSING, request=request))
+    assert said(TaskRow("a", 0.0, "processing"), running) == "a cat"
+    failed, missing = TaskRow("a", 0.0, "failed", 1.0), TaskRow("a", 0.0, "missing", 1.0)
+    assert said(failed, Details(task(state=State.FAILED))) == "no reason given"
+    assert said(missing, Details()) == "the relay does not know it"
+    done = TaskRow("a", 0.0, "completed", 1.0)
+    assert said(done, Details(task(result_url="https://a"))) == "https://a"
+    assert said(done, Details(task(), Path("d/a.mp4"))) == "d/a.mp4"
+    assert said(done, Details(task(), trouble="dead")) == "not saved: dead"
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_stored_details_are_read_again_as_they_were(original: bool) -> None:
+    one = task(
+        video_raw=VideoRaw(url="https://a.example/v.mp4", duration=5.0, width=2**40),
+        created_at=DATE,
+        original='{"id": "a"}',
+    )
+    board = board_of(one)
+    row = board.rows["a"]
+    board.record_file(row, Path(os.fsdecode(b"d/\xff.mp4")), os.fsdecode(b"no \xff"))
+    before = board.details(row)
+    board.store(row, original=original)
+    assert row.details is None
+    after = board.details(row)
+    kept = one if original else replace(one, original="{}")
+    assert after == Details(kept, before.file, before.trouble)
+    board.close()
+
+
+def test_a_number_of_more_than_64_bits_stays_in_memory() -> None:
+    board = board_of(task(video_raw=VideoRaw(width=10**30)))
+    row = board.rows["a"]
+    board.store(row, original=True)
+    assert row.details is not None
+
+
+def test_the_rows_that_changed_last_are_kept_up_to_a_limit() -> None:
+    board = Progress()
+    ids = board.add(map(str, range(MAX_CHANGED + 5)), 0.0)
+    board.end("0", None, 1.0, DATE)
+    assert list(board.changed) == [*ids[6:], "0"]
+    assert len(board.rows) == MAX_CHANGED + 5
 
 
 def test_a_long_link_is_not_cut_and_control_characters_are_replaced() -> None:
@@ -125,7 +167,7 @@ EVIL = '"><script>alert(1)</script>\u202e\x00\ud800'
 
 
 def page(*tasks: Generation, allowed: tuple[str, ...] = ()) -> str:
-    return str(Page(board_of(*tasks).rows.values(), 9.0, DATE, Path(), allowed))
+    return str(Page(board_of(*tasks), 9.0, DATE, Path(), allowed))
 
 
 def test_a_page_shows_each_video_with_its_poster_its_prompt_and_its_duration() -> None:
@@ -154,7 +196,7 @@ def test_a_page_shows_why_there_is_no_video() -> None:
     )
     board.add(["d"], 0.0)
     board.end("d", None, 1.0, DATE)
-    shown = str(Page(board.rows.values(), 9.0, DATE, Path(), ()))
+    shown = str(Page(board, 9.0, DATE, Path(), ()))
     for why in (
         "moderated",
         "not finished yet",
@@ -190,8 +232,8 @@ def test_html_in_a_link_and_in_an_error_is_escaped() -> None:
     """The link keeps each character, because a signature may cover it."""
     link = 'https://a.example/"><script>alert(1)</script>'
     board = board_of(task("a", result_url=link, thumbnail=Image(url=link)))
-    board.rows["a"].trouble = f"no {EVIL}"
-    shown = str(Page(board.rows.values(), 9.0, DATE, Path(), ()))
+    board.record_file(board.rows["a"], None, f"no {EVIL}")
+    shown = str(Page(board, 9.0, DATE, Path(), ()))
     assert "<script" not in shown
     assert "not saved: no &quot;&gt;&lt;script&gt;" in shown
     assert shown.count("https://a.example/&quot;&gt;&lt;script&gt;") == 3, "poster, video, link"
@@ -205,24 +247,37 @@ def test_a_private_link_is_in_a_page_only_if_its_host_is_allowed() -> None:
 
 def test_a_saved_video_is_linked_relative_to_the_page(tmp_path: Path) -> None:
     board = board_of(task("..:x"))
-    board.rows["..:x"].file = tmp_path / "videos" / "%2E.%3Ax.mp4"
-    shown = str(Page(board.rows.values(), 9.0, DATE, tmp_path, ()))
+    board.record_file(board.rows["..:x"], tmp_path / "videos" / "%2E.%3Ax.mp4")
+    shown = str(Page(board, 9.0, DATE, tmp_path, ()))
     assert 'src="videos/%252E.%253Ax.mp4"' in shown
 
 
 def test_a_page_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     path.write_text("old")
-    write(path, Page(board_of(task(EVIL)).rows.values(), 9.0, DATE, tmp_path, ()))
+    path.chmod(0o600)
+    write(path, Page(board_of(task(EVIL)), 9.0, DATE, tmp_path, ()))
     assert path.read_text().endswith("</html>\n")
-    assert path.stat().st_mode & 0o777 == 0o644
     assert [one.name for one in tmp_path.iterdir()] == ["r.html"]
 
     class Broken(Page):
-        def __str__(self) -> str:
+        def parts(self) -> Iterator[str]:
+            yield "<!doctype html>"
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        write(path, Broken([], 0.0, DATE, tmp_path, ()))
+        write(path, Broken(Progress(), 0.0, DATE, tmp_path, ()))
     assert path.read_text().endswith("</html>\n")
     assert [one.name for one in tmp_path.iterdir()] == ["r.html"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_the_permissions_of_a_report_are_as_the_umask_says(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "r.html", Page(Progress(), 9.0, DATE, tmp_path, ()))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "r.html").stat().st_mode & 0o777 == mode

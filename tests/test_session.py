@@ -68,7 +68,7 @@ class TestGet:
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
         relay.reply(Reply(body=b"<!doctype html>"))
-        with pytest.raises(NoSuchRouteError, match="check the path of the base URL$"):
+        with pytest.raises(NoSuchRouteError, match="check the path of the base URL http"):
             await luma.get("a")
         assert relay.requests == 1
 
@@ -500,6 +500,8 @@ class TestIterating:
         with pytest.raises(WaitTimeout) as caught:
             await anext(reader)
         assert list(caught.value.done) == ids[:2]
+        summary = caught.value.done[first.id]
+        assert (summary.state, summary.url, summary.original) == (first.state, first.url, "{}")
         with pytest.raises(StopAsyncIteration):
             await anext(reader)
 

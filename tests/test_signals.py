@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, from the first instruction of the command to its last."""
+"""SIGINT, SIGTERM and SIGHUP, from the first instruction of the command to its last."""
 
 import asyncio
 import os
@@ -53,6 +53,7 @@ def stopped(sign: signal.Signals, module: str, *command: str) -> tuple[int, str]
         ("luma_async.cli", signal.SIGTERM, 0, RELAY),
         ("aiohttp", signal.SIGINT, 130, WAIT),
         ("luma_async.cli.commands.worker", signal.SIGTERM, 143, WAIT),
+        ("aiohttp", signal.SIGHUP, 143, WAIT),
     ],
 )
 def test_a_signal_among_the_imports_ends_the_command_with_its_own_code(
@@ -70,10 +71,11 @@ def test_a_worker_that_is_stopped_while_it_connects_ends_with_0(sign: signal.Sig
     assert "Traceback" not in said
 
 
-def test_a_signal_that_is_ignored_around_the_command_stays_ignored() -> None:
-    """So `luma-async wait … &` in a script, and nohup, are not stopped by a ctrl-C elsewhere."""
-    code = "import signal; signal.signal(2, signal.SIG_IGN)\n" + COMMAND
-    argv = [sys.executable, "-c", code, "2", "aiohttp", "version"]
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_is_ignored_around_the_command_stays_ignored(sign: signal.Signals) -> None:
+    """`luma-async wait … &` in a script is not stopped by ctrl-C, with nohup not by SIGHUP."""
+    code = f"import signal; signal.signal({int(sign)}, signal.SIG_IGN)\n" + COMMAND
+    argv = [sys.executable, "-c", code, str(int(sign)), "aiohttp", "version"]
     ran = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
     assert ran.returncode == 0, ran.stderr
 
@@ -93,7 +95,11 @@ async def send(sign: int) -> None:
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize(
     ("sign", "error"),
-    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, asyncio.CancelledError)],
+    [
+        (signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGTERM, asyncio.CancelledError),
+        (signal.SIGHUP, asyncio.CancelledError),
+    ],
 )
 def test_a_signal_cancels_a_command_and_stays_heard_while_the_result_is_written(
     sign: int, error: type[BaseException]
@@ -118,6 +124,19 @@ def test_a_second_signal_does_not_wait_for_the_cleaning_up() -> None:
     with pytest.raises(KeyboardInterrupt):
         run(slow())
     assert not cleaned
+
+
+@pytest.mark.usefixtures("handlers")
+def test_an_ignored_sighup_does_not_cancel_a_command() -> None:
+    """So nohup keeps its promise."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def hang_up() -> str:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.01)
+        return "finished"
+
+    assert run(hang_up()) == "finished"
 
 
 def test_a_call_of_the_command_leaves_the_handlers_as_they_were() -> None:

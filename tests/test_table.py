@@ -63,6 +63,13 @@ def test_a_long_reason_is_cut_at_the_end_of_the_line() -> None:
     assert row.rstrip().endswith("…")
 
 
+def test_the_note_of_a_command_is_shown_below_the_rows() -> None:
+    board = board_of([State.PENDING])
+    assert len(drawn(board).splitlines()) == 5
+    board.note = "812 rows not submitted yet"
+    assert drawn(board).splitlines()[-1].strip() == "812 rows not submitted yet"
+
+
 def test_the_bar_shows_the_share_of_ended_tasks() -> None:
     bar = drawn(board_of([State.COMPLETED, None, None, State.FAILED])).splitlines()[0]
     assert bar.count("━") == pytest.approx(len(bar) / 2, abs=1)
@@ -157,3 +164,16 @@ def test_the_last_lines_are_the_counts_and_after_an_interruption_the_open_ids(
     assert count.startswith("2 waiting, 1 completed, 1 failed; 7 requests in ")
     assert (first, second) == ("[bold]x[/bold]", "b\ufffd[31m")
     assert capsys.readouterr().err == "luma-async: 2 of 4 are still open\n"
+
+
+async def test_the_last_warning_is_printed_again_after_an_interruption(
+    luma: LumaSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = TerminalOutput(Console(file=io.StringIO(), force_terminal=True, width=80))
+    async with output.living(Progress(), luma):
+        logging.getLogger("luma_async").warning("a request failed: %s", "status 502")
+    output.broken_off(Progress(), "1 of 1 is still open")
+    warning, why = capsys.readouterr().err.splitlines()
+    assert warning.startswith("luma-async: the last warning, at ")
+    assert warning.endswith(" a request failed: status 502")
+    assert why == "luma-async: 1 of 1 is still open"

@@ -11,15 +11,22 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 
-import aiohttp
 from aiohttp import web
 
-from luma_async import Generation, Learned, LumaSession, WaitAborted, WaitIncomplete, WaitTimeout
+from luma_async import (
+    Generation,
+    Learned,
+    LumaError,
+    LumaSession,
+    SubmitUnknown,
+    WaitAborted,
+    WaitIncomplete,
+    WaitTimeout,
+)
 
 PACE = Learned(float(os.environ.get("PACE", "5")))  # seconds; less where videos take seconds
 LONGEST = 60.0  # seconds that a client may wait for; less than its proxy does
 
-HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
 LUMA = web.AppKey("LUMA", LumaSession)
 SUBMITTING = web.AppKey("SUBMITTING", set[asyncio.Task[str]])
 
@@ -29,15 +36,16 @@ routes = web.RouteTableDef()
 async def sessions(app: web.Application) -> AsyncGenerator[None, None]:
     """Keep one session for the whole service."""
     submitting: set[asyncio.Task[str]] = set()
-    async with aiohttp.ClientSession() as http, LumaSession(pace=PACE) as luma:
-        app[HTTP], app[LUMA], app[SUBMITTING] = http, luma, submitting
+    async with LumaSession(pace=PACE) as luma:
+        app[LUMA], app[SUBMITTING] = luma, submitting
         yield
-        if submitting:
-            await asyncio.wait(submitting)
 
 
 async def wake(app: web.Application) -> None:
-    """Let everybody who waits have an answer at once when the service stops."""
+    """Let everybody who waits have an answer when the service stops; what is paid for, first."""
+    submitting = app[SUBMITTING]
+    if submitting:
+        await asyncio.wait(submitting)
     await app[LUMA].close()
 
 
@@ -48,7 +56,7 @@ async def post_video(request: web.Request) -> web.Response:
         prompt = str((await request.json())["prompt"])
     except (ValueError, TypeError, KeyError):
         raise web.HTTPBadRequest(text='send {"prompt": "…"}\n') from None
-    submitting = asyncio.create_task(submit(request.app[HTTP], prompt))
+    submitting = asyncio.create_task(submit(request.app[LUMA], prompt))
     request.app[SUBMITTING].add(submitting)
     submitting.add_done_callback(request.app[SUBMITTING].discard)
     task_id = await asyncio.shield(submitting)
@@ -82,17 +90,14 @@ def told(generation: Generation | None) -> web.Response:
     return web.json_response(said, status=200 if generation.is_done else 202)
 
 
-async def submit(http: aiohttp.ClientSession, prompt: str) -> str:
-    """Submit a video as your relay wants it, and return its id."""
-    async with http.post(
-        f"{os.environ['LUMA_BASE_URL']}/luma/generations",
-        json={"prompt": prompt},
-        headers={"Authorization": f"Bearer {os.environ['LUMA_API_KEY']}"},
-    ) as answer:
-        if answer.status != 200:
-            raise web.HTTPBadGateway(text=f"the relay refuses: {answer.status}\n")
-        told = await answer.json()
-        return str(told["id"])
+async def submit(luma: LumaSession, prompt: str) -> str:
+    """Submit a video, and return its id."""
+    try:
+        return (await luma.create(prompt)).id
+    except SubmitUnknown:
+        raise web.HTTPGatewayTimeout(text="it may be made; ask before you order again\n") from None
+    except LumaError as error:
+        raise web.HTTPBadGateway(text=f"the relay refuses: {error}\n") from None
 
 
 def application() -> web.Application:

@@ -17,14 +17,13 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Annotated
 
-import aiohttp
 import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from luma_async import Ended, Learned, LumaSession, WaitAborted
+from luma_async import Ended, Learned, LumaError, LumaSession, SubmitUnknown, WaitAborted
 
 PACE = Learned(float(os.environ.get("PACE", "5")))  # seconds; less where videos take seconds
 KEPT = 1000  # ends that are remembered, for GET and for browsers that come back
@@ -54,18 +53,17 @@ class Video(BaseModel):
 class Studio:
     """Submits videos, waits for all of them, and tells whoever listens."""
 
-    def __init__(self, http: aiohttp.ClientSession, luma: LumaSession) -> None:
+    def __init__(self, luma: LumaSession) -> None:
         self.open: dict[str, Video] = {}
         self.ended: dict[str, tuple[int, Video]] = {}
-        self._http = http
         self._luma = luma
         self._following = luma.follow()
         self._numbers = itertools.count(time.time_ns())  # they grow across restarts, too
         self._readers: set[asyncio.Queue[tuple[int, Video] | None]] = set()
 
     async def submit(self, prompt: str) -> Video:
-        """Submit a video as your relay wants it, and begin to wait."""
-        task_id = await submit(self._http, prompt)
+        """Submit a video, and begin to wait."""
+        task_id = (await self._luma.create(prompt)).id
         video = self.open[task_id] = Video(id=task_id, prompt=prompt)
         with suppress(WaitAborted):  # wait() has them all, and begins anew
             self._following.add([task_id])
@@ -127,25 +125,12 @@ class Studio:
 
 
 # end of Studio
-async def submit(http: aiohttp.ClientSession, prompt: str) -> str:
-    """Submit a video, and return its id."""
-    async with http.post(
-        f"{os.environ['LUMA_BASE_URL']}/luma/generations",
-        json={"prompt": prompt},
-        headers={"Authorization": f"Bearer {os.environ['LUMA_API_KEY']}"},
-    ) as answer:
-        if answer.status != 200:
-            raise HTTPException(502, f"the relay refuses: {answer.status}")
-        told = await answer.json()
-        return str(told["id"])
-
-
 # start of the service
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     """Keep one session for the whole service; it ends when the service does."""
-    async with aiohttp.ClientSession() as http, LumaSession(pace=PACE) as luma:
-        app.state.studio = studio = Studio(http, luma)
+    async with LumaSession(pace=PACE) as luma:
+        app.state.studio = studio = Studio(luma)
         waiting = asyncio.create_task(studio.wait())
         yield
         waiting.cancel()
@@ -168,7 +153,12 @@ TheStudio = Annotated[Studio, Depends(the_studio)]
 @app.post("/videos", status_code=202)
 async def post_video(order: Order, studio: TheStudio) -> Video:
     """Submit a video."""
-    return await studio.submit(order.prompt)
+    try:
+        return await studio.submit(order.prompt)
+    except SubmitUnknown:
+        raise HTTPException(504, "it may be made; ask before you order again") from None
+    except LumaError as error:
+        raise HTTPException(502, f"the relay refuses: {error}") from None
 
 
 @app.get("/videos")

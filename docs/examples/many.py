@@ -11,38 +11,23 @@ import asyncio
 import os
 import sys
 
-import aiohttp
-
 from luma_async import Generation, Learned, LumaSession, WaitIncomplete
 
 PACE = Learned(float(os.environ.get("PACE", "5")))  # seconds; less where videos take seconds
 
 
-async def submit(http: aiohttp.ClientSession, prompt: str) -> str:
-    """Submit a video as your relay wants it; luma_async only waits."""
-    async with http.post(
-        f"{os.environ['LUMA_BASE_URL']}/luma/generations",
-        json={"prompt": prompt},
-        headers={"Authorization": f"Bearer {os.environ['LUMA_API_KEY']}"},
-    ) as answer:
-        if answer.status != 200:
-            raise RuntimeError(f"the relay refuses: {answer.status} {await answer.text():.200}")
-        told = await answer.json()
-        return str(told["id"])
-
-
-async def submit_ten() -> list[str]:
+async def submit_ten(luma: LumaSession) -> list[str]:
     """Submit ten videos at once."""
-    async with aiohttp.ClientSession() as http:
-        prompts = [f"a cat that dances, take {number}" for number in range(1, 11)]
-        return await asyncio.gather(*(submit(http, prompt) for prompt in prompts))
+    prompts = [f"a cat that dances, take {number}" for number in range(1, 11)]
+    tasks = await asyncio.gather(*(luma.create(prompt) for prompt in prompts))
+    return [task.id for task in tasks]
 
 
 async def main(ids: list[str], timeout: float) -> int:
     """Wait for all, say what became of them, and return the exit code."""
-    ids = ids or await submit_ten()
     pending: list[str] = []
     async with LumaSession(pace=PACE) as luma:
+        ids = ids or await submit_ten(luma)
         try:
             done = await luma.wait_until_done(ids, timeout=timeout)
         except WaitIncomplete as error:

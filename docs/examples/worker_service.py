@@ -17,10 +17,9 @@ from collections.abc import AsyncGenerator
 from contextlib import closing
 from pathlib import Path
 
-import aiohttp
 from aiohttp import web
 
-from luma_async import QueueError
+from luma_async import LumaError, LumaSession, QueueError, SubmitUnknown
 from luma_async.worker import End, Queue
 
 DATA = Path(os.environ.get("LUMA_DATA", "./luma-data"))
@@ -30,7 +29,7 @@ TABLES = """
     INSERT INTO place SELECT 0 WHERE NOT EXISTS (SELECT * FROM place);
 """
 
-HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
+LUMA = web.AppKey("LUMA", LumaSession)
 QUEUE = web.AppKey("QUEUE", Queue)
 SHOP = web.AppKey("SHOP", sqlite3.Connection)
 
@@ -41,8 +40,8 @@ routes = web.RouteTableDef()
 async def resources(app: web.Application) -> AsyncGenerator[None, None]:
     """Open what the shop needs, and read ends as long as it runs."""
     with closing(database()) as shop:
-        async with aiohttp.ClientSession() as http, Queue(data=DATA) as queue:
-            app[HTTP], app[QUEUE], app[SHOP] = http, queue, shop
+        async with LumaSession() as luma, Queue(data=DATA) as queue:
+            app[LUMA], app[QUEUE], app[SHOP] = luma, queue, shop
             await hand_over(shop, queue)
             reading = asyncio.create_task(read_ends(shop, queue))
             yield
@@ -99,7 +98,7 @@ async def post_order(request: web.Request) -> web.Response:
         prompt = str((await request.json())["prompt"])
     except (ValueError, TypeError, KeyError):
         raise web.HTTPBadRequest(text='send {"prompt": "…"}\n') from None
-    task_id = await submit(request.app[HTTP], prompt)
+    task_id = await submit(request.app[LUMA], prompt)
     with request.app[SHOP] as shop:
         shop.execute("INSERT INTO orders VALUES (?, 'new', NULL)", (task_id,))
     await hand_over(request.app[SHOP], request.app[QUEUE])
@@ -117,17 +116,14 @@ async def get_order(request: web.Request) -> web.Response:
     return web.json_response({"id": task_id, "state": row[0], "url": row[1]})
 
 
-async def submit(http: aiohttp.ClientSession, prompt: str) -> str:
-    """Submit a video as your relay wants it, and return its id."""
-    async with http.post(
-        f"{os.environ['LUMA_BASE_URL']}/luma/generations",
-        json={"prompt": prompt},
-        headers={"Authorization": f"Bearer {os.environ['LUMA_API_KEY']}"},
-    ) as answer:
-        if answer.status != 200:
-            raise web.HTTPBadGateway(text=f"the relay refuses: {answer.status}\n")
-        told = await answer.json()
-        return str(told["id"])
+async def submit(luma: LumaSession, prompt: str) -> str:
+    """Submit a video, and return its id."""
+    try:
+        return (await luma.create(prompt)).id
+    except SubmitUnknown:
+        raise web.HTTPGatewayTimeout(text="it may be made; ask before you order again\n") from None
+    except LumaError as error:
+        raise web.HTTPBadGateway(text=f"the relay refuses: {error}\n") from None
 
 
 def application() -> web.Application:

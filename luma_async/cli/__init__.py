@@ -8,6 +8,7 @@ from luma_async.cli.commands.demo import add_demo
 from luma_async.cli.commands.get import add_get
 from luma_async.cli.commands.queue import add_results, add_submit
 from luma_async.cli.commands.relay import add_relay
+from luma_async.cli.commands.render import add_render
 from luma_async.cli.commands.version import add_version
 from luma_async.cli.commands.wait import add_wait
 from luma_async.cli.commands.worker import add_worker
@@ -38,12 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="luma-async",
-        description="Wait for thousands of Luma video tasks with one shared poller.",
+        description="Submit Luma video tasks, and wait for thousands with one shared poller.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for add in (
+        add_render,
         add_wait,
         add_get,
         add_demo,

@@ -18,13 +18,13 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
-    """Run a command; SIGINT and SIGTERM cancel it, so that it cleans up.
+    """Run a command; SIGINT, SIGTERM and SIGHUP cancel it, so that it cleans up.
 
-    Raises KeyboardInterrupt after SIGINT, CancelledError after SIGTERM; so does a signal that comes
-    later, while the result is written. A second signal does not wait for the cleaning up.
+    Raises KeyboardInterrupt after SIGINT, CancelledError after the others; so does a signal that
+    comes later, while the result is written. A second signal does not wait for the cleaning up.
     """
     received: list[int] = []
-    signals = [sign for sign in _RAISE if signal.getsignal(sign) is not signal.SIG_IGN]
+    signals = stop_signals()
 
     async def run() -> T:
         loop, myself = asyncio.get_running_loop(), asyncio.current_task()
@@ -51,6 +51,11 @@ def run(command: Coroutine[Any, Any, T]) -> T:
             signal.signal(sign, _RAISE[sign])
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that end a command; one that is ignored, as by nohup, stays ignored."""
+    return [sign for sign in _RAISE if signal.getsignal(sign) is not signal.SIG_IGN]
+
+
 def _raise_cancelled(_sign: int, _: FrameType | None) -> None:
     raise asyncio.CancelledError
 
@@ -58,6 +63,7 @@ def _raise_cancelled(_sign: int, _: FrameType | None) -> None:
 _RAISE: dict[signal.Signals, Callable[[int, FrameType | None], object]] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: _raise_cancelled,
+    signal.SIGHUP: _raise_cancelled,  # the terminal was closed
 }
 
 
@@ -76,7 +82,7 @@ def kept_signal_handlers() -> Generator[None]:
 def run_and_report(act: Callable[[], int], *usage: type[Exception]) -> int:
     """Return an exit code; errors of `usage`, and what no command can use, are printed as text.
 
-    What SIGTERM has cancelled has a code of its own.
+    What SIGTERM or SIGHUP has cancelled has a code of its own.
     """
     text: tuple[type[Exception], ...] = (ModuleNotFoundError, ValueError, *usage)
     try:

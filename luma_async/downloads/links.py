@@ -3,53 +3,36 @@
 Ids and links are untrusted input. A link is followed only if it is http or https and leads to the
 public internet: the responses of a relay must not make this process send requests to a router, to
 another machine in the local network or to the metadata service of a cloud. A literal address is
-checked at once; a host name when it is resolved, by its addresses (`is_public`). An id cannot name
-a file outside of the directory.
+checked at once, in each notation that browsers and resolvers accept; a host name when it is
+resolved, by its addresses (`addresses.may_connect`). A host with a percent sign is refused:
+programs disagree about its meaning. An id cannot name a file outside of the directory.
 """
 
-import hashlib
-from collections.abc import Collection
-from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from socket import inet_aton, inet_ntoa
-from urllib.parse import quote
+import re
+from collections.abc import Collection, Mapping
+from urllib.parse import quote, unquote
 
 from yarl import URL
 
+from luma_async.downloads.addresses import address_of, host_key, is_local_name, is_public
+from luma_async.downloads.host_errors import HostError
 from luma_async.errors import DownloadError
-from luma_async.text import one_line
+from luma_async.text import hashed_name, one_line
 
 MAX_NAME_LENGTH = 180  # characters, without the suffix
-LOCAL_DOMAINS = (
-    ".local",
-    ".localdomain",
-    ".internal",
-    ".intranet",
-    ".lan",
-    ".home",
-    ".arpa",
-    ".corp",
+MIN_SECRET_LENGTH = 6  # characters
+RESERVED_HEADERS = (
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "host",
+    "if-range",
+    "range",
+    "transfer-encoding",
 )
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif")
 
-_NAT64 = IPv6Network("64:ff9b::/96")
-
-
-def is_public(address: str) -> bool:
-    """Return whether an IP address belongs to the public internet.
-
-    An IPv6 address that contains an IPv4 address is judged by that.
-    """
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    embedded = _embedded_ipv4(parsed) if isinstance(parsed, IPv6Address) else None
-    if embedded is not None:
-        return is_public(str(embedded))
-    if isinstance(parsed, IPv6Address) and parsed.is_site_local:
-        return False
-    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")  # a name in ASCII, or an address; `%` is none
 
 
 def parse_link(link: str | None, allowed: Collection[str] = ()) -> str | None:
@@ -64,9 +47,10 @@ def parse_link(link: str | None, allowed: Collection[str] = ()) -> str | None:
         url = check_link(link, allowed)
     except DownloadError:
         return None
-    host = (url.host or "").lower().rstrip(".")
-    is_local = not _ip_of(host) and (f".{host}".endswith(LOCAL_DOMAINS) or "." not in host)
-    return None if is_local and host not in allowed else str(url)
+    host = url.raw_host or ""
+    if is_allowed(host, allowed) or address_of(host) or not is_local_name(host):
+        return str(url)
+    return None
 
 
 def check_link(link: str, allowed: Collection[str]) -> URL:
@@ -78,24 +62,37 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
     is_encoded = link.isascii() and link.isprintable() and " " not in link
     try:
         url = URL(link, encoded=is_encoded)
-        host, port = url.host, url.port
+        host, port = url.raw_host, url.port
     except ValueError:
-        raise DownloadError("the link is not a valid URL; ask the relay's operator") from None
+        raise invalid_link_error() from None
     if url.scheme not in ("http", "https") or not host or not port:
         raise DownloadError(
             f"the link {without_query(url)} is not http or https; ask the relay's operator"
         )
-    if host.lower() not in allowed and _is_private(host):
-        raise private_host_error(host)
+    if not is_allowed(host, allowed):
+        _check_public(unquote(host))
+    if not _HOST.fullmatch(host):
+        raise invalid_link_error()
     return url
 
 
-def private_host_error(host: str) -> DownloadError:
+def is_allowed(host: str, allowed: Collection[str]) -> bool:
+    """Return whether a host is in a list of hosts."""
+    return host_key(host) in map(host_key, allowed)
+
+
+def private_host_error(host: str, address: str) -> DownloadError:
     """Return the error for a link that leads to a private address."""
+    which = "that" if host == address else f"its address {one_line(address)}"
     return DownloadError(
         f"the link leads to a private address at {one_line(host)}; "
-        "if that is intended, name the host in allow_hosts"
+        f"if {which} is intended, name the host in allow_hosts"
     )
+
+
+def invalid_link_error() -> DownloadError:
+    """Return the error for a link that is not a valid URL."""
+    return DownloadError("the link is not a valid URL; ask the relay's operator")
 
 
 def without_query(url: URL) -> str:
@@ -105,41 +102,68 @@ def without_query(url: URL) -> str:
 
 
 def file_name(task_id: str, link: str | None) -> str:
-    """Return the file name for the video of a task.
+    """Return the file name for the video of a task; two ids never have the same name.
 
-    It is the id, percent-encoded where necessary, or a digest of an id that is too long, with the
-    suffix of the link if that is one of `SUFFIXES`, else .mp4.
+    It is the id, percent-encoded where necessary, or `~` and a digest of an id that is too long,
+    with the suffix of the link if that is one of `SUFFIXES`, else .mp4.
     """
-    name = quote(task_id, safe="", errors="replace")
-    if name.startswith("."):
-        name = f"%2E{name[1:]}"
+    name = quote(task_id, safe="", errors="surrogatepass")
+    if name.startswith((".", "~")):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > MAX_NAME_LENGTH:
-        name = f"~{hashlib.sha256(task_id.encode(errors='replace')).hexdigest()}"
-    path = (link or "").partition("?")[0].partition("#")[0].lower()
-    return name + next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])
+        name = hashed_name(task_id)
+    return name + suffix_of(link or "")
 
 
-def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
-    teredo = address.teredo[1] if address.teredo else None
-    return address.ipv4_mapped or address.sixtofour or teredo
+def suffix_of(link: str) -> str:
+    """Return the suffix of a link if it is one of `SUFFIXES`, else .mp4."""
+    path = link.partition("?")[0].partition("#")[0].lower()
+    return next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])
 
 
-def _is_private(host: str) -> bool:
-    """Return whether a host is a literal private address, or a name of this machine."""
-    name = host.lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    if address := _ip_of(name):
-        return not is_public(address)
-    return False
+class LinkHeaders:
+    """Header fields for the requests to some hosts, such as the key of a relay for its own links.
+
+    They are sent to a host of `hosts` if the link itself leads there, and not to the target of a
+    redirect to another host, port or scheme, except from http to https. Raises ValueError for
+    fields without a host, and for a URL in place of a host.
+    """
+
+    def __init__(self, headers: Mapping[str, str], hosts: Collection[str]) -> None:
+        if bool(headers) != bool(hosts):
+            raise ValueError("headers and header_hosts belong together; give both, or none")
+        if any("/" in host or not host for host in hosts):
+            raise ValueError("header_hosts contains what is no host; give names without a scheme")
+        self._headers = dict(headers)
+        self._hosts = frozenset(map(host_key, hosts))
+        words = (word for value in headers.values() for word in value.split())
+        self._secrets = [word for word in words if len(word) >= MIN_SECRET_LENGTH]
+
+    def for_request(self, url: URL, link: URL) -> dict[str, str]:
+        """Return the header fields of a request to `url`, to which `link` leads."""
+        is_upgrade = (link.scheme, link.port, url.scheme, url.port) == ("http", 80, "https", 443)
+        is_same = url.raw_host == link.raw_host and (is_upgrade or url.origin() == link.origin())
+        if is_same and host_key(url.raw_host or "") in self._hosts:
+            return dict(self._headers)
+        return {}
+
+    def without_secrets(self, error: HostError) -> HostError:
+        """Return an error of a host without its code if that repeats a value of the headers."""
+        if any(secret in (error.code or "") for secret in self._secrets):
+            return HostError(error.meaning, error.status)
+        return error
+
+    def __repr__(self) -> str:
+        return f"<LinkHeaders {sorted(self._headers)} for {sorted(self._hosts)}>"
 
 
-def _ip_of(host: str) -> str | None:
-    """Return the IP address that a host is, in any notation of browsers; None for a name."""
-    with suppress(ValueError):
-        return str(ip_address(host.partition("%")[0]))
-    with suppress(OSError, UnicodeEncodeError):
-        return inet_ntoa(inet_aton(host))
-    return None
+def _check_public(host: str) -> None:
+    """Raise DownloadError for a private address, and for a name of this machine."""
+    try:
+        address = address_of(host.partition("%")[0])
+    except ValueError:
+        raise invalid_link_error() from None
+    if address is None and f".{host_key(host)}".endswith(".localhost"):
+        raise private_host_error(host, "127.0.0.1")
+    if address is not None and not is_public(str(address)):
+        raise private_host_error(host, str(address))

@@ -8,15 +8,27 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from copy import copy
+from typing import Protocol, TypeVar
 
 import anyio
 
 from luma_async.errors import LumaError, RequestTimeout, SessionClosed
 from luma_async.polling.health import RelayHealth
-from luma_async.scheduling.changes import PollAnswer
 from luma_async.scheduling.throttle import Throttle
 
 MAX_LOOK_COOLDOWN = 1.0  # seconds, for which a request without retries waits
+
+
+class Answer(Protocol):
+    """What the throttle needs of a response."""
+
+    @property
+    def retry_after(self) -> float | None:
+        """Retry-After in seconds, or None."""
+        ...
+
+
+A = TypeVar("A", bound=Answer)
 
 
 def session_closed() -> SessionClosed:
@@ -34,9 +46,9 @@ class AdmissionQueue:
         self,
         throttle: Throttle,
         health: RelayHealth,
+        on_ready: Callable[[], None],
         *,
         max_cooldown: float,
-        on_ready: Callable[[], None],
     ) -> None:
         self.max_cooldown = max_cooldown
         self._throttle = throttle
@@ -123,7 +135,7 @@ class AdmissionQueue:
                 raise self._no_admission()
         ticket.result()
 
-    async def send(self, ask: Callable[[], Awaitable[PollAnswer]], ids: int) -> PollAnswer:
+    async def send(self, ask: Callable[[], Awaitable[A]], ids: int) -> A:
         """Send an admitted request with `ids` ids; `close` cancels it."""
         self._health.record_request(ids)
         sent_at = self._loop.time()

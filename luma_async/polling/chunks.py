@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 CHUNK_SIZE = 2_000
 
@@ -24,6 +24,12 @@ def run_in_turns(loop: asyncio.AbstractEventLoop, steps: Iterator[None]) -> None
     for _ in steps:
         loop.call_soon(run_in_turns, loop, steps)
         return
+
+
+def emptied(ids: dict[str, Any]) -> Iterator[str]:
+    """Yield the ids, and drop each: to free a million at once would block the loop."""
+    while ids:
+        yield ids.popitem()[0]
 
 
 class AsyncChunks(AsyncIterator[Sequence[T]], Generic[T]):

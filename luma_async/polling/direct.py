@@ -123,9 +123,9 @@ class DirectClient:
             sent_at = loop.time()
             quiet, cooldown = throttle.quiet_until - sent_at, throttle.cooldown_until - sent_at
             if quiet > queue.max_cooldown and cooldown > queue.max_cooldown:
-                raise failure or _quiet(throttle.cooldown_cause, quiet)
+                raise failure or quiet_error(throttle.cooldown_cause, quiet)
             if cooldown > max_cooldown and (failure or self._tries == 1):
-                raise failure or copy(throttle.cooldown_cause) or _quiet(None, cooldown)
+                raise failure or copy(throttle.cooldown_cause) or quiet_error(None, cooldown)
             try:
                 await queue.admission(again=failure is not None, patient=self._tries > 1)
                 sent_at = loop.time()
@@ -135,7 +135,7 @@ class DirectClient:
                     raise
                 failure = error if isinstance(error, APIError) or failure is None else failure
             else:
-                self._poller.key_rejections.record_response()
+                self._poller.endpoints.record_response()
                 return response
         assert failure is not None
         raise failure
@@ -162,7 +162,7 @@ class DirectClient:
         return True
 
 
-def _quiet(cause: LumaError | None, seconds: float) -> LumaError:
+def quiet_error(cause: LumaError | None, seconds: float) -> LumaError:
     """Return the error of a request that would have to wait for a long quiet time."""
     if isinstance(cause, RateLimitedError):
         return copy(cause)

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from luma_async.errors import LumaError, NoSuchRouteError
+from luma_async.errors import APIError, LumaError, NoSuchRouteError
 from luma_async.scheduling.capabilities import is_filtered
 from luma_async.scheduling.missing_evidence import DOUBT_FACTOR
+from luma_async.scheduling.route_check import MAX_WITHOUT_ROUTE, RouteCheck
 from luma_async.structs import State
+from luma_async.text import format_duration
 
 if TYPE_CHECKING:
     from luma_async.polling.poller import Poller
@@ -21,6 +23,35 @@ class EndpointLearner:
     def __init__(self, poller: "Poller") -> None:
         self._poller = poller
         self._warned_no_batch = self._warned_no_single = self._warned_cap = False
+        self._warned_no_route = False
+        self._routes = RouteCheck()
+        self._is_answered = False
+        self._postponed: list[str] = []  # warnings, until the relay has answered at all
+
+    def record_response(self) -> None:
+        """Learn from a response: the key is good, and the base URL leads to a relay."""
+        self._poller.key_rejections.record_response()
+        self._routes.record_response()
+        self._is_answered = True
+        for warning in self._postponed:
+            logger.warning(warning)
+        self._postponed.clear()
+
+    def leads_nowhere(self, error: LumaError, *, batch_endpoint: bool) -> bool:
+        """Learn from the error of a poll. Return whether the base URL leads to no relay at all."""
+        if not isinstance(error, NoSuchRouteError):
+            if isinstance(error, APIError):
+                self._routes.reset()
+            return False
+        now = self._poller.loop.time()
+        if self._routes.record_no_route(batch_endpoint=batch_endpoint, now=now):
+            self._routes.reset()
+            return True
+        if self._routes.has_neither and not self._warned_no_route:
+            self._warned_no_route = True
+            message = "no endpoint has answered yet, and waits end after %s of this: %s"
+            logger.warning(message, format_duration(MAX_WITHOUT_ROUTE), error)
+        return False
 
     def record_batch(self, asked: int, states: Mapping[str, State]) -> None:
         """Learn from a batch that was answered: the relay has a batch endpoint.
@@ -58,8 +89,15 @@ class EndpointLearner:
 
     def _warn_no_batch(self, why: str) -> None:
         if not self._warned_no_batch:
-            logger.warning("%s; polling one id per request for now", why)
             self._warned_no_batch = True
+            self._warn(f"{why}; polling one id per request for now")
+
+    def _warn(self, warning: str) -> None:
+        """Log a warning once a request was answered: until then the base URL may be wrong."""
+        if self._is_answered:
+            logger.warning(warning)
+        else:
+            self._postponed.append(warning)
 
     def record_no_single_route(self) -> None:
         """Learn from a single GET that no endpoint answered."""
@@ -68,10 +106,9 @@ class EndpointLearner:
         self._poller.scheduler.capabilities = known
         if not known.has_single(now) and not self._warned_no_single:
             self._warned_no_single = True
-            logger.warning(
+            self._warn(
                 "the relay has no single endpoint; an id that batch responses leave out counts as "
-                "missing after %g times missing_grace",
-                DOUBT_FACTOR,
+                f"missing after {DOUBT_FACTOR:g} times missing_grace"
             )
 
     def log_lesson(self) -> None:

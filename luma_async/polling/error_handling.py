@@ -41,6 +41,9 @@ class ErrorHandler:
             self._poller.apply(batch, Response(), Sign.NOT_FOUND, error)
             return
         self._poller.health.record_error(error, action, now)
+        if self._poller.endpoints.leads_nowhere(error, batch_endpoint=batch.use_batch_endpoint):
+            self._abort_all(batch, error, now)
+            return
         match action:
             case Action.ABORT:
                 self._abort_all(batch, error, now)

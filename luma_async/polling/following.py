@@ -37,8 +37,8 @@ class Following(AsyncIterator[Ended]):
     the ids that had not ended. One that is no longer referenced is closed.
     """
 
-    def __init__(self, poller: Poller) -> None:
-        self._feed = Feed(poller)
+    def __init__(self, poller: Poller, *, last_seen: bool = True) -> None:
+        self._feed = Feed(poller, needs_rows=last_seen)
         self._loop = poller.loop
         self._process = os.getpid()
 
@@ -53,7 +53,10 @@ class Following(AsyncIterator[Ended]):
         self._feed.add(ids)
 
     def drop(self, ids: Iterable[str]) -> dict[str, Generation | None]:
-        """Remove ids. Return those that were polled, as last seen (None: never)."""
+        """Remove ids. Return those that were polled, as last seen (None: never).
+
+        With `last_seen=False` of `follow`, such a Generation has its id and state only.
+        """
         return self._feed.drop(ids)
 
     def close(self) -> None:
@@ -76,8 +79,9 @@ class Following(AsyncIterator[Ended]):
 class Feed:
     """The watcher of a Following: the ids that are open, and the results that are not read yet."""
 
-    def __init__(self, poller: Poller) -> None:
+    def __init__(self, poller: Poller, *, needs_rows: bool) -> None:
         self.watched_ids: dict[str, None] = {}
+        self.needs_rows = needs_rows
         self._poller = poller
         self._ends: deque[Ended] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()

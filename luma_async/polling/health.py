@@ -3,7 +3,7 @@
 import logging
 from math import inf
 
-from luma_async.errors import LumaError, RateLimitedError, SetupError
+from luma_async.errors import LumaError, NoSuchRouteError, RateLimitedError, SetupError
 from luma_async.polling.stats import Stats
 from luma_async.scheduling.error_policy import Action
 from luma_async.scheduling.throttle import MAX_RETRY_AFTER
@@ -112,6 +112,8 @@ class RelayHealth:
     def record_abort(self, error: LumaError, now: float) -> None:
         """Log that all waits end, once in an outage."""
         what = _SETUP if isinstance(error, SetupError) else _KEY
+        if isinstance(error, NoSuchRouteError):
+            what = "the base URL"
         self._record_key_failure(error, f"all waits end with WaitAborted; check {what}", now)
 
     def record_key_rejection(self, error: LumaError, now: float) -> None:

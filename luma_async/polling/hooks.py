@@ -10,7 +10,8 @@ from typing import Any, Generic, Literal, TypeVar
 from msgspec import Struct
 
 from luma_async.errors import LumaError, unforeseen
-from luma_async.polling.interfaces import Relay
+from luma_async.polling.interfaces import SubmittingRelay
+from luma_async.protocol.submissions import Submission, Submitted
 from luma_async.scheduling.changes import Change, PollAnswer
 from luma_async.structs import Generation, State
 from luma_async.text import one_line
@@ -18,16 +19,17 @@ from luma_async.text import one_line
 logger: logging.Logger = logging.getLogger("luma_async")
 
 E = TypeVar("E")
-Call = Literal["get", "get_many"]
+A = TypeVar("A")
+Call = Literal["get", "get_many", "create", "extend"]
 
 
 class RequestEvent(Struct, frozen=True, kw_only=True):
     """One finished HTTP request.
 
-    `call` is the single GET or the batch POST, `ids` the number of ids in it, `seconds` the time
-    from sending to the end of the response. `error` is None if the relay answered; it may be about
-    one id, such as NotFoundError. `cancelled`: it had no watcher any more, or the session was
-    closed.
+    `call` is "get" (single GET), "get_many" (batch POST), "create" or "extend" (a submission),
+    `ids` the number of ids in it, `seconds` the time from sending to the end of the response.
+    `error` is None if the relay answered; it may be about one id, such as NotFoundError.
+    `cancelled`: it had no watcher any more, or the session was closed.
     """
 
     call: Call
@@ -127,14 +129,14 @@ def log_notable(change: Change[Any]) -> None:
         )
 
 
-class InstrumentedRelay(Relay):
-    """Forward the two calls to a relay, and report each to a hook when it is finished.
+class InstrumentedRelay(SubmittingRelay):
+    """Forward the calls to a relay, and report each to a hook when it is finished.
 
     The hook receives a copy of the error without its traceback, which would keep the frames of the
     request alive.
     """
 
-    def __init__(self, relay: Relay, hook: Hook[RequestEvent]) -> None:
+    def __init__(self, relay: SubmittingRelay, hook: Hook[RequestEvent]) -> None:
         self._relay = relay
         self._hook = hook
 
@@ -146,7 +148,12 @@ class InstrumentedRelay(Relay):
         """Get many tasks."""
         return await self._observe("get_many", len(ids), self._relay.get_many(ids))
 
-    async def _observe(self, call: Call, ids: int, asked: Awaitable[PollAnswer]) -> PollAnswer:
+    async def submit(self, submission: Submission, on_write: Callable[[], None]) -> Submitted:
+        """Submit a task."""
+        sent = self._relay.submit(submission, on_write)
+        return await self._observe(submission.call, submission.ids, sent)
+
+    async def _observe(self, call: Call, ids: int, asked: Awaitable[A]) -> A:
         began = asyncio.get_running_loop().time()
         try:
             answer = await asked

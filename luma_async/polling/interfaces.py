@@ -1,13 +1,16 @@
-"""The interfaces of the poller: the relay that it polls, and the waits that it informs."""
+"""The interfaces of the poller: its relay, the waits that it informs, and a shared budget."""
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
 
+from luma_async.protocol.submissions import Submission, Submitted
 from luma_async.scheduling.changes import Change, PollAnswer
+from luma_async.scheduling.slots import Slots
 
 
 class Relay(Protocol):
-    """The two HTTP calls of a relay: `Transport`, in a session wrapped by `InstrumentedRelay`."""
+    """The two HTTP calls that ask about tasks: `Transport`, or `InstrumentedRelay` around it."""
 
     async def get(self, task_id: str, /) -> PollAnswer:
         """Get one task."""
@@ -15,6 +18,14 @@ class Relay(Protocol):
 
     async def get_many(self, ids: Sequence[str], /) -> PollAnswer:
         """Get many tasks by one request."""
+        ...
+
+
+class SubmittingRelay(Relay, Protocol):
+    """The calls of a relay, those that submit tasks among them."""
+
+    async def submit(self, submission: Submission, on_write: Callable[[], None], /) -> Submitted:
+        """Submit a task, at most once; call `on_write` before the first byte is written."""
         ...
 
 
@@ -26,10 +37,29 @@ class Watcher(Protocol):
         """The ids that it watches."""
         ...
 
+    @property
+    def needs_rows(self) -> bool:
+        """Whether the last row of an open id must be kept for it."""
+        ...
+
     def on_change(self, change: "Change[Watcher]", /) -> None:
         """Receive a change of one id. It must not raise or block."""
         ...
 
     def abort(self, cause: Exception, /) -> None:
         """End the wait with a cause."""
+        ...
+
+
+@runtime_checkable
+class Budget(Protocol):
+    """A rate limit that several sessions share: a SharedBudget of `luma_async.worker`."""
+
+    def share(
+        self, account: str, slots: Slots, spacing: float, /
+    ) -> AbstractAsyncContextManager[None]:
+        """Reserve slots for a session while the context is entered.
+
+        `account` identifies the relay and the key, `spacing` is in seconds.
+        """
         ...

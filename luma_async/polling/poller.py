@@ -4,9 +4,9 @@ There is no task that sleeps between polls. `_run_due` is a callback: it sends w
 sets one timer for the next request. It runs when that timer fires, when a request returns and, once
 in a turn of the loop, when ids are added. A poller without waits has no task, no timer, no request.
 
-Each request is a task of its own, in the context of the code that opened the session, and is
-cancelled when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their
-caller's task; they wait in the same queue and take turns with the polls.
+Each request is a task of its own, in the context of the code that opened the session, cancelled
+when no id of it has a watcher any more. Direct calls (`get`, `get_many`) run in their caller's
+task; they wait in the same queue and take turns with the polls.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ from luma_async.scheduling.key_rejections import KeyRejections
 from luma_async.scheduling.missing_evidence import Sign
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.scheduler import Scheduler
+from luma_async.scheduling.slots import Slots
 from luma_async.scheduling.throttle import Limits, Throttle
 
 logger: logging.Logger = logging.getLogger("luma_async")
@@ -55,15 +56,13 @@ class Poller:
         request_timeout: float,
         roll: Callable[[], float] = random.random,
         on_change: Hook[ChangeEvent] | None = None,
+        slots: Slots | None = None,
     ) -> None:
-        self.throttle: Throttle = Throttle(limits, roll)
+        self.throttle: Throttle = Throttle(limits, roll, slots)
         self.health: RelayHealth = RelayHealth()
         self.key_rejections: KeyRejections = KeyRejections(limits.spacing)
         self.queue: AdmissionQueue = AdmissionQueue(
-            self.throttle,
-            self.health,
-            max_cooldown=request_timeout,
-            on_ready=self._run_due_soon,
+            self.throttle, self.health, self._run_due_soon, max_cooldown=request_timeout
         )
         self._relay = relay
         self.roll = roll
@@ -80,6 +79,8 @@ class Poller:
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._closed = False
+        if slots is not None:
+            slots.on_reserved = self._run_due_soon
 
     def __repr__(self) -> str:
         return f"<Poller: {self.scheduler!r}, {self.throttle.in_flight} requests in flight>"
@@ -111,10 +112,7 @@ class Poller:
     def subscribe(
         self, watcher: Watcher, ids: Iterable[str], until: float = inf
     ) -> dict[str, RowText]:
-        """Poll these ids until each has ended or `unsubscribe` is called.
-
-        Return the last row of those that have other watchers already.
-        """
+        """Poll these ids until each has ended or is unsubscribed. Return the known rows."""
         self.check_open()
         self._watchers[watcher] = None
         known = self.scheduler.subscribe(watcher, ids, self.loop.time(), until=until)
@@ -122,10 +120,10 @@ class Poller:
         return known
 
     def unsubscribe(self, watcher: Watcher, ids: Iterable[str]) -> Iterator[None]:
-        """Stop polling these ids for the watcher.
+        """Stop polling these ids for the watcher, in chunks.
 
-        Many are removed chunk by chunk, in their order, so that a wait which begins again is never
-        overtaken by the removal. The iterator returned takes the next step at once.
+        They leave in their order, so the removal never overtakes a wait that begins again. The
+        iterator returned takes the next step at once.
         """
         self._watchers.pop(watcher, None)
         return self.drop(watcher, ids)
@@ -192,10 +190,10 @@ class Poller:
 
     def _next_send_at(self) -> float:
         """Return when to send the next request; inf if none is due or no slot is free."""
-        opens_at = self.throttle.next_slot_at()
-        if opens_at == inf or self.queue.has_waiters():
-            return opens_at
-        return max(opens_at, self.scheduler.next_due())
+        wanted_at = self.throttle.next_slot_at()
+        if wanted_at < inf and not self.queue.has_waiters():
+            wanted_at = max(wanted_at, self.scheduler.next_due())
+        return self.throttle.next_send_at(wanted_at, self.loop.time(), len(self.scheduler))
 
     def _send_next(self, now: float) -> None:
         """Send one request; direct calls and polls take turns."""
@@ -257,13 +255,9 @@ class Poller:
     def _new_scheduler(self, pace: Pace, grace: Grace, phase: float) -> Scheduler[Watcher]:
         limits = self.throttle.limits
         return Scheduler(
-            pace,
-            limits.max_batch,
-            grace,
-            phase=phase,
-            spacing=limits.spacing,
-            max_in_flight=limits.max_in_flight,
-        )
+            pace, limits.max_batch, grace,
+            phase=phase, spacing=limits.spacing, max_in_flight=limits.max_in_flight,
+        )  # fmt: skip
 
     def _on_answer(self, batch: Batch[Watcher], answer: PollAnswer) -> None:
         self.on_heard(batch, answer.retry_after)
@@ -276,7 +270,7 @@ class Poller:
         now = self.loop.time()
         self._requests.record_round_trip(now - batch.sent_at)
         self.health.record_response(now)
-        self.key_rejections.record_response()
+        self.endpoints.record_response()
         self.throttle.record_response(batch.sent_at, now)
         self.throttle.honour_retry_after(retry_after, now)
 
@@ -301,3 +295,5 @@ class Poller:
                 log_notable(change)
             for watcher in change.watchers:
                 watcher.on_change(change)
+            if not (change.ended or any(one.needs_rows for one in change.watchers)):
+                self.scheduler.forget_row(change.task_id)

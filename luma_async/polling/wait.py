@@ -1,7 +1,7 @@
 """One call of wait_until_done, as_completed or watch: its ids, its results and how it ends."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import islice
 from math import inf
@@ -14,11 +14,11 @@ from luma_async.errors import (
     WaitAborted,
     WaitTimeout,
 )
-from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks
+from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks, emptied
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.interfaces import Relay, Watcher
 from luma_async.polling.poller import Poller
-from luma_async.polling.wait_errors import E, done_in_order, incomplete
+from luma_async.polling.wait_errors import E, done_in_order, incomplete, summary
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.scheduling.error_policy import ABORTING, decide
@@ -39,8 +39,7 @@ class Notify(Enum):
 class Wait:
     """Collect the results of ids until each has ended, the timeout is over, or it is aborted.
 
-    Work for many ids is done in chunks of CHUNK_SIZE, so that the event loop is not blocked; the
-    ids of the first chunk are checked at once.
+    Work for many ids is done in chunks of CHUNK_SIZE; those of the first are checked at once.
     """
 
     __slots__ = (
@@ -48,6 +47,8 @@ class Wait:
         "_poller", "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked",
         "_wants", "_watching", "_why_missing", "watched_ids",
     )  # fmt: skip
+
+    needs_rows: bool = True  # its errors contain the open tasks as last seen
 
     def __init__(
         self,
@@ -90,17 +91,17 @@ class Wait:
         return len(self._ended) + len(self._forbidden or ()) == len(self.watched_ids)
 
     def take_news(self) -> Generation:
-        """Remove and return the oldest news; KeyError if there is none.
+        """Remove and return the oldest news; of a task that is done, a summary is kept for errors.
 
-        Of each id only the newest unread state is kept: a slow reader does not fill the memory.
+        KeyError if there is none. Of each id only the newest unread state is kept.
         """
-        return self._news.pop(next(iter(self._news)))
+        news = self._news.pop(next(iter(self._news)))
+        if news.is_done:
+            self.watched_ids[news.id], self._ended[news.id] = None, summary(news)
+        return news
 
     async def start(self) -> None:
-        """Start polling and the timeout; with a timeout of 0, poll each id once instead.
-
-        It may be called again after it was cancelled.
-        """
+        """Start polling and the timeout, again after a cancellation; 0: poll each id once."""
         self._poller.check_open()
         loop = asyncio.get_running_loop()
         if self._timeout and self._expiry is None:
@@ -136,7 +137,7 @@ class Wait:
         self._stopped = True
         if self._watching and not self.ended:
             self._watching = False
-            self._poller.unsubscribe(self, _emptied(self.watched_ids))
+            self._poller.unsubscribe(self, emptied(self.watched_ids))
         self.detach()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -293,9 +294,3 @@ class Wait:
 
     async def _incomplete(self, kind: type[E], message: str, cause: Exception | None) -> E:
         return await incomplete(kind, message, cause, self.watched_ids, self._ended)
-
-
-def _emptied(asked: dict[str, RowText | None]) -> Iterator[str]:
-    """Yield the ids, and drop each: to free a million at once would block the loop."""
-    while asked:
-        yield asked.popitem()[0]

@@ -49,3 +49,10 @@ async def incomplete(
     error = kind(message, done=done, pending=pending, missing=missing)
     error.__cause__ = cause
     return error
+
+
+def summary(task: Generation) -> Generation:
+    """Return a task with what matters in an error: its id, state, link and failure reason."""
+    return Generation(
+        id=task.id, state=task.state, result_url=task.url, failure_reason=task.failure_reason
+    )

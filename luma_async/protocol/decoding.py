@@ -79,7 +79,7 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Response:
     with suppress(ValueError, RecursionError):
         plain = plain_json(body)
     if plain is UNSET:
-        plain = _first_document(body)
+        plain = first_document(body)
         if plain is None:
             raise undecodable(status, body)
         body = json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
@@ -125,7 +125,7 @@ def _of_any_shape(status: int, fields: Mapping[str, str], body: bytes, plain: ob
         if not response.states and not response.unnamed:
             raise undecodable(status, body)
         return response
-    if _is_error(level) and not _is_task(level, response):
+    if is_error(level) and not _is_task(level, response):
         raise error_from_response(status, fields, body)
     if response.states or response.unnamed:
         return response
@@ -136,7 +136,7 @@ def _of_any_shape(status: int, fields: Mapping[str, str], body: bytes, plain: ob
     raise undecodable(status, body)
 
 
-def _is_error(level: JSONObject) -> bool:
+def is_error(level: JSONObject) -> bool:
     """Whether an object says that it is an error."""
     code = level.get("code")
     code = "" if code is None or isinstance(code, bool) else str(code).strip().lower()
@@ -163,7 +163,7 @@ def _is_none(level: JSONObject) -> bool:
     return True
 
 
-def _first_document(body: bytes) -> object:
+def first_document(body: bytes) -> object:
     """Return the first JSON document of a text that holds more than one; None if it holds none."""
     with suppress(ValueError, RecursionError):
         plain, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip())

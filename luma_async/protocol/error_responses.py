@@ -83,9 +83,11 @@ def error_from_response(status: int, fields: Mapping[str, str], body: bytes) -> 
     """
     if 300 <= status < 400:
         target = one_line(fields.get("location", "nowhere"))
-        return NoSuchRouteError(
+        redirect = NoSuchRouteError(
             f"status {status}, a redirect; give the base URL that it names: {target}"
         )
+        redirect.is_refusal = status != 303  # which may follow a request that was carried out
+        return redirect
     text = body.decode("utf-8", "replace").strip()
     code, message = _code_and_message(text)
     found = _REQUEST_ID.search(message[:_MOST_TEXT]) or _REQUEST_ID.search(message[-_MOST_TEXT:])
@@ -96,6 +98,7 @@ def error_from_response(status: int, fields: Mapping[str, str], body: bytes) -> 
             f"status {status}: {one_line(message)}; check the path of the base URL"
         )
         no_route.certain = not page
+        no_route.is_refusal = True
         return no_route
     request_id = (
         found[1] if found else fields.get("x-request-id", fields.get("x-oneapi-request-id"))
@@ -108,6 +111,7 @@ def error_from_response(status: int, fields: Mapping[str, str], body: bytes) -> 
         one_line(request_id or "") or None,
     )
     error.in_json = text.startswith("{")
+    error.in_envelope = error.in_json and _is_envelope(text)
     if isinstance(error, NotFoundError):
         error.about_task = error.in_json and _is_about_task(status, code, message)
     return error
@@ -154,15 +158,26 @@ def _is_about_task(status: int, code: str | None, message: str) -> bool:
     return _NO_SUCH_TASK.search(message) is not None
 
 
-def _code_and_message(text: str) -> tuple[str | None, str]:
-    """Return code and message of an error body: its first JSON document, or its text."""
+def _is_envelope(text: str) -> bool:
+    """Whether a body has the form of the relay's own errors, not of a proxy's or of upstream's."""
+    level = _first_object(text) or {}
+    return isinstance(level.get("error"), dict) or {"code", "message"} <= level.keys()
+
+
+def _first_object(text: str) -> dict[str, Any] | None:
+    """Return the first JSON document of a text; None if it is no object."""
     try:
         plain, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", plain) if isinstance(plain, dict) else None
+
+
+def _code_and_message(text: str) -> tuple[str | None, str]:
+    """Return code and message of an error body: its first JSON document, or its text."""
+    plain_object = _first_object(text)
+    if plain_object is None:
         return None, text
-    if not isinstance(plain, dict):
-        return None, text
-    plain_object = cast("dict[str, Any]", plain)
     nested = (
         plain_object[key] for key in ("error", "detail") if isinstance(plain_object.get(key), dict)
     )

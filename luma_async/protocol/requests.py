@@ -1,10 +1,15 @@
-"""The two requests to a relay: the single GET and the batch POST."""
+"""The two requests that ask a relay about tasks: the single GET and the batch POST."""
 
 from collections.abc import Sequence
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
+
+from luma_async.errors import NoSuchRouteError
+
+_USUAL_PATHS = ("v1", "luma", "generations", "tasks", "dream-machine")
+_CHECK_PATH = "check the path of the base URL"
 
 
 class HTTPRequest(Struct, frozen=True):
@@ -26,3 +31,18 @@ def single_request(task_id: str) -> HTTPRequest:
 def batch_request(ids: Sequence[str]) -> HTTPRequest:
     """Return the POST of many tasks."""
     return HTTPRequest("POST", "/luma/tasks", msgspec.json.encode({"ids": ids}))
+
+
+def name_base_url(error: NoSuchRouteError, base_url: str) -> None:
+    """Put the base URL into an error, and which part of its path to remove, if it is a usual one.
+
+    Users of other clients are in the habit of a base URL that ends in /v1 or in /luma.
+    """
+    part, rest = "", base_url
+    while rest.rpartition("/")[2] in _USUAL_PATHS:
+        rest, _, segment = rest.rpartition("/")
+        part = f"/{segment}{part}"
+    remedy = f"{_CHECK_PATH} {base_url}"
+    if part:
+        remedy = f"the base URL is {base_url}; remove {part} from its end"
+    error.args = (str(error).replace(_CHECK_PATH, remedy),)

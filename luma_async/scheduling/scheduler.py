@@ -21,6 +21,7 @@ from luma_async.protocol.rows import RowText
 from luma_async.scheduling.batches import Batch, Bisection
 from luma_async.scheduling.capabilities import Capabilities, RowCoverage
 from luma_async.scheduling.changes import Answered, Change, Grace, PollAnswer
+from luma_async.scheduling.folded_ids import FoldedIds
 from luma_async.scheduling.items import (
     TRANSITIONS,
     Group,
@@ -36,6 +37,7 @@ from luma_async.scheduling.pace import Pace
 from luma_async.scheduling.polling_order import PollingOrder
 from luma_async.scheduling.request_timing import RequestTiming
 from luma_async.scheduling.response_applier import ResponseApplier
+from luma_async.structs import Generation
 
 
 class Scheduler(Generic[W]):
@@ -64,7 +66,7 @@ class Scheduler(Generic[W]):
         self._too_large: Bisection | None = None
         self._coverage = RowCoverage()
         self._first_tick_at = -inf
-        self._by_folded: dict[str, dict[str, None]] | None = None
+        self._by_folded: FoldedIds | None = None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -102,7 +104,8 @@ class Scheduler(Generic[W]):
 
         `until` is when it leaves: if that is soon, new ids are sent at once.
 
-        Return the last row of those that were open already.
+        Return the last row of those that were open already; one that was forgotten is replaced by
+        a row of its state.
         """
         if not self._items:
             self._first_tick_at = now + self.phase * self.timing.base_delay(now, now)
@@ -121,8 +124,11 @@ class Scheduler(Generic[W]):
             item.add_watcher(only)
             if item.last_row is not None:
                 known[task_id] = item.last_row
+            elif item.state is not None:
+                known[task_id] = RowText(task_id, b"", Generation(id=task_id, state=item.state))
         if new:
-            self._index(item.task_id for item in new)
+            if self._by_folded is not None:
+                self._by_folded.add(item.task_id for item in new)
             self._order.add_new(Group(new, now), now, until=until)
         self.timing.on_added(len(new), now)
         return known
@@ -138,27 +144,16 @@ class Scheduler(Generic[W]):
                 idle.append(batch)
         return idle
 
+    def forget_row(self, task_id: str) -> None:
+        """Do not keep the last row of an open id; its state is kept."""
+        if (item := self._items.get(task_id)) is not None:
+            item.last_row = None
+
     def ids_like(self, name: str) -> Collection[str]:
         """Return the open ids that equal a name without regard to case."""
         if self._by_folded is None:
-            self._by_folded = {}
-            self._index(self._items)
-        return self._by_folded.get(name.lower(), ())
-
-    def _index(self, ids: Iterable[str]) -> None:
-        """Add open ids to the index of `ids_like`, which exists from its first use on."""
-        if self._by_folded is not None:
-            for task_id in ids:
-                self._by_folded.setdefault(task_id.lower(), {})[task_id] = None
-
-    def _remove(self, task_id: str) -> None:
-        """Remove an open id."""
-        del self._items[task_id]
-        if self._by_folded is not None:
-            alike = self._by_folded[task_id.lower()]
-            del alike[task_id]
-            if not alike:
-                del self._by_folded[task_id.lower()]
+            self._by_folded = FoldedIds(self._items)
+        return self._by_folded.like(name)
 
     def has_others(self, batch: Batch[W]) -> bool:
         """Return whether ids are open that are not in this batch."""
@@ -286,6 +281,11 @@ class Scheduler(Generic[W]):
         for group in batch.groups:
             group.batch = None
             group.compact()
+
+    def _remove(self, task_id: str) -> None:
+        del self._items[task_id]
+        if self._by_folded is not None:
+            self._by_folded.remove(task_id)
 
     def _forget(self, item: Item[W]) -> None:
         self._remove(item.task_id)

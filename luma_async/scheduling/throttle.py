@@ -17,6 +17,7 @@ from math import inf
 from msgspec import Struct
 
 from luma_async.errors import LumaError, RateLimitedError
+from luma_async.scheduling.slots import Slots
 from luma_async.validation import positive, whole
 
 SPACING_SECOND = 1.05  # seconds
@@ -72,6 +73,7 @@ _THROTTLED = ExponentialBackoff(base=1.0)
 class Throttle:
     """The limits and what uses them up: requests in flight, the next send, the cool-down.
 
+    `slots` are those of a budget that other sessions share, if there is one.
     `roll` returns random numbers in [0, 1). `cooldown_cause` is the error behind the last cool-down
     that an error caused. `quiet_until` is when a Retry-After is over. In one that is longer than
     `PROBE_EVERY` seconds, one request is sent in each such time, because the relay may recover
@@ -80,11 +82,14 @@ class Throttle:
 
     __slots__ = (
         "_failed_at", "_failures", "_next_send_at", "_quiet_since", "_roll", "_sent_at",
-        "cooldown_cause", "cooldown_until", "in_flight", "limits", "quiet_until",
+        "cooldown_cause", "cooldown_until", "in_flight", "limits", "quiet_until", "slots",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits, roll: Callable[[], float]) -> None:
+    def __init__(
+        self, limits: Limits, roll: Callable[[], float], slots: Slots | None = None
+    ) -> None:
         self.limits: Limits = limits
+        self.slots: Slots | None = slots
         self.in_flight: int = 0
         self.cooldown_until: float = -inf
         self.cooldown_cause: LumaError | None = None
@@ -95,6 +100,8 @@ class Throttle:
         self._next_send_at = -inf
         self._failures = 0
         self._failed_at = -inf
+        if slots is not None:
+            slots.on_shared_quiet = lambda until, now: self.honour_retry_after(until - now, now)
 
     def next_slot_at(self) -> float:
         """Return when the next request may be sent; inf while `max_in_flight` are in flight."""
@@ -105,9 +112,18 @@ class Throttle:
             open_at = min(open_at, max(self._sent_at, self._quiet_since) + PROBE_EVERY)
         return max(open_at, self._next_send_at - TIMER_TOLERANCE)
 
+    def next_send_at(self, wanted_at: float, now: float, held: int) -> float:
+        """Return when a request that is wanted at `wanted_at` may be sent by a shared budget.
+
+        `held` is the number of open ids. Without a shared budget, that is at `wanted_at`.
+        """
+        return wanted_at if self.slots is None else self.slots.next_at(wanted_at, now, held)
+
     def acquire(self, now: float) -> None:
         """Take a slot for a request that is sent at `now`."""
         self.in_flight += 1
+        if self.slots is not None:
+            self.slots.take(now)
         self._sent_at = now
         self._next_send_at = max(now, self._next_send_at) + self.limits.spacing
 
@@ -139,6 +155,8 @@ class Throttle:
         self._failed_at = now
         backoff = _THROTTLED if isinstance(error, RateLimitedError) else _TRANSIENT
         self.cool_down_until(now + backoff.delay(self._failures, self._roll()))
+        if self.slots is not None and backoff is _THROTTLED:
+            self.slots.share_quiet(self.cooldown_until)
 
     def pause_briefly(self, now: float) -> None:
         """Hold back all requests for a short random delay after a rejected request."""
@@ -150,6 +168,8 @@ class Throttle:
             self.quiet_until = max(self.quiet_until, now + min(seconds, MAX_RETRY_AFTER))
             self._quiet_since = now
             self.cool_down_until(self.quiet_until)
+            if self.slots is not None:
+                self.slots.share_quiet(self.quiet_until)
 
     def cool_down_until(self, when: float) -> None:
         """Hold back all requests until `when`; an earlier cool-down does not shorten it."""

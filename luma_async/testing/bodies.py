@@ -22,6 +22,7 @@ _STATUS = {"processing": "IN_PROGRESS", "failed": "FAILURE"}
 _PROGRESS = {"pending": "0%", "processing": "50%"}
 
 UNKNOWN_TASK = b'{"code":"task_not_exist","message":"task_not_exist","data":null}'
+NO_ORIGIN = b'{"code":"task_origin_not_exist","message":"task_origin_not_exist","data":null}'
 BAD_KEY = (
     '{"error":{"message":"无效的令牌 (request id: 20241222133840139)","type":"new_api_error"}}'
 ).encode()

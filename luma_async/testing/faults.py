@@ -12,12 +12,14 @@ from dataclasses import replace
 from functools import cache
 from http import HTTPStatus
 from math import fsum
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 
 from luma_async.testing.types import BREAKAGES, Breakage, Reply
 from luma_async.testing.types import Fault as Fault
+
+F = TypeVar("F", bound=str)
 
 FAULTS: tuple[Fault, ...] = (
     *BREAKAGES,
@@ -45,17 +47,20 @@ def check_faults(value: object) -> dict[Fault, float]:
 
     Raises TypeError or ValueError for an unknown fault or an invalid probability.
     """
+    return check_probabilities("faults", value, FAULTS)
+
+
+def check_probabilities(name: str, value: object, known: Sequence[F]) -> dict[F, float]:
+    """Return the probability of each fault that is given, in the order of the known ones."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise TypeError(f"faults is a {type(value).__name__}: give a dict of fault: probability")
+        raise TypeError(f"{name} is a {type(value).__name__}: give a dict of fault: probability")
     given = cast("Mapping[object, object]", value)
-    for name in given:
-        if name not in FAULTS:
-            raise ValueError(f"there is no fault {name!r}: give one of {', '.join(FAULTS)}")
-    rates: dict[Fault, float] = {
-        fault: _probability(fault, given[fault]) for fault in FAULTS if fault in given
-    }
+    for fault in given:
+        if fault not in known:
+            raise ValueError(f"there is no fault {fault!r}: give one of {', '.join(known)}")
+    rates = {fault: _probability(fault, given[fault]) for fault in known if fault in given}
     if (total := fsum(rates.values())) > 1:
         raise ValueError(
             f"the faults add up to {total:g}: give probabilities with a sum of at most 1"
@@ -63,7 +68,7 @@ def check_faults(value: object) -> dict[Fault, float]:
     return rates
 
 
-def _probability(fault: Fault, value: object) -> float:
+def _probability(fault: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"the fault {fault} has {value!r}: give its probability as a number")
     if not 0 <= value <= 1:
@@ -71,7 +76,7 @@ def _probability(fault: Fault, value: object) -> float:
     return float(value)
 
 
-def choose_fault(rates: Mapping[Fault, float], number: float) -> Fault | None:
+def choose_fault(rates: Mapping[F, float], number: float) -> F | None:
     """Return the fault for a random number in [0, 1), or None."""
     for fault, rate in rates.items():
         if number < rate:
@@ -105,7 +110,9 @@ def _storm_reply(reply: Reply, rng: random.Random) -> Reply:
     status = rng.choice(_STORM_STATUSES)
     if rng.random() < 0.5:
         return replace(reply, status=status, body=_error(status), headers=_JSON)
-    return replace(reply, status=status, body=_page(status), headers={"Content-Type": "text/html"})
+    return replace(
+        reply, status=status, body=error_page(status), headers={"Content-Type": "text/html"}
+    )
 
 
 def _error(status: int) -> bytes:
@@ -114,7 +121,8 @@ def _error(status: int) -> bytes:
     return msgspec.json.encode({"error": error})
 
 
-def _page(status: int) -> bytes:
+def error_page(status: int) -> bytes:
+    """Return the web page that a proxy sends for a status."""
     title = f"{status} {HTTPStatus(status).phrase}"
     head, body = f"<head><title>{title}</title></head>", f"<center><h1>{title}</h1></center>"
     return f"<html>\r\n{head}\r\n<body>{body}<hr><center>nginx</center></body></html>".encode()

@@ -12,11 +12,17 @@ from luma_async.testing.responder import Endpoint, Responder
 from luma_async.testing.scripts import MODERATED, Scripts
 from luma_async.testing.simulation import Envelope, Simulation
 from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes
+from luma_async.testing.submit_faults import (
+    check_submit_faults,
+    check_submit_shape,
+)
 from luma_async.testing.types import (
     Asked,
     Fault,
     IncomingRequest,
     Reply,
+    SubmitFault,
+    SubmitShape,
     Task,
     TaskEnd,
     busiest_second,
@@ -35,16 +41,18 @@ class FakeRelay:
 
     It answers `GET /luma/generations/ID` and `POST /luma/tasks`. Use it as an async context
     manager, or call `start` and `close`. Tasks are added by `add`, each with a script, or by
-    clients with `POST /luma/generations` and `{"prompt": …, "aspect_ratio": …}`. The duration of
-    such a task is random within `durations` (shortest, longest), and the share `fails` of them
-    fails. The links of completed tasks work without a key: `/media/ID.mp4` is a video,
-    `/media/ID.svg` an image.
+    clients with `POST /luma/generations` or `POST /luma/generations/ID/extend`, and
+    `{"user_prompt": …, "aspect_ratio": …}`; `created` has those. The duration of such a task is
+    random within `durations` (shortest, longest), and the share `fails` of them fails. The links of
+    completed tasks work without a key: `/media/ID.mp4` is a video, `/media/ID.svg` an image.
 
     All times are in seconds of the running event loop, so virtual time works. A reply contains the
     states at the arrival of the request, and is sent `latency` seconds later. `envelope` is "bare"
     (task objects as Luma sends them) or "wrapped" (rows of the relay's own table). `path_prefix` is
     the path of the base URL, such as "/pro". `port` 0 chooses a free port. `faults` maps the names
-    of faults to their probabilities; see the property `faults`. All random values depend on `seed`
+    of faults to their probabilities; see the property `faults`. `submit_faults` does the same for
+    submissions, and `submit_shape` is the shape of the responses to them: "task", "array",
+    "task_id", "data" or "data_text". All random values depend on `seed`
     alone: the ids that `add` creates, the requests that meet a fault, and the outcomes of
     submitted tasks.
 
@@ -64,6 +72,8 @@ class FakeRelay:
         faults: Mapping[Fault, float] | None = None,
         durations: tuple[float, float] = (0.0, 0.0),
         fails: float = 0.0,
+        submit_faults: Mapping[SubmitFault, float] | None = None,
+        submit_shape: SubmitShape = "task",
     ) -> None:
         key = check_key(api_key)
         self._simulation = Simulation(envelope, seed, Outcomes(durations, fails))
@@ -74,6 +84,8 @@ class FakeRelay:
             path_prefix=check_prefix(path_prefix),
             seed=seed,
             faults=check_faults(faults),
+            submit_faults=check_submit_faults(submit_faults),
+            submit_shape=check_submit_shape(submit_shape),
         )
         self._host = host
         self._port = check_port(port)
@@ -180,6 +192,27 @@ class FakeRelay:
     @script.setter
     def script(self, script: Scripts) -> None:
         self._simulation.set_script(script)
+
+    @property
+    def submit_faults(self) -> Mapping[SubmitFault, float]:
+        """The probability of each fault of submissions.
+
+        A task is made, and its response is lost ("lost_after", "cut_after"), late for ever
+        ("silent_after"), a 504 of a proxy ("gateway_timeout_after") or the relay's own 500
+        ("insert_failed_after"). The request is lost, and no task is made ("lost_before"). The relay
+        refuses: "saturated" (429), "no_channel" (503), "quota" (401), "moderated" (400), and
+        "double_document" (400 with two JSON documents). It can be set, as `faults`.
+        """
+        return MappingProxyType(self._responder.submit_faults)
+
+    @submit_faults.setter
+    def submit_faults(self, submit_faults: Mapping[SubmitFault, float] | None) -> None:
+        self._responder.submit_faults = check_submit_faults(submit_faults)
+
+    @property
+    def created(self) -> list[str]:
+        """A copy of the ids of all tasks that clients submitted over HTTP: what is paid for."""
+        return self._simulation.created.copy()
 
     def busiest_second(self) -> int:
         """Return the largest number of requests within one second, its end excluded."""

@@ -15,13 +15,19 @@ import msgspec
 from luma_async.testing import bodies, media, submissions
 from luma_async.testing.faults import apply_fault, choose_fault, prepare_breakage, stale_ids
 from luma_async.testing.simulation import Simulation
-from luma_async.testing.types import Asked, Fault, IncomingRequest, Reply
+from luma_async.testing.submit_faults import (
+    apply_submit_fault,
+    makes_task,
+    shaped,
+)
+from luma_async.testing.types import Asked, Fault, IncomingRequest, Reply, SubmitFault, SubmitShape
 
 Endpoint = Literal["get", "tasks", "submit", "media"]
 
 _ENDPOINTS = get_args(Endpoint)
 _SUBMIT_PATH = "/luma/generations"
 _SINGLE_PATH = "/luma/generations/"
+_EXTEND = "/extend"
 _BATCH_PATH = "/luma/tasks"
 
 
@@ -47,13 +53,18 @@ class Responder:
         path_prefix: str,
         seed: int,
         faults: dict[Fault, float],
+        submit_faults: dict[SubmitFault, float],
+        submit_shape: SubmitShape,
     ) -> None:
         self.api_key: str = api_key
         self.faults: dict[Fault, float] = faults
+        self.submit_faults: dict[SubmitFault, float] = submit_faults
+        self.submit_shape: SubmitShape = submit_shape
         self.path_prefix: str = path_prefix
         self._simulation = simulation
         self._latency = latency
         self._rng = random.Random(f"faults of {seed}")  # noqa: S311 - reproducible
+        self._submit_rng = random.Random(f"faults of submissions of {seed}")  # noqa: S311
         self.scripted: list[tuple[Endpoint | None, Reply]] = []
 
     def add_scripted(self, replies: tuple[Reply, ...], on: Endpoint | None) -> None:
@@ -89,6 +100,9 @@ class Responder:
             return "tasks", _decode_ids(body)
         if method == "POST" and route == _SUBMIT_PATH:
             return "submit", None
+        parent = route.removeprefix(_SINGLE_PATH).removesuffix(_EXTEND)
+        if method == "POST" and route == f"{_SINGLE_PATH}{parent}{_EXTEND}" and parent:
+            return "submit", (unquote(parent),)
         segment = route.removeprefix(_SINGLE_PATH)
         if method == "GET" and route.startswith(_SINGLE_PATH) and segment and "/" not in segment:
             return "get", (unquote(segment),)
@@ -110,7 +124,7 @@ class Responder:
             case "media":
                 return self._file(record, request.headers), record
             case "submit":
-                return self._submission(record, request)
+                return self._submission(record, request, ids)
             case "get" | "tasks":
                 return self._poll(endpoint, ids, record, request.headers)
 
@@ -121,16 +135,29 @@ class Responder:
         kind: media.Kind = "mp4" if record.path.endswith(".mp4") else "svg"
         return media.media_reply(task_id, kind, record.method, headers)
 
-    def _submission(self, record: Asked, request: IncomingRequest) -> tuple[Reply, Asked]:
+    def _submission(
+        self, record: Asked, request: IncomingRequest, parent: tuple[str, ...] | None
+    ) -> tuple[Reply, Asked]:
+        """Return the reply to a submission, with a fault if one is chosen; make the task."""
         if not self._is_authorized(request.headers):
             return Reply(401, bodies.BAD_KEY, delay=self._latency), record
         try:
             submission = submissions.decode_submission(request.body)
         except ValueError as error:
             return Reply(400, bodies.bad_request(str(error)), delay=self._latency), record
-        task_id = self._simulation.submit(submission.prompt, submission.aspect_ratio, record.at)
-        body = self._simulation.get(task_id, record.at) or b""
-        return Reply(200, body, delay=self._latency), replace(record, ids=(task_id,))
+        if parent and self._simulation.get(parent[0], record.at) is None:
+            return Reply(400, bodies.NO_ORIGIN, delay=self._latency), record
+        fault = choose_fault(self.submit_faults, self._submit_rng.random())
+        body, ids = b"", record.ids
+        if makes_task(fault):
+            task_id = self._simulation.create(submission, record.at)
+            ids = (*ids, task_id)
+            body = self._simulation.get(task_id, record.at) or b""
+            if self.submit_shape == "array":
+                body = self._simulation.bare_object(task_id, record.at)
+            body = shaped(body, task_id, self.submit_shape)
+        reply = Reply(200, body, delay=self._latency)
+        return apply_submit_fault(reply, fault), replace(record, ids=ids, submit_fault=fault)
 
     def _poll(
         self,

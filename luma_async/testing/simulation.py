@@ -14,7 +14,7 @@ from luma_async import validation as checks
 from luma_async.testing import bodies
 from luma_async.testing.faults import with_strangers
 from luma_async.testing.scripts import ENDS, Scripts, check_ends, check_scripts
-from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes
+from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes, Submission
 from luma_async.testing.types import Stage, Task, TaskEnd, seconds
 
 Envelope = Literal["bare", "wrapped"]
@@ -39,6 +39,7 @@ class Simulation:
         self._outcome_rng = random.Random(f"fates of {seed}")  # noqa: S311 - reproducible
         self._base_url = ""
         self._submitted_count = 0
+        self.created: list[str] = []
         self._unix_at_zero: float | None = None
 
     def set_script(self, script: Scripts) -> None:
@@ -66,6 +67,12 @@ class Simulation:
             prompt=prompt,
             aspect_ratio=aspect_ratio,
         )
+
+    def create(self, submission: Submission, now: float) -> str:
+        """Make the task of a submission over HTTP, which is paid for; return its id."""
+        task_id = self.submit(submission.prompt, submission.aspect_ratio, now)
+        self.created.append(task_id)
+        return task_id
 
     def add(
         self,
@@ -161,6 +168,11 @@ class Simulation:
         if task is None or task.visible_at > now:
             return None
         return self._enveloped(self._row(task, now))
+
+    def bare_object(self, task_id: str, now: float) -> bytes:
+        """Return a task as Luma sends it, without an envelope."""
+        task = self.tasks[task_id]
+        return msgspec.json.encode(bodies.generation(task, task.stage(now), self._base_url))
 
     def has_files(self, task_id: str, now: float) -> bool:
         """Return whether the links of a task work at `now`."""

@@ -21,6 +21,17 @@ Breakage = Literal[
     "gzip_bomb",
 ]
 Fault = Literal[Breakage, "storm", "throttled", "latency", "not_json", "stale", "strangers"]
+Loss = Literal[
+    "lost_before",
+    "lost_after",
+    "cut_after",
+    "silent_after",
+    "gateway_timeout_after",
+    "insert_failed_after",
+]
+Refusal = Literal["saturated", "no_channel", "quota", "moderated", "double_document"]
+SubmitFault = Literal[Loss, Refusal]
+SubmitShape = Literal["task", "array", "task_id", "data", "data_text"]
 
 BREAKAGES: tuple[Breakage, ...] = get_args(Breakage)
 
@@ -121,10 +132,11 @@ class Asked:
 
     `at` is the time of arrival in seconds of the relay's event loop. `path` is as sent, without the
     query. `ids` are the task ids in the request, in its order and with its duplicates, empty if
-    they cannot be decoded; for a submission, the new id. `status` is the status of the response, or
-    None: before the response, if the client disconnected, or if no status line was sent. `fault` is
-    the fault that was chosen at random, or the breakage of a scripted reply, or None; it is set at
-    the arrival.
+    they cannot be decoded; for a submission, the id of the task to extend, then the new id.
+    `status` is the status of the response, or None: before the response, if the client
+    disconnected, or if no status line was sent. `fault` is the fault that was chosen at random, or
+    the breakage of a scripted reply, or None; it is set at the arrival. `submit_fault` is the fault
+    of a submission, or None.
     """
 
     at: float
@@ -133,6 +145,7 @@ class Asked:
     ids: tuple[str, ...]
     status: int | None = None
     fault: Fault | None = None
+    submit_fault: SubmitFault | None = None
 
 
 def busiest_second(log: Sequence[Asked]) -> int:

@@ -24,12 +24,27 @@ if find_spec("nats") is None:
     )
 
 from luma_async.structs import Generation
-from luma_async.worker.connection import Nats
 from luma_async.worker.queue import Queue
-from luma_async.worker.results import End, EndState
+from luma_async.worker.server.connection import Nats
+from luma_async.worker.shared_budget import SharedBudget
+from luma_async.worker.status import PoolStatus, WorkerStatus, pool_status
+from luma_async.worker.storage.results import End, EndState
 from luma_async.worker.worker import Work, Worker
 
-__all__ = ["End", "EndState", "Queue", "Work", "Worker", "results", "submit", "wait_submitted"]
+__all__ = [
+    "End",
+    "EndState",
+    "PoolStatus",
+    "Queue",
+    "SharedBudget",
+    "Work",
+    "Worker",
+    "WorkerStatus",
+    "pool_status",
+    "results",
+    "submit",
+    "wait_submitted",
+]
 
 
 async def submit(

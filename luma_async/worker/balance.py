@@ -11,23 +11,32 @@ An announcement is a plain message. If one is lost, the balance suffers for a mo
 """
 
 import asyncio
+import os
 import secrets
+import socket
 from collections.abc import Iterable, Sized
 from contextlib import suppress
 from math import inf
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from luma_async.errors import QueueError
 from luma_async.worker.queue import Queue
-from luma_async.worker.streams import NATS_ERRORS
+from luma_async.worker.server.invalid_messages import InvalidMessages
+from luma_async.worker.server.streams import NATS_ERRORS
 
 SURPLUS_FACTOR = 1.25
 MIN_SURPLUS = 256  # ids
 ANNOUNCE_EVERY = 1.0  # seconds
+MIN_LEASE, MAX_LEASE = 0.5, 86_400.0  # seconds
+MAX_IDS = 1_000_000_000  # that a worker may announce
+MAX_NAME_LENGTH = 64  # characters of a worker's name
+MAX_HOST_LENGTH = 255  # characters
+MAX_PEERS = 1000  # whose announcements are kept
 PEER_TIMEOUT = 3.5  # seconds without an announcement after which a worker counts as gone
 
 
@@ -69,11 +78,24 @@ def plan(own: Load, others: Iterable[Load], *, waiting: int, max_take: int) -> R
     return Rebalance(take=max(0, min(max_take, room)))
 
 
-class _Announcement(Struct, frozen=True):
-    worker: str
-    held: int
-    capacity: int
-    lease: float
+Count = Annotated[int, Meta(ge=0, le=MAX_IDS)]
+
+
+class Announcement(Struct, frozen=True):
+    """What a worker announces. A capacity of 0 announces that it is gone.
+
+    `host` and `pid` say where it runs; workers of version 0.1.0 do not announce them.
+    """
+
+    worker: Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
+    held: Count
+    capacity: Count
+    lease: Annotated[float, Meta(ge=0.0, le=MAX_LEASE)]
+    host: Annotated[str, Meta(max_length=MAX_HOST_LENGTH)] = ""
+    pid: Count = 0
+
+
+_announcement_decoder = msgspec.json.Decoder(Announcement)
 
 
 class Peers:
@@ -82,7 +104,9 @@ class Peers:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._name = secrets.token_hex(8)
-        self._received: dict[str, tuple[float, _Announcement]] = {}
+        self._host = socket.gethostname()[:MAX_HOST_LENGTH]
+        self._received: dict[str, tuple[float, Announcement]] = {}
+        self._invalid = InvalidMessages("the announcement of a worker")
         self._subscription: Subscription | None = None
 
     async def listen(self) -> None:
@@ -100,7 +124,9 @@ class Peers:
 
     async def announce(self, load: Load, lease: float) -> None:
         """Announce the load of this worker, and the duration of its leases in seconds."""
-        announcement = _Announcement(self._name, load.held, load.capacity, lease)
+        announcement = Announcement(
+            self._name, load.held, load.capacity, lease, self._host, os.getpid()
+        )
         with suppress(*NATS_ERRORS, QueueError):
             if self._queue.is_connected:
                 payload = msgspec.json.encode(announcement)
@@ -109,25 +135,29 @@ class Peers:
     @property
     def loads(self) -> list[Load]:
         """The load of each of the others."""
-        return [Load(peer.held, peer.capacity) for peer in self._present()]
+        return [Load(peer.held, peer.capacity) for peer in self.present()]
 
     def shortest_lease(self, own: float) -> float:
         """Return the shortest lease of all workers in seconds; `own` is that of this worker."""
-        return min([own, *(peer.lease for peer in self._present())])
+        return min([own, *(max(MIN_LEASE, peer.lease) for peer in self.present())])
 
-    def _present(self) -> list[_Announcement]:
+    def present(self) -> list[Announcement]:
+        """Return the recent announcement of each of the others."""
         oldest = asyncio.get_running_loop().time() - PEER_TIMEOUT
         self._received = {name: one for name, one in self._received.items() if one[0] >= oldest}
         return [announcement for _, announcement in self._received.values()]
 
     async def _on_announcement(self, message: Msg) -> None:
-        with suppress(ValueError):
-            peer = msgspec.json.decode(message.data, type=_Announcement)
-            if peer.worker == self._name:
-                return
-            self._received.pop(peer.worker, None)
-            if peer.capacity > 0 and peer.held >= 0 and peer.lease > 0:
-                self._received[peer.worker] = (asyncio.get_running_loop().time(), peer)
+        try:
+            peer = _announcement_decoder.decode(message.data)
+        except (ValueError, RecursionError) as error:
+            self._invalid.log(message.subject, error)
+            return
+        if peer.worker == self._name:
+            return
+        self._received.pop(peer.worker, None)
+        if peer.capacity > 0 and len(self._received) < MAX_PEERS:
+            self._received[peer.worker] = (asyncio.get_running_loop().time(), peer)
 
 
 class Balancer:

@@ -8,58 +8,50 @@ hears nothing for the duration of the lease (`ack_wait`). A worker sends one of 
 - ack: the server deletes the id. Sent only after the result of the id is stored.
 
 So a worker that dies loses no id. If it dies between storing a result and the ack, another worker
-stores the result a second time; the server drops it as a duplicate within DUPLICATE_WINDOW.
+polls the id again, finds its result stored, and sends the ack.
+
+The server applies a reply to the message with a number. If the wait stream is created again, or the
+server starts without the newest part of its data, another id may get the number. So an ack for a
+lease from before such an event (`Queue.epoch`) is sent only if the message is there unchanged.
 """
 
 import asyncio
-import logging
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
+from math import inf
 
 from msgspec import Struct
 from nats.aio.msg import Msg
-from nats.js import api
 
 from luma_async import validation as checks
 from luma_async.errors import QueueError
 from luma_async.polling.chunks import chunks
-from luma_async.structs import Generation
 from luma_async.worker.queue import Queue
-from luma_async.worker.results import (
-    EndState,
-    check_storable,
-    encode_result,
-    subject_token,
-    submitted_id,
-)
-from luma_async.worker.streams import NATS_ERRORS, reason
-
-logger: logging.Logger = logging.getLogger("luma_async")
+from luma_async.worker.server.invalid_messages import InvalidMessages
+from luma_async.worker.server.streams import NATS_ERRORS
+from luma_async.worker.storage.result_store import submission_of
+from luma_async.worker.storage.results import check_storable, submitted_id
+from luma_async.worker.storage.submissions import Submission
 
 MIN_POLL_FOR = 60.0  # seconds for which an id is polled, however long ago it was submitted
 REPLY_CHUNK_SIZE = 500  # replies sent in one turn of the event loop
-FIRST_RETRY_DELAY = 0.25  # seconds
-MAX_RETRY_DELAY = 5.0  # seconds
+ACK_RETRY_DELAY = 0.25  # seconds
 ACK_TIMEOUT = 5.0  # seconds
 MAX_ACK_ATTEMPTS = 3
-HEADERS_SIZE = 1024  # bytes of a message that are reserved for its headers
 
 
 class Lease(Struct, gc=False):
     """An id that the server has delivered to this worker.
 
-    `reply` is the subject of replies about it, `submission` its sequence number in the wait stream,
-    `submitted_at` a Unix time, `give_up_at` a time of the event loop's clock. `has_ended` is set
-    when its result is known.
+    `reply` is the subject of replies about it, `epoch` is `Queue.epoch` at the delivery.
+    `give_up_at` is a time of the event loop's clock. `has_ended` is set when its result is known.
     """
 
     id: str
     reply: str
-    submission: int
-    submitted_at: float
+    epoch: int
+    submission: Submission
     give_up_at: float
     has_ended: bool = False
 
@@ -67,13 +59,17 @@ class Lease(Struct, gc=False):
 class Leases:
     """All leases of one worker, by id, in the order of delivery.
 
-    `taken`, `redelivered` and `returned` count ids, as in `Work`.
+    `taken`, `redelivered` and `returned` count ids, as in `Work`. `period` is the duration of a
+    lease in seconds; the leases were extended at `extended_at`, by the clock of the event loop.
     """
 
     def __init__(self, queue: Queue, give_up_after: float) -> None:
         self._queue = queue
         self._give_up_after = give_up_after
+        self._invalid = InvalidMessages("an id")
         self._by_id: dict[str, Lease] = {}
+        self.period: float = inf
+        self.extended_at: float = 0.0
         self.taken: int = 0
         self.redelivered: int = 0
         self.returned: int = 0
@@ -94,9 +90,13 @@ class Leases:
         if self.is_current(lease):
             del self._by_id[lease.id]
 
-    def oldest_submission(self, default: float) -> float:
-        """Return the earliest Unix time at which an id was submitted."""
-        return min((lease.submitted_at for lease in self._by_id.values()), default=default)
+    @property
+    def oldest(self) -> float:
+        """The number of seconds since the oldest of the ids was submitted; 0 without ids."""
+        if not self._by_id:
+            return 0.0
+        submitted_at = min(lease.submission.time for lease in self._by_id.values()) / 1e6
+        return max(0.0, self._queue.server_time() - submitted_at)
 
     def open_ids(self) -> list[str]:
         """Return the ids whose result is not known."""
@@ -118,39 +118,45 @@ class Leases:
         #   not an id                            terminate it: the server deletes it
         #   a submission with a lease here       redelivered, for example after the event loop was
         #                                        blocked: only the reply subject is new
-        #   another submission of such an id     the old one was acknowledged: a new lease
+        #   another submission of such an id     the old one was acknowledged or lost: a new lease
         #   any other id                         a new lease
-        now, loop_now = time.time(), asyncio.get_running_loop().time()
+        now, loop_now = self._queue.server_time(), asyncio.get_running_loop().time()
         new_ids: list[str] = []
         for message in messages:
-            metadata = message.metadata
             try:
                 task_id = check_storable(
                     checks.task_id(submitted_id(message.subject, message.data))
                 )
             except ValueError as error:
-                logger.error("dropped %.80s: it is not an id: %s", message.subject, error)
+                self._invalid.log(message.subject, error)
                 with suppress(*NATS_ERRORS):
                     await message.term()
                 continue
-            self.redelivered += metadata.num_delivered > 1
-            lease = self._by_id.get(task_id)
-            if lease is not None and lease.submission == metadata.sequence.stream:
-                lease.reply = message.reply
+            self.redelivered += message.metadata.num_delivered > 1
+            lease, submission = self._by_id.get(task_id), submission_of(message)
+            if lease is not None and lease.submission == submission:
+                lease.reply, lease.epoch = message.reply, self._queue.epoch
                 continue
-            submitted_at = metadata.timestamp.timestamp()
-            poll_for = max(
-                submitted_at + self._give_up_after - now, min(self._give_up_after, MIN_POLL_FOR)
-            )
+            age = now - submission.time / 1e6
+            poll_for = max(self._give_up_after - age, min(self._give_up_after, MIN_POLL_FOR))
             self._by_id[task_id] = Lease(
-                task_id, message.reply, metadata.sequence.stream, submitted_at, loop_now + poll_for
+                task_id, message.reply, self._queue.epoch, submission, loop_now + poll_for
             )
             new_ids.append(task_id)
         self.taken += len(new_ids)
         return new_ids
 
+    def is_certain(self, lease: Lease) -> bool:
+        """Return whether a lease has not ended, as far as this worker can know.
+
+        It may have ended if the worker was not connected, or sent no heartbeat for a lease period.
+        """
+        silence = asyncio.get_running_loop().time() - self.extended_at
+        return lease.epoch == self._queue.epoch and silence < self.period
+
     async def extend_all(self) -> None:
         """Reply that all ids are in progress, so that their leases start again."""
+        self.extended_at = asyncio.get_running_loop().time()
         leases = tuple(self._by_id.values())
         await self._reply(Msg.Ack.Progress, (one for one in leases if self.is_current(one)))
 
@@ -158,9 +164,15 @@ class Leases:
         """Acknowledge an id. If the ack is lost, the server delivers the id again."""
         for _ in range(MAX_ACK_ATTEMPTS):
             with suppress(*NATS_ERRORS):
+                if lease.epoch != self._queue.epoch and not await self._is_waiting(lease):
+                    return
                 await self._queue.client.request(lease.reply, Msg.Ack.Ack, timeout=ACK_TIMEOUT)
                 return
-            await asyncio.sleep(FIRST_RETRY_DELAY)
+            await asyncio.sleep(ACK_RETRY_DELAY)
+
+    async def _is_waiting(self, lease: Lease) -> bool:
+        """Return whether the message of a lease is in the wait stream."""
+        return await self._queue.id_streams(lease.id).read_waiting() == lease.submission
 
     async def release(self, task_ids: Iterable[str]) -> None:
         """Return ids to the queue; the server delivers them to other workers at once."""
@@ -183,100 +195,3 @@ class Leases:
                         return
                     await self._queue.client.publish(lease.reply, payload)
                 await asyncio.sleep(0)
-
-
-class PendingResult(Struct, frozen=True):
-    """A result that is not stored yet. `lag` is in seconds, or None if it is not known."""
-
-    id: str
-    state: EndState
-    generation: Generation | None
-    lag: float | None = None
-
-
-class ResultPublisher:
-    """Stores results, and acknowledges their ids.
-
-    `stored` counts the stored results by state, `unstored` those that are known and not stored yet.
-    `is_unavailable` is set while the server does not store results. `on_end` is called with the
-    state and the lag of each stored result.
-    """
-
-    def __init__(
-        self,
-        queue: Queue,
-        leases: Leases,
-        on_end: Callable[[EndState, float | None], None] | None,
-    ) -> None:
-        self._queue = queue
-        self._leases = leases
-        self._on_end = on_end
-        self._pending: asyncio.Queue[PendingResult] = asyncio.Queue()
-        self.stored: Counter[EndState] = Counter()
-        self.unstored: int = 0
-        self.is_unavailable: bool = False
-
-    def add(self, result: PendingResult) -> None:
-        """Add a result to be stored. Ignores ids without a lease."""
-        lease = self._leases.get(result.id)
-        if lease is not None:
-            lease.has_ended = True
-            self.unstored += 1
-            self._pending.put_nowait(result)
-
-    async def run(self) -> None:
-        """Store one result after the other, until cancelled. Several tasks may run it."""
-        while True:
-            result = await self._pending.get()
-            lease = self._leases.get(result.id)
-            if lease is not None:
-                await self._publish(lease, result)
-                await self._leases.ack(lease)
-                self._leases.remove(lease)
-                self._count(result)
-            self.unstored -= 1
-
-    def _count(self, result: PendingResult) -> None:
-        self.stored[result.state] += 1
-        if self._on_end is not None:
-            try:
-                self._on_end(result.state, result.lag)
-            except Exception:
-                logger.exception("on_end raised an error; the result is stored")
-
-    async def _publish(self, lease: Lease, result: PendingResult) -> None:
-        """Publish a result, and repeat it with growing delays until it is stored.
-
-        The message id is the same each time, so that the server drops duplicates.
-        """
-        token = subject_token(lease.id)
-        subject = self._queue.names.done_subject(token)
-        headers = {api.Header.MSG_ID.value: f"{lease.submission}.{token}"}
-        delay = FIRST_RETRY_DELAY
-        while True:
-            max_bytes = self._queue.client.max_payload - HEADERS_SIZE
-            text, is_complete = encode_result(
-                lease.id, result.state, result.generation, lease.submission, max_bytes=max_bytes
-            )
-            try:
-                await self._queue.js.publish(subject, text, headers=headers)
-            except NATS_ERRORS as error:
-                self._on_error(error)
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, MAX_RETRY_DELAY)
-                with suppress(*NATS_ERRORS, QueueError):
-                    await self._queue.ensure()
-                continue
-            if self.is_unavailable:
-                logger.warning("results are stored again")
-                self.is_unavailable = False
-            if not is_complete:
-                logger.warning(
-                    "the task %.80r is too large: its result is stored in part", lease.id
-                )
-            return
-
-    def _on_error(self, error: Exception) -> None:
-        if not self.is_unavailable:
-            logger.warning("results cannot be stored (%s): kept in memory; retrying", reason(error))
-            self.is_unavailable = True

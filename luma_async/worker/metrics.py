@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from luma_async.polling.stats import Stats
-from luma_async.worker.results import EndState
+from luma_async.worker.storage.results import EndState
 from luma_async.worker.worker import Work, Worker
 
 LAG_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds

@@ -1,5 +1,6 @@
 """The queue of a pool, as other processes use it: submit ids, read results, wait for results."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
@@ -15,13 +16,21 @@ from nats.js import JetStreamContext
 from luma_async import validation as checks
 from luma_async.errors import QueueError
 from luma_async.structs import Generation
-from luma_async.worker import streams
-from luma_async.worker.connection import Connection, Nats
-from luma_async.worker.consumer import PullConsumer
-from luma_async.worker.result_hub import ResultHub, ResultWaiter, collect_generations, read_error
-from luma_async.worker.result_reader import ResultReader, parse_since
-from luma_async.worker.results import End, check_storable, subject_token
-from luma_async.worker.streams import NATS_ERRORS, Names, for_each, reason, retry
+from luma_async.worker.server import streams
+from luma_async.worker.server.connection import Connection, Nats
+from luma_async.worker.server.consumer import PullConsumer
+from luma_async.worker.server.server_clock import ServerClock
+from luma_async.worker.server.stream_info import StreamInfo
+from luma_async.worker.server.streams import NATS_ERRORS, Names, for_each, reason, retry
+from luma_async.worker.storage.result_hub import (
+    ResultHub,
+    ResultWaiter,
+    collect_generations,
+    read_error,
+)
+from luma_async.worker.storage.result_reader import ResultReader, parse_since
+from luma_async.worker.storage.result_store import IdStreams
+from luma_async.worker.storage.results import End, check_storable, subject_token
 
 
 class Queue:
@@ -47,12 +56,15 @@ class Queue:
     ) -> None:
         self.names: Names = Names(pool)
         self._replicas = None if replicas is None else checks.whole("replicas", replicas)
-        self._connection = Connection(nats, data, credentials, f"luma-async {pool}")
+        self.connection: Connection = Connection(nats, data, credentials, self.names.pool)
         self._hub: ResultHub | None = None
         self._lease = streams.ACK_WAIT
+        self._wait_info: StreamInfo | None = None
+        self._recreated_count = 0
+        self._server_clock = ServerClock()
 
     async def __aenter__(self) -> Self:
-        await self._connection.open()
+        await self.connection.open()
         try:
             await self.ensure()
         except BaseException:
@@ -71,37 +83,62 @@ class Queue:
                 if hub is not None:
                     await hub.close()
             finally:
-                await self._connection.close()
+                await self.connection.close()
 
     def __repr__(self) -> str:
-        return f"<Queue {self.names.pool!r}: {self._connection!r}>"
+        return f"<Queue {self.names.pool!r}: {self.connection!r}>"
 
     @property
     def client(self) -> Client:
         """The client of nats-py. Raises QueueError if the queue is closed."""
-        return self._connection.client
+        return self.connection.client
 
     @property
     def is_connected(self) -> bool:
         """Whether the server is reachable."""
-        return self._connection.is_connected
+        return self.connection.is_connected
 
     @property
     def js(self) -> JetStreamContext:
         """JetStream on the connection. Raises QueueError if the queue is closed."""
-        return self._connection.js
+        return self.connection.js
 
-    async def ensure(self) -> None:
-        """Create the streams if they do not exist. Raises QueueError if that is not possible."""
+    @property
+    def epoch(self) -> int:
+        """A number that changes when the server may use numbers of messages again.
+
+        That is after each reconnect, and if the wait stream was deleted and created again.
+        """
+        return self._recreated_count + self.client.stats["reconnects"]
+
+    def server_time(self) -> float:
+        """Return the server's time as a Unix time; the clock of this machine may be wrong."""
+        return self._server_clock.now()
+
+    def id_streams(self, task_id: str) -> IdStreams:
+        """Return the messages of one id."""
+        return IdStreams(self.js, self.names, subject_token(task_id))
+
+    async def ensure(self) -> StreamInfo:
+        """Create the streams if they do not exist; return the done stream.
+
+        Raises QueueError if that is not possible.
+        """
+        sent_at = asyncio.get_running_loop().time()
         try:
-            await streams.ensure(self.js, self.names, self._replicas)
+            wait, done = await streams.ensure(self.client, self.js, self.names, self._replicas)
         except nats.js.errors.APIError as error:
             raise streams.queue_error(error) from None
         except NATS_ERRORS as error:
-            raise QueueError(
+            raise self.connection.denials.error() or QueueError(
                 f"no answer from JetStream ({reason(error)}); "
                 "switch it on (nats-server --jetstream), or wait for its leader"
             ) from None
+        if self._wait_info is not None and self._wait_info.created != wait.created:
+            self._recreated_count += 1
+        self._wait_info = wait
+        self._server_clock.add(wait.ts, sent_at)
+        return done
 
     async def enlist(self, ack_wait: float | None) -> float:
         """Register a worker; return the duration of a lease in seconds.
@@ -112,15 +149,18 @@ class Queue:
         QueueError.
         """
         try:
-            self._lease = await retry(lambda: self._register_worker(ack_wait), lambda _: True)
+            self._lease = await retry(
+                lambda: self._register_worker(ack_wait),
+                lambda _: self.connection.denials.error() is None,
+            )
         except NATS_ERRORS as error:
-            raise QueueError(
+            raise self.connection.denials.error() or QueueError(
                 f"the worker cannot be registered ({reason(error)}); see the log of the server"
             ) from None
         return self._lease
 
     async def _register_worker(self, ack_wait: float | None) -> float:
-        embedded = self._connection.embedded
+        embedded = self.connection.embedded
         if embedded is not None and await anyio.to_thread.run_sync(embedded.register_worker):
             with suppress(nats.js.errors.NotFoundError):
                 ack_wait = await streams.ensure_consumer(self.js, self.names, ack_wait)
@@ -161,9 +201,15 @@ class Queue:
                 is_new[task_id] = True
 
         try:
-            await for_each(task_ids, lambda task_id: retry(lambda: store(task_id)))
+            should_retry = self.connection.is_transient
+            await for_each(task_ids, lambda task_id: retry(lambda: store(task_id), should_retry))
         except NATS_ERRORS as error:
-            raise _submit_error(error, tuple(i for i in task_ids if i not in is_new)) from None
+            pending = tuple(task_id for task_id in task_ids if task_id not in is_new)
+            cause = self.connection.denials.error() or QueueError(
+                f"{len(pending)} ids are not stored ({reason(error)}); submit them again"
+            )
+            cause.pending = pending
+            raise cause from None
         return [task_id for task_id in task_ids if is_new[task_id]]
 
     def results(
@@ -181,16 +227,16 @@ class Queue:
         return self._results_of(dict.fromkeys(checks.task_ids(ids)), start)
 
     async def _all_results(self, since: datetime | int | None) -> AsyncGenerator[End, None]:
-        async with aclosing(ResultReader(self.client, self.js, self.names, since)) as reader:
+        async with aclosing(ResultReader(self.connection, self.names, since)) as reader:
             while True:
                 for result in await reader.read():
-                    yield result
+                    yield result.end
 
     async def _results_of(
         self, ids: dict[str, None], since: datetime | int | None
     ) -> AsyncGenerator[End, None]:
-        waiter = ResultWaiter(ids)
-        async with self._result_hub().subscribe(waiter, since):
+        waiter = ResultWaiter(ids, since)
+        async with self._result_hub().subscribe(waiter):
             while waiter.missing or waiter.results:
                 yield await waiter.next()
 
@@ -220,11 +266,11 @@ class Queue:
         hub = self._result_hub()
         if seconds == 0:
             try:
-                await for_each(task_ids, hub.make_lookup(waiter, None))
+                await for_each(task_ids, hub.make_lookup(waiter))
             except NATS_ERRORS as error:
-                raise read_error(error) from None
+                raise read_error(self.connection, error) from None
         with anyio.move_on_after(seconds):
-            async with hub.subscribe(waiter, None):
+            async with hub.subscribe(waiter):
                 await waiter.wait_for_all()
         results = {result.id: result for result in waiter.results}
         done = collect_generations(task_ids, results, seconds)
@@ -232,11 +278,5 @@ class Queue:
 
     def _result_hub(self) -> ResultHub:
         if self._hub is None:
-            self._hub = ResultHub(self._connection, self.names)
+            self._hub = ResultHub(self.connection, self.names)
         return self._hub
-
-
-def _submit_error(cause: Exception, pending: tuple[str, ...]) -> QueueError:
-    error = QueueError(f"{len(pending)} ids are not stored ({reason(cause)}); submit them again")
-    error.pending = pending
-    return error

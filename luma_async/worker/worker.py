@@ -7,7 +7,7 @@ It runs five loops, which share the leases (see `leases`):
   nothing while it returns ids: otherwise the server would deliver the same ids to this worker.
 - `_collect_loop` receives the results that the session's poller finds.
 - `ResultPublisher.run` (MAX_PUBLISHERS tasks) stores each result and then acknowledges its id.
-- `_heartbeat_loop` extends all leases three times per lease period, and announces this worker's
+- `Heartbeats.run` extends all leases three times per lease period, and announces this worker's
   load. A worker that is dead or frozen does not, and the server delivers its ids to others.
 - `_expire_loop` gives up ids that were submitted too long ago.
 
@@ -16,7 +16,6 @@ No id is lost, because an id leaves the wait stream only after its result is sto
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -30,12 +29,15 @@ from luma_async import validation as checks
 from luma_async.errors import QueueError, WaitAborted
 from luma_async.session import LumaSession
 from luma_async.worker import balance
-from luma_async.worker.balance import Balancer, Peers
-from luma_async.worker.consumer import PullConsumer
-from luma_async.worker.leases import Leases, PendingResult, ResultPublisher
+from luma_async.worker.balance import MAX_LEASE, MIN_LEASE, Balancer, Peers
+from luma_async.worker.heartbeats import Heartbeats
+from luma_async.worker.leases import Leases
+from luma_async.worker.publisher import ResultPublisher
 from luma_async.worker.queue import Queue
-from luma_async.worker.results import EndState, state_of
-from luma_async.worker.streams import ACK_WAIT, NATS_ERRORS
+from luma_async.worker.server.consumer import PullConsumer
+from luma_async.worker.server.stream_info import StreamInfo
+from luma_async.worker.server.streams import ACK_WAIT, NATS_ERRORS
+from luma_async.worker.storage.results import EndState, state_of
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
@@ -44,7 +46,7 @@ GIVE_UP_AFTER = 86_400.0  # seconds
 FETCH_BATCH = 256  # ids
 MAX_PUBLISHERS = 64
 RETRY_DELAY = 0.25  # seconds
-MIN_LEASE, MAX_LEASE = 0.5, 86_400.0  # seconds
+CHECK_STREAMS_EVERY = 30.0  # seconds
 DRAIN_TIMEOUT = 1.5  # seconds for which a stopping worker stores the results that are known
 RELEASE_TIMEOUT = 3.0  # seconds for which it returns ids to the queue, DRAIN_TIMEOUT included
 
@@ -103,6 +105,7 @@ class Worker:
         self._leases = Leases(queue, self._give_up_after)
         self._peers = Peers(queue)
         self._balancer = Balancer(self._peers, self._leases, self._capacity)
+        self._heartbeats = Heartbeats(queue, self._leases, self._peers, self._balancer)
         self._publisher = ResultPublisher(queue, self._leases, on_end)
         self._stopping = asyncio.Event()
         self._cause: Exception | None = None
@@ -119,7 +122,6 @@ class Worker:
     @property
     def work(self) -> Work:
         """What the worker has done, and what it holds now."""
-        now = time.time()
         return Work(
             ends={state: self._publisher.stored[state] for state in EndState},
             taken=self._leases.taken,
@@ -127,7 +129,7 @@ class Worker:
             handed_back=self._leases.returned,
             held=len(self._leases),
             capacity=self._capacity,
-            oldest=max(0.0, now - self._leases.oldest_submission(default=now)),
+            oldest=self._leases.oldest,
             untold=self._publisher.unstored,
             peers=len(self._peers.loads),
             connected=self._queue.client.is_connected,
@@ -153,9 +155,10 @@ class Worker:
             # The others must extend their leases at the new, shorter period before it is set.
             await self._balancer.announce(self._ack_wait or ACK_WAIT)
             lease = await self._queue.enlist(self._ack_wait)
+            _warn_of_limits(await self._queue.ensure())
             async with anyio.create_task_group() as group:
                 group.start_soon(self._collect_loop)
-                group.start_soon(self._heartbeat_loop, lease)
+                group.start_soon(self._heartbeats.run, lease)
                 group.start_soon(self._expire_loop)
                 for _ in range(MAX_PUBLISHERS):
                     group.start_soon(self._publisher.run)
@@ -237,41 +240,25 @@ class Worker:
         try:
             async for ended in self._following:
                 state = state_of(ended.generation)
-                self._publisher.add(PendingResult(ended.id, state, ended.generation, ended.lag))
+                self._publisher.add(ended.id, state, ended.generation, ended.lag)
         except WaitAborted as error:
             self._cause = error
             self.stop()
-
-    async def _heartbeat_loop(self, lease: float) -> None:
-        """Extend all leases three times per lease period; announce the load each second."""
-        # Leases are extended after a third of the shortest lease, so that a lost heartbeat ends no
-        # lease, and after a reconnect. An id whose lease has ended is delivered again. If to this
-        # worker, the lease continues (see Leases.accept); if to another one, both poll the id, and
-        # the server drops the second result.
-        loop = asyncio.get_running_loop()
-        announced_at = extended_at = loop.time()
-        was_connected = True
-        while True:
-            period = self._peers.shortest_lease(lease) / 3
-            await asyncio.sleep(min(RETRY_DELAY, period / 4))
-            now, is_connected = loop.time(), self._queue.client.is_connected
-            if is_connected and (now - extended_at >= period or not was_connected):
-                extended_at = now
-                await self._leases.extend_all()
-            if now - announced_at >= balance.ANNOUNCE_EVERY:
-                announced_at = now
-                await self._balancer.announce(lease)
-            was_connected = is_connected
 
     async def _expire_loop(self) -> None:
         """Give up ids that were submitted too long ago."""
         loop = asyncio.get_running_loop()
         period = max(0.01, min(10.0, self._give_up_after / 20))
+        checked_at = loop.time()
         while True:
             await asyncio.sleep(period)
+            if loop.time() - checked_at >= CHECK_STREAMS_EVERY:
+                checked_at = loop.time()
+                with suppress(QueueError):
+                    await self._queue.ensure()  # also reads the server's clock
             expired = self._leases.expired_ids(loop.time())
             for task_id, last_seen in self._following.drop(expired).items():
-                self._publisher.add(PendingResult(task_id, EndState.GAVE_UP, last_seen))
+                self._publisher.add(task_id, EndState.GAVE_UP, last_seen)
 
     async def _release_surplus(self, count: int) -> None:
         """Return the ids that were taken last to the queue."""
@@ -293,6 +280,14 @@ class Worker:
     async def _pause(self, seconds: float = RETRY_DELAY) -> None:
         with anyio.move_on_after(seconds):
             await self._stopping.wait()
+
+
+def _warn_of_limits(done: StreamInfo) -> None:
+    if done.limits:
+        logger.warning(
+            "the stream of results is limited (%s): results are deleted before they are a week "
+            "old; remove the limit, or read the results in time", done.limits,
+        )  # fmt: skip
 
 
 def _connection_closed(client: Client) -> QueueError:

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
@@ -65,9 +67,11 @@ async def main() -> None:
         await _wait(luma, board, [row.id for row in board.open], most=99)
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "videos.html"
-            rows = list(board.rows.values())[:9]
+            few = Progress()
+            few.rows = dict(islice(board.rows.items(), 9))
+            few.counts = Counter(row.word for row in few.rows.values())
             now, date = time.monotonic(), datetime.now(UTC)
-            report.write(page, report.Page(rows, now, date, page.parent, ["127.0.0.1"]))
+            report.write(page, report.Page(few, now, date, page.parent, ["127.0.0.1"]))
             await asyncio.to_thread(shoot, page, page.with_suffix(".png"))
             Image.open(page.with_suffix(".png")).save(DOCS / "report.webp", quality=85)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from luma_async.worker import End, Queue
-from luma_async.worker.server_process import server_binary
+from luma_async.worker.server.server_process import server_binary
 from tests.bench.logging_relay import Play
 from tests.bench.logging_relay import line as json_line
 from tests.bench.run_client import Process as LineProcess
@@ -71,7 +71,7 @@ class Nats:
 
     def __init__(self, home: Path, count: int) -> None:
         self.home = home
-        self.ports = [free_port() for _ in range(count)]
+        self.ports: list[int] = [free_port() for _ in range(count)]
         self._routes = [free_port() for _ in range(count)]
         self._processes: list[Process | None] = [None] * count
 

@@ -9,8 +9,16 @@ import pytest
 
 from luma_async import Every, Limits, LumaSession
 from luma_async.testing import FakeRelay
-from luma_async.worker import Queue, consumer, leases, result_reader, worker
-from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker import (
+    Queue,
+    heartbeats,
+    leases,
+    publisher,
+    worker,
+)
+from luma_async.worker.server import consumer
+from luma_async.worker.storage import result_reader
+from tests.worker.nats_server import NatsServer
 from tests.worker.worker_processes import WorkerPool
 
 
@@ -18,17 +26,18 @@ from tests.worker.worker_processes import WorkerPool
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten requests and delays, so that workers stop quickly."""
     monkeypatch.setattr(consumer, "FETCH_EXPIRES", 0.1)
-    monkeypatch.setattr(leases, "FIRST_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(heartbeats, "CHECK_EVERY", 0.02)
+    monkeypatch.setattr(leases, "ACK_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(publisher, "FIRST_RETRY_DELAY", 0.02)
     monkeypatch.setattr(worker, "RETRY_DELAY", 0.02)
     monkeypatch.setattr(result_reader, "RETRY_DELAY", 0.05)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the URL of a server."""
-    embedded = EmbeddedServer(tmp_path_factory.mktemp("nats"))
-    yield embedded.join()
-    embedded.leave()
+    """Yield the URL of a server without authorization."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from luma_async.testing import FakeRelay
 from luma_async.worker import Queue
-from luma_async.worker.server_process import server_binary
+from luma_async.worker.server.server_process import server_binary
 from tests import optional
 from tests.docs_blocks import blocks
 from tests.subprocesses import held_port

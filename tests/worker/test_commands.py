@@ -295,6 +295,26 @@ async def test_results_are_printed_as_json_lines(
     ends = {end["id"]: end for end in map(json.loads, out.splitlines())}
     assert ends[ids[0]]["generation"]["video"]["url"]
     assert ends["unknown"]["state"] == "missing"
+    some = ("--csv", "--fields", "id,state,failure_reason", "--nats", server, "--pool", pool)
+    code, out, err = await start_command("results", *ids, *some).wait()
+    assert code == 0, err
+    header, *rows = out.splitlines()
+    assert header == "id,state,failure_reason"
+    assert set(rows) == {f"{ids[0]},completed,", "unknown,missing,"}
+
+
+async def test_control_characters_in_results_are_escaped(
+    queue: Queue, server: str, pool: str, relay: FakeRelay, workers: Any, start_command: Any
+) -> None:
+    await workers.start()
+    evil = "no\x1b[31m\x9b\u202e"
+    await queue.submit([task_id := relay.add(ends="failed", failure_reason=evil)])
+    code, out, err = await start_command(
+        "results", task_id, "--nats", server, "--pool", pool
+    ).wait()
+    assert code == 0, err
+    assert out[:-1].isprintable()
+    assert json.loads(out)["generation"]["failure_reason"] == evil
 
 
 def test_a_closed_standard_output_is_not_an_error(
@@ -325,7 +345,7 @@ def test_an_unusable_command_is_exit_code_2_and_its_message_ends_with_the_remedy
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("luma_async.worker.server.connection.CONNECT_TIMEOUT", 0.3)
     monkeypatch.setenv("LUMA_API_KEY", "sk-s3cret")
     monkeypatch.delenv("LUMA_BASE_URL", raising=False)
     assert main(arguments) == 2

@@ -6,8 +6,8 @@ import pytest
 from nats.js import errors
 
 from luma_async.worker import Queue
-from luma_async.worker import consumer as consumer_module
-from luma_async.worker.consumer import PullConsumer
+from luma_async.worker.server import consumer as consumer_module
+from luma_async.worker.server.consumer import PullConsumer
 
 
 @pytest.fixture

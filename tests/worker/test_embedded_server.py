@@ -16,15 +16,22 @@ import pytest
 
 from luma_async import Every, LumaSession, QueueError
 from luma_async.testing import FakeRelay
-from luma_async.worker import EndState, Queue, Worker, server_process, submit, wait_submitted
-from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker import (
+    EndState,
+    Queue,
+    Worker,
+    submit,
+    wait_submitted,
+)
+from luma_async.worker.server import server_process
+from luma_async.worker.server.embedded_server import EmbeddedServer
 from tests.worker.test_queue import servers_in
 from tests.worker.worker_processes import until
 
 JOIN_AND_EXIT = """
 import os, sys
 from pathlib import Path
-from luma_async.worker.embedded_server import EmbeddedServer
+from luma_async.worker.server.embedded_server import EmbeddedServer
 EmbeddedServer(Path(sys.argv[1])).join()
 os._exit(0)
 """
@@ -37,6 +44,16 @@ def kill(directory: Path) -> int:
     while servers_in(directory):
         time.sleep(0.001)
     return server
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether all threads of a process have stopped after SIGSTOP."""
+    states = [task.read_text().rpartition(")")[2].split()[0] for task in tasks_of(pid)]
+    return set(states) == {"T"}
+
+
+def tasks_of(pid: int) -> list[Path]:
+    return [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
 
 
 def bind(sock: socket.socket, port: int) -> None:
@@ -115,19 +132,19 @@ def test_a_worker_is_the_only_one_until_another_registers_and_after_it_leaves(
     third.leave()
 
 
-def test_only_the_owner_can_read_the_files_and_the_token_is_nowhere_else(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files_and_the_seed_is_nowhere_else(tmp_path: Path) -> None:
     home = tmp_path / "new" / "data"
     one = EmbeddedServer(home)
     url = one.join()
     try:
-        token = (home / "token").read_text()
-        assert token in url
-        assert token not in repr(one)
+        seed = one.seed_file.read_text()
+        assert seed.startswith("SU")
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
-        for name in ("token", "nats.conf"):
+        for name in ("nkey", "nats.conf"):
             assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
         (server,) = servers_in(home)
-        assert token not in Path(f"/proc/{server}/cmdline").read_text()
+        seen = url, repr(one), Path(f"/proc/{server}/cmdline").read_text()
+        assert not [text for text in (*seen, (home / "nats.conf").read_text()) if seed in text]
     finally:
         one.leave()
 
@@ -207,7 +224,7 @@ async def test_results_are_kept_while_the_server_is_down_and_stored_when_it_runs
     """The server is paused, then killed; all clients reconnect to the next one."""
     caplog.set_level(logging.WARNING, "luma_async")
     monkeypatch.setattr("luma_async.worker.leases.ACK_TIMEOUT", 1.0)
-    monkeypatch.setattr("luma_async.worker.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
+    monkeypatch.setattr("luma_async.worker.storage.result_reader.CHECK_AFTER_EMPTY_FETCHES", 1)
     async with WorkerIn(relay, tmp_path) as worker, Queue(data=tmp_path) as queue:
         await queue.submit(ids := [relay.add(duration=0.5) for _ in range(20)])
         waiting = asyncio.create_task(queue.wait_submitted(ids, timeout=20))
@@ -250,6 +267,7 @@ async def test_submit_and_wait_retry_while_the_server_does_not_answer(
         # Not earlier: on a busy disk, creating the streams takes longer than this.
         monkeypatch.setattr(queue.js, "_timeout", 0.1)
         os.kill(server, signal.SIGSTOP)
+        await until(lambda: is_stopped(server))
         waiting = asyncio.create_task(queue.wait_submitted(done, timeout=20))
         submitting = asyncio.create_task(queue.submit(late := relay.add(duration=0.0)))
         try:

@@ -18,7 +18,7 @@ UNREACHABLE = "nats://user:s3cret@127.0.0.1:1"
 async def test_the_error_about_an_unreachable_server_has_no_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("luma_async.worker.server.connection.CONNECT_TIMEOUT", 0.3)
     with pytest.raises(QueueError, match="start it or name another") as caught:
         await submit("a", UNREACHABLE)
     assert "127.0.0.1:1" in str(caught.value)
@@ -26,7 +26,7 @@ async def test_the_error_about_an_unreachable_server_has_no_password(
 
 
 async def test_a_malformed_url_raises_a_queue_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luma_async.worker.connection.CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("luma_async.worker.server.connection.CONNECT_TIMEOUT", 0.3)
     with pytest.raises(QueueError, match="name another"):
         await submit("a", "nats://[::1")
 

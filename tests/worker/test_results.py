@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from luma_async.protocol.rows import RowText
 from luma_async.structs import Generation, State
-from luma_async.worker.results import (
+from luma_async.worker.storage.results import (
     MAX_TOKEN_LENGTH,
     EndState,
     decode_result,
@@ -19,8 +19,10 @@ from luma_async.worker.results import (
     subject_token,
     submitted_id,
 )
+from luma_async.worker.storage.submissions import Submission
 from tests.fake_answers import generation
 
+FIRST = Submission(3, 1_790_000_000_000_000)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 utf8 = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)
 
@@ -66,10 +68,10 @@ def test_a_stored_task_keeps_the_original_object_of_the_relay() -> None:
         b' "created_at": "2026-11-21T10:00:00Z", "strange": ["\\u00e9", 1e3]}'
     )
     task = RowText("a", row).generation()
-    text, is_complete = encode_result("a", EndState.COMPLETED, task, 3, max_bytes=10_000)
+    text, is_complete = encode_result("a", EndState.COMPLETED, task, FIRST, max_bytes=10_000)
     assert is_complete
-    assert decode_result(text).submission == 3
-    end = make_end(decode_result(text), 7, NOW)
+    assert decode_result(text, "luma.done.a").key == FIRST
+    end = make_end(decode_result(text, "luma.done.a"), 7, NOW)
     assert (end.id, end.state, end.sequence, end.told_at) == ("a", EndState.COMPLETED, 7, NOW)
     assert end.generation is not None
     assert end.generation == task
@@ -80,35 +82,52 @@ def test_a_stored_task_keeps_the_original_object_of_the_relay() -> None:
 
 
 def test_a_result_without_a_task_is_stored() -> None:
-    text, is_complete = encode_result("a", EndState.MISSING, None, 3, max_bytes=10_000)
+    text, is_complete = encode_result("a", EndState.MISSING, None, FIRST, max_bytes=10_000)
     assert is_complete
-    assert decode_result(text).generation is None
+    assert decode_result(text, "luma.done.a").generation is None
 
 
-@pytest.mark.parametrize("max_bytes", [900, 300, 10])
-def test_a_result_that_is_too_large_is_reduced_but_keeps_id_and_state(max_bytes: int) -> None:
-    task = Generation(id="a", state=State.FAILED, failure_reason="r" * 500, original="x" * 5000)
-    text, is_complete = encode_result("a", EndState.FAILED, task, 3, max_bytes=max_bytes)
+@pytest.mark.parametrize("max_bytes", [9000, 2000, 10])
+def test_a_result_that_is_too_large_keeps_id_state_link_reason_and_time(max_bytes: int) -> None:
+    task = Generation(
+        id="a", state=State.FAILED, failure_reason="r" * 5000, original="x" * 50_000,
+        result_url="https://cdn/v.mp4", prompt="p" * 9000, created_at=NOW,
+    )  # fmt: skip
+    text, is_complete = encode_result("a", EndState.FAILED, task, FIRST, max_bytes=max_bytes)
     assert not is_complete
-    assert len(text) <= max(max_bytes, 100)
-    end = decode_result(text)
-    assert (end.id, end.state) == ("a", EndState.FAILED)
-    if max_bytes == 900:
+    assert len(text) <= max(max_bytes, 200)
+    end = decode_result(text, "luma.done.a")
+    assert (end.id, end.state, end.key) == ("a", EndState.FAILED, FIRST)
+    if max_bytes > 10:
         assert end.generation is not None
-        assert end.generation.failure_reason == "r" * 500
+        assert end.url == end.generation.url == "https://cdn/v.mp4"
+        assert end.generation.created_at == NOW
+        assert end.generation.failure_reason == "r" * (5000 if max_bytes == 9000 else 1000)
 
 
-def test_a_text_that_json_cannot_encode_is_left_out() -> None:
-    task = Generation(id="a", state=State.FAILED, failure_reason="\ud800")
-    text, is_complete = encode_result("a", EndState.FAILED, task, 3, max_bytes=10_000)
+def test_a_character_that_json_cannot_encode_is_replaced() -> None:
+    task = Generation(
+        id="a", state=State.FAILED, failure_reason="no \ud800", result_url="https://cdn/v.mp4"
+    )
+    text, is_complete = encode_result("a", EndState.FAILED, task, FIRST, max_bytes=10_000)
     assert not is_complete
-    assert decode_result(text).state is EndState.FAILED
+    generation = decode_result(text, "luma.done.a").generation
+    assert generation is not None
+    assert (generation.failure_reason, generation.url) == ("no ?", "https://cdn/v.mp4")
 
 
-@pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'{"id": "a", "state": "odd"}', b"\xff"])
+NESTED = b'{"id": "a", "state": ' + b"[" * 100_000
+OTHER_ID = b'{"id": "b", "state": "missing", "url": null, "submission": 1, "generation": null}'
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{}", b"[]", b'{"id": "a", "state": "odd"}', b"\xff", NESTED, OTHER_ID],
+    ids=range(7),
+)
 def test_a_payload_that_is_not_a_result_raises_a_value_error(payload: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - msgspec's words
-        decode_result(payload)
+        decode_result(payload, "luma.done.a")
 
 
 def test_each_final_task_has_its_end_state() -> None:

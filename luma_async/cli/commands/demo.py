@@ -1,16 +1,17 @@
 """`luma-async demo`: many waits on a relay in this process, as a live table and a few figures.
 
-rich draws, and is imported only when there is something to draw: help and version work without.
+rich and the relay are imported only by the demo itself: the other commands work without rich, and
+need less memory.
 """
 
 import argparse
 import asyncio
 import math
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from luma_async.cli.display.output import TerminalOutput
 from luma_async.cli.display.progress import Progress
@@ -21,14 +22,14 @@ from luma_async.polling.hooks import ChangeEvent
 from luma_async.scheduling.pace import Every
 from luma_async.scheduling.throttle import Limits
 from luma_async.session import LumaSession
-from luma_async.testing import FakeRelay
-from luma_async.text import format_precisely
+from luma_async.text import format_precisely, quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 MAX_TASKS = 100_000
 FAILING_SHARE = 0.08
+PROGRESS_EVERY = 5.0  # seconds between two lines, without a live table
 SPARE_RATE = 1.2  # of the rate that a full round of polls needs, where it exceeds the default
 
 
@@ -59,7 +60,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
     def act() -> int:
         for line in run(demo(arguments, console if is_live else None)):
-            console.print(line, markup=False, soft_wrap=True)
+            print(line)  # rich would end the process with 1 if the reader has closed the pipe
+        print(end="", flush=True)
         return 0
 
     return run_and_report(act)
@@ -67,6 +69,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 async def demo(arguments: argparse.Namespace, console: "Console | None" = None) -> list[str]:
     """Submit the tasks, wait for all of them, and return the report; draw on the console if any."""
+    from luma_async.testing import FakeRelay
+
     loop = asyncio.get_running_loop()
     progress, lags = Progress(), list[float]()
 
@@ -94,12 +98,28 @@ async def demo(arguments: argparse.Namespace, console: "Console | None" = None) 
             await stack.enter_async_context(TerminalOutput(console).living(progress, luma))
         began = loop.time()
         ids = progress.add([relay.submit() for _ in range(arguments.tasks)], time.monotonic())
-        await luma.wait_until_done(ids, timeout=None)
+        waiting = luma.wait_until_done(ids, timeout=None)
+        await (waiting if console is not None else _with_progress(waiting, arguments, progress))
         await asyncio.sleep(0)
         took = loop.time() - began
     durations = [(task.ends_at or 0.0) - task.submitted_at for task in relay.tasks.values()]
     singly = sum(polls_alone(one, arguments.interval) for one in durations)
     return report(progress, arguments.interval, sorted(lags), relay.requests, singly, took)
+
+
+async def _with_progress(
+    waiting: Coroutine[Any, Any, object], arguments: argparse.Namespace, progress: Progress
+) -> None:
+    """Await a wait; say on standard error what it is for, then every few seconds how far it is."""
+    lasts = format_precisely(arguments.seconds)
+    print_error(f"{quantity(arguments.tasks, 'task')} will end within {lasts}; the report follows")
+    task = asyncio.ensure_future(waiting)
+    try:
+        while not (await asyncio.wait([task], timeout=PROGRESS_EVERY))[0]:
+            print_error(f"{progress.ended:,} of {arguments.tasks:,} ended")
+        await task
+    finally:
+        task.cancel()
 
 
 def limits_for(tasks: int, interval: float) -> Limits:
@@ -129,7 +149,7 @@ def report(
         ("  one shared poller", f"{requests:,}", ""),
         ("  one GET per task", f"{singly:,}", f"{times} times as many"),
         ("Delay", "", "from the true end of a task to its news"),
-        ("  on average", format_precisely(fmean(lags)), ""),
+        ("  on average", format_precisely(sum(lags) / len(lags)), ""),
         ("  95 of 100 within", format_precisely(lags[math.ceil(0.95 * len(lags)) - 1]), ""),
     ]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))

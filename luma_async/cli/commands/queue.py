@@ -1,18 +1,34 @@
 """`luma-async submit` and `luma-async results`: the queue of the workers, from a shell."""
 
 import argparse
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from luma_async.cli.display.line_format import escaped
 from luma_async.cli.options.ids import parts
+from luma_async.cli.options.output_format import add_format, format_of
 from luma_async.cli.options.queue import add_queue, queue_of
 from luma_async.cli.options.types import Commands, add_command
 from luma_async.cli.runtime import run, run_and_report
 from luma_async.errors import QueueError
+
+if TYPE_CHECKING:
+    from luma_async.worker import End
+
+
+END_FIELDS: "dict[str, Callable[[End], Any]]" = {
+    "id": lambda end: end.id,
+    "state": lambda end: end.state.value,
+    "url": lambda end: end.generation and end.generation.url,
+    "failure_reason": lambda end: end.generation and end.generation.failure_reason,
+    "sequence": lambda end: end.sequence,
+    "told_at": lambda end: msgspec.to_builtins(end.told_at),
+    "generation": lambda end: end.generation and msgspec.to_builtins(end.generation),
+}
 
 
 def add_submit(commands: Commands) -> None:
@@ -39,6 +55,7 @@ def add_results(commands: Commands) -> None:
         help="a time such as 2026-11-21T12:00:00Z, or the sequence of the last end that was read "
         "(default all that is kept)",
     )
+    add_format(parser, END_FIELDS)
     add_queue(parser)
 
 
@@ -83,9 +100,16 @@ async def _submit(arguments: argparse.Namespace) -> None:
 
 
 async def _results(arguments: argparse.Namespace) -> None:
+    line_format = format_of(arguments, END_FIELDS)
+    if line_format is not None and line_format.header:
+        print(line_format.header, flush=True)
     async with (
         queue_of(arguments) as queue,
         aclosing(queue.results(arguments.ids or None, since=arguments.since)) as ends,
     ):
         async for end in ends:
-            print(msgspec.json.encode(end).decode(), flush=True)
+            if line_format is None:
+                print(escaped(msgspec.json.encode(end).decode()), flush=True)
+            else:
+                values = {name: END_FIELDS[name](end) for name in line_format.fields}
+                print(line_format.line(values), flush=True)

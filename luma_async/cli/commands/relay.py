@@ -4,17 +4,19 @@ import argparse
 import asyncio
 import os
 import shlex
-import signal
 import sys
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from luma_async.cli.options.types import MAX_SECONDS, Commands, add_command, count, whole, within
-from luma_async.cli.runtime import UNUSABLE, discard_stdout, print_error, run
+from luma_async.cli.runtime import UNUSABLE, discard_stdout, print_error, run, stop_signals
 
 if TYPE_CHECKING:
-    from luma_async.testing import FakeRelay, Fault
+    from luma_async.testing import FakeRelay, Fault, SubmitFault
+
+F = TypeVar("F")
 
 MAX_TASKS = 100_000
 PROMPTS = (
@@ -32,7 +34,7 @@ def add_relay(commands: Commands) -> None:
     about = "play a relay to develop against, until SIGTERM or ctrl-C: no key, no network"
     more = (
         " The ids of its tasks are printed, one in a line. POST /luma/generations with"
-        ' {"prompt": "…"} submits one more. The links of what is completed work.'
+        ' {"user_prompt": "…"} submits one more. The links of what is completed work.'
     )
     parser = add_command(commands, "relay", about, run_relay, more)
     parser.add_argument(
@@ -49,6 +51,8 @@ def add_relay(commands: Commands) -> None:
         ("fails", share, 0.0, "SHARE", "how many of the tasks fail, from 0 to 1 (default 0)"),
         ("faults", faults, None, "NAME=SHARE,…", "how many requests about tasks meet which fault, "
          "such as storm=0.05,reset=0.02"),
+        ("submit-faults", submit_faults, None, "NAME=SHARE,…", "how many submissions meet which "
+         "fault, such as lost_after=0.05,saturated=0.1"),
         ("latency", wait, 0.0, "S", "seconds before each answer about tasks (default 0)"),
         ("api-key", str, "sk-fake", "KEY", "the key that it wants (default sk-fake)"),
         ("seed", whole, 0, "N", "the same number plays the same tasks and faults (default 0)"),
@@ -104,12 +108,23 @@ def faults(text: str) -> "dict[Fault, float]":
     """Read shares of faults: storm=0.05,reset=0.02."""
     from luma_async.testing.faults import check_faults
 
+    return _shares(text, check_faults)
+
+
+def submit_faults(text: str) -> "dict[SubmitFault, float]":
+    """Read shares of faults of submissions: lost_after=0.05,saturated=0.1."""
+    from luma_async.testing.submit_faults import check_submit_faults
+
+    return _shares(text, check_submit_faults)
+
+
+def _shares(text: str, check: "Callable[[object], dict[F, float]]") -> "dict[F, float]":
     given: dict[str, float] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
         given[name.strip()] = share(value)
     try:
-        return check_faults(given)
+        return check(given)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
 
@@ -118,7 +133,7 @@ async def _play(arguments: argparse.Namespace) -> None:
     from luma_async.testing import FakeRelay
 
     text = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
+    for sign in stop_signals():
         asyncio.get_running_loop().add_signal_handler(sign, text.set)
     async with FakeRelay(
         host=arguments.host,
@@ -128,6 +143,7 @@ async def _play(arguments: argparse.Namespace) -> None:
         latency=arguments.latency,
         seed=arguments.seed,
         faults=arguments.faults,
+        submit_faults=arguments.submit_faults,
         durations=arguments.seconds,
         fails=arguments.fails,
     ) as relay:

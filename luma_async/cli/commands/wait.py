@@ -18,7 +18,10 @@ import anyio
 from luma_async.cli.display import html_report as report
 from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress, TaskRow
-from luma_async.cli.options.ids import add_ids, check_ids, parts
+from luma_async.cli.display.row_values import ROW_FIELDS
+from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
+from luma_async.cli.options.link_headers import add_link_headers, check_link_headers
+from luma_async.cli.options.output_format import format_of
 from luma_async.cli.options.session import REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
 from luma_async.cli.runtime import (
@@ -29,16 +32,21 @@ from luma_async.cli.runtime import (
     run,
     run_and_report,
 )
+from luma_async.cli.saves import VideoSaves
 from luma_async.downloads.downloader import Downloader
-from luma_async.errors import LumaError, WaitAborted
+from luma_async.errors import WaitAborted
 from luma_async.polling.following import Following
-from luma_async.structs import Generation, State
+from luma_async.polling.hooks import ChangeEvent
+from luma_async.structs import State
+from luma_async.text import format_precisely, quantity
+from luma_async.validation import task_ids
 
 SOME_FAILED = 1
 TIMED_OUT = 124
 CODES = (
     "Exit codes: 0 all completed, 1 some failed, are missing or could not be saved, 2 cannot be "
-    "run as asked, 3 the relay refuses the key, 124 timeout, 130 ctrl-C, 143 SIGTERM."
+    "run as asked, 3 the relay refuses the key or is not at the base URL, 124 timeout, 130 ctrl-C, "
+    "143 SIGTERM or SIGHUP."
 )
 
 
@@ -62,6 +70,7 @@ def add_wait(commands: Commands) -> None:
         "--report", type=Path, metavar="FILE",
         help="write a page of all videos, as HTML, when the wait is over",
     )  # fmt: skip
+    add_link_headers(parser)
     add_session(parser)
 
 
@@ -75,13 +84,16 @@ class WaitCommand:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         check_ids(arguments)
-        _check_report(arguments.report)
+        check_link_headers(arguments)
+        check_report(arguments.report)
         self._arguments = arguments
         self._board = Progress()
-        self._luma = session_of(arguments, lambda event: self._learn(event.generation))
+        self._luma = session_of(arguments, self._learn)
         alone = arguments.download is None and arguments.report is None
-        self._output = output(as_json=arguments.json, alone=alone)
-        self._saves: set[asyncio.Task[None]] = set()
+        self._output = output(
+            as_json=arguments.json, line_format=format_of(arguments, ROW_FIELDS), alone=alone
+        )
+        self._keeps_ended = self._output.shows_ended_later or arguments.report is not None
         self._all_read = self._timed_out = False
 
     def run(self) -> int:
@@ -89,10 +101,15 @@ class WaitCommand:
         try:
             code = self._code()
             self._output.over(self._board, self._luma.stats)
+            if self._all_read and not self._board.rows:
+                print_error(NO_IDS)
             if code > SOME_FAILED and (self._board.rows or code != UNUSABLE):
                 self._output.broken_off(self._board, self._how_to_go_on())
         finally:
-            self._report()
+            try:
+                self._report()
+            finally:
+                self._board.close()
         return code
 
     def _code(self) -> int:
@@ -118,7 +135,7 @@ class WaitCommand:
         arguments = self._arguments
         async with AsyncExitStack() as stack:
             luma = await stack.enter_async_context(self._luma)
-            downloader = None
+            saves = None
             if arguments.download is not None:
                 downloader = await stack.enter_async_context(
                     Downloader(
@@ -126,72 +143,79 @@ class WaitCommand:
                         luma=luma,
                         allow_hosts=arguments.allow_host,
                         proxy=arguments.proxy,
+                        on_progress=self._board.record_download,
+                        headers=dict(arguments.link_header),
+                        header_hosts=arguments.link_header_host,
                     )
+                )
+                saves = VideoSaves(
+                    downloader, self._board, self._report_end, self._output.shows_original
                 )
             await stack.enter_async_context(self._output.living(self._board, luma))
             with anyio.move_on_after(arguments.timeout) as scope:
-                await self._follow(luma.follow(), downloader)
+                await self._follow(luma.follow(last_seen=False), saves)
             self._timed_out = scope.cancelled_caught
 
-    async def _follow(self, following: Following, downloader: Downloader | None) -> None:
+    async def _follow(self, following: Following, saves: VideoSaves | None) -> None:
         """Take ids in as they come, until there are no more of them and all have ended."""
         feeding = asyncio.create_task(self._feed(following))
         try:
             async for ended in following:
                 now, date = time.monotonic(), datetime.now(UTC)
                 row = self._board.end(ended.id, ended.generation, now, date)
-                if downloader is not None and row.word == State.COMPLETED:
-                    self._begin_to_save(row, downloader)
+                if saves is not None and row.word == State.COMPLETED:
+                    saves.add(row)
                 else:
-                    self._output.ended(row)
+                    self._report_end(row)
                 if feeding.done() and not following:
                     following.close()
             await feeding
-            await asyncio.gather(*self._saves)
+            if saves is not None:
+                await saves.join()
         finally:
             following.close()
-            for task in (feeding, *self._saves):
-                task.cancel()
-            await asyncio.wait([feeding, *self._saves])
+            feeding.cancel()
+            await asyncio.wait([feeding])
+            if saves is not None:
+                await saves.cancel()
 
     async def _feed(self, following: Following) -> None:
         try:
             async for part in parts(self._arguments.ids, self._arguments.file):
-                following.add(self._board.add(part, time.monotonic()))
+                following.add(self._board.add(task_ids(part), time.monotonic()))
             self._all_read = True
         finally:
             if not (following and self._all_read):
                 following.close()
 
-    def _begin_to_save(self, row: TaskRow, downloader: Downloader) -> None:
-        task = asyncio.create_task(self._save(row, downloader))
-        self._saves.add(task)
-        task.add_done_callback(self._saved)
+    def _report_end(self, row: TaskRow) -> None:
+        """Show what became of a task; what is not shown again is forgotten."""
+        self._output.ended(row, self._board.details(row))
+        if self._keeps_ended:
+            self._board.store(row, original=False)
+        else:
+            self._board.drop_details(row)
 
-    def _saved(self, task: asyncio.Task[None]) -> None:
-        """Forget what went well; what did not is met at the end."""
-        if not task.cancelled() and task.exception() is None:
-            self._saves.discard(task)
-
-    async def _save(self, row: TaskRow, downloader: Downloader) -> None:
-        assert row.generation is not None
-        try:
-            row.file = await downloader.download(row.generation)
-        except (LumaError, OSError) as error:
-            row.trouble = str(error).replace("in allow_hosts", "by --allow-host")
-        self._output.ended(row)
-
-    def _learn(self, generation: Generation | None) -> None:
-        if generation is not None:
-            self._board.learn(generation, time.monotonic(), datetime.now(UTC))
+    def _learn(self, event: ChangeEvent) -> None:
+        if event.generation is None or event.ended:
+            return
+        row = self._board.learn(event.generation, time.monotonic(), datetime.now(UTC))
+        if row is not None:
+            self._board.store(row, original=self._output.shows_original)
 
     def _how_to_go_on(self) -> str:
+        time_is_up = ""
+        if self._timed_out:
+            time_is_up = f"the timeout of {format_precisely(self._arguments.timeout)} is over: "
         if not self._board.rows:
-            return "no ids came; run it again to continue"
-        what = f"{len(self._board.open):,} of {len(self._board.rows):,} are still open"
+            return f"{time_is_up}no ids came; run it again to continue"
+        count = len(self._board.open)
+        are = "is" if count == 1 else "are"
+        what = f"{time_is_up}{count:,} of {len(self._board.rows):,} {are} still open"
         if self._arguments.download is not None:
-            videos = [row for row in self._board.rows.values() if row.word == State.COMPLETED]
-            what += f", {sum(row.file is None for row in videos):,} videos are not saved"
+            videos = (row for row in self._board.rows.values() if row.word == State.COMPLETED)
+            count = sum(not row.saved for row in videos)
+            what += f", {quantity(count, 'video')} {'is' if count == 1 else 'are'} not saved"
         rest = "" if self._all_read else ", and not all ids were read"
         return f"{what}{rest}; run it again with the same ids to continue"
 
@@ -199,14 +223,15 @@ class WaitCommand:
         path: Path | None = self._arguments.report
         if path is not None:
             now, date = time.monotonic(), datetime.now(UTC)
-            rows, hosts = self._board.rows.values(), self._arguments.allow_host
-            report.write(path, report.Page(rows, now, date, path.parent, hosts))
+            hosts = self._arguments.allow_host
+            report.write(path, report.Page(self._board, now, date, path.parent, hosts))
 
 
-def _check_report(path: Path | None) -> None:
+def check_report(path: Path | None) -> None:
     """Refuse, with a ValueError, what could only fail hours later."""
     if path is None:
         return
-    if (path.exists() and not path.is_file()) or not os.access(path.parent, os.W_OK | os.X_OK):
+    replaceable = path.is_symlink() or path.is_file() or not path.exists()
+    if not (replaceable and path.name and os.access(path.parent, os.W_OK | os.X_OK)):
         remedy = "give a file in a directory that is there and yours"
         raise ValueError(f"--report {path} cannot be written; {remedy}")

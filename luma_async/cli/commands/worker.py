@@ -3,16 +3,22 @@
 import argparse
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from luma_async.cli.commands.status import run_status
 from luma_async.cli.options.queue import add_queue, queue_of
 from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, address, count, period, whole
-from luma_async.cli.runtime import UNUSABLE, print_error, run
-from luma_async.errors import QueueError, WaitAborted
+from luma_async.cli.runtime import UNUSABLE, print_error, run, stop_signals
+from luma_async.errors import (
+    AuthenticationError,
+    PermissionDeniedError,
+    QueueError,
+    QuotaError,
+    WaitAborted,
+)
 
 if TYPE_CHECKING:
     from luma_async.session import LumaSession
@@ -51,20 +57,35 @@ def add_worker(commands: Commands) -> None:
          "127.0.0.1)"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
+    parser.add_argument(
+        "--share-budget", action="store_true", help="make --max-rate the total of all workers and "
+        "services that share a budget on the NATS server, for this relay and key",
+    )  # fmt: skip
+    parser.add_argument(
+        "--status", action="store_true", help="run no worker; show what waits, which worker holds "
+        "how many ids, and the results of the last minute",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="with --status: as one JSON object")
     parser.add_argument("-v", "--verbose", action="store_true", help="log each detail")
 
 
 def run_worker(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if arguments.status:
+        return run_status(arguments)
+    if arguments.json:
+        print_error("--json is for --status; give both")
+        return UNUSABLE
     logging.basicConfig(format=FORMAT, level=logging.INFO)
     logger.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
         run(_work(arguments))
     except WaitAborted as error:
+        remedy = "correct the options, and start it again"
+        if isinstance(error.cause, AuthenticationError | PermissionDeniedError | QuotaError):
+            remedy = "give a good key (LUMA_API_KEY)"
         logger.error(
-            "the worker stops, and all ids are returned to the queue: %s; "
-            "give a good key (LUMA_API_KEY)",
-            error.cause,
+            "the worker stops, and all ids are returned to the queue: %s; %s", error.cause, remedy
         )
         return REFUSED
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -80,13 +101,14 @@ def run_worker(arguments: argparse.Namespace) -> int:
 
 
 async def _work(arguments: argparse.Namespace) -> None:
-    from luma_async.worker import Worker
+    from luma_async.worker import SharedBudget, Worker
     from luma_async.worker.metrics import Metrics
 
-    luma = session_of(arguments)
+    queue = queue_of(arguments, arguments.replicas)
+    luma = session_of(arguments, budget=SharedBudget(queue) if arguments.share_budget else None)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        queue = await stack.enter_async_context(queue_of(arguments, arguments.replicas))
+        await stack.enter_async_context(queue)
         await stack.enter_async_context(luma)
         worker = Worker(
             luma,
@@ -97,7 +119,7 @@ async def _work(arguments: argparse.Namespace) -> None:
             on_end=metrics.count_result,
         )
         metrics.observe(worker, lambda: luma.stats)
-        for sign in (signal.SIGTERM, signal.SIGINT):
+        for sign in stop_signals():
             asyncio.get_running_loop().add_signal_handler(sign, worker.stop)
         if arguments.metrics is not None:
             await stack.enter_async_context(_served(metrics, *arguments.metrics))

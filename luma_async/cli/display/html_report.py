@@ -6,15 +6,14 @@ forms and foreign styles, should anything slip through; no link sends a referrer
 """
 
 import os
-import tempfile
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+import secrets
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from luma_async.cli.display.progress import WORDS, TaskRow
+from luma_async.cli.display.progress import WORDS, Details, Progress, TaskRow, why
 from luma_async.downloads import links
 from luma_async.structs import Generation, Image, State
 from luma_async.text import format_precisely, printable
@@ -54,25 +53,33 @@ a{color:inherit}
 
 
 class Page:
-    """A page of rows as of `now`; files are linked relative to `home`, the directory it lies in."""
+    """A page of all rows as of `now`; files are linked relative to `home`, the directory it is in.
+
+    It is made in parts, so that one row is in memory at a time.
+    """
 
     def __init__(
         self,
-        rows: Iterable[TaskRow],
+        board: Progress,
         now: float,
         date: datetime,
         home: Path,
         allowed: Collection[str],
     ) -> None:
-        self._rows = list(rows)
+        self._board = board
         self._now = now
         self._date = date
         self._home = home
         self._allowed = frozenset(host.lower() for host in allowed)
 
     def __str__(self) -> str:
-        title = f"{len(self._rows):,} video{'s' * (len(self._rows) != 1)}"
-        return "\n".join(
+        return "".join(self.parts())
+
+    def parts(self) -> Iterator[str]:
+        """Yield the page in parts. Raise OSError if stored details cannot be read."""
+        rows = self._board.rows
+        title = f"{len(rows):,} video{'s' * (len(rows) != 1)}"
+        yield "\n".join(
             [
                 '<!doctype html><html lang="en"><head><meta charset="utf-8">',
                 f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
@@ -80,71 +87,75 @@ class Page:
                 '<meta name="referrer" content="no-referrer">',
                 '<meta name="robots" content="noindex">',
                 f"<title>{title}</title><style>{STYLE}</style></head><body>",
-                f"<h1>{title}</h1>{self._sums()}<main>",
-                *map(self._card, self._rows),
-                "</main></body></html>\n",
+                f"<h1>{title}</h1>{self._sums()}<main>\n",
             ]
         )
+        for row in rows.values():
+            yield self._card(row, self._board.details(row)) + "\n"
+        yield "</main></body></html>\n"
 
     def _sums(self) -> str:
-        counts = Counter(row.word for row in self._rows)
+        counts = self._board.counts
         text = ", ".join(f"<b>{counts[word]:,}</b> {word}" for word in WORDS if counts[word])
         return f'<p class="sums">{text or "none"} · {self._date:%Y-%m-%d %H:%M} UTC</p>'
 
-    def _card(self, row: TaskRow) -> str:
-        prompt = f'<p class="prompt">{_text(row.prompt)}</p>' if row.prompt else ""
-        facts = "".join(f"<span>{fact}</span>" for fact in self._facts(row))
+    def _card(self, row: TaskRow, details: Details) -> str:
+        prompt = f'<p class="prompt">{_text(details.prompt)}</p>' if details.prompt else ""
+        facts = "".join(f"<span>{fact}</span>" for fact in self._facts(row, details))
         return (
-            f'<article>{self._player(row)}<div class="text">{prompt}<div class="facts">'
+            f'<article>{self._player(row, details)}<div class="text">{prompt}<div class="facts">'
             f'<span class="state {row.word}">{row.word}</span>{facts}</div>'
             f"<code>{_text(row.id)}</code></div></article>"
         )
 
-    def _player(self, row: TaskRow) -> str:
-        source = self._source(row)
-        if source is None or row.generation is None:
-            return f'<div class="none">{_text(_why(row))}</div>'
-        poster = next(filter(None, map(self._linked, _pictures(row.generation))), None)
+    def _player(self, row: TaskRow, details: Details) -> str:
+        source = self._source(row, details)
+        if source is None or details.generation is None:
+            return f'<div class="none">{_text(_reason(row, details))}</div>'
+        poster = next(filter(None, map(self._linked, _pictures(details.generation))), None)
         shown = f' poster="{escape(poster)}"' if poster else ""
         return f'<video controls preload="none"{shown} src="{escape(source)}"></video>'
 
-    def _source(self, row: TaskRow) -> str | None:
+    def _source(self, row: TaskRow, details: Details) -> str | None:
         """Return where the video is: the file that was saved, else a link that may be followed."""
-        if row.file is not None:
-            return quote(os.fsencode(os.path.relpath(row.file, self._home)))
-        link = row.generation.url if row.generation and row.word == State.COMPLETED else None
-        return self._linked(link)
+        if details.file is not None:
+            return quote(os.fsencode(os.path.relpath(details.file, self._home)))
+        task = details.generation if row.word == State.COMPLETED else None
+        return self._linked(task.url if task else None)
 
     def _linked(self, link: str | None) -> str | None:
         return links.parse_link(link, self._allowed)
 
-    def _facts(self, row: TaskRow) -> Iterator[str]:
+    def _facts(self, row: TaskRow, details: Details) -> Iterator[str]:
         age = row.age(self._now)
         if age is not None:
             yield f"{'after' if row.ended else 'since'} {format_precisely(age)}"
-        raw = row.generation.video_raw if row.generation else None
+        raw = details.generation.video_raw if details.generation else None
         if raw and raw.duration is not None and 0 <= raw.duration < LONGEST:
             yield f"{format_precisely(raw.duration)} long"
         if raw and raw.width and raw.height:
             yield f"{raw.width} × {raw.height}"
-        if source := self._source(row):
+        if source := self._source(row, details):
             yield f'<a href="{escape(source)}" rel="noreferrer noopener">file</a>'
-        if row.trouble is not None:
-            yield f"not saved: {_text(row.trouble)}"
+        if details.trouble is not None:
+            yield f"not saved: {_text(details.trouble)}"
 
 
 def write(path: Path, page: Page) -> None:
-    """Write a page; a reader of the file sees the old page or the new one, never a part."""
-    path = path.resolve()
-    file, name = tempfile.mkstemp(prefix=".report-", dir=path.parent)
-    try:
-        with os.fdopen(file, "w", encoding="utf-8", errors="replace") as stream:
-            stream.write(str(page))
-            os.fchmod(stream.fileno(), 0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write a page; a reader of the file sees the old page or the new one, never a part.
+
+    The permissions are those of a new file (0666 without the umask). A symbolic link is replaced
+    like a file: what it points to is not changed.
+    """
+    temporary = path.with_name(f".report-{secrets.token_hex(8)}")
+    with temporary.open("x", encoding="utf-8", errors="replace") as stream:
+        try:
+            stream.writelines(page.parts())
+            stream.close()
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _pictures(task: Generation) -> list[str | None]:
@@ -155,10 +166,10 @@ def _pictures(task: Generation) -> list[str | None]:
     return [*(one.url for one in pictures if one), task.video.thumbnail if task.video else None]
 
 
-def _why(row: TaskRow) -> str:
-    """Say why there is nothing to play."""
+def _reason(row: TaskRow, details: Details) -> str:
+    """Return why there is nothing to play."""
     open_or_linkless = "no link that may be followed" if row.ended else "not finished yet"
-    return row.why or open_or_linkless
+    return why(row, details) or open_or_linkless
 
 
 def _text(text: str) -> str:

@@ -11,10 +11,19 @@ from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING
 
 from luma_async.cli.display.eta import remaining
-from luma_async.cli.display.progress import MISSING, WAITING, WORDS, Progress, TaskRow
+from luma_async.cli.display.progress import (
+    MISSING,
+    WAITING,
+    WORDS,
+    Details,
+    Progress,
+    TaskRow,
+    why,
+)
+from luma_async.cli.display.saving import TransferRate, download_bar, downloads_line
 from luma_async.polling.stats import Stats
 from luma_async.structs import State
-from luma_async.text import format_precisely, format_roughly, one_line, printable
+from luma_async.text import format_precisely, format_roughly, one_line, printable, quantity
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -44,6 +53,7 @@ class LiveTable:
         self._stats = stats
         self._left: tuple[float, float] | None = None
         self._estimated_at = 0.0
+        self._rate = TransferRate()
         self.trouble = ""
 
     def draw(self, now: float) -> "RenderableType":
@@ -53,16 +63,27 @@ class LiveTable:
 
         board, stats = self._board, self._stats()
         room = max(self._console.height - MAX_FINISHED_ROWS, 1)
-        rows = list(board.rows.values())
-        if len(rows) > room:
-            rows = list(islice(reversed(board.changed.values()), room))
+        many = len(board.rows) > room
+        rows = list(islice(reversed(board.changed.values()), room) if many else board.rows.values())
         more = len(board.rows) - len(rows)
-        parts: list[RenderableType] = [self._bar(), self._sums(stats, now), table(rows, now)]
+        shown = [(row, self._detail(row)) for row in rows]
+        parts: list[RenderableType] = [self._bar(), self._sums(stats, now), table(shown, now)]
         if more:
             parts.append(Text(f"… and {more:,} more; those that changed last are shown", "dim"))
+        if board.note:
+            parts.append(Text(board.note, "dim"))
         if self.trouble:
             parts.append(Text(one_line(self.trouble), "red"))
         return Group(*parts)
+
+    def _detail(self, row: TaskRow) -> "Text":
+        """Draw what there is to say of a row: the bar of a download, or a text."""
+        from rich.text import Text
+
+        if (event := self._board.saving.get(row.id)) is not None:
+            return download_bar(event)
+        text = one_line(said(row, self._board.details(row)))
+        return Text(text, "dim", no_wrap=True, overflow="ellipsis")
 
     def _bar(self) -> "Text":
         from rich.text import Text
@@ -85,10 +106,13 @@ class LiveTable:
         for word in WORDS:
             if count := board.counts[word]:
                 text.append(f"  {count:,} {word}", COLOURS[word])
-        text.append(f"\n{stats.requests:,} requests in {format_precisely(board.spent(now))}", "dim")
+        spent = format_precisely(board.spent(now))
+        text.append(f"\n{quantity(stats.requests, 'request')} in {spent}", "dim")
         if stats.quiet_for:
             text.append(f", left alone for {format_precisely(stats.quiet_for)}", "dim")
         text.append(f"; {self._estimate(stats, now)}\n", "dim")
+        if downloads := downloads_line(board, self._rate.update(board.saved_bytes, now)):
+            text.append(f"{downloads}\n", "dim")
         return text
 
     def _estimate(self, stats: Stats, now: float) -> str:
@@ -122,7 +146,7 @@ def shares(counts: Sequence[int], total: int, width: int) -> list[int]:
     return [right - left for left, right in pairwise(edges)]
 
 
-def table(rows: Iterable[TaskRow], now: float) -> "Table":
+def table(rows: "Iterable[tuple[TaskRow, Text]]", now: float) -> "Table":
     """Draw rows: state, id, age, and what there is to say."""
     from rich.table import Table
     from rich.text import Text
@@ -131,13 +155,13 @@ def table(rows: Iterable[TaskRow], now: float) -> "Table":
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", min_width=12)
     grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(style="dim")  # no_wrap is said of its cells, so that it is the one to shrink
-    for row in rows:
+    grid.add_column()  # no_wrap is said of its cells, so that it is the one to shrink
+    for row, detail in rows:
         grid.add_row(
             Text(row.word, COLOURS[row.word]),
             Text(one_line(row.id)),
             _age(row, now),
-            Text(one_line(said(row)), no_wrap=True, overflow="ellipsis"),
+            detail,
         )
     return grid
 
@@ -147,16 +171,16 @@ def _age(row: TaskRow, now: float) -> str:
     return "" if age is None else format_precisely(age)
 
 
-def said(row: TaskRow) -> str:
+def said(row: TaskRow, details: Details) -> str:
     """Return what there is to say of a row: where its video is, why there is none, its prompt."""
-    task = row.generation
-    if row.trouble is not None:
-        return f"not saved: {row.trouble}"
-    if row.file is not None:
-        return str(row.file)
-    if row.why or task is None:
-        return row.why
-    return (task.url or "no link") if row.ended else row.prompt
+    task = details.generation
+    if details.trouble is not None:
+        return f"not saved: {details.trouble}"
+    if details.file is not None:
+        return str(details.file)
+    if (reason := why(row, details)) or task is None:
+        return reason
+    return (task.url or "no link") if row.ended else details.prompt
 
 
 def outcome(board: Progress, now: float, *, most: int = MAX_ROWS) -> "list[Text]":
@@ -174,7 +198,7 @@ def outcome(board: Progress, now: float, *, most: int = MAX_ROWS) -> "list[Text]
         Text.assemble(
             (f"{row.word:<10}  ", COLOURS[row.word]),
             f"{one_line(row.id):<{widest}}  {_age(row, now):>10}  ",
-            (printable(said(row)), "dim"),
+            (printable(said(row, board.details(row))), "dim"),
         )
         for row in rows
     ]
@@ -184,4 +208,4 @@ def summary(board: Progress, stats: Stats, now: float) -> str:
     """Return the last line: how many ended how, and at what cost."""
     counts = ", ".join(f"{board.counts[word]:,} {word}" for word in WORDS if board.counts[word])
     spent = format_precisely(board.spent(now))
-    return f"{counts or 'no ids'}; {stats.requests:,} requests in {spent}"
+    return f"{counts or 'no ids'}; {quantity(stats.requests, 'request')} in {spent}"

@@ -11,8 +11,13 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
+from luma_async.cli.display.row_values import ROW_FIELDS
+from luma_async.cli.options.id_parser import IdParser
+from luma_async.cli.options.output_format import add_format
+from luma_async.cli.runtime import print_error
+
 CHUNK_SIZE = 2**18
-MAX_LINE = 2**20
+NO_IDS = "no ids were read; check the file or the pipe"
 
 
 def add_ids(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +25,16 @@ def add_ids(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "ids", nargs="*", metavar="ID", help="a task id; - reads them from standard input, by line"
     )
-    parser.add_argument("--file", type=Path, metavar="FILE", help="read ids from a file, by line")
+    parser.add_argument(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="read ids from a file: lines, CSV with a column id or task_id, or lines of JSON",
+    )
     parser.add_argument(
         "--json", action="store_true", help="a line of JSON for each id, as when it is piped"
     )
+    add_format(parser, ROW_FIELDS)
 
 
 def check_ids(arguments: argparse.Namespace) -> None:
@@ -39,37 +50,23 @@ async def parts(given: Sequence[str], file: Path | None = None) -> AsyncGenerato
         yield list(named)
     if file is not None:
         with file.open("rb") as opened:
-            async for part in _parts(opened.fileno()):
+            async for part in _parts(opened.fileno(), str(file)):
                 yield part
     if "-" in given:
         if sys.stdin is None:
             raise ValueError("there is no standard input; give the ids as arguments")
-        async for part in _parts(sys.stdin.fileno()):
+        async for part in _parts(sys.stdin.fileno(), "standard input"):
             yield part
 
 
-async def _parts(descriptor: int) -> AsyncGenerator[list[str], None]:
-    async for lines in _lines(descriptor):
-        if ids := [stripped for line in lines if (stripped := line.strip("\ufeff \t\r"))]:
-            yield list(dict.fromkeys(ids))
-
-
-async def _lines(descriptor: int) -> AsyncGenerator[list[str], None]:
-    """Yield lines as they come, those together that come together."""
-    rest = b""
+async def _parts(descriptor: int, name: str) -> AsyncGenerator[list[str], None]:
+    """Yield ids as they come, those together that come together."""
+    parser = IdParser(name, print_error)
     async for chunk in _chunks(descriptor):
-        *whole, rest = (rest + chunk).split(b"\n")
-        if len(rest) > MAX_LINE or b"\0" in chunk:
-            raise ValueError("what is read holds no lines of text; give ids as UTF-8, by line")
-        yield [_text(line) for line in whole]
-    yield [_text(rest)]
-
-
-def _text(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        raise ValueError("an id is not valid text; give ids as UTF-8") from None
+        if ids := parser.feed(chunk):
+            yield list(dict.fromkeys(ids))
+    if ids := parser.finish():
+        yield list(dict.fromkeys(ids))
 
 
 async def _chunks(descriptor: int) -> AsyncGenerator[bytes, None]:

@@ -4,9 +4,11 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from luma_async.cli.options.id_parser import BLANKS, UTF_16
 from luma_async.cli.options.types import count, number, period
 from luma_async.cli.runtime import print_error
 from luma_async.polling.hooks import ChangeEvent
+from luma_async.polling.interfaces import Budget
 from luma_async.scheduling.pace import Learned
 from luma_async.scheduling.throttle import Limits
 from luma_async.session import LumaSession
@@ -14,6 +16,13 @@ from luma_async.session import LumaSession
 MAX_COUNT = 10_000_000
 REFUSED = 3
 
+_OPTIONS = {  # in this order
+    "pass base_url": "give --base-url",
+    "pass api_key": "give --api-key-file",
+    "base_url": "the base URL",
+    "api_key": "the API key",
+    "proxy ": "--proxy ",
+}
 _SHOWN = "a key among the arguments shows in ps; set LUMA_API_KEY, or --api-key-file"
 
 
@@ -44,21 +53,36 @@ def add_session(parser: argparse.ArgumentParser) -> None:
 
 
 def session_of(
-    arguments: argparse.Namespace, on_change: Callable[[ChangeEvent], object] | None = None
+    arguments: argparse.Namespace,
+    on_change: Callable[[ChangeEvent], object] | None = None,
+    budget: Budget | None = None,
 ) -> LumaSession:
     """Return the session that the options name; ValueError where that cannot be one."""
-    return LumaSession(
-        arguments.base_url,
-        api_key=_key(arguments),
-        pace=Learned(arguments.interval),
-        limits=Limits(
-            max_batch=arguments.max_batch,
-            max_in_flight=arguments.max_in_flight,
-            max_rate=arguments.max_rate,
-        ),
-        proxy=arguments.proxy,
-        on_change=on_change,
+    limits = Limits(
+        max_batch=arguments.max_batch,
+        max_in_flight=arguments.max_in_flight,
+        max_rate=arguments.max_rate,
     )
+    key = _key(arguments)
+    try:
+        return LumaSession(
+            arguments.base_url,
+            api_key=key,
+            pace=Learned(arguments.interval),
+            limits=limits,
+            proxy=arguments.proxy,
+            on_change=on_change,
+            budget=budget,
+        )
+    except ValueError as error:
+        raise ValueError(_in_options(str(error))) from None
+
+
+def _in_options(message: str) -> str:
+    """Return an error of the session with the names of options for those of its arguments."""
+    for argument, option in _OPTIONS.items():
+        message = message.replace(argument, option)
+    return message
 
 
 def _key(arguments: argparse.Namespace) -> str | None:
@@ -67,4 +91,15 @@ def _key(arguments: argparse.Namespace) -> str | None:
         print_error(_SHOWN)
         return str(arguments.api_key)
     path: Path | None = arguments.api_key_file
-    return None if path is None else path.read_text(encoding="utf-8").strip()
+    if path is None:
+        return None
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"the key in {path} is not valid text; save it as UTF-8") from None
+    if not (key := text.strip(BLANKS)):
+        raise ValueError(f"{path} is empty; write the API key into it")
+    if "\0" in key:
+        raise ValueError(f"the key in {path} is not valid text; save it as UTF-8")
+    return key

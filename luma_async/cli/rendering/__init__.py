@@ -1,0 +1,1 @@
+"""Prompts to videos: the file of prompts, the journal, and what is left to do."""

@@ -1,0 +1,1 @@
+"""Results: which one counts, how they are stored, read and waited for."""

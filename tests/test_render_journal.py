@@ -1,0 +1,101 @@
+"""The journal: what is written is there after a kill, for one run at a time, of one relay."""
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from luma_async.cli.rendering.journal import NAME, Journal, read_journal
+from luma_async.cli.rendering.plan import Entry, Status
+
+RELAY = "https://relay.example"
+ONE = Entry(key="a-1", line=3, prompt="a cat")
+FULL = Entry(
+    key="b-1",
+    line=4,
+    prompt="一只狗",
+    status=Status.SAVED,
+    task_id="id",
+    sent_at=1.5,
+    tasks=2,
+    note="x",
+    file="id.mp4",
+)
+
+
+def test_what_is_written_is_read_by_the_next_run_and_by_another_process(tmp_path: Path) -> None:
+    with Journal(tmp_path / "new" / "videos", RELAY) as journal:
+        journal.replace([ONE, FULL])
+        sent = ONE.after_sending(7.0)
+        journal.write(sent)
+        assert journal.read() == read_journal(tmp_path / "new" / "videos")
+    with Journal(tmp_path / "new" / "videos", RELAY) as journal:
+        assert journal.read() == {"a-1": sent, "b-1": FULL}
+        journal.replace([FULL])
+        assert journal.read() == {"b-1": FULL}
+
+
+def test_each_entry_is_on_the_disk_when_write_returns(tmp_path: Path) -> None:
+    with Journal(tmp_path, RELAY) as journal:
+        database = journal._database  # pyright: ignore[reportPrivateUsage]
+        assert database is not None
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+        journal.write(ONE)
+        assert not database.in_transaction
+    assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
+
+
+def test_a_second_run_in_the_directory_is_refused_until_the_first_has_ended(
+    tmp_path: Path,
+) -> None:
+    with Journal(tmp_path, RELAY):
+        with pytest.raises(ValueError, match="another render uses .*; wait until it has ended"):
+            Journal(tmp_path, RELAY).__enter__()
+        with pytest.raises(ValueError, match="another render"):
+            Journal(tmp_path, "https://other.example").__enter__()
+    with Journal(tmp_path, RELAY):
+        pass
+
+
+def test_a_journal_of_another_relay_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path, RELAY):
+        pass
+    with pytest.raises(ValueError, match="are of https://relay.example; give that as --base-url"):
+        Journal(tmp_path, "https://other.example").__enter__()
+
+
+def test_without_a_journal_nothing_is_read_and_none_is_made(tmp_path: Path) -> None:
+    assert read_journal(tmp_path) == {}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"not a database", b"SQLite format 3\0" + b"\xff" * 500])
+def test_a_damaged_journal_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / NAME).write_bytes(content)
+    for use in (lambda: Journal(tmp_path, RELAY).__enter__(), lambda: read_journal(tmp_path)):
+        with pytest.raises(ValueError, match=r"cannot be used .*; restore it from a backup"):
+            use()
+    assert (tmp_path / NAME).read_bytes() == content
+
+
+def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path, RELAY):
+        pass
+    database = sqlite3.connect(tmp_path / NAME)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(ValueError, match="of another version"):
+        Journal(tmp_path, RELAY).__enter__()
+    with pytest.raises(ValueError, match="of another version"):
+        read_journal(tmp_path)
+
+
+def test_a_disk_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
+    with Journal(tmp_path, RELAY) as journal:
+        database = journal._database  # pyright: ignore[reportPrivateUsage]
+        assert database is not None
+        database.execute("PRAGMA query_only = ON")
+        with pytest.raises(OSError, match=r"cannot be written .*; make room on the disk"):
+            journal.write(ONE)

@@ -1,0 +1,111 @@
+"""A run of `render` in virtual time: retries, pauses, and a journal that cannot be written."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from luma_async import LumaSession
+from luma_async.cli.display.output import output
+from luma_async.cli.display.progress import Progress
+from luma_async.cli.rendering.journal import Journal
+from luma_async.cli.rendering.plan import Entry, Status, plan
+from luma_async.cli.rendering.prompts import PromptRow
+from luma_async.cli.rendering.runner import Rendering
+from luma_async.downloads.downloader import Downloader
+from luma_async.protocol.submissions import Submission
+from luma_async.testing import FakeRelay, Reply
+
+pytestmark = pytest.mark.virtual_time
+
+ROWS = [PromptRow(f"{n}-1", n, Submission(user_prompt=f"prompt {n}")) for n in range(1, 7)]
+
+
+class FillingJournal(Journal):
+    """A journal whose disk is full after a number of writes."""
+
+    room = 10_000
+
+    def write(self, entry: Entry) -> None:
+        self.room -= 1
+        if self.room < 0:
+            raise OSError("the journal cannot be written")
+        super().write(entry)
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[FakeRelay]:
+    async with FakeRelay(durations=(5, 60), fails=1.0) as relay:
+        yield relay
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[FillingJournal]:
+    with FillingJournal(tmp_path, "https://relay.example") as journal:
+        yield journal
+
+
+async def render(relay: FakeRelay, journal: Journal, folder: Path) -> None:
+    planned = plan(ROWS, journal.read())
+    rendering = Rendering(
+        planned, journal, Progress(), output(as_json=True, alone=False), concurrency=2
+    )
+    async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+        await rendering.run(luma, Downloader(folder))
+
+
+def statuses(journal: Journal) -> list[Status]:
+    return [one.status for one in journal.read().values()]
+
+
+async def test_rows_are_submitted_as_others_end_and_each_end_is_in_the_journal(
+    relay: FakeRelay, journal: FillingJournal, tmp_path: Path
+) -> None:
+    await render(relay, journal, tmp_path)
+    assert statuses(journal) == [Status.FAILED] * 6
+    ends = sorted(task.ends_at or 0.0 for task in relay.tasks.values())
+    starts = sorted(task.submitted_at for task in relay.tasks.values())
+    for start, end in zip(starts[2:], ends, strict=False):
+        assert start >= end, "at most two tasks are open"
+
+
+async def test_a_relay_without_room_is_asked_until_it_takes_the_rows(
+    relay: FakeRelay, journal: FillingJournal, tmp_path: Path
+) -> None:
+    relay.submit_faults = {"saturated": 1.0}
+    running = asyncio.create_task(render(relay, journal, tmp_path))
+    await asyncio.sleep(900)
+    assert relay.created == []
+    assert set(statuses(journal)) <= {Status.NEW, Status.SENT}
+    assert relay.requests < 400
+    relay.submit_faults = {}
+    await running
+    assert len(relay.created) == 6
+
+
+async def test_a_long_retry_after_is_waited_for_without_spinning(
+    relay: FakeRelay, journal: FillingJournal, tmp_path: Path
+) -> None:
+    relay.reply(Reply(429, headers={"Retry-After": "550"}), on="submit")
+    await render(relay, journal, tmp_path)
+    first, second = (record.at for record in relay.log[:2])
+    assert second - first >= 550
+    assert len(relay.created) == 6
+
+
+@pytest.mark.parametrize("room", range(8))
+async def test_a_full_disk_ends_the_run_and_nothing_is_sent_that_the_journal_does_not_have(
+    relay: FakeRelay, journal: FillingJournal, tmp_path: Path, room: int
+) -> None:
+    journal.room = room
+    with pytest.raises(OSError, match="cannot be written"):
+        await render(relay, journal, tmp_path)
+    known = {one.task_id for one in journal.read().values()}
+    unknown = [one for one in journal.read().values() if one.status is Status.SENT]
+    assert len([task for task in relay.created if task not in known]) <= len(unknown)
+    journal.room = 10_000
+    await render(relay, journal, tmp_path)
+    assert len(relay.created) + len(unknown) >= 6
+    prompts = [relay.tasks[task_id].prompt for task_id in relay.created]
+    assert len(prompts) == len(set(prompts)), "nothing is paid for twice"

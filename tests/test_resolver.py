@@ -1,0 +1,90 @@
+"""A resolver that hangs does not keep the process."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from luma_async.resolver import DaemonResolver
+from tests.subprocesses import PATIENCE, started
+
+HANGING = """
+import asyncio, socket, sys, threading
+def hang(*args, **options):
+    print("resolving", flush=True)
+    threading.Event().wait()
+socket.getaddrinfo = hang
+"""
+WAIT = """
+from luma_async.cli import main
+sys.exit(main(["wait", "--base-url", "http://hangs.example", "--api-key", "sk-x", *sys.argv[1:]]))
+"""
+DOWNLOAD = """
+from luma_async import Generation, State, Video, download
+video = Video(download_url="http://hangs.example/v.mp4")
+saving = download(Generation(id="a", state=State.COMPLETED, video=video), sys.argv[1])
+asyncio.run(asyncio.wait_for(saving, 0.2))
+"""
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", HANGING + program, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def test_a_wait_ends_at_its_timeout_while_the_resolver_hangs() -> None:
+    ended = run(WAIT, "--timeout", "0.3", "a")
+    assert ended.returncode == 124, ended.stderr
+
+
+def test_a_download_ends_at_its_timeout_while_the_resolver_hangs(tmp_path: Path) -> None:
+    ended = run(DOWNLOAD, str(tmp_path))
+    assert ended.returncode == 1
+    assert "TimeoutError" in ended.stderr
+
+
+def test_a_wait_ends_at_sigterm_while_the_resolver_hangs() -> None:
+    with started("-c", HANGING + WAIT, "a") as process:
+        process.until("resolving")
+        assert process.stop(15) == 143
+
+
+async def test_a_name_is_resolved_to_its_addresses() -> None:
+    found = await DaemonResolver().resolve("localhost", 80, socket.AF_INET)
+    assert {(one["host"], one["port"], one["family"]) for one in found} == {
+        ("127.0.0.1", 80, socket.AF_INET)
+    }
+
+
+async def test_a_name_that_does_not_exist_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(OSError, match="not known"):
+        await DaemonResolver().resolve("none.example")
+
+
+async def test_an_answer_that_comes_after_the_cancellation_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, may_answer, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> list[object]:
+        asked.set()
+        may_answer.wait(PATIENCE)
+        answered.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    task = asyncio.create_task(DaemonResolver().resolve("slow.example"))
+    await asyncio.to_thread(asked.wait, PATIENCE)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    may_answer.set()
+    assert await asyncio.to_thread(answered.wait, PATIENCE)

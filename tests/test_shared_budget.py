@@ -1,0 +1,332 @@
+"""One rate limit for several sessions: the timetable, the slots, and sessions that share them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from math import inf
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from luma_async import Every, Limits, LumaSession, WaitTimeout
+from luma_async.scheduling.shared_budget import (
+    HORIZON,
+    Later,
+    Member,
+    Reservation,
+    Timetable,
+    Wish,
+    plan,
+    share,
+    with_quiet,
+)
+from luma_async.scheduling.slots import MAX_LATENESS, Slots
+from luma_async.scheduling.throttle import Throttle
+from luma_async.testing import FakeRelay, Reply
+from tests.properties import examples
+
+SPACING = 0.105  # of ten requests per second
+
+
+def wish(name: str = "a", *, count: int = 1, held: int = 0, own_next: float = 0.0) -> Wish:
+    return Wish(name, held, SPACING, count, own_next)
+
+
+def reserved(timetable: Timetable | None, wanted: Wish, now: float) -> Reservation:
+    planned = plan(timetable, wanted, now)
+    assert isinstance(planned, Reservation)
+    return planned
+
+
+def test_without_a_record_no_slot_is_reserved_until_all_earlier_ones_have_passed() -> None:
+    barrier = reserved(None, wish(), 100.0)
+    assert barrier.slots == ()
+    assert barrier.timetable.last_slot == 100.0 + HORIZON
+    assert isinstance(plan(barrier.timetable, wish(), 100.0), Later)
+    first = reserved(barrier.timetable, wish(), 100.2)
+    assert first.slots == pytest.approx((100.0 + HORIZON + SPACING,))
+
+
+def test_slots_are_a_spacing_after_the_last_one_and_not_in_the_past() -> None:
+    assert reserved(Timetable(last_slot=100.0), wish(), 100.01).slots == (100.0 + SPACING,)
+    assert reserved(Timetable(last_slot=90.0), wish(), 100.01).slots == (100.01,)
+
+
+def test_a_session_reserves_several_slots_but_none_beyond_the_horizon() -> None:
+    slots = reserved(Timetable(last_slot=90.0), wish(count=100), 100.0).slots
+    assert len(slots) == 1 + int(HORIZON / SPACING)
+    assert slots[-1] <= 100.0 + HORIZON
+
+
+def test_the_lowest_rate_counts_while_its_session_is_there() -> None:
+    slow = Wish("slow", 0, 0.5)
+    timetable = reserved(Timetable(last_slot=100.0), slow, 100.1).timetable
+    (slot,) = reserved(timetable, wish(), 100.6).slots
+    assert slot == pytest.approx(timetable.last_slot + 0.5)
+    later = Timetable(last_slot=200.0, spacing=0.5, spacing_until=110.0)
+    assert reserved(later, wish(), 200.05).slots == pytest.approx((200.0 + SPACING,))
+
+
+def test_a_clock_that_was_set_back_stops_the_sessions_for_the_horizon_only() -> None:
+    barrier = reserved(Timetable(last_slot=5000.0), wish(), 100.0)
+    assert barrier.timetable.last_slot == 100.0 + HORIZON
+
+
+def test_shares_are_by_the_ids_that_each_session_holds() -> None:
+    members = {"a": Member(299, 110.0), "b": Member(99, 110.0), "gone": Member(9999, 90.0)}
+    timetable = Timetable(members=members)
+    assert share(timetable, wish("a", held=299), 100.0) == 0.75
+    assert share(timetable, wish("b", held=99), 100.0) == 0.25
+
+
+def test_a_quiet_time_is_only_extended() -> None:
+    assert with_quiet(with_quiet(None, 200.0), 150.0).quiet_until == 200.0
+
+
+def test_under_contention_each_session_gets_its_share() -> None:
+    sessions = {"a": 600, "b": 300, "c": 100}
+    timetable, now = Timetable(last_slot=99.0), 100.0
+    own_next = dict.fromkeys(sessions, 0.0)
+    slots: dict[str, list[float]] = {name: [] for name in sessions}
+    while now < 140.0:
+        for name, held in sessions.items():
+            if slots[name] and slots[name][-1] > now:
+                continue
+            planned = plan(timetable, Wish(name, held, SPACING, 1, own_next[name]), now)
+            if isinstance(planned, Reservation):
+                timetable, own_next[name] = planned.timetable, planned.own_next
+                slots[name] += planned.slots
+        now += 0.005
+    total = sum(map(len, slots.values()))
+    assert total >= 0.9 * 40 / SPACING
+    for name, held in sessions.items():
+        assert len(slots[name]) / total == pytest.approx(held / 1000, abs=0.12)
+
+
+# a model: sessions, their copies of the record, and a server that compares and sets
+
+
+class Step(Struct, frozen=True):
+    kind: str
+    session: int = 0
+    amount: float = 0.0
+
+
+sessions = st.integers(0, 2)
+steps = st.one_of(
+    st.builds(Step, st.just("wait"), sessions, st.sampled_from([0.001, 0.03, 0.11, 0.4, 1.3])),
+    st.builds(Step, st.sampled_from(["prepare", "reserve"]), sessions, st.integers(1, 12)),
+    st.builds(Step, st.sampled_from(["send", "send", "lose"]), sessions),
+    st.builds(Step, st.sampled_from(["kill", "kill", "prepare", "restart server"]), sessions),
+)
+
+
+class Model:
+    """Three sessions, each with a message under way at most. A frozen one makes no step."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.record: Timetable | None = None
+        self.sequence = 0
+        self.sent: dict[int, tuple[Reservation, int]] = {}
+        self.own_next = [0.0, 0.0, 0.0]
+        self.slots: list[list[float]] = [[], [], []]
+        self.used: list[float] = []
+
+    def step(self, step: Step) -> None:
+        one = step.session
+        match step.kind:
+            case "wait":
+                self.now += step.amount
+            case "prepare":
+                self.plan(one, int(step.amount))
+            case "send":
+                self.accept(one, is_answered=True)
+            case "lose":
+                self.accept(one, is_answered=False)
+            case "reserve":
+                self.plan(one, int(step.amount))
+                self.accept(one, is_answered=True)
+            case "kill":
+                self.slots[one], self.own_next[one] = [], 0.0
+                self.sent.pop(one, None)
+            case _:
+                self.record = None  # its messages in flight are refused: numbers are new
+                self.sequence += 1000
+                self.sent.clear()
+        self.use()
+
+    def plan(self, one: int, count: int) -> None:
+        wanted = Wish(str(one), 10, SPACING, count, self.own_next[one])
+        if isinstance(planned := plan(self.record, wanted, self.now), Reservation):
+            self.sent[one] = planned, self.sequence
+
+    def accept(self, one: int, *, is_answered: bool) -> None:
+        """Let the message arrive, now or long after it was planned; its answer may be lost."""
+        if one not in self.sent:
+            return
+        planned, sequence = self.sent.pop(one)
+        if sequence != self.sequence:
+            return
+        self.record, self.sequence = planned.timetable, self.sequence + 1
+        if is_answered:
+            self.own_next[one] = planned.own_next
+            self.slots[one] += planned.slots
+
+    def use(self) -> None:
+        """Send as late or as early as a slot allows."""
+        for slots in self.slots:
+            while slots and slots[0] <= self.now:
+                slot = slots.pop(0)
+                if self.now <= slot + MAX_LATENESS:
+                    self.used.append(slot)
+
+
+@given(st.lists(steps, min_size=30, max_size=60))
+@settings(max_examples=examples(150))
+def test_no_two_sessions_send_closer_than_the_spacing_whatever_is_lost_or_frozen(
+    plan_of_steps: list[Step],
+) -> None:
+    model = Model()
+    for step in plan_of_steps:
+        model.step(step)
+    pending = [slot for slots in model.slots for slot in slots if slot + MAX_LATENESS >= model.now]
+    times = sorted(model.used + pending)
+    for earlier, later in pairwise(times):
+        assert later - earlier >= SPACING - 1e-6
+
+
+# slots
+
+
+def test_a_slot_is_used_at_its_time_or_a_little_later_or_never() -> None:
+    slots = Slots()
+    slots.add([10.0, 10.1])
+    assert slots.next_at(9.5, 9.5, 1) == 10.0
+    assert slots.next_at(9.5, 10.0 + MAX_LATENESS / 2, 1) == 10.0
+    assert slots.next_at(9.5, 10.0 + 2 * MAX_LATENESS, 1) == 10.1
+    slots.take(10.11)
+    assert slots.next_at(10.2, 10.2, 1) == inf
+
+
+def test_a_backlog_is_known_when_a_request_was_late_by_its_slot() -> None:
+    slots = Slots()
+    slots.add([10.0, 11.0])
+    slots.next_at(9.99, 9.99, 1)
+    slots.take(10.0)
+    assert not slots.is_backlogged
+    slots.next_at(10.2, 10.2, 1)
+    slots.take(11.0)
+    assert slots.is_backlogged
+
+
+def test_a_quiet_time_is_shared_once_and_honoured_by_the_others() -> None:
+    shared: list[float] = []
+    slots = Slots()
+    throttle = Throttle(Limits(), lambda: 0.0, slots)
+    slots.on_quiet = shared.append
+    throttle.honour_retry_after(20.0, 100.0)
+    throttle.honour_retry_after(19.9, 100.2)
+    slots.receive_quiet(120.1, 101.0)
+    assert shared == [120.0]
+    slots.receive_quiet(150.0, 101.0)
+    assert shared == [120.0]
+    assert throttle.next_slot_at() == 150.0
+
+
+# sessions in one event loop, with a record in memory
+
+
+class LocalBudget:
+    """A shared budget without a server: each session plans on the newest record."""
+
+    def __init__(self) -> None:
+        self.record: Timetable | None = None
+        self.members: list[Slots] = []
+
+    @asynccontextmanager
+    async def share(
+        self, account: str, slots: Slots, spacing: float, /
+    ) -> AsyncGenerator[None, None]:
+        def share_quiet(until: float) -> None:
+            for other in self.members:
+                other.receive_quiet(until, asyncio.get_running_loop().time())
+
+        slots.on_quiet = share_quiet
+        self.members.append(slots)
+        task = asyncio.create_task(self._run(account + str(len(self.members)), slots, spacing))
+        yield
+        task.cancel()
+
+    async def _run(self, name: str, slots: Slots, spacing: float) -> None:
+        loop, own_next = asyncio.get_running_loop(), 0.0
+        while True:
+            await asyncio.sleep(0.005)
+            now = loop.time()
+            slots.drop_missed(now)
+            if slots.wanted_at > now or len(slots):
+                continue
+            planned = plan(self.record, Wish(name, slots.held, spacing, 1, own_next), now)
+            if isinstance(planned, Reservation):
+                self.record, own_next = planned.timetable, planned.own_next
+                slots.add(planned.slots)
+
+
+async def poll(relay: FakeRelay, budget: LocalBudget, ids: list[str], timeout: float) -> None:
+    limits = Limits(max_rate=10.0, max_batch=10)
+    async with LumaSession(
+        relay.url, api_key=relay.api_key, limits=limits, pace=Every(1.0), budget=budget
+    ) as luma:
+        with pytest.raises(WaitTimeout):
+            await luma.wait_until_done(ids, timeout=timeout)
+
+
+@pytest.mark.virtual_time
+async def test_sessions_together_send_no_more_than_the_total_and_use_it(relay: FakeRelay) -> None:
+    budget = LocalBudget()
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        for seconds in (30.0, 20.0, 30.0):  # one leaves early
+            ids = [relay.add(duration=1000) for _ in range(200)]
+            group.create_task(poll(relay, budget, ids, seconds))
+        begun = loop.time()
+    times = [asked.at for asked in relay.log]
+    assert relay.busiest_second() <= 10
+    at_rest = sum(begun + 5 <= one < begun + 25 for one in times)
+    assert at_rest >= 0.9 * 10 * 20
+
+
+@pytest.mark.virtual_time
+async def test_a_retry_after_that_one_session_receives_quiets_all(relay: FakeRelay) -> None:
+    budget = LocalBudget()
+    ids = [[relay.add(duration=1000) for _ in range(20)] for _ in range(2)]
+    async with asyncio.TaskGroup() as group:
+        for one in ids:
+            group.create_task(poll(relay, budget, one, 30.0))
+        await asyncio.sleep(5.0)
+        relay.reply(Reply(429, headers={"Retry-After": "12"}))
+    (rejected,) = [asked.at for asked in relay.log if asked.status == 429]
+    assert not [a for a in relay.log if rejected < a.at < rejected + 12.0]
+    assert [a for a in relay.log if a.at > rejected + 12.0]
+
+
+async def test_a_budget_of_another_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match="budget is .*give a SharedBudget"):
+        LumaSession("http://127.0.0.1", api_key="sk", budget=10)  # type: ignore[arg-type]
+
+
+def test_a_budget_without_a_total_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_rate is inf; give the total"):
+        LumaSession(
+            "http://127.0.0.1", api_key="sk", limits=Limits(max_rate=inf), budget=LocalBudget()
+        )
+
+
+def test_a_hostile_record_is_no_timetable() -> None:
+    for text in (b"[]", b'{"last_slot": 1e300}', b'{"spacing": -1}', b'{"members": {"a": 1}}'):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(text, type=Timetable)
