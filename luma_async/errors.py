@@ -149,9 +149,11 @@ class NoSuchRouteError(DecodeError):
 
     `certain`: the relay's own words, or its web page. If not, a firewall may have sent it.
     `is_refusal`: the status says so (a redirect, 404, 405), not the body of a success.
+    `extra_path`: the end of the base URL that is to be removed, such as "/v1", or "".
     """
 
     certain: bool = True
+    extra_path: str = ""
     is_refusal: bool = False
 
 

@@ -39,8 +39,9 @@ class LumaSession(SubmitCalls):
     Use it as an async context manager: `async with LumaSession(…) as luma`. All calls share one
     poller and the limits of the session. Use a session only in the event loop that entered it.
 
-    `base_url` may have a path; the default is the environment variable LUMA_BASE_URL. The default
-    of `api_key` is LUMA_API_KEY. `http` is the caller's own aiohttp.ClientSession, by default a new
+    `base_url` is the address of the relay without `/luma`, such as "https://relay.example"; it may
+    have a path before that. The default is the environment variable LUMA_BASE_URL; that of
+    `api_key` is LUMA_API_KEY. `http` is the caller's own aiohttp.ClientSession, by default a new
     one: the session never closes it, and uses only its connections. `pace` decides when tasks are
     polled; `limits` bounds the requests. `proxy` is the URL of an HTTP proxy.
 

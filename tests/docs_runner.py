@@ -23,8 +23,9 @@ import pytest
 import luma_async
 import luma_async.testing
 import luma_async.worker
-from luma_async import Every, Generation, Limits, LumaSession
-from luma_async.testing import FakeRelay, VirtualTimeLoop
+from luma_async import Generation, LumaSession
+from luma_async.testing import FakeRelay, ThreadedRelay, VirtualTimeLoop
+from luma_async.testing.pytest_plugin import session_with
 from luma_async.worker import Queue, Worker
 from tests import optional
 from tests.docs_blocks import Block
@@ -125,10 +126,10 @@ class Stage:
         return luma
 
     async def _luma_session(self) -> LumaSession:
-        pace, limits = Every(0.02), Limits(max_rate=1000.0)
-        return await self._session(
-            LumaSession(self.relay.url, api_key=self.relay.api_key, pace=pace, limits=limits)
-        )
+        return await self._session(session_with(self.relay))
+
+    async def _luma_relay_thread(self) -> ThreadedRelay:
+        return self._stack.enter_context(ThreadedRelay())
 
     async def _session(self, luma: LumaSession) -> LumaSession:
         return await self._stack.enter_async_context(luma)

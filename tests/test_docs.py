@@ -175,7 +175,7 @@ async def test_the_first_example_of_the_readme_has_ten_lines_from_prompts_to_lin
 def test_the_test_in_the_readme_passes_in_another_project(tmp_path: Path) -> None:
     last = blocks("README.md", "python")[-1]
     (tmp_path / "test_pasted.py").write_text(last)
-    options = [*FEW_PLUGINS, "-q", "-o", "asyncio_mode=auto"]
+    options = [*FEW_PLUGINS, "-q"]
     command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "1 passed" in run.stdout, run.stdout + run.stderr
@@ -183,7 +183,8 @@ def test_the_test_in_the_readme_passes_in_another_project(tmp_path: Path) -> Non
 
 def test_the_hour_of_the_testing_page_takes_no_real_time() -> None:
     """The page asserts the virtual clock; a real hour would exceed the time of this suite."""
-    exec(blocks("docs/testing.md", "python")[1], {})
+    (hour,) = [text for text in blocks("docs/testing.md", "python") if "an_hour" in text]
+    exec(hour, {})
 
 
 @pytest.mark.virtual_time

@@ -38,6 +38,7 @@ HOST = "https://relay.example"
 def test_the_error_names_the_base_url_and_the_part_to_remove(path: str, part: str) -> None:
     error = NoSuchRouteError("status 404: no; check the path of the base URL")
     name_base_url(error, HOST + path)
+    assert error.extra_path == part
     if part:
         assert (
             str(error)
@@ -62,6 +63,31 @@ def test_the_base_url_is_wrong_if_both_endpoints_are_missing_for_a_minute() -> N
     assert not check.record_no_route(batch_endpoint=False, now=1900.0)
 
 
+def test_the_base_url_is_wrong_at_once_if_both_endpoints_say_so_for_certain() -> None:
+    check = RouteCheck()
+    assert not check.record_no_route(batch_endpoint=True, now=0.0, is_certain=True)
+    assert not check.record_no_route(batch_endpoint=False, now=1.0)
+    assert check.record_no_route(batch_endpoint=False, now=1.0, is_certain=True)
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("path", ["/v1", "/luma", "/luma/generations"])
+@pytest.mark.parametrize("count", [1, 250])
+async def test_a_wait_at_a_base_url_with_a_usual_mistake_is_aborted_at_once(
+    relay: FakeRelay, count: int, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "luma_async")
+    ids = [relay.add() for _ in range(count)]
+    base_url = f"{relay.url}{path}"
+    async with LumaSession(base_url, api_key=relay.api_key) as luma:
+        begun = now()
+        with pytest.raises(WaitAborted) as caught:
+            await luma.wait_until_done(ids, timeout=None)
+        assert now() - begun < 10.0
+        assert str(caught.value.cause).endswith(f"remove {path} from its end")
+        assert caplog.records[-1].getMessage().endswith("check the base URL")
+
+
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("count", [1, 3, 250])
 async def test_a_wait_at_a_wrong_base_url_is_aborted_after_a_minute(
@@ -69,14 +95,14 @@ async def test_a_wait_at_a_wrong_base_url_is_aborted_after_a_minute(
 ) -> None:
     caplog.set_level(logging.WARNING, "luma_async")
     ids = [relay.add() for _ in range(count)]
-    base_url = f"{relay.url}/v1"
+    base_url = f"{relay.url}/pro"
     async with LumaSession(base_url, api_key=relay.api_key, pace=Every(5.0)) as luma:
         begun = now()
         with pytest.raises(WaitAborted) as caught:
             await luma.wait_until_done(ids, timeout=None)
         assert MAX_WITHOUT_ROUTE <= now() - begun < MAX_WITHOUT_ROUTE + 30.0
         assert isinstance(caught.value.cause, NoSuchRouteError)
-        remedy = f"the base URL is {base_url}; remove /v1 from its end"
+        remedy = f"check the path of the base URL {base_url}"
         assert str(caught.value.cause).endswith(remedy)
         assert list(caught.value.pending) == ids
         first, last = (record.getMessage() for record in caplog.records)

@@ -44,7 +44,10 @@ class EndpointLearner:
                 self._routes.reset()
             return False
         now = self._poller.loop.time()
-        if self._routes.record_no_route(batch_endpoint=batch_endpoint, now=now):
+        is_certain = error.certain and bool(error.extra_path)
+        if self._routes.record_no_route(
+            batch_endpoint=batch_endpoint, now=now, is_certain=is_certain
+        ):
             self._routes.reset()
             return True
         if self._routes.has_neither and not self._warned_no_route:

@@ -43,6 +43,7 @@ def name_base_url(error: NoSuchRouteError, base_url: str) -> None:
         rest, _, segment = rest.rpartition("/")
         part = f"/{segment}{part}"
     remedy = f"{_CHECK_PATH} {base_url}"
+    error.extra_path = part
     if part:
         remedy = f"the base URL is {base_url}; remove {part} from its end"
     error.args = (str(error).replace(_CHECK_PATH, remedy),)

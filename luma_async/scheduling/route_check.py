@@ -13,7 +13,7 @@ class RouteCheck:
 
     def __init__(self) -> None:
         self._is_right = False
-        self._endpoints: set[bool] = set()
+        self._endpoints: dict[bool, bool] = {}
         self._since: float | None = None
 
     @property
@@ -26,13 +26,20 @@ class RouteCheck:
         self._is_right = True
         self.reset()
 
-    def record_no_route(self, *, batch_endpoint: bool, now: float) -> bool:
-        """Record that an endpoint is not there. Return whether that has lasted for too long."""
+    def record_no_route(
+        self, *, batch_endpoint: bool, now: float, is_certain: bool = False
+    ) -> bool:
+        """Record that an endpoint is not there. Return whether the base URL is wrong.
+
+        It is if both endpoints are missing: at once if that `is_certain` for both, else after
+        `MAX_WITHOUT_ROUTE` seconds, since a proxy says the same while a relay starts.
+        """
         if self._is_right:
             return False
-        self._endpoints.add(batch_endpoint)
+        self._endpoints[batch_endpoint] = is_certain
         self._since = now if self._since is None else self._since
-        return self.has_neither and now >= self._since + MAX_WITHOUT_ROUTE
+        is_over = all(self._endpoints.values()) or now >= self._since + MAX_WITHOUT_ROUTE
+        return self.has_neither and is_over
 
     def reset(self) -> None:
         """Begin again, after an error of another kind or after all waits were aborted."""

@@ -2,7 +2,9 @@
 
 from luma_async.testing.faults import FAULTS
 from luma_async.testing.relay import FakeRelay
+from luma_async.testing.scripts import Script
 from luma_async.testing.submit_faults import SUBMIT_FAULTS
+from luma_async.testing.threaded_relay import ThreadedRelay
 from luma_async.testing.types import (
     Asked,
     Breakage,
@@ -22,9 +24,11 @@ __all__ = [
     "FakeRelay",
     "Fault",
     "Reply",
+    "Script",
     "SubmitFault",
     "SubmitShape",
     "Task",
+    "ThreadedRelay",
     "VirtualTimeLoop",
     "loop_factories",
     "run_virtual",

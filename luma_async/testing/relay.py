@@ -7,7 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self
 
 from luma_async.testing.faults import check_faults, sent_status
+from luma_async.testing.loop_clock import LoopClock
 from luma_async.testing.responder import Endpoint, Responder
+from luma_async.testing.scripts import MODERATED, Scripts
 from luma_async.testing.simulation import Envelope, Simulation
 from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes
 from luma_async.testing.submit_faults import (
@@ -23,6 +25,7 @@ from luma_async.testing.types import (
     SubmitShape,
     Task,
     TaskEnd,
+    busiest_second,
     check_key,
     check_port,
     check_prefix,
@@ -88,7 +91,7 @@ class FakeRelay:
         self._port = check_port(port)
         self._log: list[Asked] = []
         self._media_log: list[Asked] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock = LoopClock()
         self._server: Server | None = None
         self._url: str | None = None
 
@@ -102,16 +105,17 @@ class FakeRelay:
         from luma_async.testing.server import Server
 
         server = Server(self._handle)
-        self._loop = asyncio.get_running_loop()
         port = await server.start(self._host, self._port)
         host = f"[{self._host}]" if ":" in self._host else self._host
         self._server = server
+        self._clock.start()
         self._url = f"http://{host}:{port}{self._responder.path_prefix}"
         self._simulation.set_base_url(self._url)
 
     async def close(self) -> None:
         """Stop listening, and close all connections; pending requests get no response."""
         server, self._server = self._server, None
+        self._clock.stop()
         if server is not None:
             await server.close()
 
@@ -126,8 +130,9 @@ class FakeRelay:
     def url(self) -> str:
         """The base URL, with the prefix, without a trailing slash.
 
-        Raises RuntimeError before `start`.
+        Raises RuntimeError before `start`, and in another loop while the loop of the relay rests.
         """
+        self._clock.check()
         if self._url is None:
             raise RuntimeError("this FakeRelay has no URL yet: start it, or enter it, first")
         return self._url
@@ -176,6 +181,19 @@ class FakeRelay:
         self._responder.faults = check_faults(faults)
 
     @property
+    def script(self) -> Scripts:
+        """The script of submitted tasks: a `Script` for all, or an iterable with one for each.
+
+        Set it for the next submissions. If it is None, or used up, outcomes are random, within
+        `durations` and `fails`. Setting it raises TypeError for other values.
+        """
+        return self._simulation.script
+
+    @script.setter
+    def script(self, script: Scripts) -> None:
+        self._simulation.set_script(script)
+
+    @property
     def submit_faults(self) -> Mapping[SubmitFault, float]:
         """The probability of each fault of submissions.
 
@@ -198,12 +216,7 @@ class FakeRelay:
 
     def busiest_second(self) -> int:
         """Return the largest number of requests within one second, its end excluded."""
-        most = first = 0
-        for last, record in enumerate(self._log):
-            while record.at - self._log[first].at >= 1.0:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
+        return busiest_second(self._log)
 
     def add(
         self,
@@ -214,7 +227,7 @@ class FakeRelay:
         queued: float = 0.0,
         visible_after: float = 0.0,
         link_after: float = 0.0,
-        failure_reason: str = "Advanced moderation failed",
+        failure_reason: str = MODERATED,
         prompt: str = PROMPT,
         aspect_ratio: str = ASPECT_RATIO,
     ) -> str:
@@ -241,7 +254,7 @@ class FakeRelay:
         )
 
     def submit(self, prompt: str = PROMPT, aspect_ratio: str = ASPECT_RATIO) -> str:
-        """Submit a task now, like a client, and return its id; its outcome is random."""
+        """Submit a task now, like a client, and return its id; `script` says what it becomes."""
         return self._simulation.submit(prompt, aspect_ratio, self._now())
 
     def finish(self, task_id: str, ends: Literal["completed", "failed"] = "completed") -> None:
@@ -275,13 +288,11 @@ class FakeRelay:
         return reply
 
     def _now(self) -> float:
-        try:
-            return (self._loop or asyncio.get_running_loop()).time()
-        except RuntimeError:
-            raise RuntimeError("no event loop runs, so no clock: call from a coroutine") from None
+        self._clock.check()
+        return self._clock.now()
 
     def __repr__(self) -> str:
         where = self._url or "not started"
-        done = self._simulation.done_count(self._now()) if self._loop else 0
+        done = self._simulation.done_count(self._clock.now()) if self._url else 0
         open_ = len(self._simulation.tasks) - done
         return f"<FakeRelay {where}: {open_} open, {done} ended, {self.requests} requests>"

@@ -13,13 +13,13 @@ import msgspec
 from luma_async import validation as checks
 from luma_async.testing import bodies
 from luma_async.testing.faults import with_strangers
+from luma_async.testing.scripts import ENDS, Scripts, check_ends, check_scripts
 from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes, Submission
 from luma_async.testing.types import Stage, Task, TaskEnd, seconds
 
 Envelope = Literal["bare", "wrapped"]
 
 ENVELOPES: tuple[Envelope, ...] = ("bare", "wrapped")
-_ENDS: tuple[TaskEnd, ...] = ("completed", "failed", "never")
 _STRANGER = "5742a9e2-7c1d-4f0b-9a53-9f2f6d0c8e11"
 
 
@@ -33,6 +33,8 @@ class Simulation:
         self._wrapped = envelope == "wrapped"
         self._rows: dict[tuple[int, Stage], bytes] = {}
         self._id_rng = random.Random(seed)  # noqa: S311 - reproducible
+        self.script: Scripts = None
+        self._next_scripts = check_scripts(None)
         self._outcomes = outcomes
         self._outcome_rng = random.Random(f"fates of {seed}")  # noqa: S311 - reproducible
         self._base_url = ""
@@ -40,22 +42,27 @@ class Simulation:
         self.created: list[str] = []
         self._unix_at_zero: float | None = None
 
+    def set_script(self, script: Scripts) -> None:
+        """Set the scripts of the next submissions; raise TypeError for other values."""
+        self._next_scripts = check_scripts(script)
+        self.script = script
+
     def set_base_url(self, base_url: str) -> None:
         """Change the base URL of all links."""
         self._base_url = base_url
         self._rows.clear()
 
     def submit(self, prompt: str, aspect_ratio: str, now: float) -> str:
-        """Submit a task at `now` with a random outcome; return its id."""
-        outcome = self._outcomes.draw(self._outcome_rng)
+        """Submit a task at `now`, with the next script or a random one; return its id."""
+        outcome = next(self._next_scripts, None) or self._outcomes.draw(self._outcome_rng)
         return self.add(
             None,
             now,
             duration=outcome.duration,
             ends=outcome.ends,
             queued=outcome.queued,
-            visible_after=0.0,
-            link_after=0.0,
+            visible_after=outcome.visible_after,
+            link_after=outcome.link_after,
             failure_reason=outcome.failure_reason,
             prompt=prompt,
             aspect_ratio=aspect_ratio,
@@ -85,7 +92,7 @@ class Simulation:
 
         Raises ValueError or TypeError for invalid arguments.
         """
-        check_ends(ends, _ENDS)
+        check_ends(ends, ENDS)
         duration, queued = seconds("duration", duration), seconds("queued", queued)
         if ends != "never" and queued > duration:
             raise ValueError(f"queued is {queued:g} of {duration:g} seconds: make duration longer")
@@ -129,7 +136,7 @@ class Simulation:
 
     def finish(self, task_id: str, ends: TaskEnd, now: float) -> None:
         """Complete or fail a task at `now`; raise ValueError if it is unknown or already done."""
-        check_ends(ends, _ENDS[:2])
+        check_ends(ends, ENDS[:2])
         task = self._known(task_id)
         if task.ends_at is not None and task.ends_at <= now:
             raise ValueError(f"task {task_id!r} is completed or failed already: finish it earlier")
@@ -214,9 +221,3 @@ class Simulation:
 
     def _enveloped(self, data: bytes) -> bytes:
         return b'{"code":"success","message":"","data":%b}' % data if self._wrapped else data
-
-
-def check_ends(ends: str, allowed: tuple[str, ...]) -> None:
-    """Raise ValueError if `ends` is not one of the allowed values."""
-    if ends not in allowed:
-        raise ValueError(f"ends is {ends!r}: give one of {', '.join(allowed)}")

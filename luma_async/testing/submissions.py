@@ -5,10 +5,10 @@ Pure: the random generator is an argument.
 
 import random
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
+from luma_async.testing.scripts import MODERATED, Script
 from luma_async.testing.types import seconds
 
 # The official API rejects others. Source: the types of its SDK.
@@ -18,7 +18,7 @@ ASPECT_RATIO = "16:9"
 
 MAX_QUEUED_SHARE = 0.2  # of the duration
 _FAILURE_REASONS = (
-    "Advanced moderation failed",
+    MODERATED,
     "Failed to generate: content rejected by moderation",
     "The job could not be processed",
 )
@@ -33,16 +33,6 @@ class Submission(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(Submission)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The script of one task: pending for `queued` seconds, done after `duration` seconds."""
-
-    duration: float
-    queued: float
-    ends: Literal["completed", "failed"]
-    failure_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +57,12 @@ class Outcomes:
         if not 0 <= self.fails <= 1:
             raise ValueError(f"fails is {self.fails!r}: give a share from 0 to 1")
 
-    def draw(self, rng: random.Random) -> Outcome:
-        """Draw a random outcome; each call draws the same count of random numbers."""
+    def draw(self, rng: random.Random) -> Script:
+        """Draw a random script; each call draws the same count of random numbers."""
         duration = rng.uniform(*self.durations)
         queued = duration * MAX_QUEUED_SHARE * rng.random()
         fails, reason = rng.random(), rng.random()
-        return Outcome(
+        return Script(
             duration=duration,
             queued=queued,
             ends="failed" if fails < self.fails else "completed",

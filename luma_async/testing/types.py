@@ -1,7 +1,7 @@
 """Tasks, replies and requests of a FakeRelay, as frozen records; checks of its arguments."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Literal, NamedTuple, get_args
@@ -146,6 +146,16 @@ class Asked:
     status: int | None = None
     fault: Fault | None = None
     submit_fault: SubmitFault | None = None
+
+
+def busiest_second(log: Sequence[Asked]) -> int:
+    """Return the largest number of requests within one second, its end excluded."""
+    most = first = 0
+    for last, record in enumerate(log):
+        while record.at - log[first].at >= 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def _check_header(name: object, value: object) -> None:

@@ -15,9 +15,11 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import overload
 
+from luma_async.extras import install_command
+
 if find_spec("nats") is None:
     raise ModuleNotFoundError(
-        "luma_async.worker needs nats-py, which is missing; pip install 'luma-async[worker]'",
+        f"luma_async.worker needs nats-py, which is missing; {install_command('worker')}",
         name="nats",
     )
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import luma_async
+from luma_async.testing.pytest_plugin import has_loop_factories
+from tests.docs_blocks import fenced
 
 _PLUGIN = "luma_async.testing.pytest_plugin"
 _ROOT = Path(luma_async.__file__).parent.parent
@@ -47,7 +49,39 @@ def pytest_asyncio_loop_factories(config, item):
 """
 
 
-def _passes(folder: Path, test: str, *options: str, conftest: str = "") -> None:
+_TEN_VIRTUAL_MINUTES = """
+@pytest.mark.asyncio
+@pytest.mark.virtual_time
+async def test_session(luma_relay, luma_session):
+    await luma_session.wait_until_done(luma_relay.add(duration=600))
+    assert luma_relay.requests < 200
+"""
+_MISTAKES = """
+import pytest
+@pytest.mark.asyncio
+@pytest.mark.virtual_time
+async def test_no_hook(): pass
+def test_no_coroutine(luma_relay): pass
+async def test_no_mark(luma_relay): pass
+@pytest.mark.asyncio(loop_scope="module")
+async def test_other_loop(luma_relay): luma_relay.url
+@pytest.mark.asyncio(loop_scope="module")
+async def test_other_loop_too(luma_relay): luma_relay.add()
+"""
+
+
+_PAGE = "docs/testing.md"
+
+
+def _block(containing: str) -> str:
+    """Return the block of the page on testing with this text."""
+    blocks = [block.text for block in fenced("python") if block.page == _PAGE]
+    (found,) = [text for text in blocks if containing in text]
+    return found
+
+
+def _run(folder: Path, test: str, *options: str, conftest: str = "") -> str:
+    """Run one test in a process of its own; return what pytest prints."""
     (folder / "test_it.py").write_text(test)
     (folder / "conftest.py").write_text(conftest)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
@@ -61,8 +95,12 @@ def _passes(folder: Path, test: str, *options: str, conftest: str = "") -> None:
         timeout=60,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "1 passed" in ran.stdout
+    return ran.stdout + ran.stderr
+
+
+def _passes(folder: Path, test: str, *options: str, conftest: str = "") -> None:
+    printed = _run(folder, test, *options, conftest=conftest)
+    assert "1 passed" in printed, printed
 
 
 _ASYNCIO = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
@@ -90,3 +128,42 @@ def test_tests_without_the_fixtures_are_not_affected(tmp_path: Path) -> None:
 
 def test_the_marker_selects_the_loop_with_the_hook(tmp_path: Path) -> None:
     _passes(tmp_path, _READS_THE_MARKER, *_ASYNCIO, conftest=_HOOK)
+
+
+def test_a_mistake_with_the_fixtures_is_an_error_at_once(tmp_path: Path) -> None:
+    printed = _run(tmp_path, _MISTAKES, *_ASYNCIO)
+    assert "add to conftest.py" in printed
+    assert "use the fixture luma_relay_thread" in printed
+    assert "mark it with @pytest.mark.asyncio" in printed
+    assert printed.count("RuntimeError: this FakeRelay was started in another event loop") == 2
+    assert "passed" not in printed
+
+
+@pytest.mark.parametrize(
+    ("installed", "has"),
+    [("1.5.0", True), ("1.4.0a0", True), ("2.0", True), ("1.3.9", False), ("0.26.0", False),
+     ("", False), (None, False)],
+)  # fmt: skip
+def test_the_hook_exists_from_pytest_asyncio_1_4(installed: str | None, has: bool) -> None:
+    assert has_loop_factories(installed) == has
+
+
+def test_a_conftest_with_the_hook_loads_without_pytest_asyncio(tmp_path: Path) -> None:
+    no_asyncio = "import sys; sys.modules['pytest_asyncio'] = None\n"
+    hidden = "import importlib.metadata as m\ndef version(name): raise m.PackageNotFoundError\n"
+    (tmp_path / "hide.py").write_text(f"{no_asyncio}{hidden}m.version = version\n")
+    _passes(tmp_path, _USES_NOTHING, "-p", "hide", conftest=_HOOK)
+
+
+def test_the_session_polls_at_the_default_pace_in_virtual_time(tmp_path: Path) -> None:
+    _passes(tmp_path, f"import pytest{_TEN_VIRTUAL_MINUTES}", *_ASYNCIO, conftest=_HOOK)
+
+
+def test_the_relay_in_a_thread_serves_a_test_that_runs_its_own_loop(tmp_path: Path) -> None:
+    _passes(tmp_path, _block("luma_relay_thread"))
+
+
+def test_virtual_time_works_under_anyio_alone(tmp_path: Path) -> None:
+    test = f"import pytest{_TEN_VIRTUAL_MINUTES}".replace("mark.asyncio", "mark.anyio")
+    conftest = _block("def anyio_backend")
+    _passes(tmp_path, test, "-p", "anyio.pytest_plugin", conftest=conftest)

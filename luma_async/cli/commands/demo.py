@@ -17,6 +17,7 @@ from luma_async.cli.display.output import TerminalOutput
 from luma_async.cli.display.progress import Progress
 from luma_async.cli.options.types import Commands, add_command, count, seconds, whole
 from luma_async.cli.runtime import UNUSABLE, print_error, run, run_and_report
+from luma_async.extras import install_command
 from luma_async.polling.hooks import ChangeEvent
 from luma_async.scheduling.pace import Every
 from luma_async.scheduling.throttle import Limits
@@ -30,8 +31,6 @@ MAX_TASKS = 100_000
 FAILING_SHARE = 0.08
 PROGRESS_EVERY = 5.0  # seconds between two lines, without a live table
 SPARE_RATE = 1.2  # of the rate that a full round of polls needs, where it exceeds the default
-
-_NO_RICH = "the demo needs rich, which is missing; pip install 'luma-async[cli]'"
 
 
 def add_demo(commands: Commands) -> None:
@@ -54,7 +53,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        print_error(_NO_RICH)
+        print_error(f"the demo needs rich, which is missing; {install_command('cli')}")
         return UNUSABLE
     console = Console(highlight=False)
     is_live = console.is_interactive and console.file.isatty()

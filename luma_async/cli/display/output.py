@@ -13,6 +13,7 @@ from luma_async.cli.display.line_format import LineFormat
 from luma_async.cli.display.progress import Details, Progress, TaskRow
 from luma_async.cli.display.row_values import ROW_FIELDS, row_values
 from luma_async.cli.runtime import discard_stdout, print_error
+from luma_async.extras import install_command
 from luma_async.polling.stats import Stats
 from luma_async.session import LumaSession
 from luma_async.text import one_line, printable
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 logger: logging.Logger = logging.getLogger("luma_async")
-
-_NO_RICH = "the table needs rich, which is missing (pip install 'luma-async[cli]'); lines instead"
 
 
 class Output(Protocol):
@@ -66,7 +65,8 @@ def output(*, as_json: bool, line_format: LineFormat | None = None, alone: bool 
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        print_error(_NO_RICH)
+        remedy = install_command("cli")
+        print_error(f"the table needs rich, which is missing ({remedy}); lines instead")
         return lines
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         reconfigure(errors="replace")  # a terminal may know no bars, and no emoji

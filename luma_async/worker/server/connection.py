@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from luma_async.errors import LumaError, QueueError
+from luma_async.extras import install_command
 from luma_async.worker.server.embedded_server import EmbeddedServer
 from luma_async.worker.server.server_errors import Denials, refusal
 from luma_async.worker.server.stream_info import REQUEST_TIMEOUT
@@ -141,7 +142,7 @@ class Connection:
         except (*NATS_ERRORS, ValueError, ImportError) as error:
             cause = await refusal(self._urls) or reason(client.last_error or error)
             if isinstance(error, ImportError):
-                remedy = "pip install 'luma-async[worker]'"
+                remedy = install_command("worker")
             elif "authorization" in cause.lower():
                 remedy = "check its user, password or credentials"
             elif "maximum" in cause.lower():

