@@ -31,7 +31,7 @@ from luma_async.worker.queue import Queue
 from luma_async.worker.server.invalid_messages import InvalidMessages
 from luma_async.worker.server.streams import NATS_ERRORS
 from luma_async.worker.storage.result_store import submission_of
-from luma_async.worker.storage.results import check_storable, submitted_id
+from luma_async.worker.storage.results import submitted_id
 from luma_async.worker.storage.submissions import Submission
 
 MAX_REQUEST_TIME = 60.0  # seconds after which no response to an earlier request is expected
@@ -156,7 +156,7 @@ class Leases:
     async def _id_of(self, message: Msg) -> str | None:
         """Return the id in a message; terminate the message if it has none."""
         try:
-            return check_storable(checks.task_id(submitted_id(message.subject, message.data)))
+            return checks.task_id(submitted_id(message.subject, message.data))
         except ValueError as error:
             self._invalid.log(message.subject, error)
             with suppress(*NATS_ERRORS):
