@@ -155,7 +155,8 @@ class Worker:
             # The others must extend their leases at the new, shorter period before it is set.
             await self._balancer.announce(self._ack_wait or ACK_WAIT)
             lease = await self._queue.enlist(self._ack_wait)
-            _warn_of_limits(await self._queue.ensure())
+            with suppress(QueueError):  # a cluster without a leader: the streams are there later
+                _warn_of_limits(await self._queue.ensure())
             async with anyio.create_task_group() as group:
                 group.start_soon(self._collect_loop)
                 group.start_soon(self._heartbeats.run, lease)
