@@ -16,8 +16,15 @@ author = "The luma_async maintainers"
 release = version = __version__
 language = "en"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "command_line", "statuses", "public"]
-exclude_patterns = ["_build", "_ext"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "command_line",
+    "statuses",
+    "public",
+    "reference",
+]
+exclude_patterns = ["_build", "_ext", "reference/examples.md"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 highlight_language = "text"
@@ -40,6 +47,7 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"luma_async {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

@@ -1,5 +1,6 @@
 """Examples, commands, tables and drawings of the README and of docs/ match the code."""
 
+import inspect
 import json
 import re
 import shutil
@@ -132,6 +133,7 @@ def test_a_notebook_is_valid_and_without_outputs(notebook: Block) -> None:
 
 
 SHELL = commands()
+LIFECYCLE = {(testing.FakeRelay, "start"), (testing.FakeRelay, "close")}
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
@@ -218,6 +220,23 @@ def test_each_public_name_is_in_the_reference() -> None:
     assert listed == public, "add `.. autoclass:: NAME` to a page of docs/reference"
 
 
+def test_each_call_of_the_reference_has_an_example() -> None:
+    page = (ROOT / "docs" / "reference" / "examples.md").read_text()
+    headings = re.findall(r"^## (.+)$", page, flags=re.MULTILINE)
+    have = {name for heading in headings for name in heading.split(", ")}
+    owners = (luma_async.LumaSession, luma_async.Following, testing.FakeRelay)
+    needed = {
+        f"{owner.__module__.partition('.')[0]}{'.testing' * (owner is testing.FakeRelay)}"
+        f".{owner.__name__}.{name}"
+        for owner in owners
+        for name, _ in inspect.getmembers(owner, inspect.isfunction)
+        if not name.startswith("_") and (owner, name) not in LIFECYCLE
+    }
+    for file in (ROOT / "docs" / "reference").glob("*.md"):
+        needed |= set(re.findall(r"^\.\. autofunction:: (.+)$", file.read_text(), re.MULTILINE))
+    assert not needed - have - {"luma_async.worker.pool_status"}
+
+
 def test_the_chinese_readme_shows_the_same_code() -> None:
     def bare(page: str) -> list[str]:
         shown = [*fenced("python"), *commands()]
@@ -233,6 +252,12 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", *options, str(ROOT / "docs"), str(tmp_path / "site")]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
+    for reference in (tmp_path / "site" / "reference").glob("*.html"):
+        text = re.sub(r"<[^>]+>", "", reference.read_text())
+        assert "immutable sequence" not in text, "a docstring of tuple"
+        names = r"\s=\s(?:[A-Z][A-Z_]{2,}[,)]|&lt;)"
+        assert not re.search(names, text), "a default that is no value"
+    assert "a cat dances" in (tmp_path / "site" / "reference" / "session.html").read_text()
     front = (tmp_path / "site" / "index.html").read_text()
     assert "LumaSession" in front
     assert not re.findall(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)', front)

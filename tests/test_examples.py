@@ -6,8 +6,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
+import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from luma_async import Every, LumaSession
 from luma_async.testing import FakeRelay
 from luma_async.testing.media import video
 from tests import optional
-from tests.subprocesses import EXAMPLES, FEW_PLUGINS, Started, relay_process, started
+from tests.subprocesses import EXAMPLES, FEW_PLUGINS, PATIENCE, Started, relay_process, started
 
 PACE = {"PACE": "0.1"}
 LISTENING = r"Running on (http://127\.0\.0\.1:\d+)|running on (http://127\.0\.0\.1:\d+)"
@@ -372,6 +375,60 @@ def test_the_tests_of_the_service_example_pass_in_another_project(tmp_path: Path
     with started("-m", "pytest", *options, str(pasted), cwd=tmp_path) as one:
         assert one.ended() == 0, one.said
     assert re.search(r"\b6 passed", one.said)
+
+
+# test_my_endpoint.py and partial_results.py
+
+
+def test_the_tests_of_the_endpoint_example_pass_in_another_project(tmp_path: Path) -> None:
+    optional.module("httpx", "examples")
+    for name in (example("test_my_endpoint.py"), example("partial_results.py")):
+        (tmp_path / Path(name).name).write_text(Path(name).read_text(encoding="utf-8"))
+    with started("-m", "pytest", *FEW_PLUGINS, "-q", str(tmp_path), cwd=tmp_path) as one:
+        assert one.ended() == 0, one.said
+    assert re.search(r"\b3 passed", one.said)
+
+
+# csv_to_sqlite.py
+
+
+async def test_ids_of_a_csv_are_in_sqlite_as_they_end_and_after_kill_9(
+    own_relay: dict[str, str], relay: FakeRelay, tmp_path: Path
+) -> None:
+    ended = [relay.add(ends="failed" if n % 10 == 9 else "completed") for n in range(400)]
+    running = [relay.add(ends="never") for _ in range(100)]
+    ids, results = tmp_path / "ids.csv", tmp_path / "results.db"
+    lines = [f"{task_id},a cat" for task_id in (*ended, *running)]
+    ids.write_text("\n".join(["\ufeffid,prompt", *lines, ""]))
+    command = [example("csv_to_sqlite.py"), str(ids), str(results)]
+    with started(*command, settings=own_relay) as one:
+        await asyncio.to_thread(one.until, "waiting for 500 tasks")
+        await asyncio.to_thread(wait_for_results, results, 300)
+        await asyncio.to_thread(one.stop, signal.SIGKILL)
+    saved = count_results(results)
+    for task_id in running:
+        relay.finish(task_id)
+    with started(*command, settings=own_relay) as one:
+        assert await asyncio.to_thread(one.ended) == 0, one.said
+    assert f"waiting for {500 - saved} tasks" in one.said
+    with closing(sqlite3.connect(results)) as database:
+        states = Counter(state for (state,) in database.execute("SELECT state FROM tasks"))
+        (links,) = database.execute("SELECT count(url) FROM tasks").fetchone()
+    assert states == {"completed": 460, "failed": 40}
+    assert links == 460
+
+
+def wait_for_results(results: Path, count: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while count_results(results) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def count_results(results: Path) -> int:
+    with closing(sqlite3.connect(results)) as database:
+        query = "SELECT count(*) FROM tasks WHERE state IS NOT NULL"
+        return int(database.execute(query).fetchone()[0])
 
 
 # files.py
