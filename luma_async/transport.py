@@ -31,6 +31,8 @@ from luma_async.text import one_line
 KEEPALIVE_TIMEOUT = 70.0  # seconds
 MIN_SECRET_LENGTH = 6  # characters
 MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
+Observer = Callable[[HTTPRequest, int, Mapping[str, str], bytes], object]
+"""Receives each request with the status, the headers and the decoded body of its response."""
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
@@ -65,6 +67,7 @@ class Transport:
         self._secrets = _secrets(api_key, proxy)
         self._ask_for_identity = False
         self.open_ids_like: Callable[[str], Collection[str]] = _none_like
+        self.observer: Observer | None = None
 
     async def __aenter__(self) -> Self:
         if self._http is None:
@@ -96,6 +99,8 @@ class Transport:
     async def _request(self, request: HTTPRequest) -> Response:
         """Return the decoded response; remove the API key from an error that repeats it."""
         status, headers, body = await self._exchange(request)
+        if self.observer is not None:
+            self.observer(request, status, headers, body)
         with suppress(LumaError):
             return decode_response(status, headers, body)
         try:

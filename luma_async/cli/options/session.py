@@ -49,7 +49,7 @@ def session_of(
     """Return the session that the options name; ValueError where that cannot be one."""
     return LumaSession(
         arguments.base_url,
-        api_key=_key(arguments),
+        api_key=key_of(arguments),
         pace=Learned(arguments.interval),
         limits=Limits(
             max_batch=arguments.max_batch,
@@ -61,7 +61,7 @@ def session_of(
     )
 
 
-def _key(arguments: argparse.Namespace) -> str | None:
+def key_of(arguments: argparse.Namespace) -> str | None:
     """Return the key that is named; None leaves it to the environment."""
     if arguments.api_key is not None:
         print_error(_SHOWN)
