@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self, overload
 
 import anyio
+import anyio.to_thread
 
 from luma_async import validation as checks
 from luma_async.polling.admission import session_closed
@@ -17,6 +18,7 @@ from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.stats import Stats
 from luma_async.polling.wait import Notify, Wait
+from luma_async.recording.recorder import Recorder, secrets_of
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.throttle import Limits
@@ -48,6 +50,10 @@ class LumaSession:
     functions, called in the event loop; they must not block. If they raise an exception, it is
     logged once and then ignored.
 
+    `record` is a file that receives each distinct shape of response once, without secrets
+    (docs/redaction.md); entering the session empties it, and raises OSError if it cannot be
+    written. The default, None, records nothing.
+
     Raises ValueError or TypeError for invalid arguments.
     """
 
@@ -65,6 +71,7 @@ class LumaSession:
         proxy: str | None = None,
         on_request: Callable[[RequestEvent], object] | None = None,
         on_change: Callable[[ChangeEvent], object] | None = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> None:
         self._base_url = checks.base_url(
             os.environ.get("LUMA_BASE_URL") if base_url is None else base_url
@@ -89,6 +96,7 @@ class LumaSession:
             self._relay = InstrumentedRelay(self._transport, Hook("on_request", request_hook))
         change_hook = checks.hook("on_change", on_change)
         self._on_change = None if change_hook is None else Hook("on_change", change_hook)
+        self._recorder = None if record is None else self._recorder_of(record, api_key, proxy)
         self._poller: Poller | None = None
         self._closed = False
 
@@ -97,6 +105,9 @@ class LumaSession:
             raise session_closed()
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
+        if self._recorder is not None:
+            await anyio.to_thread.run_sync(self._recorder.start)
+            self._transport.observer = self._recorder.observe
         await self._transport.__aenter__()
         self._poller = poller = Poller(
             self._relay,
@@ -137,6 +148,8 @@ class LumaSession:
             await poller.close()
         finally:
             await self._transport.__aexit__(None, None, None)
+            if self._recorder is not None:
+                await anyio.to_thread.run_sync(self._recorder.close)
 
     async def get(self, task_id: str) -> Generation:
         """Return the current Generation of one task; do not wait for it.
@@ -213,6 +226,12 @@ class LumaSession:
         It has no timeout. An id that the relay does not know is a result, too; see `Ended`.
         """
         return Following(self._ready())
+
+    def _recorder_of(
+        self, path: str | os.PathLike[str], api_key: str | None, proxy: str | None
+    ) -> Recorder:
+        key = checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key)
+        return Recorder(path, secrets_of(self._base_url, key, proxy))
 
     def _wait(self, ids: Iterable[str], timeout: float | None, notify: Notify) -> Wait:
         poller = self._ready()

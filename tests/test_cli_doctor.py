@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from luma_async.cli import main
+from luma_async.recording.capture_file import read_capture
 from tests.relay_thread import Served, served
 
 Capture = pytest.CaptureFixture[str]
@@ -71,3 +73,35 @@ def test_what_cannot_be_used_is_exit_code_2(
     monkeypatch.setenv("LUMA_API_KEY", "sk-fake")
     assert main(["doctor", "--base-url", "ftp://x"]) == 2
     assert capsys.readouterr().err.endswith("give a URL such as https://relay.example\n")
+
+
+def test_capture_writes_a_file_without_secrets(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    task_id, file = relay.add(prompt="a secret prompt"), tmp_path / "relay.ndjson"
+    assert main(["capture", "--out", str(file), task_id, *HASTE]) == 0
+    shapes = len(read_capture(file))
+    assert shapes >= 4
+    out, err = capsys.readouterr()
+    assert out == f"{shapes} shapes of responses are in {file}\n"
+    assert "request 1 of 40" in err
+    for secret in (task_id, "a secret prompt", "sk-fake", "127.0.0.1"):
+        assert secret not in file.read_text()
+
+
+@pytest.mark.parametrize("command", ["wait", "get", "doctor"])
+def test_the_option_capture_records_beside_the_work(
+    relay: Served, command: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "relay.ndjson"
+    options = () if command == "get" else ("--max-rate", "500")
+    assert main([command, relay.add(), "--capture", str(file), *options]) in (0, 1)
+    assert read_capture(file)
+
+
+def test_a_file_that_cannot_be_written_is_exit_code_2(
+    relay: Served, capsys: Capture, tmp_path: Path
+) -> None:
+    assert main(["capture", "--out", str(tmp_path / "none" / "file")]) == 2
+    assert "No such file or directory" in capsys.readouterr().err
+    assert relay.do(lambda: relay.relay.requests) == 0

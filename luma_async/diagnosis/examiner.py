@@ -40,7 +40,6 @@ class Examiner:
         request_timeout: float = 30.0,
         allow_hosts: Collection[str] = (),
         announce: Callable[[int, Question], object] = lambda _number, _question: None,
-        observer: Observer | None = None,
     ) -> None:
         self._open_transport = open_transport
         self._api_key = api_key
@@ -49,7 +48,7 @@ class Examiner:
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
         self._allowed = frozenset(host.lower() for host in allow_hosts)
         self._announce = announce
-        self._observer = observer
+        self.observer: Observer | None = None
         self._transports: dict[str, Transport] = {}
         self._stack = AsyncExitStack()
         self._seen: list[tuple[int, Mapping[str, str], bytes]] = []
@@ -119,8 +118,8 @@ class Examiner:
         self, request: HTTPRequest, status: int, headers: Mapping[str, str], body: bytes
     ) -> None:
         self._seen.append((status, headers, body))
-        if self._observer is not None:
-            self._observer(request, status, headers, body)
+        if self.observer is not None:
+            self.observer(request, status, headers, body)
 
     async def _ask_link(self, answer: Answer) -> None:
         """Ask for a link, as a download does: only at public addresses, and without the key."""

@@ -5,11 +5,14 @@ import json
 import os
 import sys
 import uuid
+from pathlib import Path
+
+import anyio.to_thread
 
 from luma_async import validation as checks
 from luma_async.cli.display.diagnosis import show
 from luma_async.cli.options.ids import parts
-from luma_async.cli.options.session import add_session, key_of
+from luma_async.cli.options.session import add_capture_option, add_session, key_of
 from luma_async.cli.options.types import Commands, add_command
 from luma_async.cli.runtime import print_error, run, run_and_report
 from luma_async.diagnosis.checks import CHECKS
@@ -17,6 +20,8 @@ from luma_async.diagnosis.examiner import Examiner
 from luma_async.diagnosis.findings import Diagnosis, Subject, diagnose
 from luma_async.diagnosis.plan import MAX_REQUESTS, SIZES, Examination
 from luma_async.diagnosis.questions import Question
+from luma_async.recording.capture_file import read_capture
+from luma_async.recording.recorder import Recorder, secrets_of
 from luma_async.scheduling.throttle import Limits
 from luma_async.transport import Transport
 
@@ -35,6 +40,7 @@ def add_doctor(commands: Commands) -> None:
     )
     parser = add_command(commands, "doctor", about, run_doctor, more, CODES)
     add_examination(parser)
+    add_capture_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -48,6 +54,36 @@ def add_examination(parser: argparse.ArgumentParser) -> None:
         help="request links at this host though its address is private; may be given again",
     )  # fmt: skip
     add_session(parser)
+
+
+def add_capture(commands: Commands) -> None:
+    """Add the command."""
+    about = "write what a relay answers into a file, without secrets"
+    more = (
+        " It asks what luma-async doctor asks, and writes each distinct shape of response once, "
+        "with stand-ins for the key, ids, prompts, names, hosts and signatures. The options "
+        "--capture of wait, get and doctor do the same beside their work."
+    )
+    parser = add_command(commands, "capture", about, run_capture, more, CODES)
+    add_examination(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the file; it is replaced"
+    )
+
+
+def run_capture(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    return run_and_report(lambda: _captured(arguments))
+
+
+def _captured(arguments: argparse.Namespace) -> int:
+    arguments.capture = arguments.out
+    diagnosis = run(examination(arguments))
+    print(f"{len(read_capture(arguments.out))} shapes of responses are in {arguments.out}")
+    for finding in diagnosis.findings:
+        if finding.level == "trouble":
+            print_error(f"{finding.check}: {finding.text}; {finding.follows}")
+    return int(diagnosis.has_trouble)
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
@@ -84,10 +120,19 @@ async def examination(arguments: argparse.Namespace) -> Diagnosis:
         transport, api_key=key, limits=limits, proxy=proxy, request_timeout=REQUEST_TIMEOUT,
         allow_hosts=arguments.allow_host, announce=_announce,
     )  # fmt: skip
+    recorder: Recorder | None = None
+    if arguments.capture is not None:
+        recorder = Recorder(arguments.capture, secrets_of(url, key, proxy))
+        await anyio.to_thread.run_sync(recorder.start)
+        examiner.observer = recorder.observe
     most = min(limits.max_batch, SIZES[-1])
     unknown = tuple(str(uuid.uuid4()) for _ in range(most))
     what = Examination(url, checks.task_ids(ids), unknown, most)
-    answers = await examiner.run(what)
+    try:
+        answers = await examiner.run(what)
+    finally:
+        if recorder is not None:
+            await anyio.to_thread.run_sync(recorder.close)
     subject = Subject(url, what.ids, most, limits.max_rate, MAX_REQUESTS)
     return diagnose(answers, subject, CHECKS)
 

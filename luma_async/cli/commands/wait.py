@@ -19,7 +19,7 @@ from luma_async.cli.display import html_report as report
 from luma_async.cli.display.output import output
 from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.options.ids import add_ids, check_ids, parts
-from luma_async.cli.options.session import REFUSED, add_session, session_of
+from luma_async.cli.options.session import REFUSED, add_capture_option, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
 from luma_async.cli.runtime import (
     INTERRUPTED,
@@ -63,6 +63,7 @@ def add_wait(commands: Commands) -> None:
         help="write a page of all videos, as HTML, when the wait is over",
     )  # fmt: skip
     add_session(parser)
+    add_capture_option(parser)
 
 
 def run_wait(arguments: argparse.Namespace) -> int:

@@ -43,6 +43,14 @@ def add_session(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
 
 
+def add_capture_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that records what the relay answers."""
+    parser.add_argument(
+        "--capture", type=Path, metavar="FILE", help="write each distinct shape of response into "
+        "a file, without secrets; the file is replaced",
+    )  # fmt: skip
+
+
 def session_of(
     arguments: argparse.Namespace, on_change: Callable[[ChangeEvent], object] | None = None
 ) -> LumaSession:
@@ -58,6 +66,7 @@ def session_of(
         ),
         proxy=arguments.proxy,
         on_change=on_change,
+        record=getattr(arguments, "capture", None),
     )
 
 
