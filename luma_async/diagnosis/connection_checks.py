@@ -67,6 +67,11 @@ def base_url(answers: Answers, subject: Subject) -> Iterator[Finding]:
         )  # fmt: skip
     elif any(a.works for a in answers.of_relay()):
         yield Finding("base-url", "ok", f"the calls are there below {subject.base_url}")
+    elif not (first.is_key_error or first.is_transient):
+        yield Finding(
+            "base-url", "trouble", f"{subject.base_url} answers, but not with tasks: "
+            f"{_symptom(first)}", "check the base URL; if it is right, send a captured file",
+        )  # fmt: skip
     if is_challenge(first):
         yield Finding(
             "firewall", "trouble", f"status {first.status} with a web page: a firewall is in "

@@ -79,8 +79,9 @@ def _find_base(
         base_url=base,
     )  # fmt: skip
     second = yield from _ask(batch, answers)
-    if second is None or second.works or not (first.is_wrong_route and second.is_wrong_route):
-        return base if second is not None and (second.works or first.is_rejected) else None
+    if second is None or not (first.is_wrong_route and second.is_wrong_route):
+        is_there = second is not None and second.works
+        return base if is_there or first.is_rejected or first.is_about_another else None
     for other in other_bases(base, first):
         purpose = f"another base URL: {other}"
         found = yield from _ask(_get(other, "alternative", task_id, purpose), answers)

@@ -77,8 +77,7 @@ class Answer(Struct, kw_only=True):
             return not self.error.about_task
         if isinstance(self.error, APIError):
             return self.error.status in (405, 410, 501)
-        undecoded = isinstance(self.error, DecodeError) and not isinstance(self.error, TooLongError)
-        return undecoded and not self.is_about_another
+        return False
 
     @property
     def is_about_another(self) -> bool:

@@ -4,9 +4,10 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Hashable, Iterable, Mapping
+from collections import deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -16,14 +17,16 @@ from luma_async.protocol.headers import lower_case
 from luma_async.protocol.requests import HTTPRequest
 from luma_async.protocol.tolerant_json import to_utf8
 from luma_async.recording.capture_file import Captured, head_line, line
-from luma_async.recording.redaction import Redactor, dump, is_known, json_documents
-from luma_async.recording.shapes import rows_of, shapes_of, trimmed
+from luma_async.recording.json_pairs import dump, json_documents
+from luma_async.recording.redaction import Redactor, is_known
+from luma_async.recording.shapes import Rows, rows_of, shapes_of, trimmed
 from luma_async.recording.stand_ins import StandIns
 
 logger: logging.Logger = logging.getLogger("luma_async")
 
 MAX_WAITING = 32 * 2**20  # bytes of bodies that wait for the thread; more responses are left out
 MAX_SHAPES = 500
+MAX_OMITTING = 4
 MAX_SEEN = 100_000  # ids
 MAX_TEXT = 65_536  # characters of a body that is not JSON
 _NOT_KEPT = ("content-length", "transfer-encoding", "connection", "keep-alive")
@@ -43,27 +46,44 @@ class Exchange(Struct, frozen=True):
 
 
 class ShapeFilter:
-    """Redacts responses, and passes each shape once. Pure but for what it has seen."""
+    """Redacts responses, and passes each shape once. Pure but for what it has seen.
+
+    The last batches that omitted ids are kept: if a later response has a row of such an id, the
+    batch is passed again, as one that omits what the relay knows.
+    """
 
     def __init__(self, stand_ins: StandIns, literals: Iterable[str] = ()) -> None:
         self._stand_ins = stand_ins
         self._literals = tuple(literals)
         self._shapes: set[Hashable] = set()
         self._seen: set[str] = set()
+        self._omitting: deque[tuple[Exchange, frozenset[str]]] = deque(maxlen=MAX_OMITTING)
 
-    def add(self, exchange: Exchange) -> Captured | None:
-        """Return a response to write; None if its shape is known already."""
-        headers = lower_case(exchange.headers)
-        body = to_utf8(exchange.body, headers.get("content-type", "")).decode("utf-8", "replace")
+    def add(self, exchange: Exchange) -> list[Captured]:
+        """Return the responses to write: none if the shape is known already."""
         ids = ids_of(exchange.request)
+        headers = lower_case(exchange.headers)
         rows, names = rows_of(exchange.status, headers, exchange.body, ids, self._seen)
         if len(self._seen) < MAX_SEEN:
             self._seen.update(names)
+        captured = self._new_shape(exchange, ids, headers, rows)
+        again = [known for known in self._omitting if not known[1].isdisjoint(names)]
+        for known in again:
+            self._omitting.remove(known)
+        if rows.omitted == "unknown" and exchange.request.body and len(exchange.body) < MAX_TEXT:
+            self._omitting.append((exchange, frozenset(ids).difference(names)))
+        later = [one for known, _ in again for one in self.add(known)]
+        return later if captured is None else [captured, *later]
+
+    def _new_shape(
+        self, exchange: Exchange, ids: Sequence[str], headers: dict[str, str], rows: Rows
+    ) -> Captured | None:
+        body = to_utf8(exchange.body, headers.get("content-type", "")).decode("utf-8", "replace")
         documents = json_documents(body)
         if documents is not None:
             short = [trimmed(one) for one in documents]
             body = "".join(dump(one, ascii_only=body.isascii()) for one in short)
-        call = "get" if exchange.request.method == "GET" else "tasks"
+        call: Literal["get", "tasks"] = "tasks" if exchange.request.body else "get"
         shapes = shapes_of(call, exchange.status, headers, body, rows)
         if shapes <= self._shapes or len(self._shapes) >= MAX_SHAPES:
             return None
@@ -73,7 +93,7 @@ class ShapeFilter:
         kept = {name: value for name, value in headers.items() if name not in _NOT_KEPT}
         named = [task_id for task_id in ids if redactor.names(body, task_id)] or ids[:1]
         return Captured(
-            call="get" if call == "get" else "tasks",
+            call=call,
             status=exchange.status,
             headers=redactor.headers(kept),
             body=redactor.body(body if documents is not None else body[:MAX_TEXT]),
@@ -147,8 +167,7 @@ class Recorder:
         with file:
             while (exchange := self._queue.get()) is not None:
                 try:
-                    captured = self._filter.add(exchange)
-                    if captured is not None:
+                    for captured in self._filter.add(exchange):
                         file.write(line(captured))
                         file.flush()
                         self.shapes += 1

@@ -5,7 +5,6 @@ length. A text of an error message keeps its known words. A text about a person 
 and an id keep none. Hosts, users, values in queries and unknown keys are replaced as well.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from luma_async.protocol.headers import lower_case
 from luma_async.protocol.task_fields import as_list
 from luma_async.recording import vocabulary
+from luma_async.recording.json_pairs import Number, Pairs, dump, json_documents
 from luma_async.recording.stand_ins import StandIns
 
 # All patterns need linear time, whatever a relay sends.
@@ -33,16 +33,6 @@ _MAX_KNOWN_LENGTH = 64  # characters of a word that may be known
 _TIME_RANGE = (9e8, 5e9)  # unix seconds
 _MAX_NUMBER = 1e7
 _KEPT_PORTS = re.compile(r":\d{1,5}$")
-
-
-class Number(str):
-    """A number as JSON writes it."""
-
-    __slots__ = ()
-
-
-class Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, in order, with keys that come twice."""
 
 
 class Redactor:
@@ -275,37 +265,3 @@ def _escape(escaped: str) -> str:
     if not char.isascii():
         return escaped if "\ud800" <= char <= "\udfff" else "\\u5b57"
     return "\\u0078" if char.isalnum() else escaped
-
-
-def json_documents(body: str) -> list[Any] | None:
-    """Return the JSON documents that a body consists of; None if it is no JSON."""
-    decoder = json.JSONDecoder(
-        object_pairs_hook=Pairs, parse_int=Number, parse_float=Number, parse_constant=Number
-    )
-    documents: list[Any] = []
-    rest = body.strip()
-    if rest[:1] not in ("{", "[", "n"):
-        return None
-    try:
-        while rest:
-            document, end = decoder.raw_decode(rest)
-            documents.append(document)
-            rest = rest[end:].lstrip()
-    except (ValueError, RecursionError):
-        return None
-    return documents
-
-
-def dump(value: Any, *, ascii_only: bool) -> str:
-    """Write a JSON value, numbers and pairs of an object as they were."""
-    if isinstance(value, Pairs):
-        pairs = (
-            f"{json.dumps(key, ensure_ascii=ascii_only)}:{dump(one, ascii_only=ascii_only)}"
-            for key, one in value
-        )
-        return f"{{{','.join(pairs)}}}"
-    if (items := as_list(value)) is not None:
-        return f"[{','.join(dump(one, ascii_only=ascii_only) for one in items)}]"
-    if isinstance(value, Number):
-        return str(value)
-    return json.dumps(value, ensure_ascii=ascii_only)

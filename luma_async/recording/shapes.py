@@ -11,7 +11,8 @@ from luma_async.protocol.decoding import decode_response
 from luma_async.protocol.states import known_state
 from luma_async.protocol.task_fields import as_list
 from luma_async.recording import vocabulary
-from luma_async.recording.redaction import Number, Pairs, is_known, json_documents
+from luma_async.recording.json_pairs import Number, Pairs, json_documents
+from luma_async.recording.redaction import is_known
 
 MAX_ROWS = 6  # objects of a list beyond those that are kept only if their shape is a new one
 _STATE_KEYS = ("state", "status", "task_status", "taskstatus", "task_state", "code")

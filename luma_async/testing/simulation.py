@@ -35,13 +35,13 @@ class Simulation:
         self._id_rng = random.Random(seed)  # noqa: S311 - reproducible
         self._outcomes = outcomes
         self._outcome_rng = random.Random(f"fates of {seed}")  # noqa: S311 - reproducible
-        self._base_url = ""
+        self.base_url: str = ""
         self._submitted_count = 0
         self._unix_at_zero: float | None = None
 
     def set_base_url(self, base_url: str) -> None:
         """Change the base URL of all links."""
-        self._base_url = base_url
+        self.base_url = base_url
         self._rows.clear()
 
     def submit(self, prompt: str, aspect_ratio: str, now: float) -> str:
@@ -197,7 +197,7 @@ class Simulation:
         row = self._rows.get(key)
         if row is None:
             build = bodies.table_row if self._wrapped else bodies.generation
-            row = self._rows[key] = msgspec.json.encode(build(task, stage, self._base_url))
+            row = self._rows[key] = msgspec.json.encode(build(task, stage, self.base_url))
         return row
 
     def _enveloped(self, data: bytes) -> bytes:

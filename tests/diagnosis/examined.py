@@ -14,7 +14,7 @@ from luma_async.diagnosis.plan import Examination
 from luma_async.diagnosis.questions import Question
 from luma_async.testing import FakeRelay, Reply
 from luma_async.testing.types import IncomingRequest
-from luma_async.transport import Transport
+from luma_async.transport import Observer, Transport
 from tests.odd_relays import Answer, Oddity, OddRelay, body, rows_of
 
 UNKNOWN = tuple(str(uuid.UUID(int=number, version=4)) for number in range(1000))
@@ -30,6 +30,7 @@ async def examine(
     max_rate: float = 10.0,
     proxy: str | None = None,
     asked: list[Question] | None = None,
+    observer: Observer | None = None,
 ) -> Diagnosis:
     """Examine a relay."""
     url, limits = base_url or relay.url, Limits(max_rate=max_rate)
@@ -48,6 +49,7 @@ async def examine(
         allow_hosts=("127.0.0.1",),
         announce=lambda _, question: None if asked is None else asked.append(question),
     )
+    examiner.observer = observer
     what = Examination(url, tuple(ids), UNKNOWN[:max_batch], max_batch)
     answers = await examiner.run(what)
     return diagnose(answers, Subject(url, what.ids, max_batch, max_rate), CHECKS)
