@@ -200,7 +200,7 @@ async def test_the_relay_plays_a_captured_file_back(tmp_path: Path) -> None:
         assert process.stdout
         task_id = process.stdout.readline().strip()
         async with LumaSession(url, api_key="sk-fake") as luma:
-            done = await luma.wait_until_done(task_id, timeout=20)
+            (done,) = (await luma.wait_until_done([task_id], timeout=20)).values()
             assert done.url == f"{url}/media/{task_id}.mp4"
             assert "task_id" in done.raw
 

@@ -1,5 +1,6 @@
 """A round trip: record an odd relay, replay the file, and the same wait ends the same way."""
 
+import ast
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from luma_async.recording.capture_file import Captured, head_line, line, read_ca
 from luma_async.recording.recorder import Recorder
 from luma_async.testing import FakeRelay, Reply
 from tests.diagnosis.examined import examine, first_ids, in_order_of_request, refuses_above
+from tests.docs_blocks import blocks
 from tests.odd_relays import (
     ODDITIES,
     Oddity,
@@ -164,3 +166,16 @@ def test_an_empty_file_and_one_that_is_no_capture_are_value_errors(tmp_path: Pat
     file.write_bytes(head_line() + line(Captured(call="get", status=418, headers={}, body="{")))
     assert len(read_capture(file)) == 1
     FakeRelay.replay(file)
+
+
+async def test_the_block_of_the_page_on_relays_waits_at_a_replayed_relay(tmp_path: Path) -> None:
+    """The block of docs/relays.md."""
+    (text,) = blocks("docs/relays.md", "python")
+    file = tmp_path / "relay.ndjson"
+    async with FakeRelay() as relay:
+        async with LumaSession(relay.url, api_key=relay.api_key, record=file) as luma:
+            await luma.wait_until_done(relay.add(duration=20))
+    code = compile(text, "docs/relays.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names: dict[str, Any] = {"file": file}
+    await eval(code, names)
+    assert names["relay"].requests > 1
