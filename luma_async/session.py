@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Self, overload
 
 import anyio
+import anyio.to_thread
 
 from luma_async import validation as checks
 from luma_async.polling.admission import session_closed
@@ -22,6 +23,7 @@ from luma_async.polling.stats import Stats
 from luma_async.polling.submit_calls import SubmitCalls
 from luma_async.polling.submitting import Submitter
 from luma_async.polling.wait import Notify, Wait
+from luma_async.recording.recorder import Recorder, secrets_of
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.slots import SHARED_SECOND, Slots
@@ -58,6 +60,10 @@ class LumaSession(SubmitCalls):
     `budget` makes `limits.max_rate` the total of all sessions that share it, such as a SharedBudget
     of `luma_async.worker`; `max_in_flight` stays a limit of each.
 
+    `record` is a file that receives each distinct shape of response once, without secrets
+    (docs/redaction.md); entering the session empties it, and raises OSError if it cannot be
+    written. The default, None, records nothing.
+
     Raises ValueError or TypeError for invalid arguments.
     """
 
@@ -77,6 +83,7 @@ class LumaSession(SubmitCalls):
         on_request: Callable[[RequestEvent], object] | None = None,
         on_change: Callable[[ChangeEvent], object] | None = None,
         budget: Budget | None = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> None:
         self._base_url = checks.base_url(
             os.environ.get("LUMA_BASE_URL") if base_url is None else base_url
@@ -102,6 +109,9 @@ class LumaSession(SubmitCalls):
         if (request_hook := hook_of("on_request", on_request)) is not None:
             self._relay = InstrumentedRelay(self._transport, request_hook)
         self._on_change = hook_of("on_change", on_change)
+        self._recorder = (
+            None if record is None else Recorder(record, secrets_of(self._base_url, key, proxy))
+        )
         self._shared = AsyncExitStack()
         self._poller: Poller | None = None
         self._closed = False
@@ -112,6 +122,9 @@ class LumaSession(SubmitCalls):
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
         slots = None if self._budget is None else Slots()
+        if self._recorder is not None:
+            await anyio.to_thread.run_sync(self._recorder.start)
+            self._transport.observer = self._recorder.observe
         await self._transport.__aenter__()
         self._poller = poller = Poller(
             self._relay,
@@ -162,6 +175,8 @@ class LumaSession(SubmitCalls):
             await self._shared.aclose()
         finally:
             await self._transport.__aexit__(None, None, None)
+            if self._recorder is not None:
+                await anyio.to_thread.run_sync(self._recorder.close)
 
     async def get(self, task_id: str) -> Generation:
         """Return the current Generation of one task; do not wait for it.

@@ -40,6 +40,8 @@ from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
 MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
+Observer = Callable[[HTTPRequest, int, Mapping[str, str], bytes], object]
+"""Receives each request with the status, the headers and the decoded body of its response."""
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 A = TypeVar("A")
@@ -94,6 +96,7 @@ class Transport:
         )
         self._send_once = send_once(self._describe)
         self.open_ids_like: Callable[[str], Collection[str]] = _none_like
+        self.observer: Observer | None = None
 
     async def __aenter__(self) -> Self:
         if self._owned:
@@ -151,6 +154,8 @@ class Transport:
 
     async def _request(self, request: HTTPRequest) -> Response:
         exchanged = await self._exchange(self._http, request, self._request_timeout, request.body)
+        if self.observer is not None:
+            self.observer(request, *exchanged)
         return self._decode(decode_response, *exchanged)
 
     def _decode(

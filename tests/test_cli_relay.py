@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -188,3 +189,25 @@ async def test_the_relay_uses_its_seed_failure_share_faults_latency_and_key() ->
 async def _first_id(seed: int) -> str:
     async with FakeRelay(seed=seed) as one:
         return one.submit()
+
+
+async def test_the_relay_plays_a_captured_file_back(tmp_path: Path) -> None:
+    file = tmp_path / "relay.ndjson"
+    async with FakeRelay(envelope="wrapped") as recorded:
+        async with LumaSession(recorded.url, api_key=recorded.api_key, record=file) as luma:
+            await luma.get_many([recorded.add()])
+    with relay("--replay", str(file), "--tasks", "1", "--seconds", "0.01") as (process, url, _):
+        assert process.stdout
+        task_id = process.stdout.readline().strip()
+        async with LumaSession(url, api_key="sk-fake") as luma:
+            (done,) = (await luma.wait_until_done([task_id], timeout=20)).values()
+            assert done.url == f"{url}/media/{task_id}.mp4"
+            assert "task_id" in done.raw
+
+
+def test_a_file_that_cannot_be_replayed_is_exit_code_2(capsys: Capture, tmp_path: Path) -> None:
+    assert main(["relay", "--port", "0", "--replay", str(tmp_path / "none")]) == 2
+    assert "No such file or directory" in capsys.readouterr().err
+    (tmp_path / "other").write_text("{}")
+    assert main(["relay", "--port", "0", "--replay", str(tmp_path / "other")]) == 2
+    assert capsys.readouterr().err.endswith("give one that luma-async capture wrote\n")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from luma_async._version import __version__
 from luma_async.cli.commands.demo import add_demo
+from luma_async.cli.commands.doctor import add_capture, add_doctor
 from luma_async.cli.commands.get import add_get
 from luma_async.cli.commands.queue import add_results, add_submit
 from luma_async.cli.commands.relay import add_relay
@@ -49,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         add_wait,
         add_get,
         add_demo,
+        add_doctor,
+        add_capture,
         add_relay,
         add_worker,
         add_submit,

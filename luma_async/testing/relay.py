@@ -1,10 +1,12 @@
 """FakeRelay: a relay for tests, which is a real HTTP server with simulated tasks."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from luma_async.testing.faults import check_faults, sent_status
 from luma_async.testing.loop_clock import LoopClock
@@ -94,6 +96,25 @@ class FakeRelay:
         self._clock = LoopClock()
         self._server: Server | None = None
         self._url: str | None = None
+
+    @classmethod
+    def replay(cls, file: str | os.PathLike[str], **options: Any) -> Self:
+        """Return a relay that answers as a captured one did, about tasks of its own.
+
+        `file` was written by `luma-async capture` or `LumaSession(record=…)`. Envelopes, words,
+        headers, limits of rows and ids, the order, and the answers about unknown ids are those of
+        the file. Each captured error is played once; a call of which only errors were captured
+        always answers with them. `options` are the arguments of FakeRelay; `envelope` has no
+        effect.
+
+        Raises OSError if the file cannot be read, and ValueError if it is no captured file.
+        """
+        from luma_async.recording.capture_file import read_capture
+        from luma_async.testing.playback import Playback
+
+        relay = cls(**options)
+        relay._responder.playback = Playback(read_capture(Path(file)))
+        return relay
 
     async def start(self) -> None:
         """Start listening.

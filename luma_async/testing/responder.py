@@ -14,6 +14,7 @@ import msgspec
 
 from luma_async.testing import bodies, media, submissions
 from luma_async.testing.faults import apply_fault, choose_fault, prepare_breakage, stale_ids
+from luma_async.testing.playback import Playback
 from luma_async.testing.simulation import Simulation
 from luma_async.testing.submit_faults import (
     apply_submit_fault,
@@ -65,6 +66,7 @@ class Responder:
         self._latency = latency
         self._rng = random.Random(f"faults of {seed}")  # noqa: S311 - reproducible
         self._submit_rng = random.Random(f"faults of submissions of {seed}")  # noqa: S311
+        self.playback: Playback | None = None
         self.scripted: list[tuple[Endpoint | None, Reply]] = []
 
     def add_scripted(self, replies: tuple[Reply, ...], on: Endpoint | None) -> None:
@@ -176,8 +178,15 @@ class Responder:
         record = replace(record, fault=fault)
         if fault == "stale" and ids:
             ids = stale_ids(ids, rng) if endpoint == "tasks" else ()
-        status, body = self._tasks(endpoint, ids, record, headers)
-        reply = Reply(status, body, delay=self._latency)
+        if self.playback is not None and ids and self._is_authorized(headers):
+            simulated = self._simulation
+            reply = self.playback.reply(
+                endpoint, ids, simulated.tasks, record.at, simulated.base_url
+            )
+            reply = replace(reply, delay=self._latency)
+        else:
+            status, body = self._tasks(endpoint, ids, record, headers)
+            reply = Reply(status, body, delay=self._latency)
         fields = {**reply.headers, "Date": self._simulation.date(record.at)}
         return apply_fault(replace(reply, headers=fields), fault, rng), record
 

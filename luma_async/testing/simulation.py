@@ -37,7 +37,7 @@ class Simulation:
         self._next_scripts = check_scripts(None)
         self._outcomes = outcomes
         self._outcome_rng = random.Random(f"fates of {seed}")  # noqa: S311 - reproducible
-        self._base_url = ""
+        self.base_url: str = ""
         self._submitted_count = 0
         self.created: list[str] = []
         self._unix_at_zero: float | None = None
@@ -49,7 +49,7 @@ class Simulation:
 
     def set_base_url(self, base_url: str) -> None:
         """Change the base URL of all links."""
-        self._base_url = base_url
+        self.base_url = base_url
         self._rows.clear()
 
     def submit(self, prompt: str, aspect_ratio: str, now: float) -> str:
@@ -172,7 +172,7 @@ class Simulation:
     def bare_object(self, task_id: str, now: float) -> bytes:
         """Return a task as Luma sends it, without an envelope."""
         task = self.tasks[task_id]
-        return msgspec.json.encode(bodies.generation(task, task.stage(now), self._base_url))
+        return msgspec.json.encode(bodies.generation(task, task.stage(now), self.base_url))
 
     def has_files(self, task_id: str, now: float) -> bool:
         """Return whether the links of a task work at `now`."""
@@ -216,7 +216,7 @@ class Simulation:
         row = self._rows.get(key)
         if row is None:
             build = bodies.table_row if self._wrapped else bodies.generation
-            row = self._rows[key] = msgspec.json.encode(build(task, stage, self._base_url))
+            row = self._rows[key] = msgspec.json.encode(build(task, stage, self.base_url))
         return row
 
     def _enveloped(self, data: bytes) -> bytes:

@@ -1,9 +1,10 @@
 """What each odd relay makes the library believe: reported rightly, wrongly missing, another's.
 
-    python -m tests.bench.odd [--tasks N] [--seed N] [--only TEXT] [--write]
+    python -m tests.bench.odd [--tasks N] [--seed N] [--only TEXT] [--replay FILE …] [--write]
 
 Each row is a run of its own in virtual time: the same tasks, through real HTTP to a relay with one
-oddity (tests/odd_relays.py), beside the run with the honest relay. --write puts the table into
+oddity (tests/odd_relays.py), beside the run with the honest relay. With --replay the relays are
+those of captured files (luma-async capture) instead. --write puts the table into
 docs/reliability.md.
 """
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luma_async import Generation, GenerationsMissing, LumaSession, WaitAborted, WaitIncomplete
-from luma_async.testing import run_virtual
+from luma_async.testing import FakeRelay, run_virtual
 from tests.bench.pages import write_table
 from tests.odd_relays import ODDITIES, Oddity, OddRelay
 
@@ -47,11 +48,11 @@ class Run:
         return "| " + " | ".join(map(str, cells)) + " |"
 
 
-async def against(oddity: Oddity | None, tasks: int, gone: int, seed: int) -> Run:
+async def against(relay: FakeRelay, name: str, tasks: int, gone: int, seed: int) -> Run:
     """Wait for all tasks of a relay; `gone` more do not exist."""
     dice = random.Random(seed)
     loop = asyncio.get_running_loop()
-    async with OddRelay(oddity, seed=seed, latency=0.05) as relay:
+    async with relay:
         ids = [
             relay.add(
                 duration=dice.uniform(20.0, 180.0),
@@ -76,7 +77,6 @@ async def against(oddity: Oddity | None, tasks: int, gone: int, seed: int) -> Ru
         )
         wrong = sum(task_id not in unknown for task_id in missing)
         others = sum("stranger" in (one.url or "") for one in done.values())
-        name = oddity.name if oddity else f"honest, {gone} gone" if gone else "honest"
         return Run(name, tasks, right, wrong, others, relay.requests, seconds)
 
 
@@ -84,10 +84,17 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     yield HEAD
 
     def run(oddity: Oddity | None, gone: int = 0) -> Run:
-        return run_virtual(against(oddity, args.tasks, gone, args.seed))
+        name = oddity.name if oddity else f"honest, {gone} gone" if gone else "honest"
+        relay = OddRelay(oddity, seed=args.seed, latency=0.05)
+        return run_virtual(against(relay, name, args.tasks, gone, args.seed))
 
     honest = run(None)
     yield honest.row(honest)
+    for file in args.replay:
+        replayed = FakeRelay.replay(file, seed=args.seed, latency=0.05)
+        yield run_virtual(against(replayed, file.name, args.tasks, 0, args.seed)).row(honest)
+    if args.replay:
+        return
     yield run(None, args.tasks // 20).row(honest)
     for name, oddity in ODDITIES.items():
         if args.only in name:
@@ -100,6 +107,9 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", metavar="TEXT", help="oddities with this in the name")
+    parser.add_argument(
+        "--replay", nargs="+", default=[], type=Path, metavar="FILE", help="captured files"
+    )
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     lines: list[str] = []

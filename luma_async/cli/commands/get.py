@@ -9,7 +9,7 @@ from luma_async.cli.display.progress import Progress
 from luma_async.cli.display.row_values import ROW_FIELDS
 from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
 from luma_async.cli.options.output_format import format_of
-from luma_async.cli.options.session import REFUSED, add_session, session_of
+from luma_async.cli.options.session import REFUSED, add_capture_option, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command
 from luma_async.cli.runtime import print_error, run, run_and_report
 from luma_async.errors import LumaError, NoSuchRouteError, TransportError
@@ -27,6 +27,7 @@ def add_get(commands: Commands) -> None:
     parser = add_command(commands, "get", "ask about tasks once, now", run_get, epilog=CODES)
     add_ids(parser)
     add_session(parser)
+    add_capture_option(parser)
 
 
 def run_get(arguments: argparse.Namespace) -> int:

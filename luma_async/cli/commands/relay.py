@@ -7,7 +7,9 @@ import shlex
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from luma_async.cli.options.types import MAX_SECONDS, Commands, add_command, count, whole, within
@@ -43,6 +45,10 @@ def add_relay(commands: Commands) -> None:
         default="bare",
         help="answer with the task objects, or with rows of the relay's own table (default bare)",
     )
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="answer as the relay did that luma-async "
+        "capture wrote into this file; --envelope has no effect then",
+    )  # fmt: skip
     for name, kind, default, metavar, what in (
         ("host", str, "127.0.0.1", "HOST", "listen here (default 127.0.0.1)"),
         ("port", port, 8000, "N", "listen at this port; 0 takes a free one (default 8000)"),
@@ -135,7 +141,9 @@ async def _play(arguments: argparse.Namespace) -> None:
     stopped = asyncio.Event()
     for sign in stop_signals():
         asyncio.get_running_loop().add_signal_handler(sign, stopped.set)
-    async with FakeRelay(
+    file: Path | None = arguments.replay
+    relay_of = FakeRelay if file is None else partial(FakeRelay.replay, file)
+    async with relay_of(
         host=arguments.host,
         port=arguments.port,
         api_key=arguments.api_key,
@@ -170,7 +178,7 @@ def _print_ids(ids: list[str]) -> None:
 
 
 def _trouble(error: Exception, arguments: argparse.Namespace) -> str:
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename is None:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         where = f"{arguments.host} port {arguments.port}"
         return f"cannot listen on {where} ({reason}); give another --host or --port (0: a free one)"

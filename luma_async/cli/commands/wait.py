@@ -22,7 +22,7 @@ from luma_async.cli.display.row_values import ROW_FIELDS
 from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
 from luma_async.cli.options.link_headers import add_link_headers, check_link_headers
 from luma_async.cli.options.output_format import format_of
-from luma_async.cli.options.session import REFUSED, add_session, session_of
+from luma_async.cli.options.session import REFUSED, add_capture_option, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
 from luma_async.cli.runtime import (
     INTERRUPTED,
@@ -72,6 +72,7 @@ def add_wait(commands: Commands) -> None:
     )  # fmt: skip
     add_link_headers(parser)
     add_session(parser)
+    add_capture_option(parser)
 
 
 def run_wait(arguments: argparse.Namespace) -> int:

@@ -52,6 +52,14 @@ def add_session(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
 
 
+def add_capture_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that records what the relay answers."""
+    parser.add_argument(
+        "--capture", type=Path, metavar="FILE", help="write each distinct shape of response into "
+        "a file, without secrets; the file is replaced",
+    )  # fmt: skip
+
+
 def session_of(
     arguments: argparse.Namespace,
     on_change: Callable[[ChangeEvent], object] | None = None,
@@ -63,7 +71,7 @@ def session_of(
         max_in_flight=arguments.max_in_flight,
         max_rate=arguments.max_rate,
     )
-    key = _key(arguments)
+    key = key_of(arguments)
     try:
         return LumaSession(
             arguments.base_url,
@@ -73,6 +81,7 @@ def session_of(
             proxy=arguments.proxy,
             on_change=on_change,
             budget=budget,
+            record=getattr(arguments, "capture", None),
         )
     except ValueError as error:
         raise ValueError(_in_options(str(error))) from None
@@ -85,7 +94,7 @@ def _in_options(message: str) -> str:
     return message
 
 
-def _key(arguments: argparse.Namespace) -> str | None:
+def key_of(arguments: argparse.Namespace) -> str | None:
     """Return the key that is named; None leaves it to the environment."""
     if arguments.api_key is not None:
         print_error(_SHOWN)

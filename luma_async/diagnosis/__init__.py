@@ -1,0 +1,1 @@
+"""What a relay does: questions to ask it, and what follows from its answers."""

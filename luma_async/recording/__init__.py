@@ -1,0 +1,1 @@
+"""Recording what a relay answers: each distinct shape of response once, without secrets."""
