@@ -119,9 +119,9 @@ async def test_each_task_that_a_full_disk_cannot_take_is_named(
         relay.reply(Reply(200, b'{"id":"%b"}' % name, delay=5.0), on="submit")
     with pytest.raises(OSError, match="cannot be written") as raised:
         await render(relay, journal, tmp_path)
-    told = f"{raised.value} {capsys.readouterr().err}"
-    assert "is task task-a" in told
-    assert "is task task-b" in told
+    reported = f"{raised.value} {capsys.readouterr().err}"
+    assert "is task task-a" in reported
+    assert "is task task-b" in reported
 
 
 async def test_a_row_in_flight_is_not_sent_again_once_the_quota_is_used_up(

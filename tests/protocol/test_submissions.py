@@ -182,7 +182,7 @@ class TestAnErrorThatNamesATask:
             (503, b'[{"code":"x","message":"","data":{"task_id":"abc"}}]'),
         ],
     )
-    def test_it_is_unknown_and_the_id_is_told(self, status: int, body: bytes) -> None:
+    def test_it_is_unknown_and_the_id_is_reported(self, status: int, body: bytes) -> None:
         with pytest.raises(DecodeError, match="names task abc"):
             decode_submission(status, JSON, body)
 

@@ -148,7 +148,7 @@ def _read(database: "sqlite3.Connection", path: Path) -> dict[str, Entry]:
 def _open(path: Path, *, create: bool) -> "sqlite3.Connection":
     """Open the database; ValueError if it is none, or one of a later version.
 
-    Each write goes on into the main file: who copies or keeps only that, without the `-wal` beside
+    Each write is copied into the main file: who keeps only that, without the `-wal` beside
     it, loses nothing.
     """
     import sqlite3
