@@ -55,6 +55,8 @@ class OnceBody(bytes):
 class OncePayload(aiohttp.Payload):
     """What aiohttp makes of a OnceBody."""
 
+    _autoclose = True  # it is in memory: a middleware may replace it without a warning
+
     def __init__(self, body: OnceBody, **_: Any) -> None:
         super().__init__(body, content_type="application/json")
         self._size: int | None = len(body)
@@ -70,6 +72,23 @@ class OncePayload(aiohttp.Payload):
         self._body.begin_write()
         for start in range(0, len(self._body), BODY_CHUNK):
             await writer.write(self._body[start : start + BODY_CHUNK])
+
+
+def once_under_middlewares(body: OnceBody) -> aiohttp.ClientMiddlewareType:
+    """Return the innermost middleware of a submission: another one may have replaced its body.
+
+    What is sent in its place counts as the submission itself: it is recorded before a connection is
+    made, and the second time raises RuntimeError.
+    """
+
+    async def middleware(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if not isinstance(request.body, OncePayload):
+            body.begin_write()
+        return await handler(request)
+
+    return middleware
 
 
 def send_once(describe: Callable[[Exception], str]) -> aiohttp.ClientMiddlewareType:

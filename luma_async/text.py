@@ -5,7 +5,11 @@ import re
 
 MAX_LINE_LENGTH = 200  # characters
 _DATA_LINK = re.compile(r"data:[\w.+/-]*[;,][^\s\"'<>]*")
-_LINK = re.compile(r"(https?://)(?:[^\s/?#@\"'<>]*@)?([^\s?#\"'<>]*)([?#][^\s\"'<>]*)?")
+_SLASH = r"(?:/|\\/|\\u002f)"  # as JSON may write it, too
+_LINK = re.compile(
+    rf"(https?:{_SLASH}{_SLASH})(?:[^\s/?#@\"'<>]*@)?([^\s?#\"'<>]*)([?#][^\s\"'<>]*)?",
+    re.IGNORECASE,
+)
 
 
 def printable(text: str) -> str:

@@ -35,7 +35,7 @@ from luma_async.protocol.responses import Response
 from luma_async.protocol.submissions import Submission, Submitted, decode_submission
 from luma_async.redaction import Redactor, redact_error
 from luma_async.resolver import new_resolver
-from luma_async.send_once import OnceBody, send_once
+from luma_async.send_once import OnceBody, once_under_middlewares, send_once
 from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
@@ -226,7 +226,7 @@ class Transport:
             data=body,
             headers=self._headers,
             timeout=self._timeouts[timeout],
-            middlewares=self._middlewares(http) if body is None else None,
+            middlewares=self._middlewares(http, body),
             proxy=self._proxy,
             allow_redirects=False,
             raise_for_status=False,
@@ -235,13 +235,20 @@ class Transport:
             max_field_size=MAX_HEADER_LINE,
         )
 
-    def _middlewares(self, http: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...]:
-        """Return the middlewares of a GET: those of the session, which ours would replace, first.
+    def _middlewares(
+        self, http: aiohttp.ClientSession, body: bytes | None
+    ) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
+        """Return the middlewares of a request: those of the session, which ours replaces, first.
 
         aiohttp sends a GET a second time by itself if a kept connection was closed; the throttle
         would not count it. It never does so with a POST.
         """
-        return (*getattr(http, "_middlewares", ()), self._send_once)
+        of_session = getattr(http, "_middlewares", ())
+        if body is None:
+            return (*of_session, self._send_once)
+        if of_session and isinstance(body, OnceBody):
+            return (*of_session, once_under_middlewares(body))
+        return None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Return the decoded body; raise TooLongError if it exceeds `max_body` bytes.

@@ -99,3 +99,39 @@ def test_a_disk_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
         database.execute("PRAGMA query_only = ON")
         with pytest.raises(OSError, match=r"cannot be written .*; make room on the disk"):
             journal.write(ONE)
+
+
+def test_what_a_killed_run_wrote_is_in_the_main_file(tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    with Journal(tmp_path, RELAY) as journal:
+        journal.replace([ONE])
+        journal.write(FULL)
+        (alone / NAME).write_bytes((tmp_path / NAME).read_bytes())
+        assert read_journal(alone) == {"a-1": ONE, "b-1": FULL}
+
+
+def test_a_run_killed_while_it_makes_the_journal_leaves_none(tmp_path: Path) -> None:
+    (tmp_path / NAME).touch()
+    assert read_journal(tmp_path) == {}
+    with Journal(tmp_path, RELAY) as journal:
+        assert journal.read() == {}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["DROP TABLE entries", "DROP TABLE relay", "UPDATE entries SET status = 'odd'"],
+)
+def test_a_database_that_is_no_journal_is_refused(tmp_path: Path, damage: str) -> None:
+    def use() -> None:
+        with Journal(tmp_path, RELAY) as journal:
+            journal.read()
+
+    with Journal(tmp_path, RELAY) as journal:
+        journal.replace([ONE])
+    database = sqlite3.connect(tmp_path / NAME)
+    with database:
+        database.execute(damage)
+    database.close()
+    with pytest.raises(ValueError, match=r"cannot be used .*; restore it from a backup"):
+        use()

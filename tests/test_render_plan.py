@@ -256,3 +256,11 @@ def test_with_resubmission_a_row_is_paid_for_as_often_as_the_journal_says_at_mos
     for key, one in world.journal.items():
         assert world.made[key] <= one.tasks
         assert one.status is Status.OPEN, "each row is submitted in the end"
+
+
+def test_a_row_that_was_unknown_stays_so_if_the_relay_refuses_it_the_second_time() -> None:
+    lost = Entry(key="a-1", line=1, prompt="a").after_sending(1.0).after_loss("reset")
+    for status in (Status.NEW, Status.REFUSED):
+        again = lost.after_sending(2.0).after_refusal(status, "no")
+        assert (again.status, again.tasks) == (Status.UNKNOWN, 1)
+        assert again.after_refusal(status).status is Status.UNKNOWN

@@ -103,3 +103,27 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="save it as UTF-8"):
         read_prompts(tmp_path / "a.txt")
+
+
+def test_only_a_line_feed_ends_a_prompt(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.txt", "a cat\u2028on a\x0bmat\r\na dog\n")
+    assert fields(path) == [
+        {"user_prompt": "a cat\u2028on a\x0bmat"},
+        {"user_prompt": "a dog"},
+    ]
+
+
+def test_the_key_of_a_row_does_not_change_with_the_order_of_nested_names(tmp_path: Path) -> None:
+    first = write(
+        tmp_path, "a.jsonl", '{"user_prompt": "a", "more": {"x": 1, "y": {"b": 1, "a": 2}}}'
+    )
+    second = write(
+        tmp_path, "b.jsonl", '{"more": {"y": {"a": 2, "b": 1}, "x": 1}, "user_prompt": "a"}'
+    )
+    assert read_prompts(first)[0].key == read_prompts(second)[0].key
+
+
+def test_a_text_in_utf_16_without_a_mark_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("a cat\n".encode("utf-16-le"))
+    with pytest.raises(ValueError, match="save it as UTF-8"):
+        read_prompts(tmp_path / "a.txt")

@@ -109,3 +109,27 @@ async def test_a_full_disk_ends_the_run_and_nothing_is_sent_that_the_journal_doe
     assert len(relay.created) + len(unknown) >= 6
     prompts = [relay.tasks[task_id].prompt for task_id in relay.created]
     assert len(prompts) == len(set(prompts)), "nothing is paid for twice"
+
+
+async def test_each_task_that_a_full_disk_cannot_take_is_named(
+    relay: FakeRelay, journal: FillingJournal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal.room = 2
+    for name in (b"task-a", b"task-b"):
+        relay.reply(Reply(200, b'{"id":"%b"}' % name, delay=5.0), on="submit")
+    with pytest.raises(OSError, match="cannot be written") as raised:
+        await render(relay, journal, tmp_path)
+    reported = f"{raised.value} {capsys.readouterr().err}"
+    assert "is task task-a" in reported
+    assert "is task task-b" in reported
+
+
+async def test_a_row_in_flight_is_not_sent_again_once_the_quota_is_used_up(
+    relay: FakeRelay, journal: FillingJournal, tmp_path: Path
+) -> None:
+    relay.reply(Reply(429, delay=5.0), on="submit")
+    relay.submit_faults = {"quota": 1.0}
+    await render(relay, journal, tmp_path)
+    assert relay.created == []
+    assert len(relay.log) == 2
+    assert statuses(journal) == [Status.NEW] * 6

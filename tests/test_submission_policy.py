@@ -34,6 +34,12 @@ def answer(status: int, body: bytes = b"", **fields: str) -> LumaError:
         (answer(503), UNKNOWN),
         (answer(503, UPSTREAM), UNKNOWN),
         (answer(503, b'{"detail":"upstream"}'), UNKNOWN),
+        (
+            answer(503, b'{"code":503,"message":"upstream connect error or disconnect/reset"}'),
+            UNKNOWN,
+        ),
+        (answer(503, b'{"error":{"message":"upstream timed out"}}'), UNKNOWN),
+        (answer(503, b'{"error":{"message":"Post: unexpected EOF"}}'), UNKNOWN),
         (answer(400, b'{"detail":"Advanced moderation failed"}'), REFUSED),
         (
             answer(400, b'{"code":"task_origin_not_exist","message":""}'),

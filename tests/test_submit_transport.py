@@ -219,3 +219,24 @@ async def test_a_cancelled_submission_is_not_written_later() -> None:
                 before = len(server.requests)
                 await asyncio.sleep(0.01)
                 assert written.is_set() or len(server.requests) == before
+
+
+async def test_a_middleware_that_replaces_the_body_does_not_submit_twice() -> None:
+    async def signing(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        await request.update_body(b'{"user_prompt":"a cat","signature":"x"}')
+        with suppress(aiohttp.ClientError):
+            answer = await handler(request)
+            if answer.status < 500:
+                return answer
+        return await handler(request)
+
+    async with RawServer(response("500 Error")).listening() as server:
+        async with (
+            aiohttp.ClientSession(middlewares=[signing]) as http,
+            LumaSession(server.url, api_key="k", http=http) as luma,
+        ):
+            with pytest.raises(SubmitUnknown):
+                await luma.create("a cat")
+    assert len(server.requests) == 1

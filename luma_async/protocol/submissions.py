@@ -119,13 +119,15 @@ def decode_submission(status: int, headers: Mapping[str, str], body: bytes) -> S
     """Decode the answer to a submission, or raise the error that it means.
 
     Raise APIError if the relay says an error, under whatever status; DecodeError if there is no id
-    in the answer.
+    in the answer, or if it says an error and names a task.
     """
     fields = lower_case(headers)
     delay = retry_after(fields)
     text = to_utf8(body, fields.get("content-type", ""))
     try:
         if not 200 <= status < 300:
+            if status >= 500:
+                _refuse_named_task(status, _plain(text), text)
             raise error_from_response(status, fields, text)
         return Submitted(_generation(status, fields, text), delay)
     except LumaError as error:
@@ -134,23 +136,46 @@ def decode_submission(status: int, headers: Mapping[str, str], body: bytes) -> S
 
 
 def _generation(status: int, fields: Mapping[str, str], body: bytes) -> Generation:
-    plain: object = None
-    with suppress(ValueError, RecursionError):
-        plain = plain_json(body)
-    if plain is None:
-        plain = first_document(body)
-    items = as_list(plain)
-    level = as_object(items[0] if items else plain)
+    level = _plain(body)
     if level is not None:
         if is_error(level) and not ("state" in level and isinstance(level.get("id"), str)):
+            _refuse_named_task(status, level, body)
             raise error_from_response(status, fields, body)
         for task_id, levels in _ids(level):
             with suppress(ValueError, TypeError):
                 return _build(checks.task_id(task_id), levels)
         if level.get("detail"):
             raise error_from_response(status, fields, body)
-    shown = one_line(body[:4096].decode("utf-8", "replace")) or "an empty body"
-    raise DecodeError(f"status {status} without the id of a task: {shown}")
+    raise DecodeError(f"status {status} without the id of a task: {_shown(body)}")
+
+
+def _plain(body: bytes) -> JSONObject | None:
+    """Return the object of an answer, or the first one of an array; None if there is none."""
+    plain: object = None
+    with suppress(ValueError, RecursionError):
+        plain = plain_json(body)
+    if plain is None:
+        plain = first_document(body)
+    items = as_list(plain)
+    return as_object(items[0] if items else plain)
+
+
+def _refuse_named_task(status: int, level: JSONObject | None, body: bytes) -> None:
+    """Raise DecodeError if an error names a task: it may have been made.
+
+    An `id` beside the error is that of the request; a `data` that is text is a message.
+    """
+    for task_id, levels in () if level is None else _ids(level):
+        named = "task_id" in levels[-1] or len(levels) > 1
+        if named and isinstance(task_id, str) and task_id:
+            name = one_line(task_id)
+            raise DecodeError(
+                f"status {status} and an error that names task {name}: {_shown(body)}"
+            )
+
+
+def _shown(body: bytes) -> str:
+    return one_line(body[:4096].decode("utf-8", "replace")) or "an empty body"
 
 
 def _ids(level: JSONObject) -> Iterator[tuple[object, tuple[JSONObject, ...]]]:

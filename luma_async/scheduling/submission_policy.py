@@ -32,6 +32,12 @@ _UNCLEAR = (409, 499)  # a conflict with what exists already; closed by the clie
 # A relay says these of what the relay behind it answered, under the status of that answer.
 _OF_UPSTREAM = ("bad_response", "fail_to_fetch_task", "do_request_failed", "read_response")
 
+_CONNECTION_LOST = re.compile(
+    r"time[d -]*out|deadline|超时|\breset\b|\beof\b|disconnect|terminat|broken pipe|"
+    r"\b(?:bad|do|read)[ _](?:request|response)|fail(?:ed)?[ _]to[ _]fetch",
+    re.IGNORECASE,
+)  # between the relay and what is behind it, or between a proxy and the relay
+
 
 class Outcome(StrEnum):
     """What an error of a submission means."""
@@ -59,7 +65,9 @@ def _is_relays_own_503(error: LumaError) -> bool:
     """Whether it is a 503 that the relay says of itself, in JSON, such as "no channel"."""
     if not isinstance(error, APIError) or error.status != 503:
         return False
-    return error.in_envelope and not _code(error).startswith(_OF_UPSTREAM)
+    if _code(error).startswith(_OF_UPSTREAM) or _CONNECTION_LOST.search(error.message):
+        return False
+    return error.in_envelope
 
 
 _Rule = tuple[Callable[[LumaError], bool], Outcome]

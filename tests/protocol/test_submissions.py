@@ -169,3 +169,40 @@ class TestAnswers:
         with pytest.raises(APIError) as caught:
             decode_submission(429, fields, b"")
         assert caught.value.retry_after == 7
+
+
+class TestAnErrorThatNamesATask:
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (200, b'{"code":201,"message":"created","data":{"task_id":"abc"}}'),
+            (200, b'{"code":"error","message":"quota","data":{"id":"abc"}}'),
+            (200, b'{"task_id":"abc","code":"202"}'),
+            (500, b'{"code":"insert_task_failed","message":"","data":{"task_id":"abc"}}'),
+            (503, b'[{"code":"x","message":"","data":{"task_id":"abc"}}]'),
+        ],
+    )
+    def test_it_is_unknown_and_the_id_is_reported(self, status: int, body: bytes) -> None:
+        with pytest.raises(DecodeError, match="names task abc"):
+            decode_submission(status, JSON, body)
+
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (200, b'{"id":"request","error":{"message":"no"}}'),
+            (200, b'{"code":"x","message":"no","data":"text"}'),
+            (400, b'{"code":"task_origin_not_exist","message":"","data":{"task_id":"parent"}}'),
+            (503, b'{"code":"x","message":"no channel","data":null}'),
+        ],
+    )
+    def test_the_id_of_a_request_or_of_the_parent_is_none(self, status: int, body: bytes) -> None:
+        with pytest.raises(APIError):
+            decode_submission(status, JSON, body)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [r"https:\/\/h\/a?sig=SECRET", r"https:\u002f\u002Fh/a?sig=SECRET", "HTTPS://u:SECRET@h/a"],
+)
+def test_a_link_in_a_prompt_or_an_answer_is_cut_however_it_is_written(link: str) -> None:
+    assert "SECRET" not in shown_prompt(f"a cat {link}")

@@ -81,7 +81,8 @@ class Journal:
             ) from None
 
     def _check_relay(self, database: "sqlite3.Connection") -> None:
-        known = database.execute("SELECT base_url FROM relay").fetchone()
+        with _refused_if_damaged(self._directory / NAME):
+            known = database.execute("SELECT base_url FROM relay").fetchone()
         if known is None:
             with database:
                 database.execute("INSERT INTO relay VALUES (?)", (self._base_url,))
@@ -94,7 +95,7 @@ class Journal:
     def read(self) -> dict[str, Entry]:
         """Return all entries by key."""
         assert self._database is not None
-        return _read(self._database)
+        return _read(self._database, self._directory / NAME)
 
     def write(self, entry: Entry) -> None:
         """Write an entry; it is on the disk when this returns."""
@@ -129,7 +130,7 @@ def read_journal(directory: Path) -> dict[str, Entry]:
         return {}
     database = _open(path, create=False)
     try:
-        return _read(database)
+        return {} if _is_empty(database) else _read(database, path)
     finally:
         database.close()
 
@@ -138,34 +139,54 @@ def _values(entry: Entry) -> tuple[object, ...]:
     return tuple(getattr(entry, name) for name in _COLUMNS)
 
 
-def _read(database: "sqlite3.Connection") -> dict[str, Entry]:
-    rows = (dict(zip(_COLUMNS, values, strict=True)) for values in database.execute(_READ))
-    return {row["key"]: msgspec.convert(row, Entry) for row in rows}
+def _read(database: "sqlite3.Connection", path: Path) -> dict[str, Entry]:
+    with _refused_if_damaged(path):
+        rows = (dict(zip(_COLUMNS, values, strict=True)) for values in database.execute(_READ))
+        return {row["key"]: msgspec.convert(row, Entry) for row in rows}
 
 
 def _open(path: Path, *, create: bool) -> "sqlite3.Connection":
-    """Open the database; ValueError if it is none, or one of a later version."""
+    """Open the database; ValueError if it is none, or one of a later version.
+
+    Each write is copied into the main file: who keeps only that, without the `-wal` beside
+    it, loses nothing.
+    """
     import sqlite3
 
     if create:
         os.close(os.open(path, _FLAGS, 0o600))
     database = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False)
     try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version == 0 and create:
-            database.executescript(_SCHEMA)
-        elif version != VERSION:
-            raise ValueError(f"{path} is of another version; use the luma-async that wrote it")
-    except sqlite3.DatabaseError as error:
-        database.close()
-        remedy = "restore it from a backup: without it, prompts would be paid for again"
-        raise ValueError(f"{path} cannot be used ({error}); {remedy}") from None
+        with _refused_if_damaged(path):
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("PRAGMA wal_autocheckpoint = 1")
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version == 0 and create:
+                database.executescript(_SCHEMA)
+            elif version != VERSION and not _is_empty(database):
+                raise ValueError(f"{path} is of another version; use the luma-async that wrote it")
     except ValueError:
         database.close()
         raise
     return database
+
+
+def _is_empty(database: "sqlite3.Connection") -> bool:
+    """Whether a run was killed while it made the journal."""
+    return database.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+
+
+@contextmanager
+def _refused_if_damaged(path: Path) -> Generator[None]:
+    """Raise ValueError if the file is no journal."""
+    import sqlite3
+
+    try:
+        yield
+    except (sqlite3.DatabaseError, msgspec.ValidationError) as error:
+        remedy = "restore it from a backup: without it, prompts would be paid for again"
+        raise ValueError(f"{path} cannot be used ({error}); {remedy}") from None
 
 
 def _sync_directory(directory: Path) -> None:

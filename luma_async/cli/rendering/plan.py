@@ -69,9 +69,12 @@ class Entry(Struct, frozen=True, kw_only=True):
         return replace(self, status=Status.SENT, sent_at=now, tasks=self.tasks + 1, note="")
 
     def after_refusal(self, status: Status, note: str = "") -> "Entry":
-        """Return the entry of a request that made no task: NEW or REFUSED."""
-        was_sent = self.status is Status.SENT
-        return replace(self, status=status, tasks=self.tasks - was_sent, note=note)
+        """Return the entry of a request that made no task: NEW or REFUSED.
+
+        It is UNKNOWN if an earlier request may have made one.
+        """
+        tasks = self.tasks - (self.status is Status.SENT)
+        return replace(self, status=Status.UNKNOWN if tasks else status, tasks=tasks, note=note)
 
     def after_loss(self, note: str) -> "Entry":
         """Return the entry of a request with an unknown outcome."""

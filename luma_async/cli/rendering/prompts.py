@@ -47,6 +47,8 @@ def read_prompts(path: Path) -> list[PromptRow]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not valid text; save it as UTF-8") from None
+    if "\0" in text:  # UTF-16 without a byte order mark
+        raise ValueError(f"{path} is not valid text; save it as UTF-8")
     rows: list[PromptRow] = []
     seen: Counter[str] = Counter()
     try:
@@ -76,14 +78,14 @@ def _row(line: int, fields: dict[str, Any], seen: Counter[str]) -> PromptRow:
         submission = Submission(**named, others=others)
     except (TypeError, ValueError) as error:
         raise _InvalidRow(line, error) from None
-    whole = msgspec.json.encode(dict(sorted(submission.fields.items())))
+    whole = msgspec.json.encode(submission.fields, order="deterministic")
     digest = hashlib.sha256(whole).hexdigest()[:32]
     seen[digest] += 1
     return PromptRow(f"{digest}-{seen[digest]}", line, submission)
 
 
 def _read_txt(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, {"user_prompt": line.strip()}
 

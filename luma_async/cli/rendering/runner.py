@@ -151,6 +151,8 @@ class Rendering:
                     created = True
                     await self._created(row.key, task, following)
         except Exception as error:  # a disk that is full
+            if self._failure is not None:
+                print_error(error)  # it may have the id of another task
             self._failure = self._failure or error
             self._room.set()
             following.close()
@@ -267,8 +269,8 @@ class Sending(SendHooks):
         await self._rendering.record(self._entry.after_sending(time.time()))
 
     async def not_taken(self) -> None:
-        """Write that it was not; raise CancelledError if the run is being left."""
+        """Write that it was not; raise CancelledError if no more is to be submitted."""
         await self._rendering.record(self._entry.after_refusal(Status.NEW))
         self.is_sent = False
-        if self._rendering.is_leaving:
+        if self._rendering.is_leaving or self._rendering.stopped:
             raise asyncio.CancelledError
