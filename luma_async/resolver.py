@@ -10,7 +10,8 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -58,6 +59,15 @@ class DaemonResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Do nothing: a call that hangs is not waited for."""
+
+
+class DaemonLoop(asyncio.SelectorEventLoop):
+    """An event loop whose own look-ups, as of a NATS client, are in daemon threads, too."""
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
+        """Return what `socket.getaddrinfo` does."""
+        look_up = partial(socket.getaddrinfo, host, port, **options)
+        return await self.run_in_executor(DaemonExecutor(), look_up)
 
 
 def new_resolver() -> AbstractResolver:

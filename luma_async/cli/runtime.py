@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from luma_async.resolver import DaemonLoop
+
 T = TypeVar("T")
 
 UNUSABLE = 2
@@ -41,7 +43,8 @@ def run(command: Coroutine[Any, Any, T]) -> T:
         return await command
 
     try:
-        return asyncio.run(run())
+        with asyncio.Runner(loop_factory=DaemonLoop) as runner:
+            return runner.run(run())
     except asyncio.CancelledError:
         if signal.SIGINT in received:
             raise KeyboardInterrupt from None
