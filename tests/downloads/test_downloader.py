@@ -180,3 +180,14 @@ async def test_a_saved_file_may_be_moved_away_at_any_moment(
         id="a", state=State.COMPLETED, video=Video(download_url="http://cdn.example/v.mp4")
     )
     assert await download(generation, tmp_path) == tmp_path / "a.mp4"
+
+
+async def test_an_expired_link_with_a_user_is_not_tried_again(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    expired = answer(400, body=b"<Error><Code>ExpiredToken</Code></Error>")
+    store.script = [expired]
+    store.url = store.url.replace("://", "://user:word@")
+    with pytest.raises(DownloadError, match="ExpiredToken"):
+        await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert len(store.seen) == 1
