@@ -61,13 +61,14 @@ class DaemonResolver(AbstractResolver):
         """Do nothing: a call that hangs is not waited for."""
 
 
-class DaemonLoop(asyncio.SelectorEventLoop):
-    """An event loop whose own look-ups, as of a NATS client, are in daemon threads, too."""
+def resolve_in_daemons(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop look up names in daemon threads, for clients that have no resolver, as of NATS."""
 
-    async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
-        """Return what `socket.getaddrinfo` does."""
+    async def getaddrinfo(host: Any, port: Any, **options: int) -> Any:
         look_up = partial(socket.getaddrinfo, host, port, **options)
-        return await self.run_in_executor(DaemonExecutor(), look_up)
+        return await loop.run_in_executor(DaemonExecutor(), look_up)
+
+    loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
 
 
 def new_resolver() -> AbstractResolver:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-from luma_async.resolver import DaemonLoop
+from luma_async.resolver import resolve_in_daemons
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ def run(command: Coroutine[Any, Any, T]) -> T:
     async def run() -> T:
         loop, myself = asyncio.get_running_loop(), asyncio.current_task()
         assert myself is not None
+        resolve_in_daemons(loop)
 
         def stop(sign: int) -> None:
             if received:
@@ -43,8 +44,7 @@ def run(command: Coroutine[Any, Any, T]) -> T:
         return await command
 
     try:
-        with asyncio.Runner(loop_factory=DaemonLoop) as runner:
-            return runner.run(run())
+        return asyncio.run(run())
     except asyncio.CancelledError:
         if signal.SIGINT in received:
             raise KeyboardInterrupt from None
