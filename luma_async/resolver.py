@@ -10,7 +10,8 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -58,6 +59,16 @@ class DaemonResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Do nothing: a call that hangs is not waited for."""
+
+
+def resolve_in_daemons(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop look up names in daemon threads, for clients that have no resolver, as of NATS."""
+
+    async def getaddrinfo(host: Any, port: Any, **options: int) -> Any:
+        look_up = partial(socket.getaddrinfo, host, port, **options)
+        return await loop.run_in_executor(DaemonExecutor(), look_up)
+
+    loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
 
 
 def new_resolver() -> AbstractResolver:

@@ -23,6 +23,13 @@ WAIT = """
 from luma_async.cli import main
 sys.exit(main(["wait", "--base-url", "http://hangs.example", "--api-key", "sk-x", *sys.argv[1:]]))
 """
+COMMAND = """
+import os
+from luma_async.__main__ import main
+os.environ.update(LUMA_BASE_URL="http://hangs.example", LUMA_API_KEY="sk-x")
+sys.argv[0] = "luma-async"
+sys.exit(main())
+"""
 DOWNLOAD = """
 from luma_async import Generation, State, Video, download
 video = Video(download_url="http://hangs.example/v.mp4")
@@ -51,6 +58,13 @@ def test_a_wait_ends_at_sigterm_while_the_resolver_hangs() -> None:
     with started("-c", HANGING + WAIT, "a") as process:
         process.until("resolving")
         assert process.stop(15) == 143
+
+
+@pytest.mark.parametrize("command", ["worker", "results"])
+def test_a_worker_ends_at_sigterm_while_the_resolver_hangs(command: str) -> None:
+    with started("-c", HANGING + COMMAND, command, "--nats", "nats://hangs.example") as process:
+        process.until("resolving")
+        assert process.stop(15) == (0 if command == "worker" else 143)
 
 
 async def test_a_name_is_resolved_to_its_addresses() -> None:

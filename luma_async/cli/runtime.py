@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from luma_async.resolver import resolve_in_daemons
+
 T = TypeVar("T")
 
 UNUSABLE = 2
@@ -29,6 +31,7 @@ def run(command: Coroutine[Any, Any, T]) -> T:
     async def run() -> T:
         loop, myself = asyncio.get_running_loop(), asyncio.current_task()
         assert myself is not None
+        resolve_in_daemons(loop)
 
         def stop(sign: int) -> None:
             if received:

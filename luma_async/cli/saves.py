@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.options.link_headers import in_options
-from luma_async.downloads.downloader import MAX_DOWNLOADS, Downloader
+from luma_async.downloads.downloader import Downloader
 from luma_async.errors import LumaError
 from luma_async.structs import Generation
 
+MAX_UNDER_WAY = 32  # more than the downloader transfers at once: links that fail wait meanwhile
+
 
 class VideoSaves:
-    """Save the videos of completed rows, MAX_DOWNLOADS at a time, in the order of `add`.
+    """Save the videos of completed rows, MAX_UNDER_WAY at a time, in the order of `add`.
 
     `on_saved` is called with each row whose video was saved or could not be saved. `original`: the
     rows that wait keep the relay's own text.
@@ -34,7 +36,7 @@ class VideoSaves:
 
     def add(self, row: TaskRow) -> None:
         """Save the video of a row, when it is its turn."""
-        if len(self._running) < MAX_DOWNLOADS:
+        if len(self._running) < MAX_UNDER_WAY:
             task = asyncio.create_task(self._run(row))
             self._running.add(task)
             task.add_done_callback(self._on_done)

@@ -196,7 +196,7 @@ class Downloader:
         async with self._locks.setdefault(path.name, anyio.Lock()):
             part = await self._open(path)
             if part is None:
-                progress.finish(path, (await in_thread(path.stat)).st_size)
+                progress.finish(path, await in_thread(_size_of, path))
                 return path
             saved: Path | None = None
             try:
@@ -272,6 +272,14 @@ async def download(
 
 def _create(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
+
+
+def _size_of(path: Path) -> int | None:
+    """Return the size of a saved file; None if its reader has moved it away by now."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _final_error(error: LinkError, fact: str, remedy: str = _LATER) -> DownloadError:

@@ -78,9 +78,14 @@ _TEXT_TYPES = (
     (re.compile(r"<(?:\?xml|Error\b|svg\b|\w+ xmlns)", re.IGNORECASE), "XML"),
     (re.compile(r"<"), "HTML"),
     (re.compile(r"#EXTM3U"), "a playlist"),
-    (re.compile(r"\S+\s+\S"), "text"),
+    (re.compile(r""), "text"),
 )
-_UPLOAD_CHUNK = re.compile(rb"[0-9a-fA-F]{1,8};chunk-signature=")
+_FRAMES = (
+    (re.compile(rb"[0-9a-fA-F]{1,8}(?:;chunk-signature=|\r\n)"), FileType("aws-chunked", False)),
+    (re.compile(rb"--[^\r\n]{1,70}\r\ncontent-", re.IGNORECASE), FileType("multipart", False)),
+)
+"""How an upload begins that was stored with its framing."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _BOMS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
 
@@ -125,15 +130,16 @@ def is_cut_short(read: Callable[[int, int], bytes], size: int) -> bool:
 
 
 def _by_signature(first: bytes) -> FileType | None:
-    if first[4:8] in _BOXES:
+    if first[4:8] in _BOXES and _by_text(first) is None:  # "The free quota is used up"
         return _of_brand(first)
     if first.startswith(b"RIFF") and len(first) >= 12:
         return _RIFF.get(first[8:12], FileType("RIFF", False))
     for magic, kind in _SIGNATURES.items():
         if first.startswith(magic):
             return kind
-    if _UPLOAD_CHUNK.match(first):
-        return FileType("aws-chunked", False)
+    for pattern, kind in _FRAMES:
+        if pattern.match(first):
+            return kind
     for start, packet in ((0, 188), (4, 192)):
         marks = first[start::packet]
         if len(marks) > 1 and set(marks) == {_MPEG_TS_SYNC}:
@@ -152,7 +158,7 @@ def _of_brand(first: bytes) -> FileType:
 
 
 def _by_text(first: bytes) -> FileType | None:
-    """Return the type of a text; None for what is no text, or one word without a type."""
+    """Return the type of a text; None for what is none: no video begins without a control sign."""
     encoding = next((name for bom, name in _BOMS if first.startswith(bom)), "utf-8")
     text = first.decode(encoding, "replace").lstrip("\ufeff")
     if not text.strip():
@@ -160,8 +166,7 @@ def _by_text(first: bytes) -> FileType | None:
     if _CONTROL.search(text):
         return None
     kinds = (name for pattern, name in _TEXT_TYPES if pattern.match(text.lstrip()))
-    name = next(kinds, None)
-    return None if name is None else FileType(name, False)
+    return FileType(next(kinds), False)
 
 
 def _by_content_type(content_type: str) -> FileType:

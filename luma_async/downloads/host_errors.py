@@ -129,14 +129,15 @@ def read_error(
 
 def signature_expires_at(query: str) -> datetime | None:
     """Return when the signature in the query of a link expires; None if it does not say so."""
-    with suppress(ValueError, OverflowError):
+    with suppress(ValueError, OverflowError, OSError):  # OSError: a year beyond those of C
         fields = {name.lower(): value for name, value in parse_qsl(query, max_num_fields=200)}
         for vendor in ("amz", "goog", "oss", "tos", "obs"):
             if (seconds := fields.get(f"x-{vendor}-expires")) is not None:
                 signed_at = fields.get(f"x-{vendor}-date", "")
                 return _utc(signed_at, "%Y%m%dT%H%M%SZ") + timedelta(seconds=int(seconds))
         if "sig" in fields and "se" in fields:
-            return datetime.fromisoformat(fields["se"].replace("Z", "+00:00")).astimezone(UTC)
+            ends_at = datetime.fromisoformat(fields["se"].replace("Z", "+00:00"))
+            return ends_at.astimezone(UTC) if ends_at.tzinfo else ends_at.replace(tzinfo=UTC)
         if "q-sign-time" in fields:
             return datetime.fromtimestamp(int(fields["q-sign-time"].rpartition(";")[2]), UTC)
         at = fields.get("expires") or fields.get("e" if "token" in fields else "expires", "")

@@ -128,10 +128,10 @@ def encoding_of(content_encoding: str) -> str | None:
 
 
 def _is_same_version(headers: Mapping[str, str], total: int | None, record: PartRecord) -> bool:
-    """Return whether a response is not of another version than a partial file.
+    """Return whether a response is of the same version as a partial file.
 
-    A response to If-Range may omit its validator; one that it has must be the same.
+    One without the validator is not: its host may have ignored If-Range.
     """
     name = "etag" if (record.validator or "").startswith('"') else "last-modified"
-    is_same = headers.get(name, record.validator) == record.validator
+    is_same = record.validator is not None and headers.get(name) == record.validator
     return is_same and (record.total is None or total in (None, record.total))

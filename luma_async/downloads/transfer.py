@@ -222,7 +222,8 @@ class Transfer:
         fields, query = lower_case(response.headers), response.url.raw_query_string
         error = read_error(response.status, fields, body[:MAX_ERROR_BODY], query, datetime.now(UTC))
         error = self._settings.headers.without_secrets(error)
-        if error.meaning is Meaning.EXPIRED and response.url != self._url.with_fragment(None):
+        asked = self._url.with_fragment(None).with_user(None)  # as aiohttp keeps it
+        if error.meaning is Meaning.EXPIRED and response.url != asked:
             return HostError(Meaning.NOT_YET, error.status, error.code)
         return error
 

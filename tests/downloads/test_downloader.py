@@ -14,6 +14,7 @@ from luma_async import (
     Generation,
     LumaSession,
     State,
+    Video,
     download,
 )
 from tests.downloads.video_store import BODY, HERE, VideoStore, answer, files
@@ -164,3 +165,29 @@ async def test_a_directory_with_the_name_of_the_file_is_an_error(
     store.script = [make_it_now]
     with pytest.raises(DownloadError, match=r"b\.mp4 is a directory; remove it"):
         await download(store.video("b"), tmp_path, allow_hosts=HERE)
+
+
+async def test_a_saved_file_may_be_moved_away_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_saved_and_taken(path: Path) -> bool:
+        path.rename(path.with_suffix(".taken"))
+        return True
+
+    monkeypatch.setattr("luma_async.downloads.downloader.is_saved", is_saved_and_taken)
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    generation = Generation(
+        id="a", state=State.COMPLETED, video=Video(download_url="http://cdn.example/v.mp4")
+    )
+    assert await download(generation, tmp_path) == tmp_path / "a.mp4"
+
+
+async def test_an_expired_link_with_a_user_is_not_tried_again(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    expired = answer(400, body=b"<Error><Code>ExpiredToken</Code></Error>")
+    store.script = [expired]
+    store.url = store.url.replace("://", "://user:word@")
+    with pytest.raises(DownloadError, match="ExpiredToken"):
+        await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert len(store.seen) == 1

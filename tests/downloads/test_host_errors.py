@@ -1,6 +1,7 @@
 """What the error of a host means: its code before its words, its words before its status."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -62,6 +63,16 @@ def test_a_link_says_when_it_expires(query: str) -> None:
     assert signature_expires_at(query) == EXPIRES_AT
 
 
+def test_a_time_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert signature_expires_at("se=2026-11-20T09:30&sig=x") == EXPIRES_AT
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -74,6 +85,7 @@ def test_a_link_says_when_it_expires(query: str) -> None:
         "X-Amz-Date=20261120T090000Z&X-Amz-Expires=99999999999999",
         "se=soon&sig=x",
         "q-sign-time=1;99999999999999999999",
+        "q-sign-time=1;288230376151711744",
         "q-sign-time=x",
     ],
 )

@@ -206,7 +206,7 @@ async def test_a_file_may_have_max_bytes_and_no_more(
     async def without_length(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
         await response.prepare(request)
-        await response.write(b"x" * size)
+        await response.write(b"\0" * size)
         return response
 
     store.script = [without_length]
