@@ -108,6 +108,17 @@ def test_a_locked_file_is_not_opened(tmp_path: Path) -> None:
     assert parts(tmp_path) == []
 
 
+def test_a_partial_file_that_took_the_place_of_a_removed_one_is_kept(tmp_path: Path) -> None:
+    removed = open_part(tmp_path)
+    (tmp_path / PARTS_FOLDER / "a.mp4").unlink()
+    part = open_part(tmp_path)
+    part.begin(RECORD)
+    part.write(BODY)
+    removed.close()
+    assert parts(tmp_path) == ["a.mp4", "a.mp4.json"]
+    assert part.finish().read_bytes() == BODY
+
+
 def test_a_copy_of_the_file_in_a_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
     part = open_part(tmp_path)
     copy = os.dup(part._file)  # pyright: ignore[reportPrivateUsage]
