@@ -181,6 +181,26 @@ def test_nothing_raises_after_the_move(tmp_path: Path, monkeypatch: pytest.Monke
     assert files(tmp_path) == ["a.mp4"]
 
 
+def test_all_bytes_are_on_the_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power leaves no file that looks complete and is not."""
+    part = open_part(tmp_path)
+    part.begin(RECORD)
+    part.write(BODY)
+    steps: list[tuple[int, bool]] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        steps.append((os.fstat(file).st_ino, (tmp_path / "a.mp4").exists()))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = part.finish()
+    assert (path.stat().st_ino, False) in steps, "the file, under its old name"
+    assert (tmp_path.stat().st_ino, True) in steps, "the directory, with the new name"
+
+
 def test_a_record_is_kept_beside_its_bytes(tmp_path: Path) -> None:
     part = open_part(tmp_path)
     part.begin(RECORD)
