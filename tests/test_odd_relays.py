@@ -511,18 +511,19 @@ class TestSecrets:
         ids=["407", "502", "rubbish", "nothing"],
     )
     @pytest.mark.parametrize("scheme", ["http", "https"])
+    @pytest.mark.parametrize("login", ["proxyuser:pa%24sword", "proxyuser", ":pa%24sword"])
     async def test_a_proxys_login_is_in_no_log_error_or_cause(
-        self, answer: bytes, scheme: str, caplog: pytest.LogCaptureFixture
+        self, answer: bytes, scheme: str, login: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             head = await reader.readuntil(b"\r\n\r\n")
-            login = head.partition(b"Basic ")[2].partition(b"\r\n")[0]
-            writer.write(answer.replace(b"rubbish", b"rubbish " + login))
+            encoded = head.partition(b"Basic ")[2].partition(b"\r\n")[0]
+            writer.write(answer.replace(b"rubbish", b"rubbish " + encoded))
             writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        proxy = f"http://proxyuser:pa%24sword@127.0.0.1:{port}"
+        proxy = f"http://{login}@127.0.0.1:{port}"
         async with (
             server,
             LumaSession(f"{scheme}://relay.example", api_key=SECRET_KEY, proxy=proxy) as luma,
@@ -530,7 +531,8 @@ class TestSecrets:
             with pytest.raises(WaitTimeout) as caught:
                 await luma.wait_until_done("a", timeout=3.0)
         said = caplog.text + everything(caught.value)
-        for secret in ("proxyuser", "pa%24sword", "pa$sword", "cHJveHl1c2Vy", SECRET_KEY):
+        encoded_parts = ("cHJveHl1c2Vy", "OnBhJHN3b3Jk")
+        for secret in ("proxyuser", "pa%24sword", "pa$sword", *encoded_parts, SECRET_KEY):
             assert secret not in said
 
     async def test_the_traceback_of_a_cancelled_call_holds_no_headers(self) -> None:
