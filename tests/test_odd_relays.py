@@ -1,6 +1,7 @@
 """Odd relays: no id is missing that lives, none ends as another, and no one hurts the others."""
 
 import asyncio
+import gzip
 import gc
 import json
 import random
@@ -204,6 +205,19 @@ async def test_an_unknown_state_beside_a_link_counts_as_completed_after_the_grac
     assert all(one.state is State.COMPLETED and one.url for one in done.values())
     assert caplog.text.count("it counts as completed") == 3
     assert "unknown state 'polishing'" in caplog.text
+
+
+async def test_after_a_known_state_the_grace_of_an_unknown_one_begins_again() -> None:
+    draft = {"video": {"download_url": "https://cdn.example/draft.mp4"}}
+
+    def polish(row: dict[str, Any]) -> object:
+        is_polished = row["state"] != "completed" and now() % 100.0 < 40.0
+        return {**row, "state": "polishing", **draft} if is_polished else row
+
+    async with OddRelay(Oddity("polishes", on_rows(polish))) as relay, session(relay) as luma:
+        done = await luma.wait_until_done(relay.add(duration=350.0))
+        assert now() >= 350.0
+    assert done.url != draft["video"]["download_url"]
 
 
 async def test_an_unknown_state_without_a_link_is_still_running() -> None:
@@ -497,6 +511,14 @@ class TestHTTP:
             body = b'{"id": "a", "state": "failed"}'
             relay.reply(Reply(body=body, headers={"Content-Encoding": encoding}))
             assert (await luma.get("a")).is_done
+
+
+    async def test_a_body_that_cannot_be_decoded_aborts_no_wait(self) -> None:
+        broken = gzip.compress(b"[]")[:12] + b"\xff" * 12
+        async with FakeRelay() as relay, session(relay) as luma:
+            task_id = relay.add(duration=20.0)
+            relay.reply(Reply(body=broken, headers={"Content-Encoding": "gzip"}))
+            assert (await luma.wait_until_done(task_id)).url
 
 
 class TestSecrets:
