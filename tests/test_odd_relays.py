@@ -477,6 +477,20 @@ class TestSetup:
                     await luma.wait_until_done(relay.add())
 
 
+async def test_an_id_that_batches_left_out_for_a_while_is_in_batches_again() -> None:
+    ids: list[str] = []
+
+    def leave_out(rows: list[dict[str, Any]]) -> object:
+        return [row for row in rows if row["id"] != ids[0]] if now() < 60.0 else rows
+
+    async with OddRelay(Oddity("forgetful", on_batch(leave_out))) as relay, session(relay) as luma:
+        ids += [relay.add(duration=3000.0) for _ in range(20)]
+        assert list(await luma.wait_until_done(ids, timeout=None)) == ids
+    single = [asked.at for asked in relay.log if asked.method == "GET"]
+    assert single, "it is asked about by GET while batches leave it out"
+    assert max(single) < 180.0, "batches that contain it suffice"
+
+
 async def test_after_an_outage_of_half_a_day_all_is_reported_within_two_rounds() -> None:
     def fail(_: OddRelay, __: str, ___: tuple[str, ...], reply: Reply) -> Reply:
         return replace(reply, status=502, body=b"") if 10.0 < now() < 43_200.0 else reply
