@@ -207,6 +207,30 @@ async def test_an_unknown_state_beside_a_link_counts_as_completed_after_the_grac
     assert "unknown state 'polishing'" in caplog.text
 
 
+async def test_an_unknown_state_of_one_task_delays_no_other() -> None:
+    ids: list[str] = []
+
+    def polish(row: dict[str, Any]) -> object:
+        return {"id": row["id"], "state": "polishing"} if row["id"] == ids[0] else row
+
+    async with OddRelay(Oddity("polishes one", on_rows(polish))) as relay, session(relay) as luma:
+        ids += [relay.add(duration=20.0) for _ in range(5)]
+        stuck = asyncio.ensure_future(luma.wait_until_done(ids[0], timeout=None))
+        done = await luma.wait_until_done(ids[1:], timeout=40.0)
+        assert list(done) == ids[1:]
+        stuck.cancel()
+
+
+async def test_the_grace_of_an_unknown_state_does_not_wait_for_the_next_poll() -> None:
+    def polish(row: dict[str, Any]) -> object:
+        return {**row, "state": "polishing"}
+
+    async with OddRelay(Oddity("polishes", on_rows(polish))) as relay:
+        async with session(relay, pace=Every(600.0)) as luma:
+            assert (await luma.wait_until_done(relay.add(duration=0.0))).url
+            assert now() < 90.0
+
+
 async def test_after_a_known_state_the_grace_of_an_unknown_one_begins_again() -> None:
     draft = {"video": {"download_url": "https://cdn.example/draft.mp4"}}
 
