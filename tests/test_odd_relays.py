@@ -1,8 +1,8 @@
 """Odd relays: no id is missing that lives, none ends as another, and no one hurts the others."""
 
 import asyncio
-import gzip
 import gc
+import gzip
 import json
 import random
 import sys
@@ -205,6 +205,19 @@ async def test_an_unknown_state_beside_a_link_counts_as_completed_after_the_grac
     assert all(one.state is State.COMPLETED and one.url for one in done.values())
     assert caplog.text.count("it counts as completed") == 3
     assert "unknown state 'polishing'" in caplog.text
+
+
+async def test_a_host_that_also_has_other_errors_is_not_taken_for_a_wrong_base_url() -> None:
+    page = b"<html><body>404 not found</body></html>"
+
+    def start(_: OddRelay, __: str, ___: tuple[str, ...], reply: Reply) -> Reply:
+        if now() >= 85.0:
+            return reply
+        is_upstream = 30.0 <= now() < 45.0
+        return replace(reply, status=502 if is_upstream else 404, body=page)
+
+    async with OddRelay(Oddity("starts", start)) as relay, session(relay) as luma:
+        assert (await luma.wait_until_done(relay.add(duration=20.0))).url
 
 
 async def test_an_unknown_state_of_one_task_delays_no_other() -> None:
@@ -549,7 +562,6 @@ class TestHTTP:
             body = b'{"id": "a", "state": "failed"}'
             relay.reply(Reply(body=body, headers={"Content-Encoding": encoding}))
             assert (await luma.get("a")).is_done
-
 
     async def test_a_body_that_cannot_be_decoded_aborts_no_wait(self) -> None:
         broken = gzip.compress(b"[]")[:12] + b"\xff" * 12
