@@ -137,6 +137,31 @@ async def test_after_an_interruption_a_row_that_was_not_taken_is_not_sent_again(
         assert relay.requests == 2
 
 
+async def test_a_result_that_cannot_be_recorded_is_an_error_of_the_run(
+    journal: FillingJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = journal.write
+
+    def write(entry: Entry) -> None:
+        if entry.status is Status.COMPLETED:
+            raise OSError("the journal cannot be written")
+        real(entry)
+
+    monkeypatch.setattr(journal, "write", write)
+    async with FakeRelay(durations=(5, 60)) as relay, Downloader(tmp_path) as downloader:
+        rendering = Rendering(
+            plan(ROWS[:1], {}),
+            journal,
+            Progress(),
+            output(as_json=True, alone=False),
+            concurrency=2,
+        )
+        async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+            with pytest.raises(OSError, match="cannot be written"):
+                await rendering.run(luma, downloader)
+    assert statuses(journal) == [Status.OPEN]
+
+
 @pytest.mark.parametrize("room", range(8))
 async def test_a_full_disk_ends_the_run_and_nothing_is_sent_that_the_journal_does_not_have(
     relay: FakeRelay, journal: FillingJournal, tmp_path: Path, room: int
