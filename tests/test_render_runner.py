@@ -137,6 +137,16 @@ async def test_after_an_interruption_a_row_that_was_not_taken_is_not_sent_again(
         assert relay.requests == 2
 
 
+async def test_after_a_refusal_of_all_rows_those_in_flight_are_awaited(
+    journal: FillingJournal, tmp_path: Path
+) -> None:
+    async with FakeRelay(latency=5.0, durations=(5, 60), fails=1.0) as relay:
+        relay.reply(Reply(401, delay=1.0), on="submit")
+        await render(relay, journal, tmp_path)
+        assert len(relay.created) == 1
+    assert sorted(statuses(journal)) == sorted([Status.FAILED, *[Status.NEW] * 5])
+
+
 async def test_a_result_that_cannot_be_recorded_is_an_error_of_the_run(
     journal: FillingJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
