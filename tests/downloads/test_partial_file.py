@@ -181,6 +181,25 @@ def test_nothing_raises_after_the_move(tmp_path: Path, monkeypatch: pytest.Monke
     assert files(tmp_path) == ["a.mp4"]
 
 
+def test_killed_at_any_moment_no_bytes_belong_to_the_record_of_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = open_part(tmp_path)
+    part.begin(RECORD)
+    part.write(BODY[:100])
+
+    def killed(file: int, size: int) -> None:
+        raise OSError("killed")
+
+    monkeypatch.setattr(os, "ftruncate", killed)
+    with pytest.raises(OSError, match="killed"):
+        part.begin(PartRecord("link", '"two"', len(BODY)))
+    part.close()
+    again = open_part(tmp_path)
+    assert (again.record, again.size) == (RECORD, 100)
+    again.discard()
+
+
 def test_all_bytes_are_on_the_disk_before_the_file_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

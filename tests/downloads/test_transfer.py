@@ -150,6 +150,31 @@ async def test_a_host_that_sends_the_same_bytes_again_is_given_up(
     assert len(store.seen) == 1 + transfer.MAX_ATTEMPTS
 
 
+@pytest.mark.virtual_time
+async def test_the_retry_after_of_a_host_is_waited_for(store: VideoStore, tmp_path: Path) -> None:
+    store.script = [answer(503, Retry_After="30")]
+    await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert asyncio.get_running_loop().time() >= 30.0
+
+
+async def test_a_chunked_response_ends_where_its_server_says(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    """Its end is known, so an MP4 without frames is what the server has."""
+    body = b"\0\0\0\x10ftypisom\0\0\2\0" + b"\0\0\0\x0cmoov----"
+
+    async def chunked(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(body)
+        return response
+
+    store.script = [chunked]
+    assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == body
+    assert len(store.seen) == 1
+
+
 async def test_five_redirects_are_followed(store: VideoStore, tmp_path: Path) -> None:
     store.script = [answer(302, Location="/v.mp4")] * transfer.MAX_REDIRECTS
     assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
