@@ -115,6 +115,12 @@ def test_max_tasks_does_not_count_what_the_relay_did_not_take() -> None:
     assert [one.tasks for one in planned.entries.values()] == [0, 0, 0]
 
 
+def test_a_row_is_named_by_its_line_in_the_file_as_it_is_now() -> None:
+    known = {"a": entry("a", Status.REFUSED, note="too long")}
+    planned = plan(rows("new", "a"), known)
+    assert remarks(planned.entries.values())[0].startswith("line 2, 'prompt a': refused")
+
+
 def test_a_row_that_is_held_back_stays_unknown() -> None:
     known = {"a": entry("a", Status.UNKNOWN)}
     planned = plan(rows("a"), known, max_tasks=1, resubmit_unknown=True)
