@@ -72,6 +72,18 @@ class TestRowCoverage:
             coverage.record(100, states(rows, State.PROCESSING))
         assert not any(coverage.prove([str(number)]) for number in range(50))
 
+    def test_responses_with_all_rows_show_none(self) -> None:
+        coverage = RowCoverage()
+        for _ in range(5):
+            coverage.record(50, states(50, State.PROCESSING))
+        assert not any(coverage.prove([task_id]) for task_id in "abc")
+
+    def test_responses_without_a_row_show_none(self) -> None:
+        coverage = RowCoverage()
+        for _ in range(2):
+            coverage.record(50, {})
+        assert [coverage.prove([task_id]) for task_id in "abc"] == [None] * 3
+
     def test_responses_without_a_running_task_are_of_no_use(self) -> None:
         coverage = RowCoverage()
         for rows in (3, 0, 2):

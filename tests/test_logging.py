@@ -164,6 +164,14 @@ class TestOutages:
         await luma.wait_until_done([relay.add(duration=300.0) for _ in range(3)])
         assert lines(log) == ["the relay has no batch endpoint; polling one id per request for now"]
 
+    async def test_a_batch_endpoint_that_is_lost_again_is_logged_again(
+        self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(2):
+            relay.reply(*[Reply(status=404, body=b'{"message": "Invalid URL"}')] * 3, on="tasks")
+            await luma.wait_until_done([relay.add(duration=600.0) for _ in range(3)])
+        assert len(lines(log)) == 2
+
     async def test_what_a_relay_says_forges_no_line(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture
     ) -> None:

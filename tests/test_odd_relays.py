@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import gzip
 import json
 import random
 import sys
@@ -204,6 +205,56 @@ async def test_an_unknown_state_beside_a_link_counts_as_completed_after_the_grac
     assert all(one.state is State.COMPLETED and one.url for one in done.values())
     assert caplog.text.count("it counts as completed") == 3
     assert "unknown state 'polishing'" in caplog.text
+
+
+async def test_a_host_that_also_has_other_errors_is_not_taken_for_a_wrong_base_url() -> None:
+    page = b"<html><body>404 not found</body></html>"
+
+    def start(_: OddRelay, __: str, ___: tuple[str, ...], reply: Reply) -> Reply:
+        if now() >= 85.0:
+            return reply
+        is_upstream = 30.0 <= now() < 45.0
+        return replace(reply, status=502 if is_upstream else 404, body=page)
+
+    async with OddRelay(Oddity("starts", start)) as relay, session(relay) as luma:
+        assert (await luma.wait_until_done(relay.add(duration=20.0))).url
+
+
+async def test_an_unknown_state_of_one_task_delays_no_other() -> None:
+    ids: list[str] = []
+
+    def polish(row: dict[str, Any]) -> object:
+        return {"id": row["id"], "state": "polishing"} if row["id"] == ids[0] else row
+
+    async with OddRelay(Oddity("polishes one", on_rows(polish))) as relay, session(relay) as luma:
+        ids += [relay.add(duration=20.0) for _ in range(5)]
+        stuck = asyncio.ensure_future(luma.wait_until_done(ids[0], timeout=None))
+        done = await luma.wait_until_done(ids[1:], timeout=40.0)
+        assert list(done) == ids[1:]
+        stuck.cancel()
+
+
+async def test_the_grace_of_an_unknown_state_does_not_wait_for_the_next_poll() -> None:
+    def polish(row: dict[str, Any]) -> object:
+        return {**row, "state": "polishing"}
+
+    async with OddRelay(Oddity("polishes", on_rows(polish))) as relay:
+        async with session(relay, pace=Every(600.0)) as luma:
+            assert (await luma.wait_until_done(relay.add(duration=0.0))).url
+            assert now() < 90.0
+
+
+async def test_after_a_known_state_the_grace_of_an_unknown_one_begins_again() -> None:
+    draft = {"video": {"download_url": "https://cdn.example/draft.mp4"}}
+
+    def polish(row: dict[str, Any]) -> object:
+        is_polished = row["state"] != "completed" and now() % 100.0 < 40.0
+        return {**row, "state": "polishing", **draft} if is_polished else row
+
+    async with OddRelay(Oddity("polishes", on_rows(polish))) as relay, session(relay) as luma:
+        done = await luma.wait_until_done(relay.add(duration=350.0))
+        assert now() >= 350.0
+    assert done.url != draft["video"]["download_url"]
 
 
 async def test_an_unknown_state_without_a_link_is_still_running() -> None:
@@ -463,6 +514,20 @@ class TestSetup:
                     await luma.wait_until_done(relay.add())
 
 
+async def test_an_id_that_batches_left_out_for_a_while_is_in_batches_again() -> None:
+    ids: list[str] = []
+
+    def leave_out(rows: list[dict[str, Any]]) -> object:
+        return [row for row in rows if row["id"] != ids[0]] if now() < 60.0 else rows
+
+    async with OddRelay(Oddity("forgetful", on_batch(leave_out))) as relay, session(relay) as luma:
+        ids += [relay.add(duration=3000.0) for _ in range(20)]
+        assert list(await luma.wait_until_done(ids, timeout=None)) == ids
+    single = [asked.at for asked in relay.log if asked.method == "GET"]
+    assert single, "it is asked about by GET while batches leave it out"
+    assert max(single) < 180.0, "batches that contain it suffice"
+
+
 async def test_after_an_outage_of_half_a_day_all_is_reported_within_two_rounds() -> None:
     def fail(_: OddRelay, __: str, ___: tuple[str, ...], reply: Reply) -> Reply:
         return replace(reply, status=502, body=b"") if 10.0 < now() < 43_200.0 else reply
@@ -498,6 +563,13 @@ class TestHTTP:
             relay.reply(Reply(body=body, headers={"Content-Encoding": encoding}))
             assert (await luma.get("a")).is_done
 
+    async def test_a_body_that_cannot_be_decoded_aborts_no_wait(self) -> None:
+        broken = gzip.compress(b"[]")[:12] + b"\xff" * 12
+        async with FakeRelay() as relay, session(relay) as luma:
+            task_id = relay.add(duration=20.0)
+            relay.reply(Reply(body=broken, headers={"Content-Encoding": "gzip"}))
+            assert (await luma.wait_until_done(task_id)).url
+
 
 class TestSecrets:
     @pytest.mark.parametrize(
@@ -511,18 +583,19 @@ class TestSecrets:
         ids=["407", "502", "rubbish", "nothing"],
     )
     @pytest.mark.parametrize("scheme", ["http", "https"])
+    @pytest.mark.parametrize("login", ["proxyuser:pa%24sword", "proxyuser", ":pa%24sword"])
     async def test_a_proxys_login_is_in_no_log_error_or_cause(
-        self, answer: bytes, scheme: str, caplog: pytest.LogCaptureFixture
+        self, answer: bytes, scheme: str, login: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             head = await reader.readuntil(b"\r\n\r\n")
-            login = head.partition(b"Basic ")[2].partition(b"\r\n")[0]
-            writer.write(answer.replace(b"rubbish", b"rubbish " + login))
+            encoded = head.partition(b"Basic ")[2].partition(b"\r\n")[0]
+            writer.write(answer.replace(b"rubbish", b"rubbish " + encoded))
             writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        proxy = f"http://proxyuser:pa%24sword@127.0.0.1:{port}"
+        proxy = f"http://{login}@127.0.0.1:{port}"
         async with (
             server,
             LumaSession(f"{scheme}://relay.example", api_key=SECRET_KEY, proxy=proxy) as luma,
@@ -530,7 +603,8 @@ class TestSecrets:
             with pytest.raises(WaitTimeout) as caught:
                 await luma.wait_until_done("a", timeout=3.0)
         said = caplog.text + everything(caught.value)
-        for secret in ("proxyuser", "pa%24sword", "pa$sword", "cHJveHl1c2Vy", SECRET_KEY):
+        encoded_parts = ("cHJveHl1c2Vy", "OnBhJHN3b3Jk")
+        for secret in ("proxyuser", "pa%24sword", "pa$sword", *encoded_parts, SECRET_KEY):
             assert secret not in said
 
     async def test_the_traceback_of_a_cancelled_call_holds_no_headers(self) -> None:

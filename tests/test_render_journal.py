@@ -1,5 +1,6 @@
 """The journal: what is written is there after a kill, for one run at a time, of one relay."""
 
+import os
 import sqlite3
 import stat
 from pathlib import Path
@@ -45,6 +46,21 @@ def test_each_entry_is_on_the_disk_when_write_returns(tmp_path: Path) -> None:
         journal.write(ONE)
         assert not database.in_transaction
     assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
+
+
+def test_the_name_of_a_new_journal_is_on_the_disk_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, bool]] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        synced.append((os.fstat(file).st_ino, (tmp_path / NAME).exists()))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with Journal(tmp_path, RELAY):
+        assert (tmp_path.stat().st_ino, True) in synced
 
 
 def test_a_second_run_in_the_directory_is_refused_until_the_first_has_ended(

@@ -103,6 +103,24 @@ def test_max_tasks_counts_what_was_paid_for_before(max_tasks: int, submitted: in
     assert (len(planned.submit), planned.held_back) == (submitted, 3 - submitted)
 
 
+def test_max_tasks_does_not_count_what_the_relay_did_not_take() -> None:
+    new = Entry(key="a", line=1, prompt="a")
+    known = {
+        "a": new.after_sending(SENT_AT).after_refusal(Status.REFUSED, "too long"),
+        "b": replace(new, key="b").after_sending(SENT_AT).after_refusal(Status.NEW),
+        "c": replace(new, key="c").after_refusal(Status.NEW, "no quota"),
+    }
+    planned = plan(rows(*known), known, max_tasks=3)
+    assert (len(planned.submit), planned.held_back) == (3, 0)
+    assert [one.tasks for one in planned.entries.values()] == [0, 0, 0]
+
+
+def test_a_row_is_named_by_its_line_in_the_file_as_it_is_now() -> None:
+    known = {"a": entry("a", Status.REFUSED, note="too long")}
+    planned = plan(rows("new", "a"), known)
+    assert remarks(planned.entries.values())[0].startswith("line 2, 'prompt a': refused")
+
+
 def test_a_row_that_is_held_back_stays_unknown() -> None:
     known = {"a": entry("a", Status.UNKNOWN)}
     planned = plan(rows("a"), known, max_tasks=1, resubmit_unknown=True)

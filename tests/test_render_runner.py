@@ -1,6 +1,7 @@
 """A run of `render` in virtual time: retries, pauses, and a journal that cannot be written."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -92,6 +93,83 @@ async def test_a_long_retry_after_is_waited_for_without_spinning(
     first, second = (record.at for record in relay.log[:2])
     assert second - first >= 550
     assert len(relay.created) == 6
+
+
+async def test_a_row_that_the_journal_has_as_sent_is_sent_though_the_run_is_interrupted(
+    relay: FakeRelay, journal: FillingJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the row would be one that may have been submitted, and was not."""
+    running = asyncio.create_task(render(relay, journal, tmp_path))
+    loop, is_leaving, real = asyncio.get_running_loop(), threading.Event(), journal.write
+
+    async def interrupt() -> None:
+        running.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        is_leaving.set()
+
+    def write(entry: Entry) -> None:
+        if entry.status is Status.SENT and not is_leaving.is_set():
+            asyncio.run_coroutine_threadsafe(interrupt(), loop)
+            assert is_leaving.wait(10)
+        real(entry)
+
+    monkeypatch.setattr(journal, "write", write)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    found = statuses(journal)
+    assert set(found) <= {Status.NEW, Status.OPEN}
+    assert found.count(Status.OPEN) == len(relay.created) > 0
+
+
+async def test_after_an_interruption_a_row_that_was_not_taken_is_not_sent_again(
+    journal: FillingJournal, tmp_path: Path
+) -> None:
+    async with FakeRelay() as relay:
+        relay.reply(*[Reply(429, delay=5.0)] * 2, on="submit")
+        running = asyncio.create_task(render(relay, journal, tmp_path))
+        await asyncio.sleep(1.0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert relay.created == []
+        assert set(statuses(journal)) == {Status.NEW}
+        assert relay.requests == 2
+
+
+async def test_after_a_refusal_of_all_rows_those_in_flight_are_awaited(
+    journal: FillingJournal, tmp_path: Path
+) -> None:
+    async with FakeRelay(latency=5.0, durations=(5, 60), fails=1.0) as relay:
+        relay.reply(Reply(401, delay=1.0), on="submit")
+        await render(relay, journal, tmp_path)
+        assert len(relay.created) == 1
+    assert sorted(statuses(journal)) == sorted([Status.FAILED, *[Status.NEW] * 5])
+
+
+async def test_a_result_that_cannot_be_recorded_is_an_error_of_the_run(
+    journal: FillingJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = journal.write
+
+    def write(entry: Entry) -> None:
+        if entry.status is Status.COMPLETED:
+            raise OSError("the journal cannot be written")
+        real(entry)
+
+    monkeypatch.setattr(journal, "write", write)
+    async with FakeRelay(durations=(5, 60)) as relay, Downloader(tmp_path) as downloader:
+        rendering = Rendering(
+            plan(ROWS[:1], {}),
+            journal,
+            Progress(),
+            output(as_json=True, alone=False),
+            concurrency=2,
+        )
+        async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+            with pytest.raises(OSError, match="cannot be written"):
+                await rendering.run(luma, downloader)
+    assert statuses(journal) == [Status.OPEN]
 
 
 @pytest.mark.parametrize("room", range(8))

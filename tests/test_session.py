@@ -93,6 +93,15 @@ class TestGet:
         assert caught.value.retry_after == 3600.0
         assert now() < 60.0
 
+    async def test_the_retry_after_of_an_answer_holds_back_the_next_call(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        row = b'{"id": "a", "state": "processing"}'
+        relay.reply(Reply(body=row, headers={"Retry-After": "7"}))
+        await luma.get("a")
+        await luma.get(relay.add())
+        assert relay.log[1].at - relay.log[0].at >= 7.0
+
 
 class TestGetMany:
     async def test_tasks_are_in_the_order_given_and_unknown_ones_are_left_out(

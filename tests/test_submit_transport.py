@@ -8,7 +8,13 @@ from contextlib import asynccontextmanager, closing, suppress
 import aiohttp
 import pytest
 
-from luma_async import NoSuchRouteError, RequestTimeout, SubmitUnknown, TransportError
+from luma_async import (
+    BadRequestError,
+    NoSuchRouteError,
+    RequestTimeout,
+    SubmitUnknown,
+    TransportError,
+)
 from luma_async.protocol.submissions import Submission
 from luma_async.session import LumaSession
 from luma_async.transport import Transport
@@ -91,6 +97,16 @@ async def test_a_large_image_is_sent_whole() -> None:
         async with transport(server.url) as relay:
             await relay.submit(Submission(user_prompt="a cat", image_url=image), lambda: None)
     assert json.loads(server.requests[0][1])["image_url"] == image
+
+
+async def test_a_refusal_that_repeats_the_link_of_an_image_shows_no_signature() -> None:
+    link = "https://cdn.example/cat.png?sig=s3cret"
+    refusal = {"code": "invalid_image", "message": f"cannot fetch {link}", "data": None}
+    answer = response("400 Bad Request", json.dumps(refusal).encode())
+    async with RawServer(answer).listening() as server, transport(server.url) as relay:
+        with pytest.raises(BadRequestError, match=r"cannot fetch https://cdn\.example/") as caught:
+            await relay.submit(Submission(user_prompt="a cat", image_url=link), lambda: None)
+    assert "s3cret" not in str(caught.value) + repr(vars(caught.value))
 
 
 async def test_without_a_connection_nothing_is_reported_as_written() -> None:

@@ -228,6 +228,17 @@ class TestOneBudget:
         assert second - first >= 40
         assert not [one for one in relay.log if first < one.at < first + 40]
 
+    async def test_a_submission_that_was_not_taken_is_sent_again_before_later_ones(
+        self, relay: FakeRelay
+    ) -> None:
+        relay.reply(Reply(429), on="submit")
+        async with session(relay, limits=Limits(max_rate=1.0)) as luma:
+            async with anyio.create_task_group() as group:
+                for number in range(5):
+                    group.start_soon(luma.create, f"cat {number}")
+        prompts = [relay.tasks[task_id].prompt for task_id in relay.created]
+        assert prompts == [f"cat {number}" for number in range(5)]
+
     async def test_a_retry_after_that_is_too_long_is_raised(self, relay: FakeRelay) -> None:
         relay.reply(Reply(429, headers={"Retry-After": "4000"}), on="submit")
         async with session(relay) as luma:

@@ -2,9 +2,11 @@
 
 import asyncio
 import gzip
+import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from socket import SO_LINGER, SOL_SOCKET
 
 import aiohttp
 import pytest
@@ -203,8 +205,9 @@ async def test_an_incomplete_response_is_a_transport_error(response: bytes) -> N
     assert caught.value.__context__ is None, "the error of aiohttp carries the API key"
 
 
+@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("own", [True, False], ids=["own session", "session of the caller"])
-async def test_aiohttp_does_not_retry_a_get_on_a_dead_connection(own: bool) -> None:
+async def test_aiohttp_does_not_retry_a_get_on_a_dead_connection(own: bool, is_reset: bool) -> None:
     seen: list[bytes] = []
     passed: list[str] = []
 
@@ -222,6 +225,9 @@ async def test_aiohttp_does_not_retry_a_get_on_a_dead_connection(own: bool) -> N
                     break
                 answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
                 writer.write(answer % (len(DONE), DONE))
+        if is_reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, linger)
         writer.close()
 
     server = await asyncio.start_server(handler, "127.0.0.1", 0)
@@ -230,7 +236,8 @@ async def test_aiohttp_does_not_retry_a_get_on_a_dead_connection(own: bool) -> N
     async with server, aiohttp.ClientSession(middlewares=[count]) as http:
         async with transport(url, None if own else http) as relay:
             await relay.get("a")
-            with pytest.raises(TransportError, match="ServerDisconnected") as caught:
+            expected = "ClientOSError|ClientConnectionReset" if is_reset else "ServerDisconnected"
+            with pytest.raises(TransportError, match=expected) as caught:
                 await relay.get("a")
             assert len(seen) == 2
             assert caught.value.__context__ is None, "the error of aiohttp carries the API key"

@@ -42,6 +42,7 @@ OTHERS = {
     "HTML after a blank line": b"\n\n  <html><body>403 Forbidden</body>",
     "SVG": b'<svg xmlns="http://www.w3.org/2000/svg">',
     "text": b"error code: 1015",
+    "text with the first letter of MPEG-TS": b"Gateway timeout",
     "a terminal's text": b"\x1b[31mNot Found\x1b[0m",
     "blanks": b"  \n",
     "a playlist": b"#EXTM3U\n#EXT-X-VERSION:3",

@@ -114,6 +114,13 @@ def test_the_clock_of_the_host_counts_if_it_sends_its_time() -> None:
     assert meaning(EXPIRES_AT - timedelta(minutes=1)) is Meaning.NOT_YET
 
 
+@pytest.mark.parametrize("zone", ["GMT", "+0000", "-0000"])
+def test_the_time_of_a_host_is_in_utc_however_it_is_written(zone: str) -> None:
+    headers = {"date": f"Fri, 20 Nov 2026 09:30:00 {zone}"}
+    before = NOW - timedelta(days=1)
+    assert read_error(403, headers, b"", SIGNED["S3"], before).meaning is Meaning.EXPIRED
+
+
 def test_an_error_is_shown_by_its_status_and_its_code() -> None:
     assert str(HostError(Meaning.FINAL, 404)) == "status 404"
     assert str(HostError(Meaning.FINAL, 404, "NoSuchKey")) == "status 404 NoSuchKey"

@@ -33,6 +33,8 @@ LINK_HEADERS = LinkHeaders(HEADERS, ["Relay.example.", "[::1]", "b.example:8000"
         ("https://relay.example/v", "http://relay.example/v", True),
         ("http://relay.example/v", "https://relay.example/v", False),
         ("https://relay.example:8443/v", "https://relay.example/v", False),
+        ("https://relay.example:8443/v", "http://relay.example/v", False),
+        ("https://relay.example/v", "http://relay.example:8000/v", False),
         ("http://b.example/v", "http://b.example/v", True),
         ("https://cdn.example/v", "https://relay.example/v", False),
         ("https://relay.example/v", "https://cdn.example/v", False),
@@ -53,6 +55,9 @@ def test_neither_a_repr_nor_an_error_of_a_host_repeats_a_value() -> None:
     assert LINK_HEADERS.without_secrets(error) == HostError(Meaning.NEEDS_KEY, 401)
     kept = HostError(Meaning.NEEDS_KEY, 401, "bad key")
     assert LINK_HEADERS.without_secrets(kept) == kept
+    short = LinkHeaders({"X-Key": "abc123"}, ["relay.example"])
+    error = HostError(Meaning.NEEDS_KEY, 401, "bad key abc123")
+    assert short.without_secrets(error) == HostError(Meaning.NEEDS_KEY, 401)
 
 
 async def test_a_link_that_wants_a_key_receives_it_on_each_request(

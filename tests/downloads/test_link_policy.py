@@ -209,6 +209,24 @@ async def test_a_new_task_is_advised_only_if_the_relay_repeats_a_link_that_is_de
     assert "for 2 min" in texts[1]
 
 
+@pytest.mark.virtual_time
+async def test_no_new_task_is_advised_for_a_link_that_worked_meanwhile(
+    store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession
+) -> None:
+    texts: list[str] = []
+    async with Downloader(tmp_path, luma=luma, allow_hosts=HERE, link_grace=0) as downloader:
+        for _ in range(2):
+            store.missing = {"/v.mp4"}
+            relay.reply(store.new_link_reply("/v.mp4"), on="get")
+            with pytest.raises(DownloadError) as caught:
+                await downloader.download(store.video())
+            texts.append(str(caught.value))
+            store.missing = set()
+            (await downloader.download(store.video())).unlink()
+            await asyncio.sleep(600.0)
+    assert all(text.endswith("try again in some minutes") for text in texts), texts
+
+
 async def test_a_link_that_wants_a_key_says_how_to_send_it(
     store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession
 ) -> None:

@@ -113,6 +113,11 @@ def test_a_page_shows_no_link_to_a_name_of_a_local_network(host: str) -> None:
     assert parse_link(f"http://{host}/t.jpg", {host.rstrip(".")}) == f"http://{host}/t.jpg"
 
 
+@pytest.mark.parametrize("host", ["93.184.215.14", "[2606:4700::1111]"])
+def test_a_page_shows_a_link_to_a_public_address(host: str) -> None:
+    assert parse_link(f"https://{host}/t.jpg") == f"https://{host}/t.jpg"
+
+
 @pytest.mark.parametrize("link", ["http://%31%32%37.0.0.1/a.jpg", "https://cdn%2eexample/a.jpg"])
 def test_a_page_shows_no_link_with_a_percent_sign_in_its_host(link: str) -> None:
     assert parse_link(link) is None

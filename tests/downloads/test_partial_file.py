@@ -108,6 +108,17 @@ def test_a_locked_file_is_not_opened(tmp_path: Path) -> None:
     assert parts(tmp_path) == []
 
 
+def test_a_partial_file_that_took_the_place_of_a_removed_one_is_kept(tmp_path: Path) -> None:
+    removed = open_part(tmp_path)
+    (tmp_path / PARTS_FOLDER / "a.mp4").unlink()
+    part = open_part(tmp_path)
+    part.begin(RECORD)
+    part.write(BODY)
+    removed.close()
+    assert parts(tmp_path) == ["a.mp4", "a.mp4.json"]
+    assert part.finish().read_bytes() == BODY
+
+
 def test_a_copy_of_the_file_in_a_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
     part = open_part(tmp_path)
     copy = os.dup(part._file)  # pyright: ignore[reportPrivateUsage]
@@ -168,6 +179,45 @@ def test_nothing_raises_after_the_move(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "replace", os.replace)
     assert part.finish().read_bytes() == BODY
     assert files(tmp_path) == ["a.mp4"]
+
+
+def test_killed_at_any_moment_no_bytes_belong_to_the_record_of_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = open_part(tmp_path)
+    part.begin(RECORD)
+    part.write(BODY[:100])
+
+    def killed(file: int, size: int) -> None:
+        raise OSError("killed")
+
+    monkeypatch.setattr(os, "ftruncate", killed)
+    with pytest.raises(OSError, match="killed"):
+        part.begin(PartRecord("link", '"two"', len(BODY)))
+    part.close()
+    again = open_part(tmp_path)
+    assert (again.record, again.size) == (RECORD, 100)
+    again.discard()
+
+
+def test_all_bytes_are_on_the_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power leaves no file that looks complete and is not."""
+    part = open_part(tmp_path)
+    part.begin(RECORD)
+    part.write(BODY)
+    steps: list[tuple[int, bool]] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        steps.append((os.fstat(file).st_ino, (tmp_path / "a.mp4").exists()))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = part.finish()
+    assert (path.stat().st_ino, False) in steps, "the file, under its old name"
+    assert (tmp_path.stat().st_ino, True) in steps, "the directory, with the new name"
 
 
 def test_a_record_is_kept_beside_its_bytes(tmp_path: Path) -> None:

@@ -129,6 +129,57 @@ async def test_a_transient_error_is_retried_five_times_at_most(
     assert len(store.seen) == transfer.MAX_ATTEMPTS
 
 
+async def test_a_host_that_sends_a_few_bytes_per_connection_is_given_up(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    store.cut_after = [1000] * 9
+    with pytest.raises(DownloadError, match="try again later to resume it"):
+        await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert len(store.seen) == transfer.MAX_ATTEMPTS
+    assert await download(store.video(), tmp_path, allow_hosts=HERE), "it is resumed later"
+
+
+async def test_a_host_that_sends_the_same_bytes_again_is_given_up(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    """Without a validator each attempt begins again; more than before is progress, not more."""
+    store.etag = 'W/"one"'
+    store.cut_after = [100_000, 1000] * 9
+    with pytest.raises(DownloadError, match="try again later to resume it"):
+        await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert len(store.seen) == 1 + transfer.MAX_ATTEMPTS
+
+
+@pytest.mark.virtual_time
+async def test_the_retry_after_of_a_host_is_waited_for(store: VideoStore, tmp_path: Path) -> None:
+    store.script = [answer(503, Retry_After="30")]
+    await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert asyncio.get_running_loop().time() >= 30.0
+
+
+async def test_a_chunked_response_ends_where_its_server_says(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    """Its end is known, so an MP4 without frames is what the server has."""
+    body = b"\0\0\0\x10ftypisom\0\0\2\0" + b"\0\0\0\x0cmoov----"
+
+    async def chunked(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(body)
+        return response
+
+    store.script = [chunked]
+    assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == body
+    assert len(store.seen) == 1
+
+
+async def test_five_redirects_are_followed(store: VideoStore, tmp_path: Path) -> None:
+    store.script = [answer(302, Location="/v.mp4")] * transfer.MAX_REDIRECTS
+    assert (await download(store.video(), tmp_path, allow_hosts=HERE)).read_bytes() == BODY
+
+
 async def test_a_redirect_is_followed_and_checked_like_the_link(
     store: VideoStore, tmp_path: Path
 ) -> None:
@@ -199,9 +250,19 @@ async def test_a_file_larger_than_max_bytes_is_not_kept(
     assert not files(tmp_path)
 
 
+async def test_the_first_bytes_of_a_file_larger_than_max_bytes_are_not_kept(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    store.put_part(tmp_path, BODY[:5000])
+    with pytest.raises(DownloadError, match="raise max_bytes"):
+        await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=100_000)
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize("has_length", [True, False])
 @pytest.mark.parametrize(("size", "fits"), [(10, True), (11, False)])
 async def test_a_file_may_have_max_bytes_and_no_more(
-    store: VideoStore, tmp_path: Path, size: int, fits: bool
+    store: VideoStore, tmp_path: Path, size: int, fits: bool, has_length: bool
 ) -> None:
     async def without_length(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
@@ -209,7 +270,7 @@ async def test_a_file_may_have_max_bytes_and_no_more(
         await response.write(b"\0" * size)
         return response
 
-    store.script = [without_length]
+    store.script = [answer(200, body=b"x" * size) if has_length else without_length]
     with nullcontext() if fits else pytest.raises(DownloadError, match="larger than 10 bytes"):
         path = await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=10)
         assert path.stat().st_size == size

@@ -1,0 +1,42 @@
+"""What several answers without a row of an id add up to, before it counts as missing."""
+
+from math import inf
+
+import pytest
+
+from luma_async.scheduling.missing_evidence import STRONG, Evidence
+
+GRACE = 60.0
+
+
+def answers_until_decided(evidence: Evidence, *, between: float, omitted: bool) -> int:
+    """Return after how many answers "there is none", `between` seconds apart, it is missing."""
+    for number in range(100):
+        if number and omitted:
+            evidence.omit(seen=False, proved=False)
+        evidence.add(STRONG, number * between, GRACE)
+        if evidence.is_decided(STRONG, GRACE):
+            return number + 1
+    raise AssertionError("never decided")
+
+
+@pytest.mark.parametrize("between", [GRACE / 6.0, GRACE, 3600.0])
+def test_it_takes_seven_answers_however_far_apart(between: float) -> None:
+    assert answers_until_decided(Evidence(), between=between, omitted=False) == 7
+
+
+@pytest.mark.parametrize("between", [GRACE / 2.0, 3600.0])
+def test_it_takes_three_answers_if_batches_left_the_id_out_between_them(between: float) -> None:
+    assert answers_until_decided(Evidence(), between=between, omitted=True) == 3
+
+
+def test_what_batches_said_before_the_first_answer_does_not_count_after_it() -> None:
+    evidence = Evidence()
+    evidence.omit(seen=False, proved=False)
+    assert answers_until_decided(evidence, between=3600.0, omitted=False) == 7
+
+
+def test_an_answer_that_came_once_decides_nothing() -> None:
+    evidence = Evidence()
+    evidence.add(STRONG, 0.0, GRACE)
+    assert 0.0 < evidence.remaining(STRONG, GRACE) < inf
