@@ -9,7 +9,6 @@ from math import inf
 from typing import TYPE_CHECKING, Self, overload
 
 import anyio
-import anyio.to_thread
 
 from luma_async import validation as checks
 from luma_async.polling.admission import session_closed
@@ -23,8 +22,8 @@ from luma_async.polling.stats import Stats
 from luma_async.polling.submit_calls import SubmitCalls
 from luma_async.polling.submitting import Submitter
 from luma_async.polling.wait import Notify, Wait
-from luma_async.recording.recorder import Recorder, secrets_of
-from luma_async.scheduling.changes import Grace
+from luma_async.recording.recorder import recorder_of
+from luma_async.scheduling.changes import checked_grace
 from luma_async.scheduling.pace import Learned, Pace
 from luma_async.scheduling.slots import SHARED_SECOND, Slots
 from luma_async.scheduling.throttle import Limits
@@ -57,12 +56,10 @@ class LumaSession(SubmitCalls):
     functions, called in the event loop; they must not block. If they raise an exception, it is
     logged once and then ignored.
 
+    `record` is a file that receives each distinct shape of response once, without secrets; None
+    for no file. Entering the session replaces it, and raises OSError if it cannot be written.
     `budget` makes `limits.max_rate` the total of all sessions that share it, such as a SharedBudget
     of `luma_async.worker`; `max_in_flight` stays a limit of each.
-
-    `record` is a file that receives each distinct shape of response once, without secrets
-    (docs/redaction.md); entering the session empties it, and raises OSError if it cannot be
-    written. The default, None, records nothing.
 
     Raises ValueError or TypeError for invalid arguments.
     """
@@ -92,7 +89,7 @@ class LumaSession(SubmitCalls):
         self._limits = checks.instance("limits", limits, Limits, "Limits(…)")
         self._request_timeout = checks.positive("request_timeout", request_timeout)
         self._submit_timeout = checks.positive("submit_timeout", submit_timeout)
-        self._grace = _checked_grace(missing_grace, link_grace)
+        self._grace = checked_grace(missing_grace, link_grace)
         key = checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key)
         self._account = hashlib.sha256(f"{self._base_url}\n{key}".encode()).hexdigest()
         self._budget = _checked_budget(budget, self._limits)
@@ -109,10 +106,8 @@ class LumaSession(SubmitCalls):
         if (request_hook := hook_of("on_request", on_request)) is not None:
             self._relay = InstrumentedRelay(self._transport, request_hook)
         self._on_change = hook_of("on_change", on_change)
-        self._recorder = (
-            None if record is None else Recorder(record, secrets_of(self._base_url, key, proxy))
-        )
         self._shared = AsyncExitStack()
+        self._recorder = recorder_of(record, self._base_url, key, proxy)
         self._poller: Poller | None = None
         self._closed = False
 
@@ -121,10 +116,10 @@ class LumaSession(SubmitCalls):
             raise session_closed()
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
-        slots = None if self._budget is None else Slots()
         if self._recorder is not None:
-            await anyio.to_thread.run_sync(self._recorder.start)
-            self._transport.observer = self._recorder.observe
+            recorder = await self._shared.enter_async_context(self._recorder)
+            self._transport.observer = recorder.observe
+        slots = None if self._budget is None else Slots()
         await self._transport.__aenter__()
         self._poller = poller = Poller(
             self._relay,
@@ -175,8 +170,6 @@ class LumaSession(SubmitCalls):
             await self._shared.aclose()
         finally:
             await self._transport.__aexit__(None, None, None)
-            if self._recorder is not None:
-                await anyio.to_thread.run_sync(self._recorder.close)
 
     async def get(self, task_id: str) -> Generation:
         """Return the current Generation of one task; do not wait for it.
@@ -296,13 +289,6 @@ class LumaSession(SubmitCalls):
             )
         self._poller.affinity.check()
         return self._poller
-
-
-def _checked_grace(missing: float, link: float) -> Grace:
-    return Grace(
-        missing=checks.not_negative("missing_grace", missing),
-        link=checks.not_negative("link_grace", link),
-    )
 
 
 def _checked_budget(budget: Budget | None, limits: Limits) -> Budget | None:

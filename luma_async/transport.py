@@ -27,6 +27,7 @@ from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Deco
 from luma_async.protocol.headers import lower_case, retry_after
 from luma_async.protocol.requests import (
     HTTPRequest,
+    Observer,
     batch_request,
     name_base_url,
     single_request,
@@ -40,8 +41,6 @@ from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
 MAX_HEADER_LINE = 65_536  # bytes; aiohttp's own limit is 8,190, and cookies and policies pass it
-Observer = Callable[[HTTPRequest, int, Mapping[str, str], bytes], object]
-"""Receives each request with the status, the headers and the decoded body of its response."""
 _USER_AGENT = f"luma-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 A = TypeVar("A")
@@ -95,7 +94,7 @@ class Transport:
             }
         )
         self._send_once = send_once(self._describe)
-        self.open_ids_like: Callable[[str], Collection[str]] = _none_like
+        self.open_ids_like: Callable[[str], Collection[str]] = lambda _: ()
         self.observer: Observer | None = None
 
     async def __aenter__(self) -> Self:
@@ -304,7 +303,3 @@ def _is_of_setup(error: Exception) -> bool:
     """
     network = isinstance(error, aiohttp.ClientError | OSError)
     return isinstance(error, ValueError | TypeError) and not network
-
-
-def _none_like(_: str) -> Collection[str]:
-    return ()

@@ -14,10 +14,10 @@ from luma_async.downloads.links import check_link
 from luma_async.downloads.public_resolver import PublicResolver
 from luma_async.errors import DownloadError, LumaError, TransportError
 from luma_async.protocol.headers import lower_case
-from luma_async.protocol.requests import HTTPRequest
+from luma_async.protocol.requests import HTTPRequest, Observer
 from luma_async.scheduling.throttle import Limits, Throttle
 from luma_async.text import one_line
-from luma_async.transport import Observer, Transport
+from luma_async.transport import Transport
 
 MAX_PAUSE = 60.0  # seconds for which a Retry-After is obeyed; a longer one ends the examination
 

@@ -1,6 +1,6 @@
 """The two requests that ask a relay about tasks: the single GET and the batch POST."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -18,6 +18,10 @@ class HTTPRequest(Struct, frozen=True):
     method: str
     path: str
     body: bytes | None = None
+
+
+Observer = Callable[[HTTPRequest, int, Mapping[str, str], bytes], object]
+"""Receives each request with the status, the headers and the decoded body of its response."""
 
 
 def single_request(task_id: str) -> HTTPRequest:

@@ -7,9 +7,11 @@ import threading
 from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Self
 from urllib.parse import unquote, urlsplit
 
+import anyio
+import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
@@ -120,11 +122,18 @@ def secrets_of(base_url: str, api_key: str, proxy: str | None) -> list[str]:
     return [text for text in texts if text and not is_known(text)] + [api_key]
 
 
+def recorder_of(
+    path: str | os.PathLike[str] | None, base_url: str, api_key: str, proxy: str | None
+) -> "Recorder | None":
+    """Return the recorder of a session with a relay; None without a path."""
+    return None if path is None else Recorder(path, secrets_of(base_url, api_key, proxy))
+
+
 class Recorder:
     """Writes the responses of a relay to a file: each shape once, redacted.
 
-    `observe` only queues: parsing, redaction and writing happen in a thread. What it cannot write
-    it leaves out, with one warning.
+    An async context manager, or `start` and `close`. `observe` only queues: parsing, redaction and
+    writing happen in a thread. What it cannot write it leaves out, with one warning.
     """
 
     def __init__(self, path: str | os.PathLike[str], literals: Iterable[str] = ()) -> None:
@@ -150,6 +159,14 @@ class Recorder:
         if thread is not None:
             self._queue.put(None)
             thread.join()
+
+    async def __aenter__(self) -> Self:
+        await anyio.to_thread.run_sync(self.start)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.close)
 
     def observe(
         self, request: HTTPRequest, status: int, headers: Mapping[str, str], body: bytes

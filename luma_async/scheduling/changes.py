@@ -10,6 +10,7 @@ from luma_async.protocol.rows import RowText
 from luma_async.scheduling.items import W
 from luma_async.scheduling.missing_evidence import Sign
 from luma_async.structs import Generation, State
+from luma_async.validation import not_negative
 
 
 class PollAnswer(Protocol):
@@ -48,6 +49,11 @@ class Grace(Struct, frozen=True):
 
     missing: float = 30.0
     link: float = 60.0
+
+
+def checked_grace(missing: float, link: float) -> Grace:
+    """Return a Grace; ValueError or TypeError, with the names of the session, for no seconds."""
+    return Grace(not_negative("missing_grace", missing), not_negative("link_grace", link))
 
 
 class Change(Struct, Generic[W], frozen=True, kw_only=True):

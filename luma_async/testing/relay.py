@@ -1,15 +1,14 @@
 """FakeRelay: a relay for tests, which is a real HTTP server with simulated tasks."""
 
 import asyncio
-import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from luma_async.testing.faults import check_faults, sent_status
 from luma_async.testing.loop_clock import LoopClock
+from luma_async.testing.replayed import Replayed
 from luma_async.testing.responder import Endpoint, Responder
 from luma_async.testing.scripts import MODERATED, Scripts
 from luma_async.testing.simulation import Envelope, Simulation
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from luma_async.testing.server import Server
 
 
-class FakeRelay:
+class FakeRelay(Replayed):
     """A relay on 127.0.0.1 for tests: a real HTTP server with simulated tasks.
 
     It answers `GET /luma/generations/ID` and `POST /luma/tasks`. Use it as an async context
@@ -96,25 +95,6 @@ class FakeRelay:
         self._clock = LoopClock()
         self._server: Server | None = None
         self._url: str | None = None
-
-    @classmethod
-    def replay(cls, file: str | os.PathLike[str], **options: Any) -> Self:
-        """Return a relay that answers as a captured one did, about tasks of its own.
-
-        `file` was written by `luma-async capture` or `LumaSession(record=…)`. Envelopes, words,
-        headers, limits of rows and ids, the order, and the answers about unknown ids are those of
-        the file. Each captured error is played once; a call of which only errors were captured
-        always answers with them. `options` are the arguments of FakeRelay; `envelope` has no
-        effect.
-
-        Raises OSError if the file cannot be read, and ValueError if it is no captured file.
-        """
-        from luma_async.recording.capture_file import read_capture
-        from luma_async.testing.playback import Playback
-
-        relay = cls(**options)
-        relay._responder.playback = Playback(read_capture(Path(file)))
-        return relay
 
     async def start(self) -> None:
         """Start listening.

@@ -12,9 +12,10 @@ from luma_async.diagnosis.examiner import Examiner
 from luma_async.diagnosis.findings import Diagnosis, Subject, diagnose
 from luma_async.diagnosis.plan import Examination
 from luma_async.diagnosis.questions import Question
+from luma_async.protocol.requests import Observer
 from luma_async.testing import FakeRelay, Reply
 from luma_async.testing.types import IncomingRequest
-from luma_async.transport import Observer, Transport
+from luma_async.transport import Transport
 from tests.odd_relays import Answer, Oddity, OddRelay, body, rows_of
 
 UNKNOWN = tuple(str(uuid.UUID(int=number, version=4)) for number in range(1000))

@@ -5,9 +5,8 @@ import json
 import os
 import sys
 import uuid
+from contextlib import AsyncExitStack
 from pathlib import Path
-
-import anyio.to_thread
 
 from luma_async import validation as checks
 from luma_async.cli.display.diagnosis import show
@@ -120,19 +119,14 @@ async def examination(arguments: argparse.Namespace) -> Diagnosis:
         transport, api_key=key, limits=limits, proxy=proxy, request_timeout=REQUEST_TIMEOUT,
         allow_hosts=arguments.allow_host, announce=_announce,
     )  # fmt: skip
-    recorder: Recorder | None = None
-    if arguments.capture is not None:
-        recorder = Recorder(arguments.capture, secrets_of(url, key, proxy))
-        await anyio.to_thread.run_sync(recorder.start)
-        examiner.observer = recorder.observe
     most = min(limits.max_batch, SIZES[-1])
     unknown = tuple(str(uuid.uuid4()) for _ in range(most))
     what = Examination(url, checks.task_ids(ids), unknown, most)
-    try:
+    async with AsyncExitStack() as stack:
+        if arguments.capture is not None:
+            recorder = Recorder(arguments.capture, secrets_of(url, key, proxy))
+            examiner.observer = (await stack.enter_async_context(recorder)).observe
         answers = await examiner.run(what)
-    finally:
-        if recorder is not None:
-            await anyio.to_thread.run_sync(recorder.close)
     subject = Subject(url, what.ids, most, limits.max_rate, MAX_REQUESTS)
     return diagnose(answers, subject, CHECKS)
 
