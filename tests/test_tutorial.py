@@ -39,7 +39,9 @@ async def environ(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[dict[st
     """Start the relay of the page with short durations, and yield the environment of the page."""
     (start,) = [text for text in SHELL if "luma-async relay" in text]
     (export,) = [text for text in SHELL if "export" in text]
-    command = start.replace("30-180", "0.1-0.5").replace("relay ", f"relay --port {unused_tcp_port} ")
+    command = start.replace("30-180", "0.1-0.5").replace(
+        "relay ", f"relay --port {unused_tcp_port} "
+    )
     environ = environment(tmp_path)
     exported = re.findall(r"(LUMA_\w+)=(\S+)", export)
     environ |= {name: value.replace("8000", str(unused_tcp_port)) for name, value in exported}
