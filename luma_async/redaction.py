@@ -9,7 +9,7 @@ MIN_SECRET_LENGTH = 6  # characters
 
 
 class Redactor:
-    """Replaces each secret by its name; a word of a few letters is no secret.
+    """Replaces each secret by its name. A word shorter than MIN_SECRET_LENGTH is not a secret.
 
     A proxy's user and password are sent as `user:password` in base64, too.
     """

@@ -14,7 +14,7 @@ from luma_async import validation as checks
 from luma_async.polling.admission import session_closed
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.following import Following
-from luma_async.polling.hooks import ChangeEvent, Hook, InstrumentedRelay, RequestEvent
+from luma_async.polling.hooks import ChangeEvent, InstrumentedRelay, RequestEvent, hook_of
 from luma_async.polling.interfaces import Budget, SubmittingRelay
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
@@ -85,16 +85,10 @@ class LumaSession(SubmitCalls):
         self._limits = checks.instance("limits", limits, Limits, "Limits(…)")
         self._request_timeout = checks.positive("request_timeout", request_timeout)
         self._submit_timeout = checks.positive("submit_timeout", submit_timeout)
-        self._grace = Grace(
-            missing=checks.not_negative("missing_grace", missing_grace),
-            link=checks.not_negative("link_grace", link_grace),
-        )
+        self._grace = _checked_grace(missing_grace, link_grace)
         key = checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key)
         self._account = hashlib.sha256(f"{self._base_url}\n{key}".encode()).hexdigest()
-        remedy = "a SharedBudget of luma_async.worker"
-        if budget is not None and self._limits.max_rate == inf:
-            raise ValueError("max_rate is inf; give the total of the budget in limits")
-        self._budget = None if budget is None else checks.instance("budget", budget, Budget, remedy)
+        self._budget = _checked_budget(budget, self._limits)
         self._transport = Transport(
             self._base_url,
             key,
@@ -105,10 +99,9 @@ class LumaSession(SubmitCalls):
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
         self._relay: SubmittingRelay = self._transport
-        if (request_hook := checks.hook("on_request", on_request)) is not None:
-            self._relay = InstrumentedRelay(self._transport, Hook("on_request", request_hook))
-        change_hook = checks.hook("on_change", on_change)
-        self._on_change = None if change_hook is None else Hook("on_change", change_hook)
+        if (request_hook := hook_of("on_request", on_request)) is not None:
+            self._relay = InstrumentedRelay(self._transport, request_hook)
+        self._on_change = hook_of("on_change", on_change)
         self._shared = AsyncExitStack()
         self._poller: Poller | None = None
         self._closed = False
@@ -288,3 +281,19 @@ class LumaSession(SubmitCalls):
             )
         self._poller.affinity.check()
         return self._poller
+
+
+def _checked_grace(missing: float, link: float) -> Grace:
+    return Grace(
+        missing=checks.not_negative("missing_grace", missing),
+        link=checks.not_negative("link_grace", link),
+    )
+
+
+def _checked_budget(budget: Budget | None, limits: Limits) -> Budget | None:
+    """Return a shared budget, or None; it needs a rate to share."""
+    if budget is None:
+        return None
+    if limits.max_rate == inf:
+        raise ValueError("max_rate is inf; give the total of the budget in limits")
+    return checks.instance("budget", budget, Budget, "a SharedBudget of luma_async.worker")

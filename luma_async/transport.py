@@ -7,6 +7,7 @@ from math import inf
 from typing import Self, TypeVar
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from luma_async import validation as checks
@@ -21,7 +22,6 @@ from luma_async.errors import (
     TooLongError,
     TransportError,
 )
-from luma_async.once_body import OnceBody
 from luma_async.protocol.decoding import decode_response
 from luma_async.protocol.decompression import ACCEPT_ENCODING, BadEncoding, Decompressor
 from luma_async.protocol.headers import lower_case, retry_after
@@ -35,6 +35,7 @@ from luma_async.protocol.responses import Response
 from luma_async.protocol.submissions import Submission, Submitted, decode_submission
 from luma_async.redaction import Redactor, redact_error
 from luma_async.resolver import new_resolver
+from luma_async.send_once import OnceBody, send_once
 from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
@@ -67,7 +68,6 @@ class Transport:
         submit_timeout: float = 120.0,
     ) -> None:
         self._base_url = base_url
-        self._api_key = api_key
         kinds = (aiohttp.ClientSession, type(None))
         self._http = checks.instance("http", http, kinds, "an aiohttp.ClientSession")
         self._owned = http is None
@@ -75,9 +75,24 @@ class Transport:
         self._proxy = proxy
         self._request_timeout = request_timeout
         self._submit_timeout = submit_timeout
+        self._timeouts = {
+            seconds: aiohttp.ClientTimeout(
+                total=None if seconds == inf else seconds, ceil_threshold=inf
+            )
+            for seconds in (request_timeout, submit_timeout)
+        }
         self._max_body = max_body
         self._redact = Redactor(api_key, proxy).redact
-        self._ask_for_identity = False
+        self._headers = CIMultiDict(
+            {
+                "Authorization": f"Bearer {api_key}",
+                "Accept": "application/json",
+                "Accept-Encoding": ACCEPT_ENCODING,
+                "Content-Type": "application/json",
+                "User-Agent": _USER_AGENT,
+            }
+        )
+        self._send_once = send_once(self._describe)
         self.open_ids_like: Callable[[str], Collection[str]] = _none_like
 
     async def __aenter__(self) -> Self:
@@ -100,11 +115,7 @@ class Transport:
                     await http.close()
 
     def _new_http(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=(self._send_once,),
-        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     async def get(self, task_id: str) -> Response:
         """Request one task with the single GET."""
@@ -188,7 +199,8 @@ class Transport:
             # The frames of aiohttp hold the headers, and with them the key.
             failure = error.with_traceback(None)
         except Exception as error:
-            self._ask_for_identity |= isinstance(error, BadEncoding)
+            if isinstance(error, BadEncoding):
+                self._ask_for_identity()
             setup = headers is None and _is_of_setup(error)
             failure = (SetupError if setup else TransportError)(self._describe(error))
             failure.never_connected = isinstance(error, aiohttp.ClientConnectorError)
@@ -207,10 +219,9 @@ class Transport:
             request.method,
             URL(self._base_url + request.path, encoded=True),
             data=body,
-            headers=self._headers(),
-            timeout=aiohttp.ClientTimeout(
-                total=None if timeout == inf else timeout, ceil_threshold=inf
-            ),
+            headers=self._headers,
+            timeout=self._timeouts[timeout],
+            middlewares=self._middlewares(http) if body is None else None,
             proxy=self._proxy,
             allow_redirects=False,
             raise_for_status=False,
@@ -219,15 +230,13 @@ class Transport:
             max_field_size=MAX_HEADER_LINE,
         )
 
-    async def _send_once(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Prevent aiohttp from retrying a GET by itself: the throttle would not count it."""
-        try:
-            return await handler(request)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            failure = TransportError(self._describe(error))
-        raise failure
+    def _middlewares(self, http: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        """Return the middlewares of a GET: those of the session, which ours would replace, first.
+
+        aiohttp sends a GET a second time by itself if a kept connection was closed; the throttle
+        would not count it. It never does so with a POST.
+        """
+        return (*getattr(http, "_middlewares", ()), self._send_once)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Return the decoded body; raise TooLongError if it exceeds `max_body` bytes.
@@ -248,17 +257,12 @@ class Transport:
                     "lower Limits.max_batch, or raise Limits.max_body"
                 )
         decompressor.finish()
-        self._ask_for_identity |= decompressor.is_mislabelled
+        if decompressor.is_mislabelled:
+            self._ask_for_identity()
         return b"".join(parts)
 
-    def _headers(self) -> dict[str, str]:
-        return {
-            "Authorization": f"Bearer {self._api_key}",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity" if self._ask_for_identity else ACCEPT_ENCODING,
-            "Content-Type": "application/json",
-            "User-Agent": _USER_AGENT,
-        }
+    def _ask_for_identity(self) -> None:
+        self._headers["Accept-Encoding"] = "identity"
 
     def _describe(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -22,11 +22,13 @@ from tests.subprocesses import held_port
 
 load_profiles()
 
-# Commands that the tests start find compiled modules, and receive ctrl-C, however this run was
-# started: `pytest &` in a script ignores SIGINT, and children inherit that.
+# Commands that the tests start find compiled modules, and receive ctrl-C and SIGHUP, however this
+# run was started: `pytest &` in a script ignores SIGINT, nohup SIGHUP, and children inherit that.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

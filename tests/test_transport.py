@@ -203,8 +203,16 @@ async def test_an_incomplete_response_is_a_transport_error(response: bytes) -> N
     assert caught.value.__context__ is None, "the error of aiohttp carries the API key"
 
 
-async def test_aiohttp_does_not_retry_a_get_on_a_dead_connection() -> None:
+@pytest.mark.parametrize("own", [True, False], ids=["own session", "session of the caller"])
+async def test_aiohttp_does_not_retry_a_get_on_a_dead_connection(own: bool) -> None:
     seen: list[bytes] = []
+    passed: list[str] = []
+
+    async def count(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        passed.append(request.method)
+        return await handler(request)
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError):
@@ -218,13 +226,16 @@ async def test_aiohttp_does_not_retry_a_get_on_a_dead_connection() -> None:
 
     server = await asyncio.start_server(handler, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
-    async with server, transport(f"http://{host}:{port}") as relay:
-        await relay.get("a")
-        with pytest.raises(TransportError, match="ServerDisconnected") as caught:
+    url = f"http://{host}:{port}"
+    async with server, aiohttp.ClientSession(middlewares=[count]) as http:
+        async with transport(url, None if own else http) as relay:
             await relay.get("a")
-        assert len(seen) == 2
-        assert caught.value.__context__ is None, "the error of aiohttp carries the API key"
-        assert (await relay.get("a")).states
+            with pytest.raises(TransportError, match="ServerDisconnected") as caught:
+                await relay.get("a")
+            assert len(seen) == 2
+            assert caught.value.__context__ is None, "the error of aiohttp carries the API key"
+            assert (await relay.get("a")).states
+    assert passed == ([] if own else ["GET"] * 3), "the middlewares of the caller are kept"
 
 
 async def test_a_refused_connection_is_a_transport_error() -> None:

@@ -1,4 +1,4 @@
-"""The command `luma-async`: reads the arguments, and calls what each of its commands is."""
+"""The command `luma-async`: parses the arguments, and runs the command that they name."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ _STOPPED = "stopped by ctrl-C before all had ended"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; `argv` defaults to the process's own arguments.
 
-    0 is success, 2 what cannot be run as asked, 130 ctrl-C. Raises SystemExit for help, version (0)
-    and usage errors (2), as argparse does.
+    0 is success, 2 invalid arguments, files or packages, 130 ctrl-C. Raises SystemExit for help,
+    version (0) and usage errors (2), as argparse does.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)

@@ -69,7 +69,7 @@ _RAISE: dict[signal.Signals, Callable[[int, FrameType | None], object]] = {
 
 @contextmanager
 def kept_signal_handlers() -> Generator[None]:
-    """Restore the signal handlers of a process in which a command is only one of its calls."""
+    """Restore the signal handlers of the caller: a program may call `main` as a function."""
     kept = {sign: signal.getsignal(sign) for sign in _RAISE}
     try:
         yield
@@ -80,9 +80,10 @@ def kept_signal_handlers() -> Generator[None]:
 
 
 def run_and_report(act: Callable[[], int], *usage: type[Exception]) -> int:
-    """Return an exit code; errors of `usage`, and what no command can use, are printed as text.
+    """Call `act`, and return its exit code.
 
-    What SIGTERM or SIGHUP has cancelled has a code of its own.
+    An expected error (a bad value, a missing package, an OSError, `usage`) is printed without a
+    traceback, and its code is 2; that of SIGTERM and SIGHUP is 143.
     """
     text: tuple[type[Exception], ...] = (ModuleNotFoundError, ValueError, *usage)
     try:

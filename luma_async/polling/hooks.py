@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from luma_async import validation as checks
 from luma_async.errors import LumaError, unforeseen
 from luma_async.polling.interfaces import SubmittingRelay
 from luma_async.protocol.submissions import Submission, Submitted
@@ -75,6 +76,12 @@ class Hook(Generic[E]):
             if not self._quiet:
                 logger.exception("%s failed; further errors of it are not logged", self._name)
             self._quiet = True
+
+
+def hook_of(name: str, function: Callable[[E], object] | None) -> Hook[E] | None:
+    """Return the hook of a function, or None; TypeError for what is not a plain function."""
+    checked = checks.hook(name, function)
+    return None if checked is None else Hook(name, checked)
 
 
 class ChangeNotifier:

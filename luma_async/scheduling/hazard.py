@@ -2,9 +2,9 @@
 
 The hazard h(age) is the chance that a task ends in the next second, given that it has not ended
 yet. It is estimated in cells of age, eight to an octave from a sixteenth of a second to three days:
-tasks that ended in a cell, divided by the seconds for which tasks were open in it. A task that is
-still open, one that was old when first polled, and one without a watcher count for the ages at
-which they were watched, so none of them biases the estimate.
+tasks that ended in a cell, divided by the seconds for which tasks were open in it. Each task counts
+only for the ages at which it was watched. So tasks that are still open, were old when first polled,
+or lost their watcher do not bias the estimate.
 
 A task ends between two polls; it is spread over the cells between them. Cells are averaged with
 their neighbours, and each is drawn towards a hazard that is the same at all ages, as though PRIOR

@@ -75,10 +75,8 @@ class Scheduler(Generic[W]):
         return task_id in self._items
 
     def __repr__(self) -> str:
-        return (
-            f"<Scheduler: {len(self)} open, {len(self._order.in_flight)} batches in flight, "
-            f"{self.capabilities.limit} ids a batch>"
-        )
+        in_flight, limit = len(self._order.in_flight), self.capabilities.limit
+        return f"<Scheduler: {len(self)} open, {in_flight} batches in flight, {limit} ids a batch>"
 
     def status_of(self, task_id: str) -> Status:
         """Return the status of an id."""
@@ -156,7 +154,7 @@ class Scheduler(Generic[W]):
         return self._by_folded.like(name)
 
     def has_others(self, batch: Batch[W]) -> bool:
-        """Return whether ids are open that are not in this batch."""
+        """Whether ids are open that are not in this batch."""
         return len(self._items) > len(batch.items)
 
     def probe(self) -> None:
@@ -194,17 +192,22 @@ class Scheduler(Generic[W]):
             self._learn_from_batch(batch, answer, now)
         elif sign is None and single and not answer.states:
             self._coverage.record_none()
-        sign = sign or (Sign.NONE if single else Sign.OMITTED)
         answered = Answered(
             answer=answer,
             sent_at=batch.sent_at,
             now=now,
-            sign=sign,
+            sign=sign or (Sign.NONE if single else Sign.OMITTED),
             error=error,
             single=single,
             single_endpoint=self.capabilities.has_single(now),
         )
         applier: ResponseApplier[W] = ResponseApplier(answered, self.timing, self.grace)
+        self._apply(applier, batch)
+        self._learn_from_proofs(applier.proofs, now)
+        return applier.changes
+
+    def _apply(self, applier: ResponseApplier[W], batch: Batch[W]) -> None:
+        """Apply the response to all groups, and reschedule the ids that are still open."""
         for group in batch.groups:
             applier.apply(group)
         for change in applier.changes:
@@ -215,9 +218,6 @@ class Scheduler(Generic[W]):
         for group in regroup(batch.groups, partial(self.timing.group_key, sent_at=batch.sent_at)):
             delay = self.timing.delay(group.mean_created_at, batch.sent_at, group.size)
             self._reschedule(group, batch.sent_at + delay, batch.sent_at)
-        if applier.proofs:
-            self._learn_from_proofs(applier.proofs, now)
-        return applier.changes
 
     def back_off(self, batch: Batch[W], until: float) -> None:
         """Back off after a batch without a response: its ids are due again at `until`."""
@@ -253,8 +253,7 @@ class Scheduler(Generic[W]):
         self._coverage.record(len(batch.items), answer.states)
 
     def _learn_from_proofs(self, proofs: Iterable[str], now: float) -> None:
-        """Learn the batch size from ids that batches left out and the single endpoint knows."""
-        size = self._coverage.prove(proofs)
+        size = self._coverage.prove(proofs) if proofs else None
         if size == 0:
             self.capabilities = self.capabilities.without_batch(now)
         elif size:

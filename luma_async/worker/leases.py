@@ -31,9 +31,10 @@ from luma_async.worker.queue import Queue
 from luma_async.worker.server.invalid_messages import InvalidMessages
 from luma_async.worker.server.streams import NATS_ERRORS
 from luma_async.worker.storage.result_store import submission_of
-from luma_async.worker.storage.results import check_storable, submitted_id
+from luma_async.worker.storage.results import submitted_id
 from luma_async.worker.storage.submissions import Submission
 
+MAX_REQUEST_TIME = 60.0  # seconds after which no response to an earlier request is expected
 MIN_POLL_FOR = 60.0  # seconds for which an id is polled, however long ago it was submitted
 REPLY_CHUNK_SIZE = 500  # replies sent in one turn of the event loop
 ACK_RETRY_DELAY = 0.25  # seconds
@@ -46,6 +47,8 @@ class Lease(Struct, gc=False):
 
     `reply` is the subject of replies about it, `epoch` is `Queue.epoch` at the delivery.
     `give_up_at` is a time of the event loop's clock. `has_ended` is set when its result is known.
+    With `is_replacement`, the worker has polled the id before, perhaps for an earlier submission: a
+    request that is in flight was sent before this one, and its response does not count.
     """
 
     id: str
@@ -54,6 +57,7 @@ class Lease(Struct, gc=False):
     submission: Submission
     give_up_at: float
     has_ended: bool = False
+    is_replacement: bool = False
 
 
 class Leases:
@@ -68,6 +72,7 @@ class Leases:
         self._give_up_after = give_up_after
         self._invalid = InvalidMessages("an id")
         self._by_id: dict[str, Lease] = {}
+        self._returned_at: dict[str, float] = {}
         self.period: float = inf
         self.extended_at: float = 0.0
         self.taken: int = 0
@@ -84,6 +89,14 @@ class Leases:
     def is_current(self, lease: Lease) -> bool:
         """Return whether this worker still has this lease."""
         return self._by_id.get(lease.id) is lease
+
+    def needs_another_poll(self, task_id: str) -> bool:
+        """Return once for each replacement that its first result may be an earlier one."""
+        lease = self._by_id.get(task_id)
+        if lease is None or not lease.is_replacement:
+            return False
+        lease.is_replacement = False
+        return True
 
     def remove(self, lease: Lease) -> None:
         """Remove a lease, unless a newer one of the same id has replaced it."""
@@ -120,31 +133,47 @@ class Leases:
         #                                        blocked: only the reply subject is new
         #   another submission of such an id     the old one was acknowledged or lost: a new lease
         #   any other id                         a new lease
-        now, loop_now = self._queue.server_time(), asyncio.get_running_loop().time()
+        self._forget_returned()
         new_ids: list[str] = []
         for message in messages:
-            try:
-                task_id = check_storable(
-                    checks.task_id(submitted_id(message.subject, message.data))
-                )
-            except ValueError as error:
-                self._invalid.log(message.subject, error)
-                with suppress(*NATS_ERRORS):
-                    await message.term()
+            task_id = await self._id_of(message)
+            if task_id is None:
                 continue
             self.redelivered += message.metadata.num_delivered > 1
             lease, submission = self._by_id.get(task_id), submission_of(message)
             if lease is not None and lease.submission == submission:
                 lease.reply, lease.epoch = message.reply, self._queue.epoch
                 continue
-            age = now - submission.time / 1e6
-            poll_for = max(self._give_up_after - age, min(self._give_up_after, MIN_POLL_FOR))
+            is_polled = task_id in self._returned_at or (lease is not None and not lease.has_ended)
             self._by_id[task_id] = Lease(
-                task_id, message.reply, self._queue.epoch, submission, loop_now + poll_for
-            )
+                task_id, message.reply, self._queue.epoch, submission,
+                self._give_up_at(submission), is_replacement=is_polled,
+            )  # fmt: skip
             new_ids.append(task_id)
         self.taken += len(new_ids)
         return new_ids
+
+    async def _id_of(self, message: Msg) -> str | None:
+        """Return the id in a message; terminate the message if it has none."""
+        try:
+            return checks.task_id(submitted_id(message.subject, message.data))
+        except ValueError as error:
+            self._invalid.log(message.subject, error)
+            with suppress(*NATS_ERRORS):
+                await message.term()
+            return None
+
+    def _give_up_at(self, submission: Submission) -> float:
+        """Return when to give up an id, as a time of the event loop's clock."""
+        age = self._queue.server_time() - submission.time / 1e6
+        poll_for = max(self._give_up_after - age, min(self._give_up_after, MIN_POLL_FOR))
+        return asyncio.get_running_loop().time() + poll_for
+
+    def _forget_returned(self) -> None:
+        """Forget the ids that were returned to the queue so long ago that no request has them."""
+        latest = asyncio.get_running_loop().time() - MAX_REQUEST_TIME
+        while self._returned_at and next(iter(self._returned_at.values())) < latest:
+            del self._returned_at[next(iter(self._returned_at))]
 
     def is_certain(self, lease: Lease) -> bool:
         """Return whether a lease has not ended, as far as this worker can know.
@@ -176,7 +205,12 @@ class Leases:
 
     async def release(self, task_ids: Iterable[str]) -> None:
         """Return ids to the queue; the server delivers them to other workers at once."""
-        await self._nak([self._by_id.pop(task_id) for task_id in task_ids])
+        leases = [self._by_id.pop(task_id) for task_id in task_ids]
+        now = asyncio.get_running_loop().time()
+        for lease in leases:
+            self._returned_at.pop(lease.id, None)
+            self._returned_at[lease.id] = now
+        await self._nak(leases)
 
     async def release_all(self) -> None:
         """Return all ids to the queue, also those whose result is known but not stored."""

@@ -30,7 +30,7 @@ from luma_async.worker.storage.result_hub import (
 )
 from luma_async.worker.storage.result_reader import ResultReader, parse_since
 from luma_async.worker.storage.result_store import IdStreams
-from luma_async.worker.storage.results import End, check_storable, subject_token
+from luma_async.worker.storage.results import End, subject_token
 
 
 class Queue:
@@ -184,8 +184,6 @@ class Queue:
         `pending` has those ids. It is safe to submit all ids again.
         """
         task_ids = checks.task_ids(ids)
-        for task_id in task_ids:
-            check_storable(task_id)
         is_new: dict[str, bool] = {}
         js = self.js
 

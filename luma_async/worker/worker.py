@@ -155,7 +155,8 @@ class Worker:
             # The others must extend their leases at the new, shorter period before it is set.
             await self._balancer.announce(self._ack_wait or ACK_WAIT)
             lease = await self._queue.enlist(self._ack_wait)
-            _warn_of_limits(await self._queue.ensure())
+            with suppress(QueueError):  # a cluster without a leader: the streams are there later
+                _warn_of_limits(await self._queue.ensure())
             async with anyio.create_task_group() as group:
                 group.start_soon(self._collect_loop)
                 group.start_soon(self._heartbeats.run, lease)
@@ -239,6 +240,9 @@ class Worker:
         """Queue each result that the poller finds for the publish loops."""
         try:
             async for ended in self._following:
+                if self._leases.needs_another_poll(ended.id):
+                    self._following.add([ended.id])
+                    continue
                 state = state_of(ended.generation)
                 self._publisher.add(ended.id, state, ended.generation, ended.lag)
         except WaitAborted as error:

@@ -47,7 +47,7 @@ class Chaos:
         self.workers: list[WorkerProcess] = []
         self.findings = Findings()
         self.open: set[str] = set()
-        self.submitted_at: dict[str, float] = {}
+        self.submitted: dict[str, tuple[float, int]] = {}  # when, and which version
         self.is_over = False
 
     # clients
@@ -85,7 +85,7 @@ class Chaos:
                 accepted[task_id, version] += 1  # perhaps
             await asyncio.sleep(0.2)
         accepted[task_id, version] += 1
-        self.submitted_at[task_id] = time.monotonic()
+        self.submitted[task_id] = time.monotonic(), version
 
     async def result(self, queue: Queue, task_id: str) -> Generation:
         while True:
@@ -154,14 +154,13 @@ class Chaos:
         await self.relay.command(faults={})
 
     async def lose_newest_second(self) -> None:
-        """Submissions of the newest second are lost: their clients submit them again."""
+        """Submissions of the newest second are lost: submit them again."""
         began_at = time.monotonic()
         await self.servers.lose_newest_second(0)
-        lost = [task_id for task_id, at in self.submitted_at.items() if at >= began_at - 0.2]
+        await asyncio.sleep(0.5)  # for clients that have not read their last answer yet
+        lost = {one: v for one, (at, v) in self.submitted.items() if at >= began_at - 0.2}
         async with queue_at(self.servers) as queue:
-            for task_id in lost:
-                with suppress(QueueError):
-                    await queue.submit(task_id)
+            await asyncio.gather(*(self.submit(queue, one, v) for one, v in lost.items()))
 
     async def supervise(self) -> None:
         while True:

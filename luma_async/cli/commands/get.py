@@ -17,7 +17,7 @@ from luma_async.structs import Generation
 from luma_async.validation import task_ids
 
 CODES = (
-    "Exit codes: 0 none failed or is missing, 1 some are, 2 cannot be run as asked, 3 the relay "
+    "Exit codes: 0 none failed or is missing, 1 some are, 2 invalid arguments, 3 the relay "
     "refuses the key or does not answer."
 )
 

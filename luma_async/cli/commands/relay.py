@@ -132,9 +132,9 @@ def _shares(text: str, check: "Callable[[object], dict[F, float]]") -> "dict[F, 
 async def _play(arguments: argparse.Namespace) -> None:
     from luma_async.testing import FakeRelay
 
-    text = asyncio.Event()
+    stopped = asyncio.Event()
     for sign in stop_signals():
-        asyncio.get_running_loop().add_signal_handler(sign, text.set)
+        asyncio.get_running_loop().add_signal_handler(sign, stopped.set)
     async with FakeRelay(
         host=arguments.host,
         port=arguments.port,
@@ -150,7 +150,7 @@ async def _play(arguments: argparse.Namespace) -> None:
         print(_where(relay), file=sys.stderr, flush=True)
         prompts = islice(cycle(PROMPTS), arguments.tasks)
         _print_ids([relay.submit(prompt) for prompt in prompts])
-        await text.wait()
+        await stopped.wait()
 
 
 def _where(relay: "FakeRelay") -> str:

@@ -36,25 +36,27 @@ from luma_async.cli.runtime import (
 )
 from luma_async.downloads.downloader import Downloader
 from luma_async.errors import WaitAborted
-from luma_async.structs import Generation
+from luma_async.polling.hooks import ChangeEvent
 from luma_async.text import without_secrets
 
 CONCURRENCY = 10
 CODES = (
     "Exit codes: 0 all submitted rows are saved, 1 some failed, are missing, unknown, refused or "
-    "could not be saved, 2 cannot be run as asked, 3 the relay refuses the key or its quota is "
+    "could not be saved, 2 invalid arguments, 3 the relay refuses the key or its quota is "
     "used up, 124 timeout, 130 ctrl-C, 143 SIGTERM."
+)
+
+
+MORE = (
+    " Run it again to continue: what was submitted is in a journal beside the videos, and is not "
+    "submitted again."
 )
 
 
 def add_render(commands: Commands) -> None:
     """Add the command."""
     about = "submit a file of prompts, and save their videos"
-    more = (
-        " Run it again to continue: what was submitted is in a journal beside the videos, and is "
-        "not submitted again."
-    )
-    parser = add_command(commands, "render", about, run_render, more, CODES)
+    parser = add_command(commands, "render", about, run_render, MORE, CODES)
     parser.add_argument(
         "prompts", nargs="?", type=Path, metavar="FILE",
         help="a .csv with the names of the fields in its first line, a .jsonl with an object in a "
@@ -163,7 +165,7 @@ class RenderCommand:
         self._arguments = arguments
         self._rows = rows
         self._board = Progress()
-        self._luma = session_of(arguments, lambda event: self._learn(event.generation))
+        self._luma = session_of(arguments, self._learn)
         self._output = output(as_json=arguments.json, alone=False)
         self._base_url = checks.base_url(arguments.base_url or os.environ.get("LUMA_BASE_URL"))
         self._rendering: Rendering | None = None
@@ -172,18 +174,25 @@ class RenderCommand:
     def run(self) -> int:
         """Render; return the exit code. Whatever happens, what is known is printed."""
         with ExitStack() as stack:
-            stack.callback(self._board.close)
             journal = stack.enter_context(Journal(self._arguments.download, self._base_url))
             planned = _plan(self._arguments, self._rows, journal.read())
             self._rendering = Rendering(
-                planned, journal, self._board, self._output, self._arguments.concurrency
+                planned,
+                journal,
+                self._board,
+                self._output,
+                self._arguments.concurrency,
+                keeps_ended=self._arguments.report is not None,
             )
             try:
                 code = self._code(self._rendering)
                 self._output.over(self._board, self._luma.stats)
                 self._print_outcome(planned, code)
             finally:
-                self._report()
+                try:
+                    self._report()
+                finally:
+                    self._board.close()
         return code
 
     def _code(self, rendering: Rendering) -> int:
@@ -227,11 +236,12 @@ class RenderCommand:
                 await rendering.run(luma, downloader)
             self._timed_out = scope.cancelled_caught
 
-    def _learn(self, generation: Generation | None) -> None:
-        if generation is not None:
-            row = self._board.learn(generation, time.monotonic(), datetime.now(UTC))
-            if row is not None and not generation.is_done:
-                self._board.store(row, original=self._output.shows_original)
+    def _learn(self, event: ChangeEvent) -> None:
+        if event.generation is None or event.ended:
+            return
+        row = self._board.learn(event.generation, time.monotonic(), datetime.now(UTC))
+        if row is not None:
+            self._board.store(row, original=self._output.shows_original)
 
     def _print_outcome(self, planned: Plan, code: int) -> None:
         assert self._rendering is not None

@@ -1,8 +1,8 @@
 """`luma-async wait`: ids in, what became of them out.
 
-People at a terminal see a table; whatever else reads standard output gets a line of JSON for each
-id as it ends. However a wait is interrupted, what had ended was printed, and what is open is
-printed then, so that the same command, or one with just those ids, continues.
+A terminal shows a table; a pipe gets a line of JSON for each id when it ends. If the wait is
+interrupted, the open ids are printed at the end: run it again with the same ids, or with those, to
+continue.
 """
 
 import argparse
@@ -44,9 +44,9 @@ from luma_async.validation import task_ids
 SOME_FAILED = 1
 TIMED_OUT = 124
 CODES = (
-    "Exit codes: 0 all completed, 1 some failed, are missing or could not be saved, 2 cannot be "
-    "run as asked, 3 the relay refuses the key or is not at the base URL, 124 timeout, 130 ctrl-C, "
-    "143 SIGTERM or SIGHUP."
+    "Exit codes: 0 all completed, 1 some failed, are missing or could not be saved, 2 invalid "
+    "arguments, files or packages, 3 the relay refuses the key or is not at the base URL, "
+    "124 timeout, 130 ctrl-C, 143 SIGTERM or SIGHUP."
 )
 
 

@@ -41,8 +41,8 @@ def add_worker(commands: Commands) -> None:
         about,
         run_worker,
         more=" The key of the relay is LUMA_API_KEY.",
-        epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection for good, 2 cannot "
-        "be run as asked, 3 the relay refuses the key (all ids were returned to the queue).",
+        epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection for good, 2 invalid "
+        "arguments, files or packages, 3 the relay refuses the key (all ids are queued again).",
     )
     add_queue(parser)
     add_session(parser)
@@ -50,8 +50,8 @@ def add_worker(commands: Commands) -> None:
         ("capacity", count(MAX_COUNT), 100_000, "N", "hold at most so many ids (default 100000)"),
         ("give-up", period, 86_400.0, "TIME", "end an id so long after its submission as "
          "gave_up: 90, 30m, 24h, 7d (default 24h)"),
-        ("ack-wait", period, None, "TIME", "lend the ids of a dead worker to others after this; "
-         "one for all workers of a pool (default: as it is, at first 60)"),
+        ("ack-wait", period, None, "TIME", "the ids of a dead worker go to others after this; "
+         "the same for the whole pool (default: that of the pool, 60 for a new one)"),
         ("replicas", whole, None, "N", "copies that a cluster keeps (default 3 on a cluster)"),
         ("metrics", address, None, "[HOST:]PORT", "serve /metrics and /healthz (default host "
          "127.0.0.1)"),

@@ -1,10 +1,10 @@
 """Estimate when half of the open tasks, and when all of them, will have ended.
 
-Tasks that were submitted together are all older than any that has ended: an estimate extrapolates.
-A lognormal curve is fitted to the durations of the ended tasks and to the time for which tasks were
-open; those that are open still are in it, so that the first ones to end, which are the quick ones,
-do not promise too much. When the last one ends depends on the tail of the curve: it is right to a
-factor of two or so.
+If all tasks were submitted together, each open one is older than any that has ended, so this is an
+extrapolation. A lognormal curve is fitted to the durations of the ended tasks and to the ages of
+the open ones. Without the open ones, the first results, which are the quick ones, would make it too
+optimistic. When the last task ends depends on the tail of the curve: it is right within a factor of
+about two.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 """A page of all videos: one file, no script, nothing fetched but the media that it shows.
 
-Everything in it that a relay sent is escaped; a link is one only where it is http or https and
-leads to no private address that was not allowed. A policy in the page forbids scripts, frames,
-forms and foreign styles, should anything slip through; no link sends a referrer.
+Everything in it that a relay sent is escaped. A link can be clicked only if it is http or https and
+leads to a public address, or to a host that was allowed. A policy in the page forbids scripts,
+frames, forms and styles of other hosts as a second defence; no link sends a referrer.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The live table of a wait on a terminal, and the lines that are left at its end.
 
-All text of the relay's is shown as `rich.text.Text`, which knows no markup, after `errors.line`,
-which leaves no sign that a terminal would obey.
+Text from the relay is cleaned by `text.one_line` (no control characters), then shown as a
+`rich.text.Text`, which has no markup.
 """
 
 import logging

@@ -16,11 +16,11 @@ import anyio
 
 from luma_async.cli.display.output import Output
 from luma_async.cli.display.progress import Progress, TaskRow, why
-from luma_async.cli.options.link_headers import in_options
 from luma_async.cli.rendering.journal import Journal
 from luma_async.cli.rendering.plan import UNDECIDED, Entry, Plan, Status, Step, step_after
 from luma_async.cli.rendering.prompts import PromptRow
 from luma_async.cli.runtime import print_error
+from luma_async.cli.saves import VideoSaves
 from luma_async.downloads.downloader import Downloader
 from luma_async.errors import LumaError
 from luma_async.polling.following import Ended, Following
@@ -37,7 +37,14 @@ class Rendering:
     """The entries of a run, and what changes them. `stopped` is why no more is submitted."""
 
     def __init__(
-        self, plan: Plan, journal: Journal, board: Progress, output: Output, concurrency: int
+        self,
+        plan: Plan,
+        journal: Journal,
+        board: Progress,
+        output: Output,
+        concurrency: int,
+        *,
+        keeps_ended: bool = False,
     ) -> None:
         self.entries: dict[str, Entry] = plan.entries
         self._counts = Counter(one.status for one in plan.entries.values())
@@ -47,38 +54,44 @@ class Rendering:
         self._journal = journal
         self._board = board
         self._output = output
+        self._keeps_ended = keeps_ended or output.shows_ended_later
         self._concurrency = concurrency
         self._keys = {one.task_id: one.key for one in plan.wait if one.task_id}
         self._open = len(self._keys)
         self._room = asyncio.Event()
         self._disk = ThreadPoolExecutor(1, "journal")
         self._submissions: dict[asyncio.Task[None], Sending] = {}
-        self._saves: set[asyncio.Task[None]] = set()
+        self._saves: VideoSaves | None = None
+        self._records: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None
 
     async def run(self, luma: LumaSession, downloader: Downloader) -> None:
         """Do what the plan says; return when all tasks have ended and are saved."""
         try:
             await self._on_disk(partial(self._journal.replace, self.entries.values()))
-            await self._run(luma, luma.follow(), downloader)
+            self._saves = VideoSaves(
+                downloader, self._board, self._on_saved, self._output.shows_original
+            )
+            await self._run(luma, luma.follow(last_seen=False), self._saves)
         finally:
             self._disk.shutdown()
         if self._failure is not None:
             raise self._failure
 
-    async def _run(self, luma: LumaSession, following: Following, downloader: Downloader) -> None:
+    async def _run(self, luma: LumaSession, following: Following, saves: VideoSaves) -> None:
         following.add(self._board.add(self._keys, time.monotonic()))
         submitting = asyncio.create_task(self._submit_all(luma, following))
         try:
             async for ended in following:
-                await self._end(ended, downloader)
+                await self._end(ended, saves)
                 if submitting.done() and not following:
                     following.close()
             await submitting
-            await asyncio.gather(*self._saves)
+            await saves.join()
+            await asyncio.gather(*self._records)
         finally:
             following.close()
-            await self._leave(submitting)
+            await self._leave(submitting, saves)
 
     async def record(self, entry: Entry) -> None:
         """Write an entry to the journal; it is written even if the caller is cancelled."""
@@ -183,52 +196,48 @@ class Rendering:
         self._open -= 1
         self._room.set()
 
-    async def _end(self, ended: Ended, downloader: Downloader) -> None:
+    async def _end(self, ended: Ended, saves: VideoSaves) -> None:
         row = self._board.end(ended.id, ended.generation, time.monotonic(), datetime.now(UTC))
         self._release()
         if row.word == State.COMPLETED:
-            task = asyncio.create_task(self._save(row, downloader))
-            self._saves.add(task)
-            task.add_done_callback(self._saved)
+            saves.add(row)
             return
         status = Status.FAILED if row.word == State.FAILED else Status.MISSING
-        reason = why(row, self._board.details(row))
-        await self.record(self._entry(row).after_end(status, one_line(reason)))
-        self._report_end(row)
+        reason = one_line(why(row, self._board.details(row)))
+        await self._record_end(row, self._entry(row).after_end(status, reason))
 
-    def _saved(self, task: asyncio.Task[None]) -> None:
-        """Remove what went well; the exception of another is raised when all tasks have ended."""
+    def _on_saved(self, row: TaskRow) -> None:
+        """Record a video that was saved, or could not be saved."""
+        details = self._board.details(row)
+        if details.file is not None:
+            end = self._entry(row).after_end(Status.SAVED, file=details.file.name)
+        else:
+            end = self._entry(row).after_end(Status.COMPLETED, one_line(details.trouble or ""))
+        task = asyncio.create_task(self._record_end(row, end))
+        self._records.add(task)
+        task.add_done_callback(self._recorded)
+
+    def _recorded(self, task: asyncio.Task[None]) -> None:
+        """Remove what succeeded; the error of another is raised when all tasks have ended."""
         if not task.cancelled() and task.exception() is None:
-            self._saves.discard(task)
+            self._records.discard(task)
 
-    async def _save(self, row: TaskRow, downloader: Downloader) -> None:
-        generation = self._board.details(row).generation
-        assert generation is not None
-        try:
-            file = await downloader.download(generation)
-            self._board.record_file(row, file)
-            end = self._entry(row).after_end(Status.SAVED, file=file.name)
-        except (LumaError, OSError) as error:
-            trouble = in_options(str(error))
-            self._board.record_file(row, None, trouble)
-            end = self._entry(row).after_end(Status.COMPLETED, one_line(trouble))
+    async def _record_end(self, row: TaskRow, end: Entry) -> None:
+        """Write the end of a task, then show it; what is not shown again is forgotten."""
         await self.record(end)
-        self._report_end(row)
-
-    def _report_end(self, row: TaskRow) -> None:
-        """Show what became of a task; its details are kept on disk for the report."""
         self._output.ended(row, self._board.details(row))
-        self._board.store(row, original=False)
+        if self._keeps_ended:
+            self._board.store(row, original=False)
+        else:
+            self._board.drop_details(row)
 
     def _entry(self, row: TaskRow) -> Entry:
         return self.entries[self._keys[row.id]]
 
-    async def _leave(self, submitting: asyncio.Task[None]) -> None:
+    async def _leave(self, submitting: asyncio.Task[None], saves: VideoSaves) -> None:
         """Cancel what is under way, but wait for the answers to submissions that were sent."""
         self.is_leaving = True
         submitting.cancel()
-        for task in self._saves:
-            task.cancel()
         for task, sending in list(self._submissions.items()):
             if not sending.is_sent:
                 task.cancel()
@@ -236,7 +245,8 @@ class Rendering:
             what = "answer to 1 submission" if sent == 1 else f"answers to {sent} submissions"
             print_error(f"waiting for the {what}; press ctrl-C again to leave without")
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([submitting, *self._saves, *self._submissions])
+            await saves.cancel()
+            await asyncio.wait([submitting, *self._records, *self._submissions])
 
 
 class Sending(SendHooks):

@@ -5,7 +5,6 @@ that is larger than a message may be is stored without the relay's own object, t
 other fields but state, link, reason and time of creation.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -17,11 +16,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from luma_async.structs import Generation, State, Video
-from luma_async.text import one_line
+from luma_async.text import hashed_name
 from luma_async.worker.storage.submissions import UNKNOWN, Submission
 
 MAX_TOKEN_LENGTH = 200  # characters
-MAX_ID_LENGTH = 4096  # bytes
 MAX_REASON_LENGTH = 1000  # characters of a failure reason, in a result that does not fit
 
 
@@ -78,16 +76,7 @@ def subject_token(task_id: str) -> str:
     quoted = quote(task_id, safe="").replace(".", "%2E").replace("~", "%7E")
     if len(quoted) <= MAX_TOKEN_LENGTH:
         return quoted
-    return f"~{hashlib.sha256(task_id.encode()).hexdigest()}"
-
-
-def check_storable(task_id: str) -> str:
-    """Return the id. Raise ValueError if it is too long for its result to be stored."""
-    if len(task_id.encode()) > MAX_ID_LENGTH:
-        raise ValueError(
-            f"task id {one_line(task_id):.40}… is too long; give ids of up to {MAX_ID_LENGTH} bytes"
-        )
-    return task_id
+    return hashed_name(task_id)
 
 
 def submitted_id(subject: str, payload: bytes) -> str:

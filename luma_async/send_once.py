@@ -1,7 +1,7 @@
-"""The body of a submission: it is written once, and says so before.
+"""Requests that are sent once: the body of a submission, and a GET that aiohttp would repeat.
 
-aiohttp sends the headers together with the first bytes of the body. So while `on_write` was not
-called, the relay has received nothing.
+aiohttp sends the headers together with the first bytes of the body. So while `on_write` of a body
+was not called, the relay has received nothing.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+
+from luma_async.errors import TransportError
 
 BODY_CHUNK = 65_536  # bytes
 
@@ -68,3 +70,21 @@ class OncePayload(aiohttp.Payload):
         self._body.begin_write()
         for start in range(0, len(self._body), BODY_CHUNK):
             await writer.write(self._body[start : start + BODY_CHUNK])
+
+
+def send_once(describe: Callable[[Exception], str]) -> aiohttp.ClientMiddlewareType:
+    """Return a middleware under which aiohttp sends a request only once.
+
+    A function and not a method: mocks copy the arguments of a request, with all they refer to.
+    """
+
+    async def middleware(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            failure = TransportError(describe(error))
+        raise failure
+
+    return middleware
