@@ -71,6 +71,7 @@ html_theme_options = {
 def _one_front(app: object, page: str, source: list[str]) -> None:
     """Lead to the site's front page where a page leads to the README."""
     source[0] = source[0].replace("](../README.md)", "](index.md)")
+    source[0] = source[0].replace("](../../README.md)", "](../index.md)")
 
 
 def setup(app: Any) -> None:
