@@ -207,6 +207,23 @@ async def test_an_unknown_state_beside_a_link_counts_as_completed_after_the_grac
     assert "unknown state 'polishing'" in caplog.text
 
 
+async def test_the_grace_of_an_unknown_state_does_not_run_without_responses() -> None:
+    draft = {"video": {"download_url": "https://cdn.example/draft.mp4"}}
+
+    def polish(relay: OddRelay, call: str, ids: tuple[str, ...], reply: Reply) -> Reply:
+        if 20.0 <= now() < 300.0:
+            return replace(reply, status=502, body=b"")
+        return polished(relay, call, ids, reply)
+
+    polished = on_rows(
+        lambda row: {**row, "state": "polishing", **draft} if row["state"] != "completed" else row
+    )
+    async with OddRelay(Oddity("polishes", polish)) as relay, session(relay) as luma:
+        done = await luma.wait_until_done(relay.add(duration=325.0))
+        assert now() >= 325.0
+    assert done.url != draft["video"]["download_url"]
+
+
 async def test_a_host_that_also_has_other_errors_is_not_taken_for_a_wrong_base_url() -> None:
     page = b"<html><body>404 not found</body></html>"
 
