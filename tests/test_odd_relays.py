@@ -624,6 +624,14 @@ class TestSecrets:
         for secret in ("proxyuser", "pa%24sword", "pa$sword", *encoded_parts, SECRET_KEY):
             assert secret not in said
 
+    async def test_a_key_that_a_relay_repeats_with_escapes_is_in_no_error(self) -> None:
+        async with FakeRelay() as relay:
+            async with LumaSession(relay.url, api_key=SECRET_KEY) as luma:
+                relay.reply(Reply(status=400, body=b'{"message": "bad \\u0073k-secret-key"}'))
+                with pytest.raises(Exception, match="bad ") as caught:
+                    await luma.get("a")
+        assert SECRET_KEY not in everything(caught.value)
+
     async def test_the_traceback_of_a_cancelled_call_holds_no_headers(self) -> None:
         async with FakeRelay(latency=60.0) as relay:
             async with LumaSession(relay.url, api_key=SECRET_KEY) as luma:
