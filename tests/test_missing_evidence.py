@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from luma_async.scheduling.missing_evidence import STRONG, Evidence
+from luma_async.scheduling.missing_evidence import STRONG, WEAK, Evidence
 
 GRACE = 60.0
 
@@ -40,3 +40,17 @@ def test_an_answer_that_came_once_decides_nothing() -> None:
     evidence = Evidence()
     evidence.add(STRONG, 0.0, GRACE)
     assert 0.0 < evidence.remaining(STRONG, GRACE) < inf
+
+
+def test_the_seconds_after_an_answer_of_another_kind_are_doubtful_alone() -> None:
+    evidence = Evidence()
+    evidence.add(WEAK, 0.0, GRACE)
+    evidence.add(STRONG, 3600.0, GRACE)
+    assert evidence.remaining(STRONG, GRACE) == GRACE
+
+
+def test_an_id_that_get_was_asked_about_is_asked_about_again_after_one_more_batch() -> None:
+    new, asked = Evidence(), Evidence()
+    asked.add(STRONG, 0.0, GRACE)
+    assert [new.omit(seen=False, proved=False) for _ in range(2)] == [False, True]
+    assert [asked.omit(seen=False, proved=False) for _ in range(3)] == [False, False, True]

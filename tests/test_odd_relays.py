@@ -207,6 +207,23 @@ async def test_an_unknown_state_beside_a_link_counts_as_completed_after_the_grac
     assert "unknown state 'polishing'" in caplog.text
 
 
+async def test_the_grace_of_an_unknown_state_does_not_run_without_responses() -> None:
+    draft = {"video": {"download_url": "https://cdn.example/draft.mp4"}}
+
+    def polish(relay: OddRelay, call: str, ids: tuple[str, ...], reply: Reply) -> Reply:
+        if 20.0 <= now() < 300.0:
+            return replace(reply, status=502, body=b"")
+        return polished(relay, call, ids, reply)
+
+    polished = on_rows(
+        lambda row: {**row, "state": "polishing", **draft} if row["state"] != "completed" else row
+    )
+    async with OddRelay(Oddity("polishes", polish)) as relay, session(relay) as luma:
+        done = await luma.wait_until_done(relay.add(duration=325.0))
+        assert now() >= 325.0
+    assert done.url != draft["video"]["download_url"]
+
+
 async def test_a_host_that_also_has_other_errors_is_not_taken_for_a_wrong_base_url() -> None:
     page = b"<html><body>404 not found</body></html>"
 
@@ -606,6 +623,14 @@ class TestSecrets:
         encoded_parts = ("cHJveHl1c2Vy", "OnBhJHN3b3Jk")
         for secret in ("proxyuser", "pa%24sword", "pa$sword", *encoded_parts, SECRET_KEY):
             assert secret not in said
+
+    async def test_a_key_that_a_relay_repeats_with_escapes_is_in_no_error(self) -> None:
+        async with FakeRelay() as relay:
+            async with LumaSession(relay.url, api_key=SECRET_KEY) as luma:
+                relay.reply(Reply(status=400, body=b'{"message": "bad \\u0073k-secret-key"}'))
+                with pytest.raises(Exception, match="bad ") as caught:
+                    await luma.get("a")
+        assert SECRET_KEY not in everything(caught.value)
 
     async def test_the_traceback_of_a_cancelled_call_holds_no_headers(self) -> None:
         async with FakeRelay(latency=60.0) as relay:
