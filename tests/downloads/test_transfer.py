@@ -270,7 +270,7 @@ async def test_a_file_may_have_max_bytes_and_no_more(
         await response.write(b"\0" * size)
         return response
 
-    store.script = [answer(200, body=b"x" * size) if has_length else without_length]
+    store.script = [answer(200, body=b"\0" * size) if has_length else without_length]
     with nullcontext() if fits else pytest.raises(DownloadError, match="larger than 10 bytes"):
         path = await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=10)
         assert path.stat().st_size == size
