@@ -462,6 +462,25 @@ async def test_a_look_without_retries_does_not_wait_for_a_cooldown_that_begins_i
     assert loop.time() - begun < 3.0
 
 
+async def test_a_direct_call_in_line_does_not_wait_for_a_long_retry_after() -> None:
+    class Throttling(ScriptedRelay):
+        async def get(self, task_id: str) -> FakeAnswer:
+            await asyncio.sleep(0.5)
+            error = RateLimitedError(429)
+            error.retry_after = 3600.0
+            raise error
+
+    loop = asyncio.get_running_loop()
+    relay = Throttling(done)
+    poller = poller_of(relay)
+    begun = loop.time()
+    calls = [DirectClient(poller, relay).get(str(number)) for number in range(50)]
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(error) for error in errors} == {RateLimitedError}
+    assert loop.time() - begun < 2.0
+    assert not poller.queue.has_waiters()
+
+
 async def test_the_cause_of_a_cooldown_is_forgotten_when_it_is_over() -> None:
     poller = poller_of(ScriptedRelay(done))
     throttle = poller.throttle

@@ -32,6 +32,8 @@ RESERVED_HEADERS = (
 )
 SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif")
 
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):([0-9]+)")
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")  # a name in ASCII, or an address; `%` is none
 
 
@@ -56,12 +58,11 @@ def parse_link(link: str | None, allowed: Collection[str] = ()) -> str | None:
 def check_link(link: str, allowed: Collection[str]) -> URL:
     """Return the URL of a link; raise DownloadError if it must not be followed.
 
-    Hosts in `allowed` may be private. A link in ASCII is not changed, because its signature may
-    depend on each character.
+    Hosts in `allowed` may be private. Only what is not ASCII is encoded in a path and a query,
+    because a signature may depend on each character.
     """
-    is_encoded = link.isascii() and link.isprintable() and " " not in link
     try:
-        url = URL(link, encoded=is_encoded)
+        url = _url_of(link)
         host, port = url.raw_host, url.port
     except ValueError:
         raise invalid_link_error() from None
@@ -74,6 +75,18 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
     if not _HOST.fullmatch(host):
         raise invalid_link_error()
     return url
+
+
+def _url_of(link: str) -> URL:
+    """Return the URL of a link; ValueError if it is none."""
+    if link.isascii() and link.isprintable() and " " not in link:
+        return URL(link, encoded=True)
+    url = URL(link)
+    start = re.match(r"\w+://[^/?#]*", link)
+    if start is None:
+        return url
+    tail = quote(link[start.end() :], safe=_PRINTABLE)
+    return URL(f"{url.scheme}://{url.raw_authority}{tail}", encoded=True)
 
 
 def is_allowed(host: str, allowed: Collection[str]) -> bool:
@@ -124,8 +137,9 @@ def suffix_of(link: str) -> str:
 class LinkHeaders:
     """Header fields for the requests to some hosts, such as the key of a relay for its own links.
 
-    They are sent to a host of `hosts` if the link itself leads there, and not to the target of a
-    redirect to another host, port or scheme, except from http to https. Raises ValueError for
+    They are sent to a host of `hosts` (with a port: only to this port) if the link itself leads
+    there, and not to the target of a redirect to another host, port or scheme, except from http to
+    https. Raises ValueError for
     fields without a host, and for a URL in place of a host.
     """
 
@@ -135,7 +149,7 @@ class LinkHeaders:
         if any("/" in host or not host for host in hosts):
             raise ValueError("header_hosts contains what is no host; give names without a scheme")
         self._headers = dict(headers)
-        self._hosts = frozenset(map(host_key, hosts))
+        self._hosts = frozenset(map(_host_and_port, hosts))
         words = (word for value in headers.values() for word in value.split())
         self._secrets = [word for word in words if len(word) >= MIN_SECRET_LENGTH]
 
@@ -143,7 +157,8 @@ class LinkHeaders:
         """Return the header fields of a request to `url`, to which `link` leads."""
         is_upgrade = (link.scheme, link.port, url.scheme, url.port) == ("http", 80, "https", 443)
         is_same = url.raw_host == link.raw_host and (is_upgrade or url.origin() == link.origin())
-        if is_same and host_key(url.raw_host or "") in self._hosts:
+        host = host_key(url.raw_host or "")
+        if is_same and not self._hosts.isdisjoint([(host, None), (host, url.port)]):
             return dict(self._headers)
         return {}
 
@@ -154,7 +169,13 @@ class LinkHeaders:
         return error
 
     def __repr__(self) -> str:
-        return f"<LinkHeaders {sorted(self._headers)} for {sorted(self._hosts)}>"
+        hosts = sorted(host if port is None else f"{host}:{port}" for host, port in self._hosts)
+        return f"<LinkHeaders {sorted(self._headers)} for {hosts}>"
+
+
+def _host_and_port(host: str) -> tuple[str, int | None]:
+    found = _PORT.fullmatch(host)
+    return (host_key(found[1]), int(found[2])) if found else (host_key(host), None)
 
 
 def _check_public(host: str) -> None:

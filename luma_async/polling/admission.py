@@ -8,15 +8,15 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from copy import copy
+from math import inf
 from typing import Protocol, TypeVar
 
 import anyio
+from msgspec import Struct
 
-from luma_async.errors import LumaError, RequestTimeout, SessionClosed
+from luma_async.errors import LumaError, RateLimitedError, RequestTimeout, SessionClosed
 from luma_async.polling.health import RelayHealth
 from luma_async.scheduling.throttle import Throttle
-
-MAX_LOOK_COOLDOWN = 1.0  # seconds, for which a request without retries waits
 
 
 class Answer(Protocol):
@@ -34,6 +34,33 @@ A = TypeVar("A", bound=Answer)
 def session_closed() -> SessionClosed:
     """Return the error for calls after the session was closed."""
     return SessionClosed("the session was closed; open another one")
+
+
+class Patience(Struct, frozen=True):
+    """For how long a direct call waits, in seconds: for a slot in all, and for a cool-down.
+
+    `retry_after` is the longest Retry-After, `cooldown` the longest cool-down of any cause.
+    """
+
+    seconds: float | None = None
+    retry_after: float = inf
+    cooldown: float = inf
+
+    def is_exceeded(self, throttle: Throttle, now: float) -> bool:
+        """Return whether the cool-down of now is too long."""
+        cooldown = throttle.cooldown_until - now
+        return cooldown > self.cooldown or (
+            min(cooldown, throttle.quiet_until - now) > self.retry_after
+        )
+
+
+def cooldown_error(throttle: Throttle, now: float) -> LumaError:
+    """Return the error of a call that does not wait for a cool-down, as a new one for each call."""
+    cause, seconds = throttle.cooldown_cause, throttle.cooldown_until - now
+    is_retry_after = throttle.cooldown_until == throttle.quiet_until
+    if cause is not None and (not is_retry_after or isinstance(cause, RateLimitedError)):
+        return copy(cause)
+    return RateLimitedError(429, message="the relay asks for a pause", retry_after=seconds)
 
 
 class AdmissionQueue:
@@ -55,7 +82,8 @@ class AdmissionQueue:
         self._health = health
         self._on_ready = on_ready
         self._loop = asyncio.get_running_loop()
-        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._waiters: OrderedDict[asyncio.Future[None], Patience] = OrderedDict()
+        self._checked_until = -inf
         self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
 
@@ -81,41 +109,42 @@ class AdmissionQueue:
         for scope in self._in_flight:
             scope.cancel()
 
-    async def admission(self, *, again: bool, patient: bool) -> None:
+    async def admission(self, patience: Patience, *, again: bool) -> None:
         """Wait until the throttle allows a request, at the head of the queue if it is a retry.
 
-        An impatient call waits for `max_cooldown` at most, and not for a cool-down that is longer
-        than MAX_LOOK_COOLDOWN; it raises the cause then.
+        Raise the cause of a cool-down that begins meanwhile and is too long for the call.
         """
-        if patient:
-            await self._wait_in_line(again=again, patient=True)
-            return
-        with anyio.move_on_after(self.max_cooldown) as scope:
-            await self._wait_in_line(again=again, patient=False)
+        with anyio.move_on_after(patience.seconds) as scope:
+            await self._wait_in_line(patience, again=again)
         if scope.cancelled_caught:
-            raise self._no_admission()
-
-    def _no_admission(self) -> LumaError:
-        """Return why a request was not admitted, as a new error: many calls may raise it."""
-        cause = self._throttle.cooldown_cause
-        return (
-            copy(cause)
-            if cause
-            else RequestTimeout(
-                "the rate limit allowed no request in time; raise max_rate or max_in_flight"
+            cause = self._throttle.cooldown_cause
+            raise (
+                copy(cause)
+                if cause
+                else RequestTimeout(
+                    "the rate limit allowed no request in time; raise max_rate or max_in_flight"
+                )
             )
-        )
 
-    async def _wait_in_line(self, *, again: bool, patient: bool) -> None:
+    def reject_impatient(self, now: float) -> None:
+        """Reject the calls for which a cool-down that has begun is too long."""
+        if self._throttle.cooldown_until == self._checked_until:
+            return
+        self._checked_until = self._throttle.cooldown_until
+        for ticket, patience in self._waiters.items():
+            if not ticket.done() and patience.is_exceeded(self._throttle, now):
+                ticket.set_exception(cooldown_error(self._throttle, now))
+
+    async def _wait_in_line(self, patience: Patience, *, again: bool) -> None:
         if self._closed:
             raise session_closed()
         ticket: asyncio.Future[None] = self._loop.create_future()
-        self._waiters[ticket] = None
+        self._waiters[ticket] = patience
         if again:
             self._waiters.move_to_end(ticket, last=False)
         self._on_ready()
         try:
-            await (ticket if patient else self._unless_cooldown(ticket))
+            await ticket
         except (asyncio.CancelledError, LumaError):
             self._waiters.pop(ticket, None)
             if ticket.done() and not ticket.cancelled() and not ticket.exception():
@@ -125,15 +154,6 @@ class AdmissionQueue:
         if self._closed:
             self._throttle.release()
             raise session_closed()
-
-    async def _unless_cooldown(self, ticket: asyncio.Future[None]) -> None:
-        """Wait for the ticket; raise the cause of a long cool-down that begins meanwhile."""
-        while not ticket.done():
-            await asyncio.wait([ticket], timeout=MAX_LOOK_COOLDOWN)
-            cooldown = self._throttle.cooldown_until - self._loop.time()
-            if not ticket.done() and cooldown > MAX_LOOK_COOLDOWN:
-                raise self._no_admission()
-        ticket.result()
 
     async def send(self, ask: Callable[[], Awaitable[A]], ids: int) -> A:
         """Send an admitted request with `ids` ids; `close` cancels it."""

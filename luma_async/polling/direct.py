@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from copy import copy
 from functools import partial
+from math import inf
 
 import anyio
 
-from luma_async.errors import APIError, LumaError, NotFoundError, RateLimitedError, TooLongError
-from luma_async.polling.admission import MAX_LOOK_COOLDOWN
+from luma_async.errors import APIError, LumaError, NotFoundError, TooLongError
+from luma_async.polling.admission import Patience, cooldown_error
 from luma_async.polling.error_handling import TOO_LARGE
 from luma_async.polling.interfaces import Relay
 from luma_async.polling.poller import Poller
@@ -18,6 +18,7 @@ from luma_async.structs import Generation
 from luma_async.text import one_line
 
 MAX_ATTEMPTS = 3
+MAX_LOOK_COOLDOWN = 1.0  # seconds, for which a request without retries waits
 
 
 class DirectClient:
@@ -116,19 +117,18 @@ class DirectClient:
         """
         queue, throttle, loop = self._poller.queue, self._poller.throttle, self._poller.loop
         failure: LumaError | None = None
-        max_cooldown = queue.max_cooldown
-        if self._tries == 1:
-            max_cooldown = min(max_cooldown, MAX_LOOK_COOLDOWN)
         for attempt in range(1, self._tries + 1):
-            sent_at = loop.time()
-            quiet, cooldown = throttle.quiet_until - sent_at, throttle.cooldown_until - sent_at
-            if quiet > queue.max_cooldown and cooldown > queue.max_cooldown:
-                raise failure or quiet_error(throttle.cooldown_cause, quiet)
-            if cooldown > max_cooldown and (failure or self._tries == 1):
-                raise failure or copy(throttle.cooldown_cause) or quiet_error(None, cooldown)
+            patience = self._patience(again=failure is not None)
+            if patience.is_exceeded(throttle, loop.time()):
+                raise failure or cooldown_error(throttle, loop.time())
             try:
-                await queue.admission(again=failure is not None, patient=self._tries > 1)
-                sent_at = loop.time()
+                await queue.admission(patience, again=failure is not None)
+            except APIError:
+                if failure is not None:
+                    raise failure from None
+                raise
+            sent_at = loop.time()
+            try:
                 response = await queue.send(ask, len(ids))
             except LumaError as error:
                 if self._is_final(error, sent_at, many=many, attempt=attempt):
@@ -139,6 +139,12 @@ class DirectClient:
                 return response
         assert failure is not None
         raise failure
+
+    def _patience(self, *, again: bool) -> Patience:
+        longest = self._poller.queue.max_cooldown
+        if self._tries == 1:
+            return Patience(longest, longest, min(longest, MAX_LOOK_COOLDOWN))
+        return Patience(retry_after=longest, cooldown=longest if again else inf)
 
     def _is_final(self, error: LumaError, sent_at: float, *, many: bool, attempt: int) -> bool:
         """Record an error. Return whether a retry is of no use."""
@@ -160,14 +166,6 @@ class DirectClient:
             case _:
                 pass
         return True
-
-
-def quiet_error(cause: LumaError | None, seconds: float) -> LumaError:
-    """Return the error of a request that would have to wait for a long quiet time."""
-    if isinstance(cause, RateLimitedError):
-        return copy(cause)
-    message = "the relay asks for a pause"
-    return RateLimitedError(429, message=message, retry_after=seconds)
 
 
 def _parts(ids: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -183,6 +183,7 @@ class Poller:
     def _send_due(self) -> None:
         self._cancel_timers()
         now = self.loop.time()
+        self.queue.reject_impatient(now)
         while (send_at := self._next_send_at()) <= now:
             self._send_next(now)
         if send_at < inf:

@@ -9,17 +9,17 @@ import logging
 from datetime import UTC, datetime
 from math import inf
 
-import anyio
-
 from luma_async.errors import (
+    APIError,
     AuthenticationError,
     LumaError,
     PermissionDeniedError,
     QuotaError,
+    RequestTimeout,
     SubmitUnknown,
     unforeseen,
 )
-from luma_async.polling.direct import quiet_error
+from luma_async.polling.admission import Patience, cooldown_error
 from luma_async.polling.interfaces import SubmittingRelay
 from luma_async.polling.poller import Poller
 from luma_async.protocol.submissions import Submission, Submitted, shown_prompt
@@ -95,12 +95,16 @@ class Submitter:
         failure: LumaError | None = None
         deadline = inf
         while True:
-            self._check_cooldown(min(deadline, loop.time() + self._timeout), failure)
-            with anyio.CancelScope(deadline=deadline) as scope:
-                await self._poller.queue.admission(again=failure is not None, patient=True)
-            if scope.cancelled_caught:
-                assert failure is not None
-                raise failure
+            left = min(deadline - loop.time(), self._timeout)
+            patience = Patience(left if failure else None, cooldown=left)
+            if patience.is_exceeded(self._poller.throttle, loop.time()):
+                raise failure or cooldown_error(self._poller.throttle, loop.time())
+            try:
+                await self._poller.queue.admission(patience, again=failure is not None)
+            except (APIError, RequestTimeout):
+                if failure is not None:
+                    raise failure from None
+                raise
             deadline = min(deadline, loop.time() + self._timeout)
             answer = await self._send(Attempt(submission), hooks)
             if not isinstance(answer, LumaError):
@@ -109,13 +113,6 @@ class Submitter:
             await hooks.not_taken()
             if loop.time() >= deadline:
                 raise failure
-
-    def _check_cooldown(self, until: float, failure: LumaError | None) -> None:
-        """Raise the cause of a cool-down that is not over in time."""
-        throttle = self._poller.throttle
-        if throttle.cooldown_until > until:
-            seconds = throttle.cooldown_until - self._poller.loop.time()
-            raise failure or quiet_error(throttle.cooldown_cause, seconds)
 
     async def _send(self, attempt: Attempt, hooks: SendHooks) -> Generation | LumaError:
         """Send an admitted request; return the new task, or the error if it may be sent again."""

@@ -129,7 +129,7 @@ def _of_any_shape(status: int, fields: Mapping[str, str], body: bytes, plain: ob
         raise error_from_response(status, fields, body)
     if response.states or response.unnamed:
         return response
-    if any(key in level and not level[key] and level[key] != {} for key in _CONTAINERS):
+    if _is_empty(level):
         if _is_none(level):
             return Response(text=body)
         raise error_from_response(status, fields, body)
@@ -150,9 +150,22 @@ def _is_task(level: JSONObject, response: Response) -> bool:
     return any(len(one.levels) == 1 and one.state() != (None, "") for one in own)
 
 
+def _is_empty(level: JSONObject) -> bool:
+    """Whether an envelope has a container without rows, directly or in an inner envelope."""
+    for key in _CONTAINERS:
+        value = level.get(key, {})
+        inner = as_object(value)
+        if (inner and _is_empty(inner)) or (inner is None and not value):
+            return True
+    return False
+
+
 def _is_none(level: JSONObject) -> bool:
     """Whether an empty envelope says that there is no task: nothing in it could be an error."""
     for key, value in level.items():
+        inner = as_object(value)
+        if key in _CONTAINERS and inner and _is_none(inner):
+            continue
         if key in _HARMLESS_KEYS or value is None or value is True or value in ("", [], {}):
             continue
         if key in ("success", "ok") and value is not True:

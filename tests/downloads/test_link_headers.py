@@ -35,7 +35,8 @@ LINK_HEADERS = LinkHeaders(HEADERS, ["Relay.example.", "[::1]", "b.example:8000"
         ("https://relay.example:8443/v", "https://relay.example/v", False),
         ("https://relay.example:8443/v", "http://relay.example/v", False),
         ("https://relay.example/v", "http://relay.example:8000/v", False),
-        ("http://b.example/v", "http://b.example/v", True),
+        ("http://b.example:8000/v", "http://b.example:8000/v", True),
+        ("http://b.example/v", "http://b.example/v", False),
         ("https://cdn.example/v", "https://relay.example/v", False),
         ("https://relay.example/v", "https://cdn.example/v", False),
         ("https://relay.example.evil.example/v", "https://relay.example.evil.example/v", False),
@@ -185,3 +186,11 @@ def test_the_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         _parser().parse_args(["wait", "--help"])
     assert "--link-header-host HOST" in capsys.readouterr().out
+
+
+def test_header_fields_go_to_the_named_port_only() -> None:
+    fields = LinkHeaders(HEADERS, ["127.0.0.1:81", "[::1]:82"])
+    for host, port in (("127.0.0.1", 81), ("[::1]", 82)):
+        named, other = URL(f"http://{host}:{port}/a"), URL(f"http://{host}:83/a")
+        assert fields.for_request(named, named) == HEADERS
+        assert fields.for_request(other, other) == {}

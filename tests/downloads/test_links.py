@@ -179,3 +179,19 @@ def test_long_ids_have_different_digests() -> None:
 @pytest.mark.parametrize("link", ["https://a.example/v.exe", "https://a.example/", None])
 def test_a_suffix_that_is_not_a_video_becomes_mp4(link: str | None) -> None:
     assert file_name("a", link) == "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("link", "requested"),
+    [
+        (
+            "https://cdn.example/视频.mp4?sig=a%2Fb&x=%7E",
+            "https://cdn.example/%E8%A7%86%E9%A2%91.mp4?sig=a%2Fb&x=%7E",
+        ),
+        ("https://cdn.example/a b.mp4?t=1+2", "https://cdn.example/a%20b.mp4?t=1+2"),
+        ("https://cdn.example?sig=ä", "https://cdn.example/?sig=%C3%A4"),
+        ("https://bücher.example/ä?x=%2f", "https://xn--bcher-kva.example/%C3%A4?x=%2f"),
+    ],
+)
+def test_of_a_link_only_what_is_not_ascii_is_encoded(link: str, requested: str) -> None:
+    assert str(check_link(link, ())) == requested

@@ -7,7 +7,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from luma_async import DecodeError, State
+from luma_async import APIError, DecodeError, State
 from luma_async.protocol.decoding import decode_response
 from tests.protocol.response_builders import (
     DATA,
@@ -251,3 +251,27 @@ def test_the_age_is_measured_with_the_date_header_of_the_relay(
     response = decode_response(200, DATE_HEADER, json.dumps([row]).encode())
     assert response.age("a") == age
     assert decode_response(200, {}, json.dumps([row]).encode()).age("a") == 0.0
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"code": 0, "data": {"items": [], "total": 0}},
+        {"code": 0, "message": "success", "data": {"list": None, "page": 1, "page_size": 20}},
+        {"success": True, "data": {"data": {"records": []}}},
+    ],
+)
+def test_an_empty_page_in_an_envelope_has_no_tasks(plain: object) -> None:
+    assert not response_of(plain).states
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"code": 0, "data": {"items": [], "error": "timeout"}},
+        {"code": "success", "data": {"records": [], "message": "upstream busy"}},
+        {"code": 500, "data": {"items": []}},
+    ],
+)
+def test_an_empty_page_with_an_error_beside_it_is_an_error(plain: object) -> None:
+    assert isinstance(error_of(200, json.dumps(plain).encode()), APIError)

@@ -192,9 +192,10 @@ def remarks(entries: Iterable[Entry]) -> list[str]:
 
 def _remark(entry: Entry) -> str:
     if entry.status in UNDECIDED:
+        why = f" ({entry.note})" if entry.note else ""
         return (
-            f"may have been submitted at {entry.sent_text}; check the tasks of your account at the "
-            "relay, then give --resubmit-unknown to submit it again"
+            f"may have been submitted at {entry.sent_text}{why}; check the tasks of your account "
+            "at the relay, then give --resubmit-unknown to submit it again"
         )
     if entry.status is Status.REFUSED:
         return f"refused ({entry.note}); change the row, or run it again to try again"
