@@ -88,6 +88,8 @@ def test_the_key_of_a_row_is_its_content_and_its_number_among_equal_rows(tmp_pat
         ("a.jsonl", "{\n", "line 1: it is no JSON object"),
         ("a.jsonl", "[" * 100_000, "line 1: it is no JSON object"),
         ("a.jsonl", '{"prompt": "a cat"}', "line 1: there is no user_prompt; give one"),
+        ("a.csv", "user_prompt,task_id\ncat,a\n", "line 2: task_id is of a task that exists"),
+        ("a.jsonl", '{"user_prompt": "a", "extends": "b"}', "line 1: extends is of a task"),
         ("a.jsonl", '{"user_prompt": 5}', "line 1: user_prompt is of type int"),
         ("a.jsonl", '{"user_prompt": "a", "prompt": "b"}', "line 1: relays have no field"),
     ],

@@ -61,6 +61,9 @@ def read_prompts(path: Path) -> list[PromptRow]:
     return rows
 
 
+_OF_A_TASK = frozenset(("task_id", "extends"))
+
+
 class _InvalidRow(Exception):
     """A row that cannot be sent."""
 
@@ -72,6 +75,9 @@ def _row(line: int, fields: dict[str, Any], seen: Counter[str]) -> PromptRow:
     given = {name: value for name, value in fields.items() if value is not None}
     if "user_prompt" not in given:
         raise _InvalidRow(line, "there is no user_prompt; give one")
+    if names := _OF_A_TASK & given.keys():
+        what = f"{min(names)} is of a task that exists, and a new one would be made; remove it"
+        raise _InvalidRow(line, what)
     named = {name: value for name, value in given.items() if name in _NAMED}
     others = {name: value for name, value in given.items() if name not in _NAMED}
     try:
