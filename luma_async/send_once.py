@@ -10,7 +10,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from luma_async.errors import TransportError
+from luma_async.errors import LumaError, SessionClosed, SetupError, TransportError
 
 BODY_CHUNK = 65_536  # bytes
 
@@ -107,3 +107,20 @@ def send_once(describe: Callable[[Exception], str]) -> aiohttp.ClientMiddlewareT
         raise failure
 
     return middleware
+
+
+def is_before_sending(error: LumaError) -> bool:
+    """Whether an error proves by itself that nothing was sent."""
+    is_unconnected = isinstance(error, TransportError) and error.never_connected
+    return is_unconnected or isinstance(error, SetupError | SessionClosed)
+
+
+def is_of_setup(error: Exception) -> bool:
+    """Whether an error before any response is of the session's set-up, not of the network.
+
+    aiohttp raises ValueError or TypeError for what cannot be sent: an Authorization header beside
+    `auth=` or a netrc entry, a bad URL; a middleware of the caller's may raise them, too. Its
+    errors of certificates are ValueErrors as well.
+    """
+    network = isinstance(error, aiohttp.ClientError | OSError)
+    return isinstance(error, ValueError | TypeError) and not network

@@ -5,7 +5,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from math import inf
 from typing import TYPE_CHECKING, Self, overload
 
 import anyio
@@ -14,8 +13,8 @@ from luma_async import validation as checks
 from luma_async.polling.admission import session_closed
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.following import Following
-from luma_async.polling.hooks import ChangeEvent, InstrumentedRelay, RequestEvent, hook_of
-from luma_async.polling.interfaces import Budget, SubmittingRelay
+from luma_async.polling.hooks import ChangeEvent, RequestEvent, hook_of, instrumented
+from luma_async.polling.interfaces import Budget, checked_budget
 from luma_async.polling.iterator import Reader
 from luma_async.polling.poller import Poller
 from luma_async.polling.stats import Stats
@@ -64,6 +63,9 @@ class LumaSession(SubmitCalls):
     Raises ValueError or TypeError for invalid arguments.
     """
 
+    _poller: Poller | None = None
+    _closed = False
+
     def __init__(
         self,
         base_url: str | None = None,
@@ -82,17 +84,15 @@ class LumaSession(SubmitCalls):
         budget: Budget | None = None,
         record: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._base_url = checks.base_url(
-            os.environ.get("LUMA_BASE_URL") if base_url is None else base_url
-        )
+        self._base_url = checks.base_url(_or_environ(base_url, "LUMA_BASE_URL"))
         self._pace = checks.instance("pace", pace, Pace, "such as Every(5.0)")
         self._limits = checks.instance("limits", limits, Limits, "Limits(…)")
         self._request_timeout = checks.positive("request_timeout", request_timeout)
         self._submit_timeout = checks.positive("submit_timeout", submit_timeout)
         self._grace = checked_grace(missing_grace, link_grace)
-        key = checks.api_key(os.environ.get("LUMA_API_KEY") if api_key is None else api_key)
+        key = checks.api_key(_or_environ(api_key, "LUMA_API_KEY"))
         self._account = hashlib.sha256(f"{self._base_url}\n{key}".encode()).hexdigest()
-        self._budget = _checked_budget(budget, self._limits)
+        self._budget = checked_budget(budget, self._limits)
         self._transport = Transport(
             self._base_url,
             key,
@@ -102,23 +102,16 @@ class LumaSession(SubmitCalls):
             max_body=self._limits.max_body,
             proxy=None if proxy is None else checks.http_url("proxy", proxy, plain=False),
         )
-        self._relay: SubmittingRelay = self._transport
-        if (request_hook := hook_of("on_request", on_request)) is not None:
-            self._relay = InstrumentedRelay(self._transport, request_hook)
+        self._relay = instrumented(self._transport, on_request)
         self._on_change = hook_of("on_change", on_change)
         self._shared = AsyncExitStack()
         self._recorder = recorder_of(record, self._base_url, key, proxy)
-        self._poller: Poller | None = None
-        self._closed = False
 
     async def __aenter__(self) -> Self:
         if self._closed:
             raise session_closed()
         if self._poller is not None:
             raise RuntimeError("the session is already entered; enter it once")
-        if self._recorder is not None:
-            recorder = await self._shared.enter_async_context(self._recorder)
-            self._transport.observer = recorder.observe
         slots = None if self._budget is None else Slots()
         await self._transport.__aenter__()
         self._poller = poller = Poller(
@@ -130,17 +123,25 @@ class LumaSession(SubmitCalls):
             on_change=self._on_change,
             slots=slots,
         )
-        if self._budget is not None and slots is not None:
-            try:
-                await self._shared.enter_async_context(
-                    self._budget.share(self._account, slots, SHARED_SECOND / self._limits.max_rate)
-                )
-            except BaseException:
-                await self.close()
-                raise
+        try:
+            await self._enter_shared(slots)
+        except BaseException:
+            await self.close()
+            raise
         # The poller makes a new scheduler after an unexpected error.
         self._transport.open_ids_like = lambda name: poller.scheduler.ids_like(name)  # noqa: PLW0108
         return self
+
+    async def _enter_shared(self, slots: Slots | None) -> None:
+        """Start the recorder, and join the shared budget."""
+        if self._recorder is not None:
+            recorder = await self._shared.enter_async_context(self._recorder)
+            self._transport.observer = recorder.observe
+        if self._budget is not None and slots is not None:
+            spacing = SHARED_SECOND / self._limits.max_rate
+            await self._shared.enter_async_context(
+                self._budget.share(self._account, slots, spacing)
+            )
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
@@ -291,10 +292,5 @@ class LumaSession(SubmitCalls):
         return self._poller
 
 
-def _checked_budget(budget: Budget | None, limits: Limits) -> Budget | None:
-    """Return a shared budget, or None; it needs a rate to share."""
-    if budget is None:
-        return None
-    if limits.max_rate == inf:
-        raise ValueError("max_rate is inf; give the total of the budget in limits")
-    return checks.instance("budget", budget, Budget, "a SharedBudget of luma_async.worker")
+def _or_environ(value: str | None, name: str) -> str | None:
+    return os.environ.get(name) if value is None else value

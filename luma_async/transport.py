@@ -36,7 +36,13 @@ from luma_async.protocol.responses import Response
 from luma_async.protocol.submissions import Submission, Submitted, decode_submission
 from luma_async.redaction import Redactor, redact_error
 from luma_async.resolver import new_resolver
-from luma_async.send_once import OnceBody, once_under_middlewares, send_once
+from luma_async.send_once import (
+    OnceBody,
+    is_before_sending,
+    is_of_setup,
+    once_under_middlewares,
+    send_once,
+)
 from luma_async.text import one_line, without_secrets
 
 KEEPALIVE_TIMEOUT = 70.0  # seconds
@@ -144,7 +150,7 @@ class Transport:
             body.record_sent()
             return self._decode(decode_submission, *exchanged)
         except LumaError as error:
-            if not body.is_prepared and not _is_before_sending(error):
+            if not body.is_prepared and not is_before_sending(error):
                 body.record_sent()
             redact_error(error, without_secrets)
             raise
@@ -205,7 +211,7 @@ class Transport:
         except Exception as error:
             if isinstance(error, BadEncoding):
                 self._ask_for_identity()
-            setup = headers is None and _is_of_setup(error)
+            setup = headers is None and is_of_setup(error)
             failure = (SetupError if setup else TransportError)(self._describe(error))
             failure.never_connected = isinstance(error, aiohttp.ClientConnectorError)
         if isinstance(failure, LumaError):
@@ -286,20 +292,3 @@ def _opened(http: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
             "the aiohttp.ClientSession is closed; keep it open as long as the LumaSession"
         )
     return http
-
-
-def _is_before_sending(error: LumaError) -> bool:
-    """Whether an error proves by itself that nothing was sent."""
-    is_unconnected = isinstance(error, TransportError) and error.never_connected
-    return is_unconnected or isinstance(error, SetupError | SessionClosed)
-
-
-def _is_of_setup(error: Exception) -> bool:
-    """Whether an error before any response is of the session's set-up, not of the network.
-
-    aiohttp raises ValueError or TypeError for what cannot be sent: an Authorization header beside
-    `auth=` or a netrc entry, a bad URL; a middleware of the caller's may raise them, too. Its
-    errors of certificates are ValueErrors as well.
-    """
-    network = isinstance(error, aiohttp.ClientError | OSError)
-    return isinstance(error, ValueError | TypeError) and not network

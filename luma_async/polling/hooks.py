@@ -188,3 +188,11 @@ class InstrumentedRelay(SubmittingRelay):
         seconds = asyncio.get_running_loop().time() - began
         event = RequestEvent(call=call, ids=ids, seconds=seconds, error=error, cancelled=cancelled)
         self._hook(event)
+
+
+def instrumented(
+    relay: SubmittingRelay, on_request: Callable[[RequestEvent], object] | None
+) -> SubmittingRelay:
+    """Return a relay that reports its requests to a function; the same relay without one."""
+    hook = hook_of("on_request", on_request)
+    return relay if hook is None else InstrumentedRelay(relay, hook)

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from typing import Protocol, runtime_checkable
 
+from luma_async import validation as checks
 from luma_async.protocol.submissions import Submission, Submitted
 from luma_async.scheduling.changes import Change, PollAnswer
 from luma_async.scheduling.slots import Slots
+from luma_async.scheduling.throttle import Limits
 
 
 class Relay(Protocol):
@@ -63,3 +66,12 @@ class Budget(Protocol):
         `account` identifies the relay and the key, `spacing` is in seconds.
         """
         ...
+
+
+def checked_budget(budget: Budget | None, limits: Limits) -> Budget | None:
+    """Return a shared budget, or None; it needs a rate to share."""
+    if budget is None:
+        return None
+    if limits.max_rate == inf:
+        raise ValueError("max_rate is inf; give the total of the budget in limits")
+    return checks.instance("budget", budget, Budget, "a SharedBudget of luma_async.worker")

@@ -20,7 +20,7 @@ from luma_async.protocol.requests import HTTPRequest
 from luma_async.protocol.tolerant_json import to_utf8
 from luma_async.recording.capture_file import Captured, head_line, line
 from luma_async.recording.json_pairs import dump, json_documents
-from luma_async.recording.redaction import Redactor, is_known
+from luma_async.recording.redaction import CaptureRedactor, is_known
 from luma_async.recording.shapes import Rows, rows_of, shapes_of, trimmed
 from luma_async.recording.stand_ins import StandIns
 
@@ -91,7 +91,7 @@ class ShapeFilter:
             return None
         self._shapes |= shapes
         words = [task_id for task_id in ids if not is_known(task_id)]
-        redactor = Redactor(self._stand_ins, [*self._literals, *words])
+        redactor = CaptureRedactor(self._stand_ins, [*self._literals, *words])
         kept = {name: value for name, value in headers.items() if name not in _NOT_KEPT}
         named = [task_id for task_id in ids if redactor.names(body, task_id)] or ids[:1]
         return Captured(

@@ -35,7 +35,7 @@ _MAX_NUMBER = 1e7
 _KEPT_PORTS = re.compile(r":\d{1,5}$")
 
 
-class Redactor:
+class CaptureRedactor:
     """Redacts what a relay answers; `literals` are replaced wherever they are: key, hosts, ids."""
 
     def __init__(self, stand_ins: StandIns, literals: Iterable[str] = ()) -> None:

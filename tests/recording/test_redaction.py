@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from luma_async import LumaError
 from luma_async.protocol.decoding import decode_response
-from luma_async.recording.redaction import Redactor, is_known
+from luma_async.recording.redaction import CaptureRedactor, is_known
 from luma_async.recording.stand_ins import StandIns
 from tests.odd_relays import ERRORS_UNDER_200, HICCUPS, REFUSALS, kling, nested
 from tests.properties import examples
@@ -33,8 +33,8 @@ BODIES = [
 KEY = "sk-test-key"
 
 
-def redactor(*literals: str) -> Redactor:
-    return Redactor(StandIns(b"fixed"), literals)
+def redactor(*literals: str) -> CaptureRedactor:
+    return CaptureRedactor(StandIns(b"fixed"), literals)
 
 
 def outcome(status: int, body: str) -> object:
