@@ -19,6 +19,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from multiprocessing import Pool
 from typing import Any
+from unittest.mock import patch
+
+import aiohttp
 
 from luma_async import (
     APIError,
@@ -93,6 +96,8 @@ def calm_down(net: Any, relay: OddRelay) -> None:
     relay.faults = {}
 
 
+# Names are resolved by the simulated loop, not in threads, for which it does not wait.
+@patch("luma_async.transport.new_resolver", aiohttp.ThreadedResolver)
 async def play(relay: OddRelay, pace: Pace, limits: Limits, dice: random.Random) -> None:
     loop = asyncio.get_running_loop()
     async with LumaSession(
