@@ -1,5 +1,6 @@
 """The videos that a wait saves: a few at a time; those that wait their turn are on disk."""
 
+import argparse
 import asyncio
 from collections import deque
 from collections.abc import Callable
@@ -8,9 +9,23 @@ from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.options.link_headers import in_options
 from luma_async.downloads.downloader import Downloader
 from luma_async.errors import LumaError
+from luma_async.session import LumaSession
 from luma_async.structs import Generation
 
 MAX_UNDER_WAY = 32  # more than the downloader transfers at once: links that fail wait meanwhile
+
+
+def downloader_of(arguments: argparse.Namespace, luma: LumaSession, board: Progress) -> Downloader:
+    """Return the downloader that the options name."""
+    return Downloader(
+        arguments.download,
+        luma=luma,
+        allow_hosts=arguments.allow_host,
+        proxy=arguments.proxy,
+        on_progress=board.record_download,
+        headers=dict(arguments.link_header),
+        header_hosts=arguments.link_header_host,
+    )
 
 
 class VideoSaves:

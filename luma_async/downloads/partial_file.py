@@ -121,7 +121,7 @@ class PartialFile:
             with suppress(OSError):
                 self._record_path.unlink()
             with suppress(OSError):
-                _sync(self._final_path.parent)
+                sync_directory(self._final_path.parent)
         self.close()
         return self._final_path
 
@@ -243,7 +243,8 @@ def _read_record(path: Path) -> PartRecord | None:
         return None
 
 
-def _sync(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Write the names of the files in a directory to the disk."""
     file = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(file)

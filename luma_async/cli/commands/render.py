@@ -7,9 +7,7 @@ import argparse
 import asyncio
 import json
 import os
-import time
 from contextlib import AsyncExitStack, ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -17,9 +15,13 @@ import anyio
 from luma_async import validation as checks
 from luma_async.cli.commands.wait import SOME_FAILED, TIMED_OUT, check_report
 from luma_async.cli.display import html_report as report
-from luma_async.cli.display.output import output
+from luma_async.cli.display.output import learn_change, output
 from luma_async.cli.display.progress import Progress
-from luma_async.cli.options.link_headers import add_link_headers, check_link_headers
+from luma_async.cli.options.link_headers import (
+    add_allow_host,
+    add_link_headers,
+    check_link_headers,
+)
 from luma_async.cli.options.session import MAX_COUNT, REFUSED, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, count, period
 from luma_async.cli.rendering.journal import Journal, read_journal
@@ -34,7 +36,7 @@ from luma_async.cli.runtime import (
     run,
     run_and_report,
 )
-from luma_async.downloads.downloader import Downloader
+from luma_async.cli.saves import downloader_of
 from luma_async.errors import WaitAborted
 from luma_async.polling.hooks import ChangeEvent
 from luma_async.text import without_secrets
@@ -84,10 +86,7 @@ def add_render(commands: Commands) -> None:
         ("json", "a line of JSON for each task, as when it is piped"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", action="store_true", help=what)
-    parser.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME",
-        help="follow links to this host though its address is private; may be given again",
-    )  # fmt: skip
+    add_allow_host(parser.add_argument)
     add_link_headers(parser)
     add_session(parser)
 
@@ -221,15 +220,7 @@ class RenderCommand:
         async with AsyncExitStack() as stack:
             luma = await stack.enter_async_context(self._luma)
             downloader = await stack.enter_async_context(
-                Downloader(
-                    arguments.download,
-                    luma=luma,
-                    allow_hosts=arguments.allow_host,
-                    proxy=arguments.proxy,
-                    on_progress=self._board.record_download,
-                    headers=dict(arguments.link_header),
-                    header_hosts=arguments.link_header_host,
-                )
+                downloader_of(arguments, luma, self._board)
             )
             await stack.enter_async_context(self._output.living(self._board, luma))
             with anyio.move_on_after(arguments.timeout) as scope:
@@ -237,11 +228,7 @@ class RenderCommand:
             self._timed_out = scope.cancelled_caught
 
     def _learn(self, event: ChangeEvent) -> None:
-        if event.generation is None or event.ended:
-            return
-        row = self._board.learn(event.generation, time.monotonic(), datetime.now(UTC))
-        if row is not None:
-            self._board.store(row, original=self._output.shows_original)
+        learn_change(self._board, self._output, event)
 
     def _print_outcome(self, planned: Plan, code: int) -> None:
         assert self._rendering is not None
@@ -253,8 +240,4 @@ class RenderCommand:
         print_error(f"{summary(entries)}{held}{rest}")
 
     def _report(self) -> None:
-        path: Path | None = self._arguments.report
-        if path is not None:
-            now, date = time.monotonic(), datetime.now(UTC)
-            hosts = self._arguments.allow_host
-            report.write(path, report.Page(self._board, now, date, path.parent, hosts))
+        report.write_board(self._arguments.report, self._board, self._arguments.allow_host)

@@ -16,11 +16,15 @@ from pathlib import Path
 import anyio
 
 from luma_async.cli.display import html_report as report
-from luma_async.cli.display.output import output
+from luma_async.cli.display.output import learn_change, output, show_end
 from luma_async.cli.display.progress import Progress, TaskRow
 from luma_async.cli.display.row_values import ROW_FIELDS
 from luma_async.cli.options.ids import NO_IDS, add_ids, check_ids, parts
-from luma_async.cli.options.link_headers import add_link_headers, check_link_headers
+from luma_async.cli.options.link_headers import (
+    add_allow_host,
+    add_link_headers,
+    check_link_headers,
+)
 from luma_async.cli.options.output_format import format_of
 from luma_async.cli.options.session import REFUSED, add_capture_option, add_session, session_of
 from luma_async.cli.options.types import Commands, add_command, period
@@ -32,8 +36,7 @@ from luma_async.cli.runtime import (
     run,
     run_and_report,
 )
-from luma_async.cli.saves import VideoSaves
-from luma_async.downloads.downloader import Downloader
+from luma_async.cli.saves import VideoSaves, downloader_of
 from luma_async.errors import WaitAborted
 from luma_async.polling.following import Following
 from luma_async.polling.hooks import ChangeEvent
@@ -62,10 +65,7 @@ def add_wait(commands: Commands) -> None:
     saving.add_argument(
         "--download", type=Path, metavar="DIR", help="save each video as DIR/ID.mp4 when it is done"
     )
-    saving.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME",
-        help="follow links to this host though its address is private; may be given again",
-    )  # fmt: skip
+    add_allow_host(saving.add_argument)
     saving.add_argument(
         "--report", type=Path, metavar="FILE",
         help="write a page of all videos, as HTML, when the wait is over",
@@ -94,7 +94,6 @@ class WaitCommand:
         self._output = output(
             as_json=arguments.json, line_format=format_of(arguments, ROW_FIELDS), alone=alone
         )
-        self._keeps_ended = self._output.shows_ended_later or arguments.report is not None
         self._all_read = self._timed_out = False
 
     def run(self) -> int:
@@ -139,15 +138,7 @@ class WaitCommand:
             saves = None
             if arguments.download is not None:
                 downloader = await stack.enter_async_context(
-                    Downloader(
-                        arguments.download,
-                        luma=luma,
-                        allow_hosts=arguments.allow_host,
-                        proxy=arguments.proxy,
-                        on_progress=self._board.record_download,
-                        headers=dict(arguments.link_header),
-                        header_hosts=arguments.link_header_host,
-                    )
+                    downloader_of(arguments, luma, self._board)
                 )
                 saves = VideoSaves(
                     downloader, self._board, self._report_end, self._output.shows_original
@@ -190,19 +181,10 @@ class WaitCommand:
                 following.close()
 
     def _report_end(self, row: TaskRow) -> None:
-        """Show what became of a task; what is not shown again is forgotten."""
-        self._output.ended(row, self._board.details(row))
-        if self._keeps_ended:
-            self._board.store(row, original=False)
-        else:
-            self._board.drop_details(row)
+        show_end(self._board, self._output, row, keep=self._arguments.report is not None)
 
     def _learn(self, event: ChangeEvent) -> None:
-        if event.generation is None or event.ended:
-            return
-        row = self._board.learn(event.generation, time.monotonic(), datetime.now(UTC))
-        if row is not None:
-            self._board.store(row, original=self._output.shows_original)
+        learn_change(self._board, self._output, event)
 
     def _how_to_go_on(self) -> str:
         time_is_up = ""
@@ -221,11 +203,7 @@ class WaitCommand:
         return f"{what}{rest}; run it again with the same ids to continue"
 
     def _report(self) -> None:
-        path: Path | None = self._arguments.report
-        if path is not None:
-            now, date = time.monotonic(), datetime.now(UTC)
-            hosts = self._arguments.allow_host
-            report.write(path, report.Page(self._board, now, date, path.parent, hosts))
+        report.write_board(self._arguments.report, self._board, self._arguments.allow_host)
 
 
 def check_report(path: Path | None) -> None:

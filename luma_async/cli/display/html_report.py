@@ -7,8 +7,9 @@ frames, forms and styles of other hosts as a second defence; no link sends a ref
 
 import os
 import secrets
+import time
 from collections.abc import Collection, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -139,6 +140,13 @@ class Page:
             yield f'<a href="{escape(source)}" rel="noreferrer noopener">file</a>'
         if details.trouble is not None:
             yield f"not saved: {_text(details.trouble)}"
+
+
+def write_board(path: Path | None, board: Progress, allow_hosts: Collection[str]) -> None:
+    """Write a page of what is known of all tasks, if a file was given."""
+    if path is not None:
+        now, date = time.monotonic(), datetime.now(UTC)
+        write(path, Page(board, now, date, path.parent, allow_hosts))
 
 
 def write(path: Path, page: Page) -> None:

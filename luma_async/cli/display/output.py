@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from luma_async.cli.display import table as screen
@@ -14,6 +15,7 @@ from luma_async.cli.display.progress import Details, Progress, TaskRow
 from luma_async.cli.display.row_values import ROW_FIELDS, row_values
 from luma_async.cli.runtime import discard_stdout, print_error
 from luma_async.extras import install_command
+from luma_async.polling.hooks import ChangeEvent
 from luma_async.polling.stats import Stats
 from luma_async.session import LumaSession
 from luma_async.text import one_line, printable
@@ -71,6 +73,27 @@ def output(*, as_json: bool, line_format: LineFormat | None = None, alone: bool 
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         reconfigure(errors="replace")  # a terminal may know no bars, and no emoji
     return TerminalOutput(Console(highlight=False))
+
+
+def learn_change(board: Progress, output: Output, event: ChangeEvent) -> None:
+    """Record a change of an open task; its details are on disk until they are shown."""
+    if event.generation is None or event.ended:
+        return
+    row = board.learn(event.generation, time.monotonic(), datetime.now(UTC))
+    if row is not None:
+        board.store(row, original=output.shows_original)
+
+
+def show_end(board: Progress, output: Output, row: TaskRow, *, keep: bool) -> None:
+    """Show what became of a task; its details are forgotten if they are not shown again.
+
+    `keep`: a report shows them.
+    """
+    output.ended(row, board.details(row))
+    if keep or output.shows_ended_later:
+        board.store(row, original=False)
+    else:
+        board.drop_details(row)
 
 
 class LineOutput:

@@ -1,6 +1,7 @@
 """The options for links that want a key: header fields, and the hosts that receive them."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from luma_async import validation as checks
@@ -10,6 +11,14 @@ _IN_OPTIONS = {
     "name the host in allow_hosts": "name the host by --allow-host",
     "pass headers and header_hosts": "pass --link-header and --link-header-host",
 }
+
+
+def add_allow_host(add_argument: Callable[..., object]) -> None:
+    """Add the option for links to private addresses, by the method of a parser or a group."""
+    add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="follow links to this host though its address is private; may be given again",
+    )  # fmt: skip
 
 
 def add_link_headers(parser: argparse.ArgumentParser) -> None:

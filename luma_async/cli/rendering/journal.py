@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from luma_async.cli.rendering.plan import Entry
+from luma_async.downloads.partial_file import sync_directory
 
 if TYPE_CHECKING:
     import sqlite3
@@ -59,7 +60,7 @@ class Journal:
             self._take_lock()
             self._database = _open(self._directory / NAME, create=True)
             self._check_relay(self._database)
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except BaseException:
             self.__exit__()
             raise
@@ -187,11 +188,3 @@ def _refused_if_damaged(path: Path) -> Generator[None]:
     except (sqlite3.DatabaseError, msgspec.ValidationError) as error:
         remedy = "restore it from a backup: without it, prompts would be paid for again"
         raise ValueError(f"{path} cannot be used ({error}); {remedy}") from None
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from functools import partial
 
 import anyio
 
-from luma_async.cli.display.output import Output
+from luma_async.cli.display.output import Output, show_end
 from luma_async.cli.display.progress import Progress, TaskRow, why
 from luma_async.cli.rendering.journal import Journal
 from luma_async.cli.rendering.plan import UNDECIDED, Entry, Plan, Status, Step, step_after
@@ -54,7 +54,7 @@ class Rendering:
         self._journal = journal
         self._board = board
         self._output = output
-        self._keeps_ended = keeps_ended or output.shows_ended_later
+        self._keeps_ended = keeps_ended
         self._concurrency = concurrency
         self._keys = {one.task_id: one.key for one in plan.wait if one.task_id}
         self._open = len(self._keys)
@@ -225,13 +225,9 @@ class Rendering:
             self._records.discard(task)
 
     async def _record_end(self, row: TaskRow, end: Entry) -> None:
-        """Write the end of a task, then show it; what is not shown again is forgotten."""
+        """Write the end of a task, then show it."""
         await self.record(end)
-        self._output.ended(row, self._board.details(row))
-        if self._keeps_ended:
-            self._board.store(row, original=False)
-        else:
-            self._board.drop_details(row)
+        show_end(self._board, self._output, row, keep=self._keeps_ended)
 
     def _entry(self, row: TaskRow) -> Entry:
         return self.entries[self._keys[row.id]]
