@@ -283,9 +283,9 @@ class Poller:
         error: LumaError | None = None,
     ) -> None:
         """Apply a response to its batch, and pass the changes to their watchers."""
-        size = self.scheduler.capabilities
+        known = self.scheduler.capabilities
         changes = self.scheduler.complete(batch, answer, self.loop.time(), sign=sign, error=error)
-        if self.scheduler.capabilities is not size:
+        if self.scheduler.capabilities is not known:
             self.endpoints.log_lesson()
         if changes and self._changes.has_listener:
             self.loop.call_soon(self._changes.notify, changes, context=self._context)

@@ -61,7 +61,6 @@ class Rendering:
         self._room = asyncio.Event()
         self._disk = ThreadPoolExecutor(1, "journal")
         self._submissions: dict[asyncio.Task[None], Sending] = {}
-        self._saves: VideoSaves | None = None
         self._records: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None
 
@@ -69,10 +68,10 @@ class Rendering:
         """Do what the plan says; return when all tasks have ended and are saved."""
         try:
             await self._on_disk(partial(self._journal.replace, self.entries.values()))
-            self._saves = VideoSaves(
+            saves = VideoSaves(
                 downloader, self._board, self._on_saved, self._output.shows_original
             )
-            await self._run(luma, luma.follow(last_seen=False), self._saves)
+            await self._run(luma, luma.follow(last_seen=False), saves)
         finally:
             self._disk.shutdown()
         if self._failure is not None:
