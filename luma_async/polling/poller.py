@@ -215,8 +215,8 @@ class Poller:
 
     def _send(self, batch: Batch[Watcher]) -> None:
         ids = batch.ids
-        size, now = self.scheduler.capabilities, self.loop.time()
-        batch.choose_endpoint(has_single=size.has_single(now), has_batch=size.max_ids(now) > 1)
+        known, now = self.scheduler.capabilities, self.loop.time()
+        batch.choose_endpoint(has_single=known.has_single(now), has_batch=known.max_ids(now) > 1)
         ask = self._relay.get_many(ids) if batch.use_batch_endpoint else self._relay.get(ids[0])
         self._requests.send(batch, ask)
 

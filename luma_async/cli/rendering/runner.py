@@ -68,9 +68,7 @@ class Rendering:
         """Do what the plan says; return when all tasks have ended and are saved."""
         try:
             await self._on_disk(partial(self._journal.replace, self.entries.values()))
-            saves = VideoSaves(
-                downloader, self._board, self._on_saved, self._output.shows_original
-            )
+            saves = VideoSaves(downloader, self._board, self._on_saved, self._output.shows_original)
             await self._run(luma, luma.follow(last_seen=False), saves)
         finally:
             self._disk.shutdown()
