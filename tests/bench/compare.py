@@ -3,7 +3,7 @@
     python -m tests.bench.compare [--ids N …] [--runs N] [--clients NAME …]
                                   [--loop {asyncio,uvloop} …] [--interval S] [--shortest S]
                                   [--longest S] [--connections N] [--timeout S] [--save FILE]
-                                  [--load FILE …] [--write] [--picture]
+                                  [--back-to-back] [--load FILE …] [--write] [--picture]
 
 Each client is a process of its own, which has imported all before it is given its ids; the relay is
 another, the same for all (FakeRelay, answers take 0.02 s). All tasks of a heat come at once, and
@@ -19,10 +19,13 @@ a client late. Figures are medians of the runs that a client survived.
 plain sdk, sdk, httpx and aiohttp run a coroutine for each id. plain sdk is as it comes;
 sdk and httpx have 20 connections, and let no more coroutines ask at a time. batch is a loop of
 aiohttp POSTs of 100 ids, 8 at a time, and json; floor is the same loop with msgspec that reads
-nothing but id and state; spread floor is floor with its requests spread over the interval, as a
-poller's are, instead of all at once. one call is wait_until_done(ids), as many callers is one
-wait_until_done(id) for each id, every is one call with pace=Every(interval) in place of
-Learned(interval).
+nothing but id and state; spread batch and spread floor are these with their requests spread over
+the interval, as a poller's are, instead of all at once. one call is wait_until_done(ids), as many
+callers is one wait_until_done(id) for each id, every is one call with pace=Every(interval) in place
+of Learned(interval).
+
+--back-to-back measures the other rhythm: an interval of 1 ms and a relay that answers at once, so
+that each client asks again as soon as it is answered. Its tables are of CPU per request.
 
 --save keeps the heats, --load takes them instead of running any (of several files: all together).
 --write puts the tables into docs/performance.md, --picture draws docs/performance.svg (matplotlib).
@@ -63,7 +66,10 @@ async def compare(args: argparse.Namespace) -> Saved:
     patience: float = args.timeout or 6.0 * args.longest
     async with Process("tests.bench.relay_process") as judge:
         for run, ids in product(range(1, args.runs + 1), args.ids):
-            course = Course(ids, run, args.interval, args.shortest, args.longest, args.connections)
+            pace = (args.interval, args.shortest, args.longest)
+            if args.back_to_back:
+                pace = (0.001, 2.0, 4.0)
+            course = Course(ids, run, *pace, args.connections, 0.0 if args.back_to_back else 0.02)
             for client, loop in order(args.clients, args.loop, course):
                 saved.heats.append(await heat(judge, client, loop, course, patience))
                 show(saved.heats[-1])
@@ -103,6 +109,7 @@ def main() -> None:
     parser.add_argument("--shortest", type=float, default=5.0, help="the shortest task")
     parser.add_argument("--longest", type=float, default=10.0, help="the longest task")
     parser.add_argument("--connections", type=int, default=20, help="of sdk and of httpx, at most")
+    parser.add_argument("--back-to-back", action="store_true", help="ask without a pause")
     parser.add_argument("--timeout", type=float, help="of a heat")
     parser.add_argument("--save", type=Path)
     parser.add_argument("--load", type=Path, nargs="+")
@@ -112,7 +119,8 @@ def main() -> None:
     if "uvloop" in args.loop and not args.load and find_spec("uvloop") is None:
         parser.error("uvloop is not installed: pip install -e '.[bench]'")
     saved = loaded(args.load) if args.load else asyncio.run(compare(args))
-    tables = Standings(saved.heats, saved.setting).tables()
+    standings = Standings(saved.heats, saved.setting)
+    tables = standings.back_to_back() if args.back_to_back else standings.tables()
     for name, lines in tables.items():
         print(f"\n{name}\n\n" + "\n".join(lines))
     if args.write:

@@ -30,7 +30,7 @@ async def gets(go: Go) -> States:
         return await singly(go, ask, *ERRORS)
 
 
-async def batch(go: Go) -> States:
+async def batch(go: Go, *, spread: bool = False) -> States:
     slots = asyncio.Semaphore(IN_FLIGHT)
     async with aiohttp.ClientSession(go.url, headers=authorized(go)) as http:
 
@@ -44,7 +44,26 @@ async def batch(go: Go) -> States:
         async def poll(chunks: Chunks, states: States) -> None:
             await asyncio.gather(*(ask(ids, states) for ids in chunks))
 
-        return await in_rounds(go, poll)
+        return await in_rounds(go, spread_out(go, ask) if spread else poll)
+
+
+async def spread_batch(go: Go) -> States:
+    """Do the same with the requests of a round spread over the interval, as a poller's are."""
+    return await batch(go, spread=True)
+
+
+def spread_out(
+    go: Go, ask: Callable[[Sequence[str], States], Awaitable[None]]
+) -> Callable[[Chunks, States], Awaitable[None]]:
+    async def late(ids: Sequence[str], seconds: float, states: States) -> None:
+        await asyncio.sleep(seconds)
+        await ask(ids, states)
+
+    async def poll(chunks: Chunks, states: States) -> None:
+        apart = go.interval / max(1, len(chunks))
+        await asyncio.gather(*(late(ids, n * apart, states) for n, ids in enumerate(chunks)))
+
+    return poll
 
 
 class Row(msgspec.Struct, gc=False):
@@ -79,15 +98,10 @@ async def floor(go: Go, *, spread: bool = False) -> States:
             left = iter(chunks)
             await asyncio.gather(*(some(left, states) for _ in range(min(IN_FLIGHT, len(chunks)))))
 
-        async def late(ids: Sequence[str], seconds: float, states: States) -> None:
-            await asyncio.sleep(seconds)
+        async def ask(ids: Sequence[str], states: States) -> None:
             await some(iter([ids]), states)
 
-        async def spread_poll(chunks: Chunks, states: States) -> None:
-            apart = go.interval / max(1, len(chunks))
-            await asyncio.gather(*(late(ids, n * apart, states) for n, ids in enumerate(chunks)))
-
-        return await in_rounds(go, spread_poll if spread else poll)
+        return await in_rounds(go, spread_out(go, ask) if spread else poll)
 
 
 async def spread_floor(go: Go) -> States:

@@ -45,6 +45,7 @@ PEERS = {
     "httpx": Peer("sdks:plain", ("httpx",), HTTPX),
     "aiohttp": Peer("handwritten_clients:gets"),
     "batch": Peer("handwritten_clients:batch"),
+    "spread batch": Peer("handwritten_clients:spread_batch"),
     "floor": Peer("handwritten_clients:floor"),
     "spread floor": Peer("handwritten_clients:spread_floor"),
     "one call": Peer("luma_client:one_call", (), (ANYIO,)),

@@ -10,7 +10,10 @@ DONE = frozenset({"completed", "failed"})
 
 @dataclass(frozen=True)
 class Course:
-    """What is to be run: so many tasks, each as long as the seed draws it; times in seconds."""
+    """What is to be run: so many tasks, each as long as the seed draws it; times in seconds.
+
+    `latency` is what the relay waits before it answers.
+    """
 
     ids: int
     seed: int
@@ -18,6 +21,7 @@ class Course:
     shortest: float
     longest: float
     connections: int
+    latency: float = 0.02
 
 
 @dataclass(frozen=True)

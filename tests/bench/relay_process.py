@@ -20,7 +20,6 @@ from luma_async.testing import FakeRelay
 from tests.bench.peers import cpu_seconds
 from tests.bench.protocol import Course, Go, Seen
 
-LATENCY = 0.02
 GLANCE = 0.05
 
 
@@ -32,7 +31,7 @@ async def judge() -> None:
 
 async def run(course: Course) -> None:
     """Play one course and say what arrived; the same course has the same ids and durations."""
-    async with FakeRelay(latency=LATENCY, seed=course.seed) as relay:
+    async with FakeRelay(latency=course.latency, seed=course.seed) as relay:
         dice = random.Random(course.seed)
         durations = [dice.uniform(course.shortest, course.longest) for _ in range(course.ids)]
         ids = [relay.add(duration=seconds, queued=seconds / 4) for seconds in durations]
