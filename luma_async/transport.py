@@ -264,7 +264,7 @@ class Transport:
         decompressor = Decompressor(response.headers.get("Content-Encoding", ""))
         parts: list[bytes] = []
         encoded = decoded = 0
-        async for chunk in response.content.iter_any():
+        while chunk := await response.content.readany():
             encoded += len(chunk)
             parts.append(decompressor.decompress(chunk, self._max_body + 1 - decoded))
             decoded += len(parts[-1])

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from luma_async.errors import LumaError
 from luma_async.polling.admission import AdmissionQueue, session_closed
 from luma_async.polling.chunks import CHUNK_SIZE, chunks, run_in_turns
+from luma_async.polling.deadlines import Deadlines
 from luma_async.polling.endpoint_learning import EndpointLearner
 from luma_async.polling.error_handling import ErrorHandler
 from luma_async.polling.health import RelayHealth
@@ -69,6 +70,7 @@ class Poller:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.affinity: LoopAffinity = LoopAffinity()
         self._context = copy_context()
+        self.deadlines: Deadlines = Deadlines(self.loop, self._context)
         self.scheduler: Scheduler[Watcher] = self._new_scheduler(pace, grace, 0.5 + roll() / 2)
         self._requests = RequestsInFlight(self.loop, self._context, request_timeout, self._on_done)
         self._changes = ChangeNotifier(on_change)
@@ -246,12 +248,10 @@ class Poller:
             watcher.abort(error)
         self._watchers.clear()
         self._requests.drop_all()
-        scheduler = self.scheduler
-        scheduler.clear()
-        self.scheduler = self._new_scheduler(
-            scheduler.timing.pace, scheduler.grace, scheduler.phase
-        )
-        self.scheduler.capabilities = scheduler.capabilities
+        failed = self.scheduler
+        failed.clear()
+        self.scheduler = self._new_scheduler(failed.timing.pace, failed.grace, failed.phase)
+        self.scheduler.capabilities = failed.capabilities
 
     def _new_scheduler(self, pace: Pace, grace: Grace, phase: float) -> Scheduler[Watcher]:
         limits = self.throttle.limits

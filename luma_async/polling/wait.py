@@ -1,7 +1,7 @@
 """One call of wait_until_done, as_completed or watch: its ids, its results and how it ends."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from itertools import islice
 from math import inf
@@ -43,7 +43,7 @@ class Wait:
     """
 
     __slots__ = (
-        "_aborted", "_deadline", "_ended", "_expired", "_expiry", "_forbidden", "_leaving", "_news",
+        "_aborted", "_deadline", "_ended", "_expired", "_forbidden", "_leaving", "_news",
         "_poller", "_reader", "_relay", "_states", "_stopped", "_timeout", "_trouble", "_unchecked",
         "_wants", "_watching", "_why_missing", "watched_ids",
     )  # fmt: skip
@@ -60,8 +60,9 @@ class Wait:
     ) -> None:
         self.watched_ids: dict[str, RowText | None] = {}
         self._news = _NO_NEWS if news is Notify.NOTHING else dict[str, Generation]()
-        self._unchecked = iter(checks.ids(ids))
-        self._check(islice(self._unchecked, CHUNK_SIZE))
+        given = checks.ids(ids)
+        self._check(given[:CHUNK_SIZE])
+        self._unchecked = islice(given, CHUNK_SIZE, None) if len(given) > CHUNK_SIZE else None
         self._poller = poller
         self._relay = relay
         self._timeout = timeout
@@ -75,7 +76,6 @@ class Wait:
         self._aborted: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
         self._expired = False
         self._watching = False
         self._stopped = False
@@ -103,12 +103,11 @@ class Wait:
     async def start(self) -> None:
         """Start polling and the timeout, again after a cancellation; 0: poll each id once."""
         self._poller.check_open()
-        loop = asyncio.get_running_loop()
-        if self._timeout and self._expiry is None:
-            self._deadline = loop.time() + self._timeout
-            self._expiry = loop.call_at(self._deadline, self._expire)
-        async for part in AsyncChunks(self._unchecked):
-            self._check(part)
+        if self._timeout and self._deadline == inf:
+            self._deadline = self._poller.deadlines.add(self, self._timeout)
+        if self._unchecked is not None:
+            async for part in AsyncChunks(self._unchecked):
+                self._check(part)
         if self._stopped or self._expired:
             return
         if self._timeout == 0:
@@ -139,8 +138,8 @@ class Wait:
             self._watching = False
             self._poller.unsubscribe(self, emptied(self.watched_ids))
         self.detach()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        if self._timeout:
+            self._poller.deadlines.remove(self, self._timeout)
         self._wake()
 
     def on_change(self, change: Change[Watcher]) -> None:
@@ -199,7 +198,13 @@ class Wait:
         if not self._watching and not self._settled():
             await self._watch()
         while not self._settled():
-            await self._read()
+            if self._reader is not None:
+                raise RuntimeError("two tasks read one iterator at once; give each its own")
+            self._reader = self._poller.loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
         if self._stopped:
             return False
         if self._news:
@@ -237,23 +242,28 @@ class Wait:
         """Subscribe to all ids that have not ended; to none if it is cancelled."""
         self._watching = True
         try:
+            if len(self.watched_ids) <= CHUNK_SIZE:
+                self._watch_some(self.watched_ids)
+                return
             async for part in AsyncChunks(tuple(self.watched_ids)):
                 if not self._watching:
                     return
-                self._watch_some([task_id for task_id in part if task_id not in self._ended])
+                self._watch_some(part)
         except SessionClosed as error:
             self.abort(error)
         except BaseException:
             self.detach()
             raise
 
-    def _watch_some(self, ids: Sequence[str]) -> None:
-        for task_id, row in self._poller.subscribe(self, ids, self._deadline).items():
+    def _watch_some(self, ids: Iterable[str]) -> None:
+        open_ids = [task_id for task_id in ids if task_id not in self._ended]
+        for task_id, row in self._poller.subscribe(self, open_ids, self._deadline).items():
             self.watched_ids[task_id] = row
             if self._wants is Notify.CHANGES:
                 self._on_state(Change(task_id=task_id, row=row))
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End the wait, because its timeout is over."""
         self._expired = True
         self.detach()
         self._wake()
@@ -278,15 +288,6 @@ class Wait:
             self._expired = True
         if self._trouble and decide(self._trouble, many=False) in ABORTING:
             self.abort(self._trouble)
-
-    async def _read(self) -> None:
-        if self._reader is not None:
-            raise RuntimeError("two tasks read one iterator at once; give each its own")
-        self._reader = asyncio.get_running_loop().create_future()
-        try:
-            await self._reader
-        finally:
-            self._reader = None
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from luma_async.errors import WaitIncomplete
-from luma_async.polling.chunks import AsyncChunks
+from luma_async.polling.chunks import CHUNK_SIZE, AsyncChunks
 from luma_async.protocol.rows import RowText
 from luma_async.structs import Generation
 
@@ -17,6 +17,8 @@ async def done_in_order(
     rows: Mapping[str, RowText | None], ended: Mapping[str, Generation | None]
 ) -> dict[str, Generation]:
     """Return the tasks that are done, in the order of the ids."""
+    if len(rows) <= CHUNK_SIZE:
+        return {task_id: one for task_id in rows if (one := ended.get(task_id))}
     done: dict[str, Generation] = {}
     async for part in AsyncChunks(tuple(rows)):
         done |= {task_id: one for task_id in part if (one := ended.get(task_id))}

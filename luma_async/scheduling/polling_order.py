@@ -29,7 +29,7 @@ from luma_async.scheduling.queues import BisectionQueue, DueQueue, HangingQueue,
 from luma_async.scheduling.request_timing import RequestTiming
 
 SHARE_OF_NEW = 3  # every third id, or every third request, is for the ids that came last
-MAX_EMPTY_GROUPS = 100  # plus half the number of all groups
+MAX_EMPTY_GROUPS = 100  # plus half the number of the groups that were left the last time
 
 
 class PollingOrder(Generic[W]):
@@ -55,6 +55,7 @@ class PollingOrder(Generic[W]):
         self._urgent = False
         self._probing = False
         self._empty_count = 0
+        self._max_empty = MAX_EMPTY_GROUPS
 
     def add_new(self, group: Group[W], now: float, *, until: float = inf) -> None:
         """Add new ids; they do not linger if their watcher leaves soon, at `until`."""
@@ -221,10 +222,12 @@ class PollingOrder(Generic[W]):
     def _drop_empty_groups(self) -> None:
         """Drop empty groups once they outnumber the others."""
         self._empty_count += 1
+        if self._empty_count <= self._max_empty:
+            return
         queues: tuple[NewQueue[W] | DueQueue[W], ...] = (
             self._new, self._scheduled, self._backing_off, self._quarantined, self._hanging,
         )  # fmt: skip
-        if self._empty_count > MAX_EMPTY_GROUPS + sum(map(len, queues)) // 2:
-            for queue in queues:
-                queue.drop_empty()
-            self._empty_count = 0
+        for queue in queues:
+            queue.drop_empty()
+        self._empty_count = 0
+        self._max_empty = MAX_EMPTY_GROUPS + sum(map(len, queues)) // 2
