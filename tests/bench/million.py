@@ -8,12 +8,14 @@ every 5 ms records how late it is; the maximum is the pause. There is one for ea
 subscribing (one call with all ids, until all are open), the first round (until each was polled),
 later rounds (so many more requests); then so many waits for one id each are started, a thousand in
 a turn of the loop, and all cancelled in one turn: for ids that are open anyway, for others, and as
-many bare futures in their place; at last the one wait with all ids is cancelled.
+many bare futures in their place; the one wait with all ids is cancelled. At last all ids are waited
+for again, and once each was polled all tasks end at the same moment (ends of one round).
 
 Memory is the growth of the process since it received the ids, per id, before and after the first
 poll. CPU per request is the whole process's; the interval is half of what the rate allows, so that
-all sizes poll equally often. Figures are medians of the runs, in brackets the worst of all; the
-quotient is that of the last size by the first.
+all sizes poll equally often. CPU of an end is that of the whole round, its requests included.
+Figures are medians of the runs, in brackets the worst of all; the quotient is that of the last size
+by the first.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from luma_async import Learned, Limits, LumaSession
 from luma_async.testing import FakeRelay
@@ -36,6 +39,7 @@ from tests.bench.peers import cpu_seconds, loop_factory
 
 TICK = 0.005
 POLL = 0.1
+FOREVER = 1e6
 Figures = dict[str, float]
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
@@ -73,10 +77,15 @@ class Ticker:
 
 
 async def relay(count: int) -> None:
-    """Play the relay until standard input ends."""
+    """Play the relay until standard input ends; all tasks end when a line comes."""
     async with FakeRelay(latency=0.02) as fake:
-        ids = [fake.add(ends="never") for _ in range(count)]
+        ids = [fake.add(duration=FOREVER) for _ in range(count)]
         print(json.dumps([fake.url, ids]), flush=True)
+        if await asyncio.to_thread(sys.stdin.readline):
+            now = asyncio.get_running_loop().time()
+            for task in fake.tasks.values():
+                object.__setattr__(task, "ends_at", now)
+            print("ended", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
@@ -113,8 +122,24 @@ async def measure(url: str, ids: Sequence[str], args: argparse.Namespace) -> Fig
             wait.cancel()
             await asyncio.gather(wait, return_exceptions=True)
             await until(lambda: not luma.stats.open)
+        figures |= await ending(luma, ids, ticker, pauses)
         ticker.stop()
     return figures | {f"worst pause in {name}, ms": pause for name, pause in pauses.items()}
+
+
+async def ending(luma: LumaSession, ids: Sequence[str], ticker: Ticker, pauses: Figures) -> Figures:
+    """Wait for all ids again; all end once each was polled. Return CPU and seconds of that."""
+    asked = luma.stats.ids_asked
+    wait = asyncio.ensure_future(luma.wait_until_done(ids, timeout=None))
+    await until(lambda: luma.stats.ids_asked >= asked + len(ids))
+    print("end", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    async with ticker.phase("ends of one round", pauses):
+        spent, begun = cpu_seconds(), time.perf_counter()
+        done = await wait
+        seconds, spent = time.perf_counter() - begun, cpu_seconds() - spent
+    assert len(done) == len(ids)
+    return {"CPU of an end, µs": 1e6 * spent / len(ids), "all ended, s": seconds}
 
 
 def wait_for(luma: LumaSession, ids: Sequence[str]) -> Callable[[int], Awaitable[object]]:
@@ -163,15 +188,28 @@ def run(count: int, args: argparse.Namespace) -> Figures:
     here = [sys.executable, "-m", "tests.bench.million", "--cancel", str(args.cancel)]
     here += ["--requests", str(args.requests), "--rate", str(args.rate)]
     here += ["--uvloop"] * args.uvloop
-    with subprocess.Popen(
-        [*here, "--relay", str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as playing:
-        assert playing.stdout
-        done = subprocess.run(
-            [*here, "--child"], input=playing.stdout.readline(), stdout=subprocess.PIPE, check=True
-        )
-    figures: Figures = json.loads(done.stdout)
+    piped: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen([*here, "--relay", str(count)], **piped) as playing,
+        subprocess.Popen([*here, "--child"], **piped) as client,
+    ):
+        pass_line(playing, client)
+        pass_line(client, playing)
+        pass_line(playing, client)
+        assert client.stdout
+        figures: Figures = json.loads(client.stdout.readline())
     return figures
+
+
+def pass_line(giver: subprocess.Popen[bytes], taker: subprocess.Popen[bytes]) -> None:
+    """Hand a line of one process to another."""
+    assert giver.stdout
+    assert taker.stdin
+    line = giver.stdout.readline()
+    if not line:
+        raise RuntimeError("a process ended early; see its error above")
+    taker.stdin.write(line)
+    taker.stdin.flush()
 
 
 def table(runs: Sequence[Sequence[Figures]], sizes: Sequence[int]) -> list[str]:
