@@ -86,6 +86,19 @@ def test_an_ended_task_counts_once_halfway_between_two_polls(age: float, span: f
     assert cells[-1] <= cell_of(age + span)
 
 
+@given(ages, spans, st.integers(1, 100))
+def test_tasks_that_end_together_count_as_much_as_one_after_the_other(
+    age: float, span: float, tasks: int
+) -> None:
+    together, singly = DurationCounter(DurationCounts()), DurationCounter(DurationCounts())
+    together.observe_end(age, age + span, tasks)
+    for _ in range(tasks):
+        singly.observe_end(age, age + span)
+    assert together.ended == pytest.approx(singly.ended)
+    assert together.watched == pytest.approx(singly.watched)
+    assert (together.ends, together.news) == (singly.ends, singly.news) == (tasks, tasks)
+
+
 def test_the_hazard_of_memoryless_tasks_is_the_same_at_all_ages() -> None:
     hazard = watched(memoryless, 4000).hazard()
     for age in (3.0, 10.0, 30.0, 60.0, 100.0):

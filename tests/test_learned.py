@@ -52,6 +52,19 @@ def make_scheduler(pace: Learned, max_batch: int = 100) -> Scheduler[str]:
     return Scheduler(pace, max_batch, Grace(), spacing=0.105)
 
 
+def test_all_ends_of_a_response_are_learned_and_those_of_a_first_response_are_not() -> None:
+    scheduler = make_scheduler(Learned(5.0))
+    scheduler.subscribe("a wait", [f"task-{number}" for number in range(6)], 0.0)
+    states = dict.fromkeys([f"task-{number}" for number in range(6)], OPEN)
+    for ended, now in ((1, 0.0), (3, 10.0), (6, 20.0)):
+        states |= dict.fromkeys([f"task-{number}" for number in range(ended)], FAILED)
+        batch = take(scheduler, max(now, scheduler.next_due()))
+        scheduler.complete(batch, FakeAnswer(states), now + 0.1)
+    pace = scheduler.timing.pace
+    assert isinstance(pace, Learned)
+    assert pace.seen.ends == pytest.approx(5.0)
+
+
 class TestLag:
     @pytest.mark.parametrize(
         ("durations", "open_ids", "most"),

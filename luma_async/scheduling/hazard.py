@@ -150,9 +150,9 @@ class DurationCounter:
             young = EDGES[cell]
         self.watched[cell] += tasks * (old - young)
 
-    def observe_end(self, young: float, old: float) -> None:
-        """Count a task that was open at one age and had ended at another."""
-        # It ended at an age that is uniform between the two. Each cell between them gets its
+    def observe_end(self, young: float, old: float, tasks: int = 1) -> None:
+        """Count tasks that were open at one age and had ended at another."""
+        # One ended at an age that is uniform between the two. Each cell between them gets its
         # share of the end, and the seconds for which the task was open in it on average: all of
         # the cell if it ended later, half of it if it ended there.
         share = 1.0 / (old - young)
@@ -161,13 +161,13 @@ class DurationCounter:
         while open_still > 0.0:
             upto = min(old, EDGES[cell + 1])
             part = open_still if upto == old else (upto - young) * share
-            self.ended[cell] += part
-            self.watched[cell] += (upto - young) * (open_still - part / 2)
+            self.ended[cell] += tasks * part
+            self.watched[cell] += tasks * (upto - young) * (open_still - part / 2)
             open_still = open_still - part if upto < old else 0.0
             young = upto
             cell += 1
-        self.ends += 1.0
-        self.news += 1.0
+        self.ends += tasks
+        self.news += tasks
         if self.ends > MEMORY:
             self._fade()
 

@@ -207,10 +207,10 @@ class LearnedTiming(RequestTiming):
         if last < sent_at < created_at + 2.0**OLDEST:
             self._counter.observe_open(last - created_at, sent_at - created_at, count)
 
-    def observe_end(self, created_at: float, last: float, sent_at: float) -> None:
-        """Learn from a task that ended, unless it is older than any cell."""
+    def observe_end(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
+        """Learn from tasks that ended, unless they are older than any cell."""
         if last < sent_at < created_at + 2.0**OLDEST:
-            self._counter.observe_end(last - created_at, sent_at - created_at)
+            self._counter.observe_end(last - created_at, sent_at - created_at, count)
 
     def _learn(self) -> None:
         self._hazard = self._known or self._counter.hazard()

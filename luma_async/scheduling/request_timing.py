@@ -73,5 +73,5 @@ class RequestTiming:
     def observe_open(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
         """Count `count` ids that were open at a poll, after the last one, at this age."""
 
-    def observe_end(self, created_at: float, last: float, sent_at: float) -> None:
-        """Count an id whose end was seen at a poll, after the last one."""
+    def observe_end(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
+        """Count `count` ids of this age whose end was seen at a poll, after the last one."""

@@ -32,6 +32,7 @@ class ResponseApplier(Generic[W]):
         self.changes: list[Change[W]] = []
         self.solo_groups: list[tuple[Group[W], float, float]] = []
         self.proofs: list[str] = []
+        self._end_count = 0
 
     def apply(self, group: Group[W]) -> None:
         """Compare the response with a group; ids that need special care leave it."""
@@ -48,6 +49,7 @@ class ResponseApplier(Generic[W]):
         if unknown:
             ids = unknown | {item.task_id for item in news}
             news = [item for item in group.items if item.task_id in ids]
+        self._end_count = 0
         for item in news:
             if item.anomaly and silent_for:
                 item.anomaly.after_silence(silent_for)
@@ -57,6 +59,7 @@ class ResponseApplier(Generic[W]):
                 self.changes.append(change)
             if item.anomaly and item.group:
                 self._handle_anomaly(item, item.anomaly, group)
+        self._observe_ends(group)
         group.compact()
         if group.sent_at is None and self.timing.uses_task_age:
             group.update_age_range()
@@ -68,6 +71,13 @@ class ResponseApplier(Generic[W]):
         if group.sent_at is not None and group.size:
             self.timing.observe_open(
                 group.mean_created_at, group.sent_at, self.answered.sent_at, group.size
+            )
+
+    def _observe_ends(self, group: Group[W]) -> None:
+        """Report the ids that have ended to the timing, all with the mean age of the group."""
+        if group.sent_at is not None and self._end_count:
+            self.timing.observe_end(
+                group.mean_created_at, group.sent_at, self.answered.sent_at, self._end_count
             )
 
     def _mark_polled(self, group: Group[W]) -> None:
@@ -140,8 +150,7 @@ class ResponseApplier(Generic[W]):
         if ended_at is None:
             last = item.created_at if group.sent_at is None else group.sent_at
             ended_at = (last + self.answered.sent_at) / 2
-            if group.sent_at is not None:
-                self.timing.observe_end(item.created_at, group.sent_at, self.answered.sent_at)
+            self._end_count += 1
         generation = self.answered.answer.generation(item.task_id)
         if generation.state is not item.state:
             generation = replace(generation, state=item.state)
