@@ -56,7 +56,8 @@ class Deadlines:
         waits = self._waits[timeout]
         due = [wait for wait, deadline in waits.items() if deadline <= now]
         for wait in due:
-            self.remove(wait, timeout)
-            wait.expire()
+            if wait in waits:
+                self.remove(wait, timeout)
+                wait.expire()
         if waits:
             self._set_timer(timeout, next(iter(waits.values())))

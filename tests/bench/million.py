@@ -30,7 +30,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from luma_async import Learned, Limits, LumaSession
 from luma_async.testing import FakeRelay
@@ -188,17 +187,17 @@ def run(count: int, args: argparse.Namespace) -> Figures:
     here = [sys.executable, "-m", "tests.bench.million", "--cancel", str(args.cancel)]
     here += ["--requests", str(args.requests), "--rate", str(args.rate)]
     here += ["--uvloop"] * args.uvloop
-    piped: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with (
-        subprocess.Popen([*here, "--relay", str(count)], **piped) as playing,
-        subprocess.Popen([*here, "--child"], **piped) as client,
-    ):
+    with begun([*here, "--relay", str(count)]) as playing, begun([*here, "--child"]) as client:
         pass_line(playing, client)
         pass_line(client, playing)
         pass_line(playing, client)
         assert client.stdout
         figures: Figures = json.loads(client.stdout.readline())
     return figures
+
+
+def begun(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def pass_line(giver: subprocess.Popen[bytes], taker: subprocess.Popen[bytes]) -> None:
