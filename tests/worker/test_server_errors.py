@@ -1,5 +1,7 @@
 """What a NATS server refuses is reported as it is, at once."""
 
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from luma_async.worker import (
 from luma_async.worker.server import connection, server_errors, stream_info
 from luma_async.worker.server.server_errors import Denials
 from tests.worker.nats_server import NatsServer
+from tests.worker.worker_processes import until
 
 USER = "authorization {{ users: [ {{ user: u, password: p, permissions: {{ {} }} }} ] }}"
 PUBLISH = 'publish: {{ deny: ["{}"] }}, subscribe: {{ allow: [">"] }}'
@@ -72,3 +75,30 @@ def test_a_denial_explains_requests_for_a_few_seconds_only(monkeypatch: pytest.M
     assert str(denials.error()).endswith('"luma.wait.a"; allow it for this user')
     monkeypatch.setattr(server_errors, "DENIED_FOR", -1.0)
     assert denials.error() is None
+
+
+async def test_a_server_that_refuses_to_reconnect_is_quoted_once(
+    tmp_path: Path, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    info = json.dumps({"server_id": "x", "version": "2.12.0", "max_payload": 2**20, "proto": 1})
+    refused = 0
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        refused += 1
+        writer.write(f"INFO {info}\r\n-ERR 'maximum connections exceeded'\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    with NatsServer(tmp_path, port) as server:
+        queue = Queue(server.url)
+        await queue.__aenter__()
+    try:
+        async with await asyncio.start_server(refuse, "127.0.0.1", port):
+            await until(lambda: refused > 4)
+    finally:
+        await queue.__aexit__()
+    quoted = [line for line in caplog.messages if "maximum connections exceeded" in line]
+    assert quoted == [
+        "NATS refuses the connection: maximum connections exceeded; check the server's limits"
+    ]

@@ -159,9 +159,17 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         """Log each error message once, until the connection is restored."""
         self.denials.record(str(error))
-        if (message := f"NATS: {reason(error)}") not in self._logged:
-            self._logged.add(message)
-            logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", message)
+        if not self._log_once(f"NATS: {reason(error)}") or not self._js or self._closed:
+            return
+        if not self.client.is_connected and (cause := await refusal(self._urls)):
+            self._log_once(f"NATS refuses the connection: {cause}; check the server's limits")
+
+    def _log_once(self, message: str) -> bool:
+        if message in self._logged:
+            return False
+        self._logged.add(message)
+        logger.log(logging.WARNING if self._js else logging.DEBUG, "%s", message)
+        return True
 
     async def _on_disconnect(self) -> None:
         # Called before the first attempt to reconnect.
