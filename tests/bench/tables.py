@@ -105,7 +105,8 @@ class Standings:
         lines += ["", *heading("CPU per id asked", [f"{ids:,} ids" for ids in self._counts])]
         for target in BACK_TO_BACK:
             lines += [*self._quotients(target)][2:]
-        measured = [f"Medians of {self._runs()}. {self._measured}"]
+        runs = len({heat.course.seed for heat in self._heats})
+        measured = [f"Medians of {runs} run{'s'[: runs > 1]}. {self._measured}"]
         return {"back-to-back": lines, "measured-back-to-back": measured}
 
     def median(self, client: str, loop: str, ids: int, figure: Figure) -> float | None:
