@@ -102,3 +102,20 @@ def test_more_ends_than_ids_do_no_harm(ids: int) -> None:
     simulation.add(1, 2.0)
     run(simulation, 60.0)
     assert 12 <= simulation.requests <= 14
+
+
+@pytest.mark.parametrize("ids", [1, 90, 250])
+@pytest.mark.parametrize("until", [0.0, 3.0, 12.0])
+def test_ids_removed_together_cost_as_many_requests_as_one_after_the_other(
+    ids: int, until: float
+) -> None:
+    singly, together = make_simulation(ids=ids), make_simulation(ids=ids)
+    ended_at = [None, until + 1.0, until - 9.0] * (ids // 4 + 1)
+    for simulation in (singly, together):
+        run(simulation, until)
+    together.remove_all(ended_at)
+    for ended in ended_at:
+        singly.remove(ended)
+    for simulation in (singly, together):
+        run(simulation, until + 60.0)
+    assert together.requests == singly.requests

@@ -5,6 +5,7 @@ from statistics import mean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from luma_async import State, Stats
 from luma_async.text import format_duration
@@ -61,6 +62,17 @@ def test_the_lag_is_the_mean_and_the_most_is_the_greatest(
     assert stats.lag == pytest.approx(mean(lags), rel=1e-9, abs=1e-9)
     assert stats.lag_most == max(lags)
     assert stats.lags == len(lags) == stats.completed + stats.failed
+
+
+@given(st.lists(st.tuples(ends, st.none() | seconds)))
+def test_ends_that_are_counted_together_count_as_one_after_the_other(
+    reported: list[tuple[State | None, float | None]],
+) -> None:
+    singly, together = Stats(), Stats().after_ends(reported)
+    for state, lag in reported:
+        singly = singly.after_end(state, lag)
+    assert together.lag == pytest.approx(singly.lag)
+    assert replace(together, lag=0.0) == replace(singly, lag=0.0)
 
 
 def test_an_end_that_was_never_seen_open_has_no_lag() -> None:

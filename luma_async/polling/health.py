@@ -1,12 +1,14 @@
 """How the relay responds to a session: counts of requests, the last error, outages."""
 
 import logging
+from collections.abc import Sequence
 from math import inf
 
 from luma_async.errors import LumaError, NoSuchRouteError, RateLimitedError, SetupError
 from luma_async.polling.stats import Stats
 from luma_async.scheduling.error_policy import Action
 from luma_async.scheduling.throttle import MAX_RETRY_AFTER
+from luma_async.structs import State
 from luma_async.text import format_duration, one_line
 
 logger: logging.Logger = logging.getLogger("luma_async")
@@ -90,6 +92,11 @@ class RelayHealth:
     def record_request(self, ids: int) -> None:
         """Count a request with `ids` ids."""
         self.stats = self.stats.after_request(ids)
+
+    def record_ends(self, ends: Sequence[tuple[State | None, float | None]]) -> None:
+        """Count ids that have ended, each with its state (None: missing) and lag."""
+        if ends:
+            self.stats = self.stats.after_ends(ends)
 
     def record_response(self, now: float) -> None:
         """Record a response."""

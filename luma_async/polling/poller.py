@@ -289,9 +289,8 @@ class Poller:
             self.endpoints.log_lesson()
         if changes and self._changes.has_listener:
             self.loop.call_soon(self._changes.notify, changes, context=self._context)
+        self.health.record_ends([(one.state, one.max_lag) for one in changes if one.ended])
         for change in changes:
-            if change.ended:
-                self.health.stats = self.health.stats.after_end(change.state, change.max_lag)
             if change.forbidden or change.task_id in answer.unknown_states:
                 log_notable(change)
             for watcher in change.watchers:

@@ -1,6 +1,6 @@
 """Stats: what a session has done so far."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -68,16 +68,22 @@ class Stats(Struct, frozen=True, kw_only=True):
         """Return the stats after a request that brought no answer."""
         return replace(self, errors=self.errors + 1, throttled=self.throttled + throttled)
 
-    def after_end(self, state: State | None, unseen: float | None) -> "Stats":
+    def after_end(self, state: State | None, lag: float | None) -> "Stats":
         """Return the stats after an id ended; state None means missing."""
-        if state is None:
-            return replace(self, missing=self.missing + 1)
-        counted = self._after_lag(unseen) if unseen is not None else self
-        if state is State.FAILED:
-            return replace(counted, failed=self.failed + 1)
-        return replace(counted, completed=self.completed + 1)
+        return self.after_ends([(state, lag)])
 
-    def _after_lag(self, unseen: float) -> "Stats":
-        lags = self.lags + 1
-        lag = self.lag + (unseen - self.lag) / lags
-        return replace(self, lag=lag, lag_most=max(self.lag_most, unseen), lags=lags)
+    def after_ends(self, ends: Sequence[tuple[State | None, float | None]]) -> "Stats":
+        """Return the stats after ids have ended, each with its state (None: missing) and lag."""
+        states = [state for state, _ in ends]
+        failed, missing = states.count(State.FAILED), states.count(None)
+        lags = [lag for state, lag in ends if state is not None and lag is not None]
+        count = self.lags + len(lags)
+        return replace(
+            self,
+            completed=self.completed + len(states) - failed - missing,
+            failed=self.failed + failed,
+            missing=self.missing + missing,
+            lag=self.lag + sum(lag - self.lag for lag in lags) / max(1, count),
+            lag_most=max([self.lag_most, *lags]),
+            lags=count,
+        )

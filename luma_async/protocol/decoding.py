@@ -71,7 +71,7 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Response:
         rows = _read_published.decode(body)
         states = {row.id: row.state for row in rows}
         if len(states) == len(rows) and "" not in states:
-            return Response(states, body)
+            return Response(states, body, published=True)
     with suppress(ValueError, RecursionError):
         if (response := _clean(body)) is not None:
             return response

@@ -20,6 +20,7 @@ from luma_async.protocol.rows import (
     Row,
     RowText,
     build,
+    build_published,
     build_sighted,
     created_at,
     plain_json,
@@ -44,8 +45,9 @@ class Response:
     """One response: the state of each task in it, the whole task on demand.
 
     `states` has the state of each id, `names` the ids in the order of the rows (default: that of
-    `states`), `unknown_states` the ids whose word of state is not known
-    (they count as running). `retry_after` is in seconds, or None; `sent` is the Date header.
+    `states`), `unknown_states` the ids whose word of state is not known (they count as running).
+    `published`: all rows are as published, none is of the relay's table. `retry_after` is in
+    seconds, or None; `sent` is the Date header.
     """
 
     retry_after: float | None = None
@@ -59,11 +61,13 @@ class Response:
         *,
         names: Sequence[str] = (),
         enveloped: bool = False,
+        published: bool = False,
     ) -> None:
         self.states: dict[str, State] = {} if states is None else states
         self._names = names
         self._text = text
         self._enveloped = enveloped
+        self._build = build_published if published else build
         self.sighted: dict[str, Sighting] = {}
         self.unnamed: list[Sighting] = []
         self._original = ""
@@ -106,7 +110,7 @@ class Response:
         if task_id in self.sighted:
             original = self._original or self._text_of(task_id)
             return build_sighted(task_id, self.sighted[task_id], original)
-        return build(task_id, self.states[task_id], self._texts[task_id])
+        return self._build(task_id, self.states[task_id], self._texts[task_id])
 
     def row(self, task_id: str) -> RowText:
         """Return the row of a task; KeyError if the response does not contain it."""

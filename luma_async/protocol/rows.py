@@ -128,16 +128,16 @@ def read(task_id: str, text: Raw) -> Generation:
 def build(task_id: str, state: State, text: Raw) -> Generation:
     """Build the whole task from the text of a clean row."""
     table = decode_lenient(_TableRow, text)
-    original = str(text, "utf-8", "replace")
     if not table.task_id:
-        task = _typed(task_id, state, text, original)
-    else:
-        task = _typed(task_id, state, table.luma(text), original)
-        _fill_from_table(task, table)
-    if _lacks_something(task):
-        with suppress(ValueError, RecursionError):
-            _fill_from_levels(task, _levels(plain_json(text)))
-    return task
+        return build_published(task_id, state, text)
+    task = _typed(task_id, state, table.luma(text), str(text, "utf-8", "replace"))
+    _fill_from_table(task, table)
+    return _filled(task, text)
+
+
+def build_published(task_id: str, state: State, text: Raw) -> Generation:
+    """Build the whole task from the text of a clean row that is not one of the relay's table."""
+    return _filled(_typed(task_id, state, text, str(text, "utf-8", "replace")), text)
 
 
 def build_sighted(task_id: str, sighting: Sighting, original: str) -> Generation:
@@ -214,6 +214,14 @@ def _fill_from_table(task: Generation, table: _TableRow) -> None:
     elif is_link(table.fail_reason):
         link = link or table.fail_reason
     force_setattr(task, "result_url", link)
+
+
+def _filled(task: Generation, text: Raw) -> Generation:
+    """Return a task with what its row has in other places."""
+    if _lacks_something(task):
+        with suppress(ValueError, RecursionError):
+            _fill_from_levels(task, _levels(plain_json(text)))
+    return task
 
 
 def _lacks_something(task: Generation) -> bool:

@@ -8,6 +8,7 @@ counted until the simulated poller would have seen its end.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from math import inf
 
 from luma_async.scheduling.pace import MAX_LINGER
@@ -70,8 +71,12 @@ class IntervalSimulation:
 
     def remove(self, ended_at: float | None = None) -> None:
         """Remove an id that has ended at about `ended_at`, or has no watcher any more."""
-        self._remove()
-        self._ended += ended_at is not None and self._last < ended_at
+        self.remove_all((ended_at,))
+
+    def remove_all(self, ended_at: Sequence[float | None]) -> None:
+        """Remove an id for each of these times."""
+        self._remove(len(ended_at))
+        self._ended += sum(at is not None and self._last < at for at in ended_at)
 
     def observe_round_trip(self, round_trip: float) -> None:
         """Take the seconds of one more round trip into the average."""
@@ -88,14 +93,15 @@ class IntervalSimulation:
             self._returns.popleft()
         return min(self._returns[0], now + MAX_LINGER) if self._returns else now
 
-    def _remove(self) -> None:
-        self._open = max(0, self._open - 1)
-        if self._waiting:
+    def _remove(self, count: int) -> None:
+        self._open = max(0, self._open - count)
+        while count and self._waiting:
             asked, ids = self._waiting.popleft()
-            if ids > 1:
-                self._waiting.appendleft((asked, ids - 1))
-        elif self._new:
-            self._new -= 1
+            if ids > count:
+                self._waiting.appendleft((asked, ids - count))
+            count -= min(ids, count)
+        if count and self._new:
+            self._new = max(0, self._new - count)
             self._new_since = self._new_since if self._new else inf
 
     def _next_at(self) -> float:

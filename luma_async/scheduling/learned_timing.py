@@ -18,6 +18,7 @@ No id is unpolled for longer than MAX_INTERVALS_SILENT intervals, so that a wron
 news and never lose it; for no longer than one interval until MIN_ENDS_TO_TRUST tasks have ended.
 """
 
+from collections.abc import Sequence
 from math import exp, inf, sqrt
 
 from luma_async.scheduling.hazard import OLDEST, DurationCounter, Hazard, cell_of
@@ -169,13 +170,13 @@ class LearnedTiming(RequestTiming):
         """Add the ids to the simulation."""
         self._simulation.add(added, now)
 
-    def on_removed(self, ended_at: float | None = None) -> None:
-        """Remove the id from the simulation.
+    def on_removed(self, ended_at: Sequence[float | None]) -> None:
+        """Remove the ids from the simulation.
 
         After one that did not end, ids go by their own dues.
         """
-        self._simulation.remove(ended_at)
-        self._fits_one_batch = self._fits_one_batch and ended_at is not None
+        self._simulation.remove_all(ended_at)
+        self._fits_one_batch = self._fits_one_batch and None not in ended_at
 
     def on_sent(self, now: float, *, open_ids: int, max_ids: int, whole: bool, again: bool) -> None:
         """Update the balance and the threshold, and begin a new sum of urgencies.

@@ -4,6 +4,7 @@ Here for a pace that is a function of age: a request is sent when its first id i
 see `learned_timing`.
 """
 
+from collections.abc import Sequence
 from math import inf
 
 from luma_async.scheduling.pace import Backoff, Every, Pace, delay_of
@@ -58,8 +59,8 @@ class RequestTiming:
     def on_added(self, added: int, now: float) -> None:
         """Count ids that are watched for the first time."""
 
-    def on_removed(self, ended_at: float | None = None) -> None:
-        """Remove an id that has ended at about `ended_at`, or has no watcher any more."""
+    def on_removed(self, ended_at: Sequence[float | None]) -> None:
+        """Remove ids that have ended at about these times; None: it has no watcher any more."""
 
     def on_sent(self, now: float, *, open_ids: int, max_ids: int, whole: bool, again: bool) -> None:
         """Count a request that was sent.

@@ -33,6 +33,7 @@ class ResponseApplier(Generic[W]):
         self.solo_groups: list[tuple[Group[W], float, float]] = []
         self.proofs: list[str] = []
         self._end_count = 0
+        self._ended_at: list[float | None] = []
 
     def apply(self, group: Group[W]) -> None:
         """Compare the response with a group; ids that need special care leave it."""
@@ -49,7 +50,7 @@ class ResponseApplier(Generic[W]):
         if unknown:
             ids = unknown | {item.task_id for item in news}
             news = [item for item in group.items if item.task_id in ids]
-        self._end_count = 0
+        self._end_count, self._ended_at = 0, list[float | None]()
         for item in news:
             if item.anomaly and silent_for:
                 item.anomaly.after_silence(silent_for)
@@ -75,6 +76,8 @@ class ResponseApplier(Generic[W]):
 
     def _observe_ends(self, group: Group[W]) -> None:
         """Report the ids that have ended to the timing, all with the mean age of the group."""
+        if self._ended_at:
+            self.timing.on_removed(self._ended_at)
         if group.sent_at is not None and self._end_count:
             self.timing.observe_end(
                 group.mean_created_at, group.sent_at, self.answered.sent_at, self._end_count
@@ -225,4 +228,4 @@ class ResponseApplier(Generic[W]):
     def _finish(self, item: Item[W], ended_at: float | None) -> None:
         """Remove an id that has ended from its group."""
         item.leave()
-        self.timing.on_removed(ended_at)
+        self._ended_at.append(ended_at)

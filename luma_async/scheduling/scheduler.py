@@ -289,7 +289,7 @@ class Scheduler(Generic[W]):
     def _forget(self, item: Item[W]) -> None:
         self._remove(item.task_id)
         item.leave()
-        self.timing.on_removed(None)
+        self.timing.on_removed((None,))
 
     def _reschedule(
         self, group: Group[W], due: float, sent_at: float, deadline: float = inf
