@@ -133,7 +133,7 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class SetupError(TransportError):
-    """The request could not be sent because of how the session is set up; its cause says why."""
+    """The request could not be sent because of how the session is set up; the message says why."""
 
 
 class DecodeError(LumaError):
