@@ -48,7 +48,7 @@ SOME_FAILED = 1
 TIMED_OUT = 124
 CODES = (
     "Exit codes: 0 all completed, 1 some failed, are missing or could not be saved, 2 invalid "
-    "arguments, files or packages, 3 the relay refuses the key or is not at the base URL, "
+    "arguments, files or packages, 3 the relay rejects the key or is not at the base URL, "
     "124 timeout, 130 ctrl-C, 143 SIGTERM or SIGHUP."
 )
 

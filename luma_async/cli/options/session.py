@@ -43,11 +43,11 @@ def add_session(parser: argparse.ArgumentParser) -> None:
         ("interval", period, 5.0, "TIME", "average polling interval of a task (default 5)"),
         ("max-rate", number, limits.max_rate, "N", "requests in any second "
          f"(default {limits.max_rate:g})"),
-        ("max-in-flight", count(MAX_COUNT), limits.max_in_flight, "N", "requests under way "
+        ("max-in-flight", count(MAX_COUNT), limits.max_in_flight, "N", "requests in flight "
          f"(default {limits.max_in_flight})"),
         ("max-batch", count(MAX_COUNT), limits.max_batch, "N", "ids in a request "
          f"(default {limits.max_batch})"),
-        ("proxy", str, None, "URL", "an HTTP proxy on the way to the relay"),
+        ("proxy", str, None, "URL", "an HTTP proxy for the requests to the relay"),
     ):  # fmt: skip
         group.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
 
@@ -56,7 +56,7 @@ def add_capture_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that records what the relay answers."""
     parser.add_argument(
         "--capture", type=Path, metavar="FILE", help="write each distinct shape of response into "
-        "a file, without secrets; the file is replaced",
+        "this file, without secrets; the file is replaced",
     )  # fmt: skip
 
 
