@@ -203,7 +203,7 @@ def test_the_hour_of_the_testing_page_takes_no_real_time() -> None:
 async def test_the_first_test_of_the_testing_page_passes() -> None:
     names: dict[str, Any] = {}
     exec(blocks("docs/testing.md", "python")[0], names)
-    await names["test_a_failed_video_is_refunded"]()
+    await names["test_a_failed_video_has_a_reason"]()
 
 
 def test_the_tree_of_errors_matches_the_classes() -> None:

@@ -33,7 +33,7 @@ END_FIELDS: "dict[str, Callable[[End], Any]]" = {
 
 def add_submit(commands: Commands) -> None:
     """Add the command."""
-    about = "submit ids to the workers; they are on disk when the command returns"
+    about = "put ids into the queue of the workers, on disk"
     parser = add_command(commands, "submit", about, run_submit)
     parser.add_argument(
         "ids", nargs="+", metavar="ID", help="a task id; - reads them from standard input, by line"

@@ -53,8 +53,8 @@ def add_relay(commands: Commands) -> None:
         ("host", str, "127.0.0.1", "HOST", "the address to listen on (default 127.0.0.1)"),
         ("port", port, 8000, "N", "the port to listen on; 0 takes a free one (default 8000)"),
         ("tasks", tasks, 0, "N", "tasks that are submitted at the start (default 0)"),
-        ("seconds", span, (60.0, 180.0), "A[-B]", "how long a task takes, in seconds: a number or "
-         "a range (default 60-180)"),
+        ("seconds", span, (60.0, 180.0), "A[-B]", "how long each task takes, submitted ones too, "
+         "in seconds: a number or a range (default 60-180)"),
         ("fails", share, 0.0, "SHARE", "the share of tasks that fail, from 0 to 1 (default 0)"),
         ("faults", faults, None, "NAME=SHARE,…", "the share of requests about tasks that get each "
          "fault, such as storm=0.05,reset=0.02"),

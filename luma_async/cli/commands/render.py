@@ -43,9 +43,9 @@ from luma_async.text import without_secrets
 
 CONCURRENCY = 10
 CODES = (
-    "Exit codes: 0 all submitted rows are saved, 1 some failed, are missing, unknown, refused or "
-    "could not be saved, 2 invalid arguments, 3 the relay rejects the key or its quota is "
-    "used up, 124 timeout, 130 ctrl-C, 143 SIGTERM."
+    "Exit codes: 0 all submitted rows are saved, 1 some failed, are missing, have an unknown "
+    "outcome, were refused or could not be saved, 2 invalid arguments, 3 the relay rejects the key "
+    "or its quota is used up, 124 timeout, 130 ctrl-C, 143 SIGTERM or SIGHUP."
 )
 
 

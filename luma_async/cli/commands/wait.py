@@ -63,7 +63,10 @@ def add_wait(commands: Commands) -> None:
     )
     saving = parser.add_argument_group("the videos")
     saving.add_argument(
-        "--download", type=Path, metavar="DIR", help="save each video as DIR/ID.mp4 when it is done"
+        "--download",
+        type=Path,
+        metavar="DIR",
+        help="save each video as DIR/ID.mp4 when it is completed",
     )
     add_allow_host(saving.add_argument)
     saving.add_argument(

@@ -41,15 +41,15 @@ def add_worker(commands: Commands) -> None:
         about,
         run_worker,
         more=" The key of the relay is LUMA_API_KEY.",
-        epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection for good, 2 invalid "
+        epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection, 2 invalid "
         "arguments, files or packages, 3 the relay rejects the key (all ids are queued again).",
     )
     add_queue(parser)
     add_session(parser)
     for name, kind, default, metavar, what in (
         ("capacity", count(MAX_COUNT), 100_000, "N", "the most ids that it holds (default 100000)"),
-        ("give-up", period, 86_400.0, "TIME", "give up an id that was submitted longer ago "
-         "than this: 90, 30m, 24h, 7d (default 24h)"),
+        ("give-up", period, 86_400.0, "TIME", "stop polling an id after this time; its "
+         "result is then gave_up: 90, 30m, 24h, 7d (default 24h)"),
         ("ack-wait", period, None, "TIME", "other workers take the ids of a dead worker after "
          "this time; one value for the whole pool (default: that of the pool, 60 for a new one)"),
         ("replicas", whole, None, "N", "copies that a cluster keeps (default 3 on a cluster)"),

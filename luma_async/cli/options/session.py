@@ -40,12 +40,13 @@ def add_session(parser: argparse.ArgumentParser) -> None:
     )
     limits = Limits()
     for name, kind, default, metavar, what in (
-        ("interval", period, 5.0, "TIME", "average polling interval of a task (default 5)"),
-        ("max-rate", number, limits.max_rate, "N", "requests in any second "
+        ("interval", period, 5.0, "TIME", "average polling interval of a task: 5, 30s, 2m "
+         "(default 5 seconds)"),
+        ("max-rate", number, limits.max_rate, "N", "the most requests in any second "
          f"(default {limits.max_rate:g})"),
-        ("max-in-flight", count(MAX_COUNT), limits.max_in_flight, "N", "requests in flight "
-         f"(default {limits.max_in_flight})"),
-        ("max-batch", count(MAX_COUNT), limits.max_batch, "N", "ids in a request "
+        ("max-in-flight", count(MAX_COUNT), limits.max_in_flight, "N", "the most requests in "
+         f"flight (default {limits.max_in_flight})"),
+        ("max-batch", count(MAX_COUNT), limits.max_batch, "N", "the most ids in a request "
          f"(default {limits.max_batch})"),
         ("proxy", str, None, "URL", "an HTTP proxy for the requests to the relay"),
     ):  # fmt: skip
