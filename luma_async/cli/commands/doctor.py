@@ -25,7 +25,10 @@ from luma_async.scheduling.throttle import Limits
 from luma_async.transport import Transport
 
 REQUEST_TIMEOUT = 30.0  # seconds
-CODES = "Exit codes: 0 no trouble, 1 trouble, 2 cannot be run as asked, 130 ctrl-C, 143 SIGTERM."
+CODES = (
+    "Exit codes: 0 no trouble was found, 1 trouble was found, 2 invalid arguments, files or "
+    "packages, 130 ctrl-C, 143 SIGTERM or SIGHUP."
+)
 _NAMES = {"get": "single GET", "tasks": "batch POST", "link": "link"}
 
 

@@ -17,8 +17,8 @@ from luma_async.structs import Generation
 from luma_async.validation import task_ids
 
 CODES = (
-    "Exit codes: 0 none failed or is missing, 1 some are, 2 invalid arguments, 3 the relay "
-    "rejects the key or does not answer."
+    "Exit codes: 0 no task failed or is missing, 1 some did or are, 2 invalid arguments, files or "
+    "packages, 3 the relay rejects the key or does not answer."
 )
 
 

@@ -55,8 +55,8 @@ def add_results(commands: Commands) -> None:
         "--since",
         type=since,
         metavar="WHEN",
-        help="a time such as 2026-11-21T12:00:00Z, or the sequence of the last result that was "
-        "read (default: all results that are kept)",
+        help="print the results after this: a time such as 2026-11-21T12:00:00Z, or the sequence "
+        "of the last result that was read (default: all results that are kept)",
     )
     add_format(parser, END_FIELDS)
     add_queue(parser)

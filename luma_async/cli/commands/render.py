@@ -44,8 +44,8 @@ from luma_async.text import without_secrets
 CONCURRENCY = 10
 CODES = (
     "Exit codes: 0 all submitted rows are saved, 1 some failed, are missing, have an unknown "
-    "outcome, were refused or could not be saved, 2 invalid arguments, 3 the relay rejects the key "
-    "or its quota is used up, 124 timeout, 130 ctrl-C, 143 SIGTERM or SIGHUP."
+    "outcome, were refused or could not be saved, 2 invalid arguments, files or packages, 3 the "
+    "relay rejects the key or its quota is used up, 124 timeout, 130 ctrl-C, 143 SIGTERM or SIGHUP."
 )
 
 
@@ -78,7 +78,7 @@ def add_render(commands: Commands) -> None:
          f"(default {CONCURRENCY})"),
         ("max-tasks", count(MAX_COUNT), None, "N", "never pay for more tasks than this, those of "
          "earlier runs included (default: no limit)"),
-        ("timeout", period, None, "TIME", "90, 30m, 24h, 7d (default: none)"),
+        ("timeout", period, None, "TIME", "stop after this: 90, 30m, 24h, 7d (default: never)"),
         ("report", Path, None, "FILE", "write a page of all videos of this run, as HTML"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)

@@ -59,7 +59,10 @@ def add_wait(commands: Commands) -> None:
     parser = add_command(commands, "wait", about, run_wait, epilog=CODES)
     add_ids(parser)
     parser.add_argument(
-        "--timeout", type=period, metavar="TIME", help="90, 30m, 24h, 7d (default: none)"
+        "--timeout",
+        type=period,
+        metavar="TIME",
+        help="stop after this time: 90, 30m, 24h, 7d (default: no limit)",
     )
     saving = parser.add_argument_group("the videos")
     saving.add_argument(

@@ -51,7 +51,7 @@ def add_worker(commands: Commands) -> None:
         ("give-up", period, 86_400.0, "TIME", "stop polling an id after this time; its "
          "result is then gave_up: 90, 30m, 24h, 7d (default 24h)"),
         ("ack-wait", period, None, "TIME", "other workers take the ids of a dead worker after "
-         "this time; one value for the whole pool (default: that of the pool, 60 for a new one)"),
+         "this time; one value for the whole pool (default: that of the pool, 60 s for a new one)"),
         ("replicas", whole, None, "N", "copies that a cluster keeps (default 3 on a cluster)"),
         ("metrics", address, None, "[HOST:]PORT", "serve /metrics and /healthz (default host "
          "127.0.0.1)"),

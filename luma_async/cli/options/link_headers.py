@@ -1,4 +1,4 @@
-"""The options for links that want a key: header fields, and the hosts that receive them."""
+"""The options for links that need a key: header fields, and the hosts that receive them."""
 
 import argparse
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def add_allow_host(add_argument: Callable[..., object]) -> None:
 
 def add_link_headers(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    group = parser.add_argument_group("links that want a key")
+    group = parser.add_argument_group("links that need a key")
     group.add_argument(
         "--link-header", action="append", default=[], type=_field, metavar="'NAME: VALUE'",
         help="send this header field with the requests for videos, to the hosts of "
