@@ -133,7 +133,7 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class SetupError(TransportError):
-    """The request could not be sent because of how the session is set up; its cause says why."""
+    """The request could not be sent because of how the session is set up; the message says why."""
 
 
 class DecodeError(LumaError):
@@ -272,5 +272,10 @@ class SubmitUnknown(LumaError):
 
 
 def _shortened(ids: Sequence[str], limit: int = 3) -> str:
-    shown = ", ".join(f"{one_line(task_id):.80}" for task_id in ids[:limit])
+    shown = ", ".join(map(_shown, ids[:limit]))
     return shown if len(ids) <= limit else f"{shown} and {len(ids) - limit} more"
+
+
+def _shown(task_id: str) -> str:
+    """Return an id in one line; quoted if it has blanks or line ends around it, by mistake."""
+    return f"{one_line(task_id):.80}" if task_id == task_id.strip() else f"{task_id!r:.80}"

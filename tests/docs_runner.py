@@ -24,7 +24,14 @@ import luma_async
 import luma_async.testing
 import luma_async.worker
 from luma_async import Generation, LumaSession
-from luma_async.testing import FakeRelay, ThreadedRelay, VirtualTimeLoop
+from luma_async.testing import (
+    Breakage,
+    FakeRelay,
+    Reply,
+    SubmitFault,
+    ThreadedRelay,
+    VirtualTimeLoop,
+)
 from luma_async.testing.pytest_plugin import session_with
 from luma_async.worker import Queue, Worker
 from tests import optional
@@ -35,6 +42,8 @@ ENDS: tuple[Literal["completed", "failed"], ...] = ("completed", "failed", "comp
 QUICK = (0.0, 0.1, 0.2)
 SLOWDOWN, NAPS = 100.0, 200
 OPTIONAL = {"rich": "cli", "tqdm": "examples"}  # packages and their extras
+_FAILURE = re.compile(r"(status|body|breakage|submit_fault)_(\w+)")
+_ATTEMPTS = 3  # of a direct call
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
@@ -83,6 +92,8 @@ class Stage:
         if maker is not None:
             made = maker()
             return await made if inspect.isawaitable(made) else made
+        if failure := _FAILURE.fullmatch(name):
+            return self._fail(*failure.groups())
         for house in (luma_async, luma_async.testing, luma_async.worker):
             if hasattr(house, name):
                 return getattr(house, name)
@@ -90,6 +101,18 @@ class Stage:
             return importlib.import_module(name)
         except ModuleNotFoundError:
             pytest.fail(f"nobody gives {name!r}; let the block define it, or add it to Stage")
+
+    def _fail(self, kind: str, what: str) -> None:
+        """Let the next call of the block fail, which its page does not show: `status_502`."""
+        if kind == "submit_fault":
+            self.relay.submit_faults = {cast("SubmitFault", what): 1.0}
+            return
+        replies = {
+            "status": lambda: Reply(int(what), b'{"error": {"message": "as the page needs it"}}'),
+            "body": lambda: Reply(body=what.encode()),
+            "breakage": lambda: Reply(breakage=cast("Breakage", what)),
+        }
+        self.relay.reply(*[replies[kind]()] * _ATTEMPTS)
 
     def _url(self) -> str:
         return self.relay.url

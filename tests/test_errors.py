@@ -276,6 +276,11 @@ def test_the_message_of_an_incomplete_wait_has_counts_and_a_remedy(
     assert str(wait(kind)) == f"gone: 1 done, 2 pending, 2 missing; {remedy}"
 
 
+def test_an_id_with_a_line_end_is_quoted_where_it_is_missing() -> None:
+    error = GenerationsMissing(missing=["a\n", "b"])
+    assert str(error).endswith(r"the account of the API key: 'a\n', b")
+
+
 def test_three_missing_ids_are_in_the_message_at_most() -> None:
     error = GenerationsMissing(missing=["a", "b", "c", "d", "e"])
     assert str(error).endswith("the account of the API key: a, b, c and 2 more")

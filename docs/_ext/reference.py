@@ -1,7 +1,8 @@
-"""Completes what autodoc shows: defaults as values, and an example of each call.
+"""Completes what autodoc shows: defaults as values, and an example of each class and call.
 
 The examples are in docs/reference/examples.md, each below the full name of what it shows. There
-they are run by the tests, like all blocks of the pages.
+they are run by the tests, like all blocks of the pages. A missing one is a warning, so that
+`sphinx -W` fails.
 """
 
 import dataclasses
@@ -10,10 +11,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
 EXAMPLES = Path(__file__).parent.parent / "reference" / "examples.md"
 _CONSTANT = re.compile(r"(?<== )[A-Z][A-Z_]+(?=[,)])")
 _OPAQUE = re.compile(r"= ?<(?!factory)[^>]*>")
 _FACTORY = re.compile(r"(\w+)(: [^=]*)= ?<factory>")
+_NEEDS_EXAMPLE = {"class", "exception", "function", "method"}
 _ENTRY = re.compile(r"^## ([^\n]+)\n+(?:<!-- [^>]* -->\n)?```python\n(.*?)^```$", re.M | re.S)
 
 
@@ -44,12 +50,13 @@ def examples() -> dict[str, str]:
     return {name: code for names, code in found for name in names.split(", ")}
 
 
-def add_example(
-    app: Any, _what: str, name: str, _obj: Any, _options: Any, lines: list[str]
-) -> None:
+def add_example(app: Any, what: str, name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
     """Append the example of an object to its docstring."""
     app.env.note_dependency(str(EXAMPLES))
-    if (code := app.config.luma_examples.get(name)) is not None:
+    if (code := app.config.luma_examples.get(name)) is None:
+        if what in _NEEDS_EXAMPLE:
+            logger.warning("%s has no example; add one to docs/reference/examples.md", name)
+    else:
         lines += ["", ".. code-block:: python", ""]
         lines += [f"   {line}" if line else "" for line in code.splitlines()]
         lines += [""]

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from luma_async._version import __version__
+from luma_async.cli.commands.completion import add_completion
 from luma_async.cli.commands.demo import add_demo
 from luma_async.cli.commands.doctor import add_capture, add_doctor
 from luma_async.cli.commands.get import add_get
@@ -59,4 +60,5 @@ def _parser() -> argparse.ArgumentParser:
         add_version,
     ):
         add(commands)
+    add_completion(commands, parser)
     return parser

@@ -6,6 +6,7 @@ The relay, its tasks and their prompts are made up; the table is a moment of a r
 """
 
 import asyncio
+import html
 import io
 import re
 import shutil
@@ -19,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from PIL import Image
+from rich.cells import cell_len
 from rich.console import Console
 
 from luma_async import Learned, LumaSession
@@ -32,6 +34,8 @@ from luma_async.testing import FakeRelay
 DOCS = Path(__file__).parent.parent.parent / "docs"
 WIDE, HIGH = 1200, 790
 FONTS = re.compile(r"@font-face \{.*?\}\n", re.DOTALL)  # they would be fetched
+TEXT = re.compile(r'textLength="[\d.]+"([^>]*)>([^<]*)</text>')
+CELL_WIDTH = 12.2  # of a cell in a picture of rich
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -63,7 +67,7 @@ async def main() -> None:
         console = _console()
         console.print(drawn.draw(time.monotonic()))
         picture = console.export_svg(title="luma-async wait --file ids.txt")
-        (DOCS / "table.svg").write_text(FONTS.sub("", picture))
+        (DOCS / "table.svg").write_text(TEXT.sub(_by_cells, FONTS.sub("", picture)))
         await _wait(luma, board, [row.id for row in board.open], most=99)
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "videos.html"
@@ -84,6 +88,12 @@ async def _wait(luma: LumaSession, board: Progress, ids: list[str], *, most: int
         board.end(ended.id, ended.generation, time.monotonic(), datetime.now(UTC))
         if board.ended >= most or not following:
             following.close()
+
+
+def _by_cells(found: re.Match[str]) -> str:
+    """Give a text the width of its cells: rich counts characters, and a Chinese one has two."""
+    width = cell_len(html.unescape(found[2])) * CELL_WIDTH
+    return f'textLength="{width:g}"{found[1]}>{found[2]}</text>'
 
 
 def _console() -> Console:

@@ -523,4 +523,4 @@ async def test_a_wait_survives_each_breakage_three_times_in_a_row(
 async def test_the_example_with_faults_on_the_testing_page_passes() -> None:
     names: dict[str, Any] = {}
     exec(blocks("docs/testing.md", "python")[-1], names)
-    await names["test_a_wait_outlives_bad_weather"]()
+    await names["test_a_wait_survives_the_faults_of_a_relay"]()

@@ -125,7 +125,7 @@ async def test_the_examples_of_the_page_wait_for_submitted_ids(
     names: dict[str, Any] = {}
     first, second, _ = blocks(PAGE, "python")
     exec(first.replace('Queue(data="./luma-data")', f'Queue("{server}", pool="{pool}")'), names)
-    await names["render"](ids := [relay.add(duration=0.0)])
+    await names["wait_for_videos"](ids := [relay.add(duration=0.0)])
     assert ids[0] in capsys.readouterr().out
     saved: list[str] = []
 

@@ -35,14 +35,14 @@ SPARE_RATE = 1.2  # of the rate that a full round of polls needs, where it excee
 
 def add_demo(commands: Commands) -> None:
     """Add the command."""
-    about = "wait for many tasks on a relay in this process: no key, no network"
+    about = "wait for many tasks of a simulated relay in this process: no key, no network"
     odds = f"About {FAILING_SHARE:.0%} of the tasks fail, on purpose."
     parser = add_command(commands, "demo", about, run_demo, more=f" {odds}")
     for name, kind, default, what in (
         ("tasks", count(MAX_TASKS), 1000, "how many tasks to submit and wait for"),
-        ("seconds", seconds, 20.0, "the tasks end at random over this many seconds"),
+        ("seconds", seconds, 20.0, "all tasks end within this many seconds, at random times"),
         ("interval", seconds, 1.0, "seconds from one poll of a task to the next"),
-        ("seed", whole, 0, "the same number plays the same tasks"),
+        ("seed", whole, 0, "the same number gives the same tasks"),
     ):
         text = f"{what} (default {default:g})"
         parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=text)

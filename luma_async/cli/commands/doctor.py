@@ -25,16 +25,19 @@ from luma_async.scheduling.throttle import Limits
 from luma_async.transport import Transport
 
 REQUEST_TIMEOUT = 30.0  # seconds
-CODES = "Exit codes: 0 no trouble, 1 trouble, 2 cannot be run as asked, 130 ctrl-C, 143 SIGTERM."
+CODES = (
+    "Exit codes: 0 no trouble was found, 1 trouble was found, 2 invalid arguments, files or "
+    "packages, 130 ctrl-C, 143 SIGTERM or SIGHUP."
+)
 _NAMES = {"get": "single GET", "tasks": "batch POST", "link": "link"}
 
 
 def add_doctor(commands: Commands) -> None:
     """Add the command."""
-    about = "examine what a relay does, and which settings follow"
+    about = "check what a relay does, and print the settings that fit it"
     more = (
-        f" It sends {MAX_REQUESTS} requests at most, within --max-rate, and names each one before "
-        "it is sent; it never submits a task. With ids of your own tasks it finds more: give "
+        f" It sends {MAX_REQUESTS} requests at most, within --max-rate, and prints each one before "
+        "it is sent. It never submits a task. It finds more if it has ids of your own tasks: give "
         "some that run and some that are completed."
     )
     parser = add_command(commands, "doctor", about, run_doctor, more, CODES)
@@ -50,18 +53,18 @@ def add_examination(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME",
-        help="request links at this host though its address is private; may be given again",
+        help="request links to this host even if its address is private; may be repeated",
     )  # fmt: skip
     add_session(parser)
 
 
 def add_capture(commands: Commands) -> None:
     """Add the command."""
-    about = "write what a relay answers into a file, without secrets"
+    about = "write the responses of a relay into a file, without secrets"
     more = (
-        " It asks what luma-async doctor asks, and writes each distinct shape of response once, "
-        "with stand-ins for the key, ids, prompts, names, hosts and signatures. The options "
-        "--capture of wait, get and doctor do the same beside their work."
+        " It sends the requests of luma-async doctor, and writes each distinct shape of response "
+        "once, with stand-ins for the key, ids, prompts, names, hosts and signatures. The option "
+        "--capture of wait, get and doctor does the same with their requests."
     )
     parser = add_command(commands, "capture", about, run_capture, more, CODES)
     add_examination(parser)

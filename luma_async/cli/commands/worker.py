@@ -41,17 +41,17 @@ def add_worker(commands: Commands) -> None:
         about,
         run_worker,
         more=" The key of the relay is LUMA_API_KEY.",
-        epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection for good, 2 invalid "
-        "arguments, files or packages, 3 the relay refuses the key (all ids are queued again).",
+        epilog="Exit codes: 0 stopped, 1 the NATS server closed the connection, 2 invalid "
+        "arguments, files or packages, 3 the relay rejects the key (all ids are queued again).",
     )
     add_queue(parser)
     add_session(parser)
     for name, kind, default, metavar, what in (
-        ("capacity", count(MAX_COUNT), 100_000, "N", "hold at most so many ids (default 100000)"),
-        ("give-up", period, 86_400.0, "TIME", "end an id so long after its submission as "
-         "gave_up: 90, 30m, 24h, 7d (default 24h)"),
-        ("ack-wait", period, None, "TIME", "the ids of a dead worker go to others after this; "
-         "the same for the whole pool (default: that of the pool, 60 for a new one)"),
+        ("capacity", count(MAX_COUNT), 100_000, "N", "the most ids that it holds (default 100000)"),
+        ("give-up", period, 86_400.0, "TIME", "stop polling an id after this time; its "
+         "result is then gave_up: 90, 30m, 24h, 7d (default 24h)"),
+        ("ack-wait", period, None, "TIME", "other workers take the ids of a dead worker after "
+         "this time; one value for the whole pool (default: that of the pool, 60 s for a new one)"),
         ("replicas", whole, None, "N", "copies that a cluster keeps (default 3 on a cluster)"),
         ("metrics", address, None, "[HOST:]PORT", "serve /metrics and /healthz (default host "
          "127.0.0.1)"),
@@ -62,11 +62,11 @@ def add_worker(commands: Commands) -> None:
         "services that share a budget on the NATS server, for this relay and key",
     )  # fmt: skip
     parser.add_argument(
-        "--status", action="store_true", help="run no worker; show what waits, which worker holds "
-        "how many ids, and the results of the last minute",
+        "--status", action="store_true", help="start no worker; print how many ids wait, how many "
+        "each worker holds, and the results of the last minute",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="with --status: as one JSON object")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log each detail")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log all details")
 
 
 def run_worker(arguments: argparse.Namespace) -> int:

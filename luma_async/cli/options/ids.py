@@ -32,7 +32,7 @@ def add_ids(parser: argparse.ArgumentParser) -> None:
         help="read ids from a file: lines, CSV with a column id or task_id, or lines of JSON",
     )
     parser.add_argument(
-        "--json", action="store_true", help="a line of JSON for each id, as when it is piped"
+        "--json", action="store_true", help="print a line of JSON for each id, as in a pipe"
     )
     add_format(parser, ROW_FIELDS)
 

@@ -1,4 +1,4 @@
-"""The options for links that want a key: header fields, and the hosts that receive them."""
+"""The options for links that need a key: header fields, and the hosts that receive them."""
 
 import argparse
 from collections.abc import Callable
@@ -17,22 +17,22 @@ def add_allow_host(add_argument: Callable[..., object]) -> None:
     """Add the option for links to private addresses, by the method of a parser or a group."""
     add_argument(
         "--allow-host", action="append", default=[], metavar="NAME",
-        help="follow links to this host though its address is private; may be given again",
+        help="follow links to this host even if its address is private; may be repeated",
     )  # fmt: skip
 
 
 def add_link_headers(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    group = parser.add_argument_group("links that want a key")
+    group = parser.add_argument_group("links that need a key")
     group.add_argument(
         "--link-header", action="append", default=[], type=_field, metavar="'NAME: VALUE'",
         help="send this header field with the requests for videos, to the hosts of "
-        "--link-header-host; @FILE reads it from a file, so that it does not show in ps; may be "
-        "given again",
+        "--link-header-host; @FILE reads it from a file, so that ps does not show it; may be "
+        "repeated",
     )  # fmt: skip
     group.add_argument(
         "--link-header-host", action="append", default=[], metavar="HOST",
-        help="a host that receives the header fields; may be given again",
+        help="a host that receives the header fields; may be repeated",
     )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--nats",
         metavar="URL",
-        help="NATS servers, with commas between them (default LUMA_NATS; where there is none, a "
-        "private server is used, and started if need be)",
+        help="NATS servers, with commas between them (default LUMA_NATS; without one, a "
+        "private server is used, and started if it does not run)",
     )
     where.add_argument(
         "--data",
@@ -24,7 +24,10 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--nats-creds", metavar="FILE", help="a NATS credentials file")
     parser.add_argument(
-        "--pool", default="luma", metavar="NAME", help="separates accounts (default luma)"
+        "--pool",
+        default="luma",
+        metavar="NAME",
+        help="name of the pool, one per account (default luma)",
     )
 
 

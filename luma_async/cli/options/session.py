@@ -40,14 +40,15 @@ def add_session(parser: argparse.ArgumentParser) -> None:
     )
     limits = Limits()
     for name, kind, default, metavar, what in (
-        ("interval", period, 5.0, "TIME", "average polling interval of a task (default 5)"),
-        ("max-rate", number, limits.max_rate, "N", "requests in any second "
+        ("interval", period, 5.0, "TIME", "average polling interval of a task: 5, 30s, 2m "
+         "(default 5 seconds)"),
+        ("max-rate", number, limits.max_rate, "N", "the most requests in any second "
          f"(default {limits.max_rate:g})"),
-        ("max-in-flight", count(MAX_COUNT), limits.max_in_flight, "N", "requests under way "
-         f"(default {limits.max_in_flight})"),
-        ("max-batch", count(MAX_COUNT), limits.max_batch, "N", "ids in a request "
+        ("max-in-flight", count(MAX_COUNT), limits.max_in_flight, "N", "the most requests in "
+         f"flight (default {limits.max_in_flight})"),
+        ("max-batch", count(MAX_COUNT), limits.max_batch, "N", "the most ids in a request "
          f"(default {limits.max_batch})"),
-        ("proxy", str, None, "URL", "an HTTP proxy on the way to the relay"),
+        ("proxy", str, None, "URL", "an HTTP proxy for the requests to the relay"),
     ):  # fmt: skip
         group.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=what)
 
@@ -56,7 +57,7 @@ def add_capture_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that records what the relay answers."""
     parser.add_argument(
         "--capture", type=Path, metavar="FILE", help="write each distinct shape of response into "
-        "a file, without secrets; the file is replaced",
+        "this file, without secrets; the file is replaced",
     )  # fmt: skip
 
 
