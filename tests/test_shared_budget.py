@@ -17,11 +17,12 @@ from luma_async.scheduling.shared_budget import (
     Timetable,
     Wish,
     plan,
+    quiet_until,
     share,
     with_quiet,
 )
 from luma_async.scheduling.slots import MAX_LATENESS, Slots
-from luma_async.scheduling.throttle import Throttle
+from luma_async.scheduling.throttle import MAX_RETRY_AFTER, Throttle
 from luma_async.testing import FakeRelay, Reply
 
 SPACING = 0.105  # of ten requests per second
@@ -79,7 +80,19 @@ def test_shares_are_by_the_ids_that_each_session_holds() -> None:
 
 
 def test_a_quiet_time_is_only_extended() -> None:
-    assert with_quiet(with_quiet(None, 200.0), 150.0).quiet_until == 200.0
+    assert with_quiet(with_quiet(None, 200.0, 100.0), 150.0, 100.0).quiet_until == 200.0
+
+
+def test_a_quiet_time_of_more_than_a_day_in_a_record_stops_no_session() -> None:
+    """No session shares one: it would stop all of them for good."""
+    day, now = MAX_RETRY_AFTER, 1e9
+    longest = Timetable(last_slot=now, quiet_until=now + day)
+    assert quiet_until(longest, now) == now + day
+    wrong = Timetable(last_slot=now, quiet_until=now + day + 1.0)
+    assert quiet_until(wrong, now) == 0.0
+    assert with_quiet(wrong, now + 9.0, now).quiet_until == now + 9.0
+    assert reserved(longest, wish(), now).timetable.quiet_until == now + day
+    assert reserved(wrong, wish(), now).timetable.quiet_until == 0.0
 
 
 def test_under_contention_each_session_gets_its_share() -> None:
