@@ -1,11 +1,13 @@
 """A queue without a server: messages of workers go through a list of callbacks."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats.aio.msg import Msg
 
 from luma_async.worker import Queue
+from luma_async.worker.storage.submissions import Submission
 
 Callback = Callable[[Msg], Awaitable[None]]
 STREAM_TIME = 1_764_000_000_000_000_000  # nanoseconds
@@ -28,6 +30,7 @@ class LocalClient:
     def __init__(self) -> None:
         self.callbacks: list[Callback] = []
         self.replies: list[tuple[str, bytes]] = []
+        self.is_silent = False
 
     async def subscribe(self, subject: str, *, cb: Callback) -> LocalSubscription:
         self.callbacks.append(cb)
@@ -38,6 +41,12 @@ class LocalClient:
         for callback in [*self.callbacks]:
             await callback(message(subject, payload))
 
+    async def request(self, subject: str, payload: bytes, timeout: float) -> None:
+        self.replies.append((subject, payload))
+        if self.is_silent:
+            await asyncio.sleep(timeout)
+            raise TimeoutError
+
 
 class LocalQueue(Queue):
     """A queue whose epoch and time are those of the test."""
@@ -47,6 +56,7 @@ class LocalQueue(Queue):
         self.local: Any = client or LocalClient()
         self.number = 0
         self.unix_time = STREAM_TIME / 1e9
+        self.waiting: Submission | None = None
 
     @property
     def client(self) -> Any:
@@ -63,9 +73,15 @@ class LocalQueue(Queue):
     def server_time(self) -> float:
         return self.unix_time
 
+    def id_streams(self, task_id: str) -> Any:
+        """Return the queue itself: `waiting` is what the wait stream has of each id."""
+        return self
 
-def message(subject: str, data: bytes, reply: str = "") -> Msg:
-    client: Any = None
+    async def read_waiting(self) -> Submission | None:
+        return self.waiting
+
+
+def message(subject: str, data: bytes, reply: str = "", client: Any = None) -> Msg:
     return Msg(client, subject, reply, data)
 
 

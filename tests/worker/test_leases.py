@@ -6,7 +6,8 @@ from math import inf
 import pytest
 from nats.aio.msg import Msg
 
-from luma_async.worker.leases import MAX_REQUEST_TIME, MIN_POLL_FOR, Lease, Leases
+from luma_async.worker.leases import ACK_TIMEOUT, MAX_REQUEST_TIME, MIN_POLL_FOR, Lease, Leases
+from luma_async.worker.storage.submissions import Submission
 from tests.worker.local_queue import LocalQueue, delivery, message
 
 pytestmark = pytest.mark.virtual_time
@@ -133,8 +134,46 @@ async def test_a_lease_that_was_replaced_is_not_removed_by_its_late_result(lease
     assert len(leases) == 1
 
 
-async def test_a_message_that_is_no_id_makes_no_lease(leases: Leases) -> None:
-    assert await leases.accept([message("luma.wait.%FF", b"")]) == []
+async def test_an_ack_that_is_not_answered_is_sent_three_times_and_then_left_to_the_server(
+    queue: LocalQueue, leases: Leases
+) -> None:
+    await leases.accept([delivery("a", 1)])
+    lease, queue.local.is_silent = lease_of(leases, "a"), True
+    await leases.ack(lease)
+    assert queue.local.replies == [(lease.reply, Msg.Ack.Ack)] * 3
+    assert asyncio.get_running_loop().time() >= 3 * ACK_TIMEOUT
+    queue.local.is_silent = False
+    await leases.ack(lease)
+    assert len(queue.local.replies) == 4
+
+
+async def test_an_ack_after_a_reconnect_is_sent_only_if_the_message_is_there_unchanged(
+    queue: LocalQueue, leases: Leases
+) -> None:
+    """Another id may have its number since."""
+    await leases.accept([delivery("a", 1)])
+    lease, queue.number = lease_of(leases, "a"), 1
+    for queue.waiting in (None, Submission(1, lease.submission.time + 1)):
+        await leases.ack(lease)
+    assert queue.local.replies == []
+    queue.waiting = lease.submission
+    await leases.ack(lease)
+    assert queue.local.replies == [(lease.reply, Msg.Ack.Ack)]
+
+
+async def test_a_message_that_is_no_id_makes_no_lease_and_is_deleted(
+    queue: LocalQueue, leases: Leases
+) -> None:
+    wrong = message("luma.wait.%FF", b"", "reply", queue.local)
+    assert await leases.accept([wrong]) == []
+    assert queue.local.replies == [("reply", Msg.Ack.Term)]
+
+
+async def test_the_age_of_the_oldest_id_is_that_by_the_clock_of_the_server(
+    queue: LocalQueue, leases: Leases
+) -> None:
+    assert leases.oldest == 0.0
+    await leases.accept([delivery("new", 3, age=-9.0)])
     assert leases.oldest == 0.0
     await leases.accept([delivery("a", 1, age=30.0), delivery("b", 2, age=5.0)])
     assert leases.oldest == pytest.approx(30.0)

@@ -7,7 +7,6 @@ import pytest
 from luma_async.worker.balance import (
     ANNOUNCE_EVERY,
     MAX_PEERS,
-    MIN_LEASE,
     PEER_TIMEOUT,
     Balancer,
     Load,
@@ -63,7 +62,7 @@ async def test_the_shortest_lease_of_all_counts_but_none_below_half_a_second() -
     await second.announce(LOAD, 20.0)
     assert first.shortest_lease(60.0) == 20.0
     await third.announce(LOAD, 0.0)
-    assert first.shortest_lease(60.0) == MIN_LEASE
+    assert first.shortest_lease(60.0) == 0.5
     assert first.shortest_lease(0.1) == 0.1
 
 
