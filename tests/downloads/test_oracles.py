@@ -149,6 +149,13 @@ def test_each_address_is_judged_as_by_another_implementation_but_for_listed_diff
 
 # the notations of an address
 
+
+@pytest.fixture(scope="module")
+def ada() -> Any:
+    """Return the URL parser of browsers."""
+    return optional.module("ada_url")
+
+
 numbers = st.integers(0, 2**33) | st.sampled_from([0, 8, 9, 127, 255, 256, 65_535, 2**24, 2**32])
 parts = (
     numbers.map(str)
@@ -165,8 +172,7 @@ hosts = st.lists(parts, min_size=1, max_size=5).map(".".join)
 @example("0x7f.0.0.1.")
 @example("1.2.3.09")
 @example("0..")
-def test_a_host_is_the_address_that_a_browser_reads(host: str) -> None:
-    ada = optional.module("ada_url")
+def test_a_host_is_the_address_that_a_browser_reads(ada: Any, host: str) -> None:
     host = re.sub(r"\.+$", ".", host)  # to us, all dots at the end are one: more is refused
     try:
         url = ada.URL(f"http://{host}/")
@@ -227,10 +233,9 @@ links = st.builds(
 @example("http://①②⑦.0.0.1/")
 @example("http://127。0。0。1/")
 def test_a_browser_that_opens_an_accepted_link_connects_to_the_host_that_was_checked(
-    link: str,
+    ada: Any, link: str
 ) -> None:
     """The link is in the HTML report; a browser must read no other host in it."""
-    ada = optional.module("ada_url")
     if (accepted := parse_link(link)) is not None:
         host = URL(accepted, encoded=True).raw_host
         read = ada.URL(accepted).hostname.strip("[]")

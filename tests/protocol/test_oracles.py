@@ -50,9 +50,13 @@ def test_a_date_in_any_time_zone_is_the_same_moment(moment: datetime, offset: ti
     assert retry_after(fields) == max(0.0, (moment - SENT).total_seconds())
 
 
+@pytest.fixture(scope="module")
+def urllib3() -> Any:
+    return optional.module("urllib3")
+
+
 @given(st.text(st.sampled_from("0123456789 .+-eE_x٣"), max_size=8) | st.integers(0).map(str))
-def test_a_number_of_seconds_that_urllib3_reads_is_read_alike(text: str) -> None:
-    urllib3: Any = optional.module("urllib3")
+def test_a_number_of_seconds_that_urllib3_reads_is_read_alike(urllib3: Any, text: str) -> None:
     try:
         theirs = urllib3.Retry(retry_after_max=10**400).parse_retry_after(text)
     except urllib3.exceptions.InvalidHeader:
