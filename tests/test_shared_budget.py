@@ -38,6 +38,12 @@ def reserved(timetable: Timetable | None, wanted: Wish, now: float) -> Reservati
     return planned
 
 
+def later(timetable: Timetable, wanted: Wish, now: float) -> float:
+    planned = plan(timetable, wanted, now)
+    assert isinstance(planned, Later)
+    return planned.at
+
+
 def test_without_a_record_no_slot_is_reserved_until_all_earlier_ones_have_passed() -> None:
     barrier = reserved(None, wish(), 100.0)
     assert barrier.slots == ()
@@ -56,6 +62,23 @@ def test_a_session_reserves_several_slots_but_none_beyond_the_horizon() -> None:
     slots = reserved(Timetable(last_slot=90.0), wish(count=100), 100.0).slots
     assert len(slots) == 1 + int(HORIZON / SPACING)
     assert slots[-1] <= 100.0 + HORIZON
+
+
+def test_without_a_free_slot_a_session_plans_again_when_the_next_one_is_within_the_horizon() -> (
+    None
+):
+    full = Timetable(last_slot=100.0 + HORIZON)
+    assert later(full, wish(), 100.0) == pytest.approx(100.0 + SPACING)
+    assert reserved(full, wish(), 100.0 + SPACING).slots
+
+
+def test_a_session_that_had_its_share_waits_while_others_have_slots_ahead() -> None:
+    timetable = Timetable(last_slot=100.1)
+    first = 100.1 + SPACING
+    assert reserved(timetable, wish(own_next=first + 0.4 * SPACING), 100.0).slots
+    waits_until = later(timetable, wish(own_next=first + 0.6 * SPACING), 100.0)
+    assert waits_until == pytest.approx(100.0 + 0.6 * SPACING)
+    assert reserved(Timetable(last_slot=99.0), wish(own_next=200.0), 100.0).slots
 
 
 def test_the_lowest_rate_counts_while_its_session_is_there() -> None:
