@@ -31,6 +31,12 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+# In this suite, a FakeRelay whose scripted answers were not all used fails the test.
+defaults = FakeRelay.__init__.__kwdefaults__
+assert defaults is not None
+defaults["assert_all_used"] = True
+
+
 def pytest_collection_finish() -> None:
     """Keep the collector from walking through thousands of collected tests again and again."""
     gc.freeze()
@@ -63,10 +69,15 @@ class PatchedResponse(ClientResponse):
 
 @pytest.fixture
 def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aioresponses]:
-    """Yield aioresponses, patched: it answers every request of aiohttp's client."""
+    """Yield aioresponses, patched: it answers every request of aiohttp's client.
+
+    A response that no request received is an error.
+    """
     monkeypatch.setattr(aioresponses.core, "ClientResponse", PatchedResponse)
     with Aioresponses() as mock:
         yield mock
+        matches: dict[Any, Any] = mock._matches  # pyright: ignore
+        assert not [match.url_or_pattern for match in matches.values() if not match.repeat]
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from tests.bench.faults import against
 from tests.bench.mixed_callers import fates
 from tests.fake_answers import FakeAnswer
 from tests.in_memory_relays import ScriptedRelay
+from tests.odd_relays import OddRelay, always, storm
 
 pytestmark = pytest.mark.virtual_time
 
@@ -303,20 +304,19 @@ class TestMissingIds:
         ids=["text", "empty", "page", "challenge", "another service"],
     )
     async def test_responses_of_a_proxy_while_the_relay_is_down_make_no_id_missing(
-        self, relay: FakeRelay, luma: LumaSession, reply: Reply
+        self, reply: Reply
     ) -> None:
-        ids = [relay.add(duration=150.0) for _ in range(3)]
-        waiting = asyncio.ensure_future(luma.wait_until_done(ids))
-        await asyncio.sleep(10.0)
-        relay.reply(*[reply] * 1000)
-        await asyncio.sleep(90.0)
-        relay._responder.scripted.clear()  # pyright: ignore[reportPrivateUsage]
-        assert list(await waiting) == ids
+        oddity = storm("a proxy answers", always(reply.status, reply.body), until=100.0)
+        async with OddRelay(oddity) as relay:
+            ids = [relay.add(duration=150.0) for _ in range(3)]
+            async with LumaSession(relay.url, api_key=relay.api_key) as luma:
+                assert list(await luma.wait_until_done(ids)) == ids
+                assert luma.stats.errors > 3
 
     async def test_a_bare_404_for_five_minutes_makes_an_id_missing(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
-        relay.reply(*[Reply(404)] * 1000)
+        relay.reply(*[Reply(404)] * 1000, optional=True)
         with pytest.raises(GenerationsMissing):
             await luma.wait_until_done("unknown")
         assert 300.0 <= now() < 360.0

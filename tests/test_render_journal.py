@@ -45,7 +45,8 @@ def test_each_entry_is_on_the_disk_when_write_returns(tmp_path: Path) -> None:
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)
         journal.write(ONE)
         assert not database.in_transaction
-    assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_the_name_of_a_new_journal_is_on_the_disk_before_anything_is_sent(
@@ -75,11 +76,13 @@ def test_a_second_run_in_the_directory_is_refused_until_the_first_has_ended(
         pass
 
 
-def test_a_journal_of_another_relay_is_refused(tmp_path: Path) -> None:
+def test_a_journal_of_another_relay_is_refused_and_not_locked(tmp_path: Path) -> None:
     with Journal(tmp_path, RELAY):
         pass
     with pytest.raises(ValueError, match="are of https://relay.example; give that as --base-url"):
         Journal(tmp_path, "https://other.example").__enter__()
+    with Journal(tmp_path, RELAY) as journal:
+        assert journal.read() == {}
 
 
 def test_without_a_journal_nothing_is_read_and_none_is_made(tmp_path: Path) -> None:

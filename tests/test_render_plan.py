@@ -121,6 +121,13 @@ def test_a_row_is_named_by_its_line_in_the_file_as_it_is_now() -> None:
     assert remarks(planned.entries.values())[0].startswith("line 2, 'prompt a': refused")
 
 
+def test_a_task_without_a_video_is_named_with_the_reason_if_there_is_one() -> None:
+    known = [entry("a", Status.MISSING), entry("b", Status.COMPLETED, note="disk full")]
+    missing, not_saved = remarks(known)
+    assert "has no video here (missing); run it again" in missing
+    assert "has no video here (disk full); run it again" in not_saved
+
+
 def test_a_row_that_is_held_back_stays_unknown() -> None:
     known = {"a": entry("a", Status.UNKNOWN)}
     planned = plan(rows("a"), known, max_tasks=1, resubmit_unknown=True)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from luma_async import LumaSession
@@ -47,11 +48,13 @@ def journal(tmp_path: Path) -> Iterator[FillingJournal]:
         yield journal
 
 
-async def render(relay: FakeRelay, journal: Journal, folder: Path) -> None:
+def rendering_of(journal: Journal) -> Rendering:
     planned = plan(ROWS, journal.read())
-    rendering = Rendering(
-        planned, journal, Progress(), output(as_json=True, alone=False), concurrency=2
-    )
+    return Rendering(planned, journal, Progress(), output(as_json=True, alone=False), concurrency=2)
+
+
+async def render(relay: FakeRelay, journal: Journal, folder: Path) -> None:
+    rendering = rendering_of(journal)
     async with LumaSession(relay.url, api_key=relay.api_key) as luma:
         await rendering.run(luma, Downloader(folder))
 
@@ -122,6 +125,55 @@ async def test_a_row_that_the_journal_has_as_sent_is_sent_though_the_run_is_inte
     assert found.count(Status.OPEN) == len(relay.created) > 0
 
 
+@pytest.mark.parametrize("kind", ["asyncio", "anyio"])
+async def test_an_entry_that_waits_for_the_disk_is_written_though_its_writer_is_cancelled(
+    journal: FillingJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As the end of a task while another entry is being written, and ctrl-C is pressed."""
+    rendering, disk, real = rendering_of(journal), threading.Event(), journal.write
+    slow, waiting = list(rendering.entries.values())[:2]
+
+    def write(entry: Entry) -> None:
+        assert disk.wait(10)
+        real(entry)
+
+    async def record(scope: anyio.CancelScope) -> None:
+        with scope:
+            await rendering.record(waiting.after_refusal(Status.REFUSED, "no"))
+
+    monkeypatch.setattr(journal, "write", write)
+    first = asyncio.create_task(rendering.record(slow.after_refusal(Status.REFUSED, "no")))
+    scope = anyio.CancelScope()
+    second = asyncio.create_task(record(scope))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    if kind == "asyncio":
+        second.cancel()
+    else:
+        scope.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert second.done() is (kind == "asyncio"), "a scope of anyio ends after the write"
+    disk.set()
+    await asyncio.wait([first, second])
+    await rendering.record(slow.after_refusal(Status.NEW))
+    assert statuses(journal)[:2] == [Status.NEW, Status.REFUSED]
+
+
+async def test_answers_that_come_during_an_interruption_are_recorded_without_an_error(
+    journal: FillingJournal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with FakeRelay(latency=5.0) as relay:
+        running = asyncio.create_task(render(relay, journal, tmp_path))
+        await asyncio.sleep(1.0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert statuses(journal)[:2] == [Status.OPEN] * 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "waiting for the answers to 2 submissions" in line
+
+
 async def test_after_an_interruption_a_row_that_was_not_taken_is_not_sent_again(
     journal: FillingJournal, tmp_path: Path
 ) -> None:
@@ -187,6 +239,40 @@ async def test_a_full_disk_ends_the_run_and_nothing_is_sent_that_the_journal_doe
     assert len(relay.created) + len(unknown) >= 6
     prompts = [relay.tasks[task_id].prompt for task_id in relay.created]
     assert len(prompts) == len(set(prompts)), "nothing is paid for twice"
+
+
+async def test_a_full_disk_ends_the_run_though_other_tasks_are_open(
+    journal: FillingJournal, tmp_path: Path
+) -> None:
+    journal.room = 3  # both rows as sent, one task
+    async with FakeRelay(durations=(600, 600)) as relay:
+        with pytest.raises(OSError, match="cannot be written"):
+            await render(relay, journal, tmp_path)
+    assert asyncio.get_running_loop().time() < 60.0
+    assert statuses(journal)[:2] == [Status.OPEN, Status.SENT]
+
+
+async def test_the_answers_after_a_write_that_failed_are_recorded_without_an_error(
+    journal: FillingJournal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real, failures = journal.write, iter([OSError("the journal cannot be written")])
+
+    def write(entry: Entry) -> None:
+        if entry.status is Status.OPEN and (failure := next(failures, None)):
+            raise failure
+        real(entry)
+
+    monkeypatch.setattr(journal, "write", write)
+    async with FakeRelay() as relay:
+        for seconds, name in ((5.0, b"task-a"), (6.0, b"task-b")):
+            relay.reply(Reply(200, b'{"id":"%b"}' % name, delay=seconds), on="submit")
+        with pytest.raises(OSError, match="is task task-a"):
+            await render(relay, journal, tmp_path)
+    assert statuses(journal)[:2] == [Status.SENT, Status.OPEN]
+    assert "closed" not in capsys.readouterr().err
 
 
 async def test_each_task_that_a_full_disk_cannot_take_is_named(

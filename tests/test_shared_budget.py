@@ -17,11 +17,12 @@ from luma_async.scheduling.shared_budget import (
     Timetable,
     Wish,
     plan,
+    quiet_until,
     share,
     with_quiet,
 )
 from luma_async.scheduling.slots import MAX_LATENESS, Slots
-from luma_async.scheduling.throttle import Throttle
+from luma_async.scheduling.throttle import MAX_RETRY_AFTER, Throttle
 from luma_async.testing import FakeRelay, Reply
 
 SPACING = 0.105  # of ten requests per second
@@ -35,6 +36,12 @@ def reserved(timetable: Timetable | None, wanted: Wish, now: float) -> Reservati
     planned = plan(timetable, wanted, now)
     assert isinstance(planned, Reservation)
     return planned
+
+
+def later(timetable: Timetable, wanted: Wish, now: float) -> float:
+    planned = plan(timetable, wanted, now)
+    assert isinstance(planned, Later)
+    return planned.at
 
 
 def test_without_a_record_no_slot_is_reserved_until_all_earlier_ones_have_passed() -> None:
@@ -55,6 +62,23 @@ def test_a_session_reserves_several_slots_but_none_beyond_the_horizon() -> None:
     slots = reserved(Timetable(last_slot=90.0), wish(count=100), 100.0).slots
     assert len(slots) == 1 + int(HORIZON / SPACING)
     assert slots[-1] <= 100.0 + HORIZON
+
+
+def test_without_a_free_slot_a_session_plans_again_when_the_next_one_is_within_the_horizon() -> (
+    None
+):
+    full = Timetable(last_slot=100.0 + HORIZON)
+    assert later(full, wish(), 100.0) == pytest.approx(100.0 + SPACING)
+    assert reserved(full, wish(), 100.0 + SPACING).slots
+
+
+def test_a_session_that_had_its_share_waits_while_others_have_slots_ahead() -> None:
+    timetable = Timetable(last_slot=100.1)
+    first = 100.1 + SPACING
+    assert reserved(timetable, wish(own_next=first + 0.4 * SPACING), 100.0).slots
+    waits_until = later(timetable, wish(own_next=first + 0.6 * SPACING), 100.0)
+    assert waits_until == pytest.approx(100.0 + 0.6 * SPACING)
+    assert reserved(Timetable(last_slot=99.0), wish(own_next=200.0), 100.0).slots
 
 
 def test_the_lowest_rate_counts_while_its_session_is_there() -> None:
@@ -79,7 +103,19 @@ def test_shares_are_by_the_ids_that_each_session_holds() -> None:
 
 
 def test_a_quiet_time_is_only_extended() -> None:
-    assert with_quiet(with_quiet(None, 200.0), 150.0).quiet_until == 200.0
+    assert with_quiet(with_quiet(None, 200.0, 100.0), 150.0, 100.0).quiet_until == 200.0
+
+
+def test_a_quiet_time_of_more_than_a_day_in_a_record_stops_no_session() -> None:
+    """No session shares one: it would stop all of them for good."""
+    day, now = MAX_RETRY_AFTER, 1e9
+    longest = Timetable(last_slot=now, quiet_until=now + day)
+    assert quiet_until(longest, now) == now + day
+    wrong = Timetable(last_slot=now, quiet_until=now + day + 1.0)
+    assert quiet_until(wrong, now) == 0.0
+    assert with_quiet(wrong, now + 9.0, now).quiet_until == now + 9.0
+    assert reserved(longest, wish(), now).timetable.quiet_until == now + day
+    assert reserved(wrong, wish(), now).timetable.quiet_until == 0.0
 
 
 def test_under_contention_each_session_gets_its_share() -> None:

@@ -1,12 +1,12 @@
 """Findings about HTTP: limits on the rate, clock, compression, header sizes, latency."""
 
 from collections.abc import Iterator
-from email.utils import parsedate_to_datetime
 from statistics import median
 
 from luma_async.diagnosis.findings import Finding, Subject
 from luma_async.diagnosis.questions import Answer, Answers
 from luma_async.errors import RateLimitedError, RelayError
+from luma_async.protocol.headers import http_date
 from luma_async.text import format_precisely, one_line
 
 MAX_CLOCK_ERROR = 5.0  # seconds
@@ -64,11 +64,9 @@ def clock(answers: Answers, _: Subject) -> Iterator[Finding]:
 
 def _clock_error(answer: Answer) -> float | None:
     """Return by how many seconds the relay's clock is ahead."""
-    try:
-        date = parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (KeyError, ValueError, TypeError, OverflowError):
+    if (date := http_date(answer.headers.get("date"))) is None:
         return None
-    return date - (answer.received_at - answer.seconds / 2)
+    return date.timestamp() - (answer.received_at - answer.seconds / 2)
 
 
 def compression(answers: Answers, _: Subject) -> Iterator[Finding]:

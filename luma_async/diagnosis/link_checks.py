@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, urlsplit
 
 from luma_async.diagnosis.findings import Finding, Subject
 from luma_async.diagnosis.questions import Answer, Answers
+from luma_async.protocol.headers import http_date
 from luma_async.text import format_duration, one_line
 
 _LIFETIMES = ("x-amz-expires", "x-goog-expires", "x-oss-expires", "x-tos-expires", "x-cos-expires")
@@ -76,7 +76,8 @@ def _expiry(answer: Answer) -> Finding:
         return Finding("link-expiry", "ok", "the link names no time at which it expires")
     left = lifetime
     if until is not None:
-        now = _date_of(answer) or datetime.fromtimestamp(answer.received_at, UTC)
+        sent_at = http_date(answer.headers.get("date"))
+        now = sent_at or datetime.fromtimestamp(answer.received_at, UTC)
         left = (until - now).total_seconds()
     assert left is not None
     if left <= 0:
@@ -88,13 +89,6 @@ def _expiry(answer: Answer) -> Finding:
         "link-expiry", "note", f"the link expires in {format_duration(left)}",
         "download soon; store the file, not the link",
     )  # fmt: skip
-
-
-def _date_of(answer: Answer) -> datetime | None:
-    try:
-        return parsedate_to_datetime(answer.headers["date"])
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return None
 
 
 def expiry(url: str) -> tuple[float | None, datetime | None]:

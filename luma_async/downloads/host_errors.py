@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
+from luma_async.protocol.headers import http_date
 from luma_async.text import one_line
 
 MAX_ERROR_BODY = 2**14  # bytes
@@ -122,7 +122,7 @@ def read_error(
         meaning = _of_status(status)
     if meaning in (Meaning.NOT_YET, Meaning.NEEDS_KEY, Meaning.FINAL):
         expires_at = signature_expires_at(query)
-        if expires_at is not None and (_date(headers.get("date", "")) or now) >= expires_at:
+        if expires_at is not None and (http_date(headers.get("date", "")) or now) >= expires_at:
             meaning = Meaning.EXPIRED
     return HostError(meaning, status, code)
 
@@ -162,7 +162,7 @@ def _of_status(status: int) -> Meaning:
 def _begins_later(text: str) -> bool:
     """Return whether Azure says that the signature becomes valid later: its clock is behind."""
     found = _TIME_FRAME.search(text)
-    start, current = (_date(found[1]), _date(found[2])) if found else (None, None)
+    start, current = (http_date(found[1]), http_date(found[2])) if found else (None, None)
     return start is not None and current is not None and current < start
 
 
@@ -194,14 +194,6 @@ def _codes_in(value: Any) -> Iterator[str]:
         code = fields.get(name)
         if isinstance(code, str):
             yield code
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _utc(text: str, form: str) -> datetime:

@@ -64,7 +64,7 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
     try:
         url = _url_of(link)
         host, port = url.raw_host, url.port
-    except ValueError:
+    except (ValueError, IndexError):  # yarl 1.25: IndexError for http://[::1]@
         raise invalid_link_error() from None
     if url.scheme not in ("http", "https") or not host or not port:
         raise DownloadError(
@@ -78,7 +78,7 @@ def check_link(link: str, allowed: Collection[str]) -> URL:
 
 
 def _url_of(link: str) -> URL:
-    """Return the URL of a link; ValueError if it is none."""
+    """Return the URL of a link; ValueError or IndexError if it is none."""
     if link.isascii() and link.isprintable() and " " not in link:
         return URL(link, encoded=True)
     url = URL(link)

@@ -13,10 +13,11 @@ response. It is sent as If-Range; a host whose file has changed then sends all o
 import hashlib
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
 from msgspec import Struct
 from yarl import URL
+
+from luma_async.protocol.headers import http_date
 
 ENCODINGS = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd"))
 MIN_AGE = 60.0  # seconds between Last-Modified and Date: both clocks may differ by less
@@ -74,11 +75,10 @@ def validator_of(headers: Mapping[str, str]) -> str | None:
     if (etag := headers.get("etag")) is not None:
         return etag if _STRONG_ETAG.fullmatch(etag) else None
     modified = headers.get("last-modified", "")
-    try:
-        age = parsedate_to_datetime(headers["date"]) - parsedate_to_datetime(modified)
-    except (KeyError, ValueError, TypeError, OverflowError):
+    sent_at, modified_at = http_date(headers.get("date")), http_date(modified)
+    if sent_at is None or modified_at is None or not modified.isascii():
         return None
-    return modified if modified.isascii() and age.total_seconds() >= MIN_AGE else None
+    return modified if (sent_at - modified_at).total_seconds() >= MIN_AGE else None
 
 
 def whole_response(headers: Mapping[str, str], length: int | None, source: str) -> Received:

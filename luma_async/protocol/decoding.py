@@ -179,7 +179,8 @@ def _is_none(level: JSONObject) -> bool:
 def first_document(body: bytes) -> object:
     """Return the first JSON document of a text that holds more than one; None if it holds none."""
     with suppress(ValueError, RecursionError):
-        plain, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip())
+        text = body.decode("utf-8", "replace").lstrip()
+        plain, end = json.JSONDecoder().raw_decode(text)
         if isinstance(plain, dict | list):
-            return cast("object", plain)
+            return cast("object", plain_json(text[:end].encode()))
     return None

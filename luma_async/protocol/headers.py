@@ -1,6 +1,7 @@
 """Header fields of a response."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
@@ -22,9 +23,19 @@ def retry_after(fields: Mapping[str, str]) -> float | None:
             return float(value) * scale if isfinite(float(value)) else None
     if "retry-after" not in fields:
         return None
-    try:
-        until = parsedate_to_datetime(fields["retry-after"])
-        seconds = (until - parsedate_to_datetime(fields["date"])).total_seconds()
-    except (KeyError, ValueError, TypeError, OverflowError):
+    until, sent = http_date(fields.get("retry-after")), http_date(fields.get("date"))
+    if until is None or sent is None:
         return None
-    return max(seconds, 0.0)
+    return max((until - sent).total_seconds(), 0.0)
+
+
+def http_date(text: str | None) -> datetime | None:
+    """Read a date of a header field, in any format of HTTP; None if it is none.
+
+    A date without a time zone is in UTC (RFC 9110, 5.6.7).
+    """
+    try:
+        date = parsedate_to_datetime(text or "")
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -7,8 +7,7 @@ the ids that were asked about is read again, by `sightings`.
 """
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import cached_property
 
 import msgspec
@@ -16,6 +15,7 @@ from msgspec import Raw, Struct
 
 from luma_async.errors import DecodeError
 from luma_async.protocol.error_responses import undecodable
+from luma_async.protocol.headers import http_date
 from luma_async.protocol.rows import (
     Row,
     RowText,
@@ -128,11 +128,7 @@ class Response:
 
     @cached_property
     def _date(self) -> datetime | None:
-        try:
-            date = parsedate_to_datetime(self.sent or "")
-        except (ValueError, TypeError, OverflowError):
-            return None
-        return date if date.tzinfo else date.replace(tzinfo=UTC)
+        return http_date(self.sent)
 
     def for_task(
         self, task_id: str, open_ids_like: Callable[[str], Collection[str]] = lambda _: ()

@@ -19,6 +19,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from luma_async.scheduling.throttle import MAX_RETRY_AFTER
+
 HORIZON = 1.0  # seconds
 MEMBER_TIMEOUT = 10.0  # seconds after its last reservation after which a session is not counted
 CLOCK_TOLERANCE = 0.5  # seconds by which a record may be beyond HORIZON
@@ -116,10 +118,20 @@ def share(timetable: Timetable, wish: Wish, now: float) -> float:
     return own / (own + others)
 
 
-def with_quiet(timetable: Timetable | None, until: float) -> Timetable:
+def with_quiet(timetable: Timetable | None, until: float, now: float) -> Timetable:
     """Return the record with a quiet time until `until` at least."""
     known = timetable or Timetable()
-    return replace(known, quiet_until=max(known.quiet_until, until))
+    return replace(known, quiet_until=max(quiet_until(known, now), until))
+
+
+def quiet_until(timetable: Timetable, now: float) -> float:
+    """Return until when no session sends; 0 if no session can have shared such a quiet time.
+
+    Each session shares `MAX_RETRY_AFTER` seconds at most, so a later end is an error of a record or
+    of a clock. It would stop all sessions for good.
+    """
+    latest = now + MAX_RETRY_AFTER + CLOCK_TOLERANCE
+    return timetable.quiet_until if timetable.quiet_until <= latest else 0.0
 
 
 def _spacing(timetable: Timetable, wish: Wish, now: float) -> float:
@@ -136,6 +148,6 @@ def _updated(timetable: Timetable, wish: Wish, last_slot: float, now: float) -> 
         last_slot=last_slot,
         spacing=spacing,
         spacing_until=now + MEMBER_TIMEOUT if is_own else timetable.spacing_until,
-        quiet_until=timetable.quiet_until,
+        quiet_until=quiet_until(timetable, now),
         members=members,
     )

@@ -1,4 +1,4 @@
-"""The pytest plugin: three fixtures and a marker. Tests that do not use them are not affected.
+"""The pytest plugin: three fixtures and two markers. Tests that do not use them are not affected.
 
 It works with pytest-asyncio in both modes, and with the plugin of anyio without pytest-asyncio.
 """
@@ -30,6 +30,10 @@ _MARKER = (
     "virtual_time: run on an event loop whose clock is a number"
     " (luma_async.testing.VirtualTimeLoop)"
 )
+_RELAY_MARKER = (
+    "luma_relay(assert_all_used=False): overrides the ini option luma_relay_assert_all_used"
+)
+_ASSERT_ALL_USED = "luma_relay_assert_all_used"
 _FIXTURES = {"luma_relay", "luma_session"}
 _HOOK = "pytest_asyncio_loop_factories"
 _HOOK_SINCE = (1, 4)
@@ -74,9 +78,16 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
         pluginmanager.add_hookspecs(_HookOfLaterVersions)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the ini option."""
+    purpose = "fail a test with luma_relay or luma_relay_thread that left scripted answers unused"
+    parser.addini(_ASSERT_ALL_USED, purpose, type="bool", default=False)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker `virtual_time`, which `luma_async.testing.loop_factories` uses."""
+    """Register the markers; `luma_async.testing.loop_factories` uses `virtual_time`."""
     config.addinivalue_line("markers", _MARKER)
+    config.addinivalue_line("markers", _RELAY_MARKER)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -115,23 +126,40 @@ def _check_test(item: pytest.Item) -> None:
         pytest.fail(_SYNCHRONOUS, pytrace=False)
 
 
+def _check_use(request: pytest.FixtureRequest, relay: "FakeRelay", failures: int) -> None:
+    """Check that all scripted answers were used, after a test that did not fail.
+
+    `failures` is the number of failed tests before this one. The marker overrides the ini option.
+    """
+    marker = request.node.get_closest_marker("luma_relay")
+    asserts = marker.kwargs.get("assert_all_used") if marker else None
+    if asserts is None:
+        asserts = request.config.getini(_ASSERT_ALL_USED)
+    if asserts and request.session.testsfailed == failures:
+        relay.assert_all_used()
+
+
 @fixture
 async def luma_relay(request: pytest.FixtureRequest) -> "AsyncIterator[FakeRelay]":
     """Yield a started `FakeRelay` in the loop of the test; it is closed after the test."""
     from luma_async.testing.relay import FakeRelay
 
     _check_test(request.node)
+    failures = request.session.testsfailed
     async with FakeRelay() as relay:
         yield relay
+        _check_use(request, relay, failures)
 
 
 @pytest.fixture
-def luma_relay_thread() -> "Iterator[ThreadedRelay]":
+def luma_relay_thread(request: pytest.FixtureRequest) -> "Iterator[ThreadedRelay]":
     """Yield a started `ThreadedRelay`, for a test that blocks its loop or has none."""
     from luma_async.testing.threaded_relay import ThreadedRelay
 
+    failures = request.session.testsfailed
     with ThreadedRelay() as relay:
         yield relay
+        _check_use(request, relay, failures)
 
 
 @fixture

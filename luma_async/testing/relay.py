@@ -1,16 +1,16 @@
 """FakeRelay: a relay for tests, which is a real HTTP server with simulated tasks."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self
 
 from luma_async.testing.faults import check_faults, sent_status
 from luma_async.testing.loop_clock import LoopClock
-from luma_async.testing.replayed import Replayed
-from luma_async.testing.responder import Endpoint, Responder
-from luma_async.testing.scripts import MODERATED, Scripts
+from luma_async.testing.responder import Responder
+from luma_async.testing.scripting import Scripting
+from luma_async.testing.scripts import MODERATED
 from luma_async.testing.simulation import Envelope, Simulation
 from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes
 from luma_async.testing.submit_faults import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from luma_async.testing.server import Server
 
 
-class FakeRelay(Replayed):
+class FakeRelay(Scripting):
     """A relay on 127.0.0.1 for tests: a real HTTP server with simulated tasks.
 
     It answers `GET /luma/generations/ID` and `POST /luma/tasks`. Use it as an async context
@@ -55,7 +55,8 @@ class FakeRelay(Replayed):
     submissions, and `submit_shape` is the shape of the responses to them: "task", "array",
     "task_id", "data" or "data_text". All random values depend on `seed`
     alone: the ids that `add` creates, the requests that meet a fault, and the outcomes of
-    submitted tasks.
+    submitted tasks. With `assert_all_used`, the end of the `async with` block calls the method of
+    that name, unless an exception leaves the block.
 
     Raises ValueError or TypeError for invalid arguments.
     """
@@ -75,6 +76,7 @@ class FakeRelay(Replayed):
         fails: float = 0.0,
         submit_faults: Mapping[SubmitFault, float] | None = None,
         submit_shape: SubmitShape = "task",
+        assert_all_used: bool = False,
     ) -> None:
         key = check_key(api_key)
         self._simulation = Simulation(envelope, seed, Outcomes(durations, fails))
@@ -93,6 +95,7 @@ class FakeRelay(Replayed):
         self._log: list[Asked] = []
         self._media_log: list[Asked] = []
         self._clock = LoopClock()
+        self._asserts_all_used = assert_all_used
         self._server: Server | None = None
         self._url: str | None = None
 
@@ -126,6 +129,12 @@ class FakeRelay(Replayed):
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
+        self._check_use(error)
+
+    def _check_use(self, error: Sequence[object]) -> None:
+        """Check that all scripted answers were used, at the end of a block without an error."""
+        if self._asserts_all_used and error[0] is None:
+            self.assert_all_used()
 
     @property
     def url(self) -> str:
@@ -180,19 +189,6 @@ class FakeRelay(Replayed):
     @faults.setter
     def faults(self, faults: Mapping[Fault, float] | None) -> None:
         self._responder.faults = check_faults(faults)
-
-    @property
-    def script(self) -> Scripts:
-        """The script of submitted tasks: a `Script` for all, or an iterable with one for each.
-
-        Set it for the next submissions. If it is None, or used up, outcomes are random, within
-        `durations` and `fails`. Setting it raises TypeError for other values.
-        """
-        return self._simulation.script
-
-    @script.setter
-    def script(self, script: Scripts) -> None:
-        self._simulation.set_script(script)
 
     @property
     def submit_faults(self) -> Mapping[SubmitFault, float]:
@@ -268,15 +264,6 @@ class FakeRelay(Replayed):
     def forget(self, task_id: str) -> None:
         """Remove a task: the relay no longer knows it; raise ValueError if it is unknown."""
         self._simulation.forget(task_id)
-
-    def reply(self, *replies: Reply, on: Endpoint | None = None) -> None:
-        """Answer the next requests with these replies, each once, instead of the tasks.
-
-        With `on`, only requests to that endpoint get them: "get" (single GET), "tasks" (batch
-        POST), "submit" or "media"; requests for media files get no others. The replies are in one
-        queue: a request gets the first one that fits. The API key is not checked.
-        """
-        self._responder.add_scripted(replies, on)
 
     async def _handle(self, request: IncomingRequest) -> Reply:
         endpoint, reply, record = self._responder.respond(request, self._now())

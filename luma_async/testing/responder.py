@@ -7,7 +7,7 @@ tasks, with a random fault if there is one. There is no event loop and no HTTP h
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 from urllib.parse import unquote
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from luma_async.testing import bodies, media, submissions
 from luma_async.testing.faults import apply_fault, choose_fault, prepare_breakage, stale_ids
 from luma_async.testing.playback import Playback
+from luma_async.testing.scripted_replies import Endpoint, ScriptedReplies
 from luma_async.testing.simulation import Simulation
 from luma_async.testing.submit_faults import (
     apply_submit_fault,
@@ -23,9 +24,6 @@ from luma_async.testing.submit_faults import (
 )
 from luma_async.testing.types import Asked, Fault, IncomingRequest, Reply, SubmitFault, SubmitShape
 
-Endpoint = Literal["get", "tasks", "submit", "media"]
-
-_ENDPOINTS = get_args(Endpoint)
 _SUBMIT_PATH = "/luma/generations"
 _SINGLE_PATH = "/luma/generations/"
 _EXTEND = "/extend"
@@ -67,31 +65,16 @@ class Responder:
         self._rng = random.Random(f"faults of {seed}")  # noqa: S311 - reproducible
         self._submit_rng = random.Random(f"faults of submissions of {seed}")  # noqa: S311
         self.playback: Playback | None = None
-        self.scripted: list[tuple[Endpoint | None, Reply]] = []
-
-    def add_scripted(self, replies: tuple[Reply, ...], on: Endpoint | None) -> None:
-        """Queue scripted replies, for one endpoint or for all but "media".
-
-        Raises ValueError or TypeError for invalid arguments.
-        """
-        if on is not None and on not in _ENDPOINTS:
-            known = ", ".join(f'"{endpoint}"' for endpoint in _ENDPOINTS)
-            raise ValueError(f"on is {on!r}: give {known} or None")
-        for reply in replies:
-            if not isinstance(reply, Reply):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"a reply is of type {type(reply).__name__}: wrap it in Reply")
-            self.scripted.append((on, reply))
+        self.scripted: ScriptedReplies = ScriptedReplies()
 
     def respond(self, request: IncomingRequest, now: float) -> tuple[Endpoint | None, Reply, Asked]:
         """Return the endpoint of a request, None if unknown, its reply and its record."""
         endpoint, ids = self._parse(request)
         known_ids = self._simulation.interned(ids or ())
         record = Asked(now, request.method, request.path, known_ids)
-        for index, (on, reply) in enumerate(self.scripted):
-            if on == endpoint or (on is None and endpoint != "media"):
-                del self.scripted[index]
-                record = replace(record, fault=reply.breakage)
-                return endpoint, prepare_breakage(reply, reply.breakage), record
+        if (reply := self.scripted.take(endpoint)) is not None:
+            record = replace(record, fault=reply.breakage)
+            return endpoint, prepare_breakage(reply, reply.breakage), record
         return endpoint, *self._simulated(endpoint, ids, record, request)
 
     def _parse(self, request: IncomingRequest) -> tuple[Endpoint | None, tuple[str, ...] | None]:

@@ -46,6 +46,32 @@ class Script:
 Scripts = Script | Iterable[Script] | None
 
 
+class TaskScripts:
+    """The scripts of the next submissions. `given` is what was set."""
+
+    def __init__(self) -> None:
+        self.given: Scripts = None
+        self._next = check_scripts(None)
+        self._unused: list[Script] = []
+
+    def set(self, given: Scripts) -> None:
+        """Set the scripts; TypeError for other values, which change nothing."""
+        following = check_scripts(given)
+        is_list = isinstance(given, Sequence)
+        self._unused = list(following) if is_list else []
+        self._next = iter(self._unused.copy()) if is_list else following
+        self.given = given
+
+    def next(self) -> Script | None:
+        """Return the script of the next submission; None if there is none."""
+        del self._unused[:1]
+        return next(self._next, None)
+
+    def unused(self) -> list[str]:
+        """Return a text for each script of a list that no submission used."""
+        return [str(script) for script in self._unused]
+
+
 def check_scripts(value: object) -> Iterator[Script]:
     """Return an iterator over the scripts: one for ever, each of several once, or none."""
     if value is None:
@@ -54,9 +80,7 @@ def check_scripts(value: object) -> Iterator[Script]:
         return repeat(value)
     if not isinstance(value, Iterable) or isinstance(value, str | bytes):
         raise TypeError(f"script is of type {type(value).__name__}: give a Script, or a list")
-    given = cast("Iterable[object]", value)
-    checked = map(_check_script, given)
-    return iter(list(checked)) if isinstance(given, Sequence) else checked
+    return map(_check_script, cast("Iterable[object]", value))
 
 
 def _check_script(value: object) -> Script:

@@ -13,7 +13,7 @@ import msgspec
 from luma_async import validation as checks
 from luma_async.testing import bodies
 from luma_async.testing.faults import with_strangers
-from luma_async.testing.scripts import ENDS, Scripts, check_ends, check_scripts
+from luma_async.testing.scripts import ENDS, TaskScripts, check_ends
 from luma_async.testing.submissions import ASPECT_RATIO, PROMPT, Outcomes, Submission
 from luma_async.testing.types import Stage, Task, TaskEnd, seconds
 
@@ -33,19 +33,13 @@ class Simulation:
         self._wrapped = envelope == "wrapped"
         self._rows: dict[tuple[int, Stage], bytes] = {}
         self._id_rng = random.Random(seed)  # noqa: S311 - reproducible
-        self.script: Scripts = None
-        self._next_scripts = check_scripts(None)
+        self.scripts: TaskScripts = TaskScripts()
         self._outcomes = outcomes
         self._outcome_rng = random.Random(f"fates of {seed}")  # noqa: S311 - reproducible
         self.base_url: str = ""
         self._submitted_count = 0
         self.created: list[str] = []
         self._unix_at_zero: float | None = None
-
-    def set_script(self, script: Scripts) -> None:
-        """Set the scripts of the next submissions; raise TypeError for other values."""
-        self._next_scripts = check_scripts(script)
-        self.script = script
 
     def set_base_url(self, base_url: str) -> None:
         """Change the base URL of all links."""
@@ -54,7 +48,7 @@ class Simulation:
 
     def submit(self, prompt: str, aspect_ratio: str, now: float) -> str:
         """Submit a task at `now`, with the next script or a random one; return its id."""
-        outcome = next(self._next_scripts, None) or self._outcomes.draw(self._outcome_rng)
+        outcome = self.scripts.next() or self._outcomes.draw(self._outcome_rng)
         return self.add(
             None,
             now,

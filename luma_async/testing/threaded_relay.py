@@ -87,6 +87,7 @@ class ThreadedRelay(FakeRelay):
                 thread.run(super().close())
             finally:
                 thread.stop()
+            self._check_use(error)
 
     async def start(self) -> None:
         """Raise RuntimeError: a ThreadedRelay is started by `with`."""

@@ -17,7 +17,7 @@ from luma_async import validation as checks
 from luma_async.errors import QueueError
 from luma_async.structs import Generation
 from luma_async.worker.server import streams
-from luma_async.worker.server.connection import Connection, Nats
+from luma_async.worker.server.connection import Connection, Nats, await_cancellable
 from luma_async.worker.server.consumer import PullConsumer
 from luma_async.worker.server.server_clock import ServerClock
 from luma_async.worker.server.stream_info import StreamInfo
@@ -66,7 +66,7 @@ class Queue:
     async def __aenter__(self) -> Self:
         await self.connection.open()
         try:
-            await self.ensure()
+            await await_cancellable(self.ensure())
         except BaseException:
             await self.close()
             raise

@@ -26,11 +26,11 @@ from luma_async.scheduling.shared_budget import (
     Timetable,
     Wish,
     plan,
+    quiet_until,
     share,
     with_quiet,
 )
 from luma_async.scheduling.slots import Slots
-from luma_async.scheduling.throttle import MAX_RETRY_AFTER
 from luma_async.worker.queue import Queue
 from luma_async.worker.server import streams
 from luma_async.worker.server.connection import cancel
@@ -180,16 +180,16 @@ class _Reserver:
         timetable, sequence = self._known
         now = self._clock.now()
         planned = plan(timetable, self._wish(max(1, self._missing_count())), now)
-        quiet_until = self._quiet_until
-        if quiet_until and timetable is not None:  # does not wait for a slot
-            planned = Reservation(with_quiet(timetable, quiet_until), (), self._own_next)
+        own_quiet = self._quiet_until
+        if own_quiet and timetable is not None:  # does not wait for a slot
+            planned = Reservation(with_quiet(timetable, own_quiet, now), (), self._own_next)
         if isinstance(planned, Later):
             return max(MIN_DELAY, planned.at - now)
         self._known = await self._replace(planned.timetable, sequence)
         if self._known is not None:
             self._needs_barrier = False
             self._own_next = planned.own_next
-            if quiet_until and planned.timetable.quiet_until >= quiet_until:
+            if own_quiet and planned.timetable.quiet_until >= own_quiet:
                 await self._announce_quiet(planned.timetable)
             self._slots.add(self._clock.to_loop_time(slot) for slot in planned.slots)
         return 0.0
@@ -217,9 +217,8 @@ class _Reserver:
         except (ValueError, RecursionError) as error:
             self._invalid.log(self._subject, error)
             return None
-        now = self._loop.time()
-        quiet_until = self._clock.to_loop_time(timetable.quiet_until)
-        self._slots.receive_quiet(min(quiet_until, now + MAX_RETRY_AFTER), now)
+        until = quiet_until(timetable, self._clock.now())
+        self._slots.receive_quiet(self._clock.to_loop_time(until), self._loop.time())
         return timetable
 
     def _share_quiet(self, until: float) -> None:

@@ -1,13 +1,18 @@
-"""Answers that no relay would send, a million of them: only values or errors of ours may come out.
+"""Responses that no relay would send: only values or errors of this package may come out of them.
+
+    python -m tests.bench.fuzz [--count N] [--seed N]
+
+Each input is a body that relays were seen to send, with some random changes: a third of them of its
+bytes; the others take the body as JSON and change a value, a key or a place in it, so that they
+come past the parser. All depends on the seed alone. The claims are those of
+`tests/decode_invariants.py`; an input that breaks one is printed with its traceback.
 
     pip install atheris
-    python -m tests.bench.fuzz [--inputs N] [--seed N] [--corpus FOLDER]
+    python -m tests.bench.fuzz --atheris [--count N] [--seed N] [--corpus FOLDER]
 
-Coverage leads the way (atheris, which is libFuzzer), beginning with every body that relays were
-seen to send. A third of the mutations are libFuzzer's own, of bytes; the others take the body as
-JSON and change a value, a key or a place in it, so that they come past the parser. The claims are
-those of `tests/decode_invariants.py`. FOLDER, `.fuzz` by default, keeps what was found; an input
-that breaks a claim is printed with its traceback and written there as `crash-…`.
+Here coverage leads the way (atheris, which is libFuzzer), and the changes of bytes are its own.
+FOLDER, `.fuzz` by default, keeps what was found; an input that breaks a claim is written there as
+`crash-…`.
 """
 
 import argparse
@@ -16,18 +21,17 @@ import logging
 import random
 import sys
 from collections import Counter
+from collections.abc import Callable, Mapping
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
-from typing import Any
-
-import atheris
-
-with atheris.instrument_imports(include=["luma_async"], enable_loader_override=False):
-    from tests.decode_invariants import check
+from typing import Any, cast
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLES = [path.read_bytes() for path in sorted(DATA.glob("[gt]*.json"))]
+MAX_SIZE = 8192  # bytes of an input
+MAX_POOL = 2000  # inputs that are changed again
 STATUSES = (200, 201, 204, 301, 400, 401, 402, 403, 404, 405, 413, 422, 429, 500, 501, 502, 503)
 CHARSETS = ("utf-8", "gbk", "utf-16", "utf-7", "latin-1", "zlib", "unicode_escape", "nonsense")
 HEADERS: tuple[dict[str, str], ...] = (
@@ -52,11 +56,10 @@ WORDS = _WORDS.split()
 VALUES = _VALUES.split()
 
 
-def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+def mutate(data: bytes, dice: random.Random, change_bytes: Callable[[bytes], bytes]) -> bytes:
     """Change an input: its bytes, or its body as JSON."""
-    dice = random.Random(seed)
     if dice.random() < 1 / 3:
-        return bytes(atheris.Mutate(data, max_size))
+        return change_bytes(data)[:MAX_SIZE]
     try:
         plain = json.loads(data[2:])
     except (ValueError, RecursionError):
@@ -64,16 +67,36 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     for _ in range(dice.randint(1, 3)):
         plain = changed(plain, dice)
     body = json.dumps(plain, ensure_ascii=dice.random() < 0.5).encode("utf-8", "surrogatepass")
-    return (data[:2] + body)[:max_size]
+    return (data[:2] + body)[:MAX_SIZE]
+
+
+def with_changed_bytes(data: bytes, dice: random.Random) -> bytes:
+    """Return bytes of which some are removed, replaced, repeated or inserted; or other headers."""
+    for _ in range(dice.randint(1, 4)):
+        start = dice.randrange(len(data) + 1)
+        end = start + dice.choice((1, 2, 4, 16, 200))
+        match dice.randrange(5):
+            case 0:
+                put = b""
+            case 1:
+                put = dice.randbytes(end - start)
+            case 2:
+                put = 2 * data[start:end]
+            case 3:
+                put = dice.choice(SAMPLES)[start:end]
+            case _:
+                put = dice.choice(VALUES).encode() + data[start:end]
+        data = data[:start] + put + data[end:]
+    return dice.randbytes(2) + data[2:] if dice.random() < 0.3 else data
 
 
 def changed(plain: Any, dice: random.Random) -> Any:
     """Return the value with one change somewhere in it."""
     inside = plain and dice.random() < 0.8
     if inside and isinstance(plain, dict):
-        return changed_object(plain, dice)
+        return changed_object(cast("dict[str, Any]", plain), dice)
     if inside and isinstance(plain, list):
-        return changed_array(plain, dice)
+        return changed_array(cast("list[object]", plain), dice)
     anything = json.loads(dice.choice(VALUES))
     return dice.choice([{dice.choice(WORDS): plain}, [plain, plain], dice.choice(WORDS), anything])
 
@@ -92,7 +115,7 @@ def changed_object(plain: dict[str, Any], dice: random.Random) -> Any:
     return plain
 
 
-def changed_array(plain: list[Any], dice: random.Random) -> Any:
+def changed_array(plain: list[object], dice: random.Random) -> Any:
     place = dice.randrange(len(plain))
     match dice.randrange(4):
         case 0:
@@ -114,41 +137,81 @@ def seeds() -> list[bytes]:
 
 
 class Claim:
-    """Checks inputs, counts what came out, and says so at the last one."""
+    """Checks inputs, counts what came out, and reports the counts after the last one."""
 
-    def __init__(self, inputs: int) -> None:
-        self.inputs = inputs
+    def __init__(self, count: int) -> None:
+        # Not imported before: atheris has to instrument the package first.
+        self.check: Callable[[int, Mapping[str, str], bytes], object] = import_module(
+            "tests.decode_invariants"
+        ).check
+        self.count = count
         self.found: Counter[str] = Counter()
         self.begun = perf_counter()
 
     def __call__(self, data: bytes) -> None:
+        self.check_input(data)
+
+    def check_input(self, data: bytes) -> str:
+        """Check an input; return the name of what came out."""
         status = STATUSES[(data[0] - 128) % len(STATUSES)] if data and data[0] >= 128 else 200
         headers = HEADERS[data[1] % len(HEADERS)] if len(data) > 1 else {}
-        self.found[type(check(status, headers, data[2:])).__name__] += 1
-        if self.found.total() == self.inputs:
+        name = type(self.check(status, headers, data[2:])).__name__
+        self.found[name] += 1
+        if self.found.total() == self.count:
             self.report()
+        return name
 
     def report(self) -> None:
-        print(f"{self.inputs:,} inputs in {perf_counter() - self.begun:.0f} s, none broke a claim:")
+        print(f"{self.count:,} inputs in {perf_counter() - self.begun:.0f} s, none broke a claim:")
         for name, count in self.found.most_common():
             print(f"{count:>10,} {name}")
         sys.stdout.flush()
 
 
+def fuzz(count: int, seed: int) -> None:
+    """Check inputs that depend on the seed alone; raise the error of the first that fails."""
+    dice, claim, pool = random.Random(seed), Claim(count), seeds()
+    for number in range(count):
+        data = mutate(dice.choice(pool), dice, lambda data: with_changed_bytes(data, dice))
+        try:
+            name = claim.check_input(data)
+        except BaseException:
+            print(f"input {number} of seed {seed} breaks a claim: {data!r}")
+            raise
+        if name == "Response" and len(pool) < MAX_POOL:
+            pool.append(data)
+
+
+def fuzz_by_coverage(count: int, seed: int, corpus: Path) -> None:
+    """Let atheris choose the inputs; it ends the process."""
+    atheris: Any = import_module("atheris")  # has no types
+    with atheris.instrument_imports(include=["luma_async"], enable_loader_override=False):
+        claim = Claim(count)
+    corpus.mkdir(exist_ok=True)
+    for number, body in enumerate(seeds()):
+        Path(corpus, f"seed-{number}").write_bytes(body)
+
+    def mutator(data: bytes, max_size: int, seed: int) -> bytes:
+        return mutate(data, random.Random(seed), lambda raw: bytes(atheris.Mutate(raw, max_size)))
+
+    options = [f"-runs={count}", f"-seed={seed}", f"-artifact_prefix={corpus}/"]
+    options += [f"-max_len={MAX_SIZE}", "-timeout=10", "-verbosity=0", str(corpus)]
+    atheris.Setup([sys.argv[0], *options], claim, custom_mutator=mutator)
+    atheris.Fuzz()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--inputs", type=int, default=1_000_000)
+    parser.add_argument("--count", type=int, help="inputs: 20,000; with --atheris a million")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--atheris", action="store_true", help="let coverage lead the way")
     parser.add_argument("--corpus", type=Path, default=Path(".fuzz"))
     args = parser.parse_args()
-    args.corpus.mkdir(exist_ok=True)
-    for number, seed in enumerate(seeds()):
-        Path(args.corpus, f"seed-{number}").write_bytes(seed)
     logging.disable()
-    options = [f"-runs={args.inputs}", f"-seed={args.seed}", f"-artifact_prefix={args.corpus}/"]
-    options += ["-max_len=8192", "-timeout=10", "-verbosity=0", str(args.corpus)]
-    atheris.Setup([sys.argv[0], *options], Claim(args.inputs), custom_mutator=mutate)
-    atheris.Fuzz()
+    if args.atheris:
+        fuzz_by_coverage(args.count or 1_000_000, args.seed, args.corpus)
+    else:
+        fuzz(args.count or 20_000, args.seed)
 
 
 if __name__ == "__main__":

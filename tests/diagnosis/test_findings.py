@@ -168,7 +168,7 @@ async def test_a_wrong_base_url_is_corrected(too_many: str) -> None:
 async def test_a_redirect_to_another_host_is_named_and_not_followed() -> None:
     async with FakeRelay() as relay:
         headers = {"Location": "https://other.example/luma/generations/x?token=secret"}
-        relay.reply(*[Reply(308, headers=headers)] * 9)
+        relay.reply(*[Reply(308, headers=headers)] * 2)
         diagnosis = await examine(relay)
     text = found(diagnosis, "base-url")
     assert "a redirect to https://other.example/luma/generations/x" in text

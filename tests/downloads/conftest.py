@@ -10,7 +10,10 @@ from tests.downloads.video_store import VideoStore
 
 
 @pytest.fixture
-async def store(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VideoStore]:
+async def store(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[VideoStore]:
+    failures = request.session.testsfailed
     monkeypatch.setattr(transfer, "FIRST_RETRY_DELAY", 0.001)
     store = VideoStore()
     runner = web.ServerRunner(web.Server(store.handle, access_log=None), shutdown_timeout=0.1)
@@ -19,3 +22,5 @@ async def store(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VideoStore]:
     store.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield store
     await runner.cleanup()
+    if request.session.testsfailed == failures:
+        store.assert_all_used()

@@ -93,7 +93,7 @@ async def test_no_log_and_no_traceback_contains_a_value(
     echo = b'{"error": "invalid key sk-s3cret"}'
     port = int(store.url.rpartition(":")[2])
     async with downloader:
-        store.script = [answer(401, body=echo)] * 9
+        store.script = [answer(401, body=echo)]
         texts = [repr(downloader)]
         for url in (store.url, f"http://127.0.0.1:{port + 1 if port < 65_000 else 1}"):
             store.url = url

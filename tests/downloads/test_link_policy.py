@@ -230,7 +230,7 @@ async def test_no_new_task_is_advised_for_a_link_that_worked_meanwhile(
 async def test_a_link_that_wants_a_key_says_how_to_send_it(
     store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession
 ) -> None:
-    store.script = [answer(401)] * 3
+    store.script = [answer(401)] * 2
     expected = "status 401: the link wants a key; pass headers and header_hosts"
     assert (await fails(store, tmp_path, None)).endswith(expected)
     relay.reply(store.new_link_reply("/v.mp4"), on="get")

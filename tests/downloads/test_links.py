@@ -45,6 +45,7 @@ def test_a_link_that_is_not_http_is_refused(link: str) -> None:
     "link",
     [
         "http://[::1",
+        "http://[::1]@",
         "http://a.example:99999/",
         "http://a.example:x/",
         "http://\ud800.example/",

@@ -62,6 +62,10 @@ class VideoStore:
             await response.write(part)
         return response
 
+    def assert_all_used(self) -> None:
+        assert not self.script, f"{len(self.script)} scripted handlers were not used"
+        assert not self.cut_after, f"{len(self.cut_after)} interruptions were not used"
+
     def video(self, task_id: str = "a", path: str = "/v.mp4") -> Generation:
         """Return a completed task with a link to this server."""
         return Generation(

@@ -77,6 +77,8 @@ bodies = st.binary(max_size=60) | plains.map(lambda plain: json.dumps(plain).enc
 @example(200, {}, b'{"id": "a", "state": "completed", "video": {"url": "\xff"}}')
 @example(200, {}, b'[{"id": "a", "state": "completed", "created_at": 1e308}]')
 @example(200, {}, b'{"id": "a", "state": "completed", "video": ' + b"[" * 900 + b"]" * 900 + b"}")
+@example(200, {}, b'{"id": "a", "state": "failed", "reason": "\\ud83d"} and more')
+@example(200, {}, b'{"id": "a", "state": "failed", "reason": NaN} and more')
 @example(500, {}, b'{"code": ' + b"[" * 900 + b"]" * 900 + b"}")
 @example(500, {}, b'{"code": ' + b"9" * 5000 + b"}")
 def test_any_body_is_a_response_or_a_luma_error(

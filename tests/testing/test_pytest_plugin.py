@@ -71,6 +71,22 @@ async def test_other_loop_too(luma_relay): luma_relay.add()
 """
 
 
+_LEAVES_REPLIES = """
+import pytest
+from luma_async.testing import Reply
+@pytest.mark.asyncio
+async def test_by_default(luma_relay): luma_relay.reply(Reply(502))
+@pytest.mark.asyncio
+@pytest.mark.luma_relay(assert_all_used=True)
+async def test_with_the_marker(luma_relay): luma_relay.reply(Reply(501))
+@pytest.mark.luma_relay(assert_all_used=False)
+def test_excepted_by_the_marker(luma_relay_thread): luma_relay_thread.reply(Reply(503))
+def test_in_a_thread(luma_relay_thread): luma_relay_thread.reply(Reply(504))
+def test_that_fails(luma_relay_thread):
+    luma_relay_thread.reply(Reply(505))
+    assert False
+"""
+_INI = "luma_relay_assert_all_used=true"
 _PAGE = "docs/testing.md"
 
 
@@ -163,6 +179,18 @@ def test_the_session_polls_at_the_default_pace_in_virtual_time(tmp_path: Path) -
 
 def test_the_relay_in_a_thread_serves_a_test_that_runs_its_own_loop(tmp_path: Path) -> None:
     _passes(tmp_path, _block("luma_relay_thread"))
+
+
+@pytest.mark.parametrize(
+    ("options", "unused"), [((), {"501"}), (("-o", _INI), {"501", "502", "504"})]
+)
+def test_a_reply_left_unused_fails_the_test_if_the_marker_or_the_ini_option_says_so(
+    tmp_path: Path, options: tuple[str, ...], unused: set[str]
+) -> None:
+    printed = _run(tmp_path, _LEAVES_REPLIES, *_ASYNCIO, *options)
+    found = re.findall(r"^E +AssertionError: scripted replies .* received: (\d+) ", printed, re.M)
+    assert set(found) == unused, printed
+    assert f"1 failed, 4 passed, {len(unused)} error" in printed
 
 
 def test_virtual_time_works_under_anyio_alone(tmp_path: Path) -> None:

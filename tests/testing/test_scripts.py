@@ -1,4 +1,4 @@
-"""Script: what a task becomes that is submitted over HTTP."""
+"""What a test gives in advance: scripts of submitted tasks; replies and scripts left unused."""
 
 from itertools import cycle
 from typing import Any
@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from luma_async import GenerationFailed, LumaSession
-from luma_async.testing import FakeRelay, Script
+from luma_async.testing import FakeRelay, Reply, Script, ThreadedRelay
 
 
 async def submit(relay: FakeRelay) -> str:
@@ -75,3 +75,57 @@ async def test_another_value_is_rejected_when_it_is_set(
 def test_an_invalid_script_is_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):
         Script(**fields)
+
+
+# assert_all_used
+
+
+async def test_a_reply_that_no_request_received_is_an_error_at_the_end_of_the_block() -> None:
+    unused = '2 times 502 on="get", reset on any request'
+    with pytest.raises(AssertionError, match=f"no request received: {unused}; remove them, or"):
+        async with FakeRelay(assert_all_used=True) as relay:
+            relay.reply(Reply(500, b"{}"), on="submit")
+            relay.reply(Reply(502), Reply(502), on="get")
+            relay.reply(Reply(breakage="reset"))
+            with pytest.raises(KeyError, match="id"):
+                await submit(relay)
+
+
+async def test_replies_that_were_all_sent_and_optional_ones_are_no_error() -> None:
+    async with FakeRelay(assert_all_used=True) as relay:
+        relay.reply(Reply(body=b'{"id": "x"}'), on="submit")
+        relay.reply(Reply(503), optional=True)
+        assert await submit(relay) == "x"
+        relay.assert_all_used()
+
+
+async def test_a_script_of_a_list_that_no_submission_used_is_an_error() -> None:
+    async with FakeRelay(assert_all_used=False) as relay:
+        relay.script = [Script(duration=8), Script(ends="failed")]
+        relay.submit()
+        with pytest.raises(AssertionError, match="no submission used: .*'failed'.*; remove"):
+            relay.assert_all_used()
+        relay.submit()
+        relay.assert_all_used()
+
+
+@pytest.mark.parametrize("script", [None, Script(duration=8), cycle([Script()])])
+async def test_a_script_for_all_submissions_need_not_be_used(script: Any) -> None:
+    async with FakeRelay(assert_all_used=True) as relay:
+        relay.script = script
+
+
+async def test_an_exception_of_the_block_is_not_replaced_by_that_of_an_unused_reply() -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with FakeRelay(assert_all_used=True) as relay:
+            relay.reply(Reply(502))
+            raise KeyError("mine")
+
+
+def test_a_relay_in_a_thread_checks_the_same() -> None:
+    with pytest.raises(AssertionError, match="received: 502 on any request"):
+        with ThreadedRelay(assert_all_used=True) as relay:
+            relay.reply(Reply(502))
+    with pytest.raises(KeyError), ThreadedRelay(assert_all_used=True) as relay:
+        relay.reply(Reply(502))
+        raise KeyError

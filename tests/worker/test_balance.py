@@ -97,3 +97,11 @@ def test_a_worker_with_a_small_capacity_gets_a_small_share() -> None:
     pool = [Load(1_000, 1_000), Load(9_000, 99_000)]
     assert plan_of(pool, 0).release == 900
     assert plan_of(pool, 1).take == MAX_TAKE
+
+
+def test_a_worker_takes_up_to_halfway_between_its_share_and_what_it_would_return() -> None:
+    """Else ids would move back and forth: a share of 1,000 ids has a limit of 1,506."""
+    pool = [Load(0, 100_000), Load(0, 100_000)]
+    assert plan(pool[0], pool[1:], waiting=2_000, max_take=10_000) == Rebalance(take=1_253)
+    assert plan_of([Load(1_506, 100_000), Load(494, 100_000)], 0).release == 0
+    assert plan_of([Load(1_507, 100_000), Load(493, 100_000)], 0).release == 507

@@ -132,6 +132,21 @@ def test_a_worker_is_the_only_one_until_another_registers_and_after_it_leaves(
     third.leave()
 
 
+def test_a_worker_is_not_the_only_one_while_a_later_one_is_left(tmp_path: Path) -> None:
+    """Else it would take the ids of the other one, as though that were dead."""
+    first, second, third = (EmbeddedServer(tmp_path) for _ in range(3))
+    for one in (first, second, third):
+        one.join()
+    try:
+        assert first.register_worker()
+        assert not second.register_worker()
+        first.leave()
+        assert not third.register_worker()
+    finally:
+        for one in (first, second, third):
+            one.leave()
+
+
 def test_only_the_owner_can_read_the_files_and_the_seed_is_nowhere_else(tmp_path: Path) -> None:
     home = tmp_path / "new" / "data"
     one = EmbeddedServer(home)

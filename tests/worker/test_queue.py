@@ -1,6 +1,7 @@
 """Queue: its server, its arguments and its errors."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,21 @@ async def test_a_cancelled_entry_leaves_no_server_running(tmp_path: Path) -> Non
             async with asyncio.timeout(delay), Queue(data=tmp_path):
                 await asyncio.sleep(60)
         assert servers_in(tmp_path) == []
+
+
+async def test_a_cancellation_while_the_streams_are_checked_is_not_lost(server: str) -> None:
+    """A `wait_for` of Python 3.11 swallows one that comes together with the answer."""
+
+    class Checking(Queue):
+        async def ensure(self) -> Any:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    queue = Checking(server)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), queue:
+            raise AssertionError("it was entered")
+    assert not queue.is_connected
 
 
 @pytest.mark.parametrize("year", [1, 1969, 2300, 9999])

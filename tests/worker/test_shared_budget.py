@@ -124,6 +124,17 @@ async def test_a_record_that_is_lost_stops_the_sessions_for_a_moment_only(
     assert "is not a timetable" in caplog.text
 
 
+async def test_a_record_with_an_endless_quiet_time_does_not_stop_the_sessions(
+    sessions: Sessions, relay: FakeRelay
+) -> None:
+    await sessions.start(100)
+    await until(lambda: relay.requests > 5)
+    names = [message async for message in subjects(sessions.queues[0])]
+    await sessions.queues[0].js.publish(names[0], b'{"quiet_until": 99999999999}')
+    asked = relay.requests
+    await until(lambda: relay.requests > asked + 5)
+
+
 async def subjects(queue: Queue) -> AsyncIterator[str]:
     """Yield the subjects of all records."""
     info = await queue.js.stream_info(shared_budget.STREAM, subjects_filter=">")

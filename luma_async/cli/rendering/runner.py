@@ -188,7 +188,7 @@ class Rendering:
             raise OSError(f"{error}; line {entry.line} is task {one_line(task.id)}") from None
         self._keys[task.id] = key
         self._board.add([task.id], time.monotonic())
-        if not self.is_leaving:
+        if not (self.is_leaving or self._failure):
             following.add([task.id])
 
     def _release(self) -> None:

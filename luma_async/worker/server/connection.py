@@ -126,7 +126,7 @@ class Connection:
         self._stack.push_async_callback(_close, client)
         try:
             with anyio.fail_after(CONNECT_TIMEOUT):
-                await _await_cancellable(
+                await await_cancellable(
                     client.connect(
                         self._urls,
                         name=self._name,
@@ -255,7 +255,7 @@ async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=CANCEL_EVERY)
 
 
-async def _await_cancellable(coroutine: Coroutine[Any, Any, None]) -> None:
+async def await_cancellable(coroutine: Coroutine[Any, Any, object]) -> None:
     """Await a coroutine that may swallow a cancellation, as `wait_for` of Python 3.11 does.
 
     The caller's cancellation is always raised.
