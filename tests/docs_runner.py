@@ -112,7 +112,9 @@ class Stage:
             "body": lambda: Reply(body=what.encode()),
             "breakage": lambda: Reply(breakage=cast("Breakage", what)),
         }
-        self.relay.reply(*[replies[kind]()] * _ATTEMPTS)
+        reply = replies[kind]()
+        self.relay.reply(reply)
+        self.relay.reply(*[reply] * (_ATTEMPTS - 1), optional=True)  # if it is retried
 
     def _url(self) -> str:
         return self.relay.url
