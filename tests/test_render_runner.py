@@ -1,6 +1,7 @@
 """A run of `render` in virtual time: retries, pauses, and a journal that cannot be written."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -63,11 +64,16 @@ def statuses(journal: Journal) -> list[Status]:
     return [one.status for one in journal.read().values()]
 
 
-async def test_rows_are_submitted_as_others_end_and_each_end_is_in_the_journal(
-    relay: FakeRelay, journal: FillingJournal, tmp_path: Path
+async def test_rows_are_submitted_as_others_end_and_each_result_is_printed_and_in_the_journal(
+    relay: FakeRelay,
+    journal: FillingJournal,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     await render(relay, journal, tmp_path)
     assert statuses(journal) == [Status.FAILED] * 6
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(one["id"] for one in printed) == sorted(relay.created)
     ends = sorted(task.ends_at or 0.0 for task in relay.tasks.values())
     starts = sorted(task.submitted_at for task in relay.tasks.values())
     for start, end in zip(starts[2:], ends, strict=False):
@@ -172,6 +178,37 @@ async def test_answers_that_come_during_an_interruption_are_recorded_without_an_
     assert statuses(journal)[:2] == [Status.OPEN] * 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "waiting for the answers to 2 submissions" in line
+
+
+async def test_an_interruption_during_a_long_retry_after_ends_the_run_and_sends_nothing(
+    relay: FakeRelay, journal: FillingJournal, tmp_path: Path
+) -> None:
+    relay.reply(Reply(429, headers={"Retry-After": "550"}), on="submit")
+    running = asyncio.create_task(render(relay, journal, tmp_path))
+    await asyncio.sleep(10.0)
+    sent = relay.requests
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert asyncio.get_running_loop().time() < 20.0
+    assert relay.requests == sent
+
+
+async def test_an_interruption_ends_the_downloads(journal: FillingJournal, tmp_path: Path) -> None:
+    async with (
+        FakeRelay(durations=(5, 5)) as relay,
+        LumaSession(relay.url, api_key=relay.api_key) as luma,
+        Downloader(tmp_path, allow_hosts=["127.0.0.1"]) as downloader,
+    ):
+        relay.reply(*[Reply(delay=600.0)] * 2, on="media")
+        running = asyncio.create_task(rendering_of(journal).run(luma, downloader))
+        await asyncio.sleep(8.0)  # other tasks are open
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not [task for task in asyncio.all_tasks() if "VideoSaves" in repr(task)]
+    assert asyncio.get_running_loop().time() < 20.0
+    assert Status.OPEN in statuses(journal)
 
 
 async def test_after_an_interruption_a_row_that_was_not_taken_is_not_sent_again(

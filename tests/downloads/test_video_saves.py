@@ -69,7 +69,7 @@ async def test_videos_that_wait_for_their_turn_are_on_the_disk_and_then_saved_in
     assert saving.done == [*"abcdefg"]
     saving.add("h")
     await saving.saves.join()
-    assert sorted(saving.done) == [*"abcdefgh"]
+    assert saving.done == [*"abcdefgh"]
     assert {name for name in files(tmp_path) if "." in name} >= {f"{i}.mp4" for i in "abcdefgh"}
     assert saving.board.saved_count == 8
 
