@@ -185,9 +185,9 @@ def test_the_fastest_tests_come_first_and_those_of_the_module_before_them() -> N
 
 
 def test_the_error_of_a_score_is_that_of_a_sample_without_replacement() -> None:
-    assert str(Score(1000, 100, 90)) == "1000 | 100 | 90 | 90 % | 2.8"
+    assert str(Score(1000, 100, 90)) == "1000 | 100 | 90 | 90 % | 2.9"
     assert str(Score(100, 100, 90)) == "100 | 100 | 90 | 90 % | 0.0"
-    assert str(Score(100, 0, 0)) == "100 | 0 | 0 | |"
+    assert str(Score(100, 1, 1)) == "100 | 1 | 1 | 100 % | 46.9"
 
 
 def test_the_report_adds_up_by_package_and_lists_survivors_as_a_diff(

@@ -68,11 +68,11 @@ class Score(Struct, frozen=True):
     @property
     def error(self) -> float:
         """Return the standard error in percent: 0 if all mutants were tried."""
-        p = self.killed / self.tried
+        p = (self.killed + 1) / (self.tried + 2)  # not 0 or 1, however few were tried
         return 100.0 * sqrt(p * (1.0 - p) / self.tried * (1.0 - self.tried / self.mutants))
 
     def __str__(self) -> str:
-        figures = f"{self.share:.0f} % | {self.error:.1f}" if self.tried else "|"
+        figures = f"{self.share:.0f} % | {self.error:.1f}"
         return f"{self.mutants} | {self.tried} | {self.killed} | {figures}"
 
 
@@ -159,7 +159,8 @@ def report(all_mutants: Sequence[Mutant], tried: Sequence[Tried]) -> None:
     for name in dict.fromkeys(["all", *sorted(map(room, everything)), *sorted(everything)]):
         inside = [one for one in everything if name in ("all", one, room(one))]
         mine = [one for one in tried if name in ("all", one.mutant.module, room(one.mutant.module))]
-        print(f"| {name} | {Score(len(inside), len(mine), sum(one.killed for one in mine))} |")
+        if mine:
+            print(f"| {name} | {Score(len(inside), len(mine), sum(one.killed for one in mine))} |")
     survivors = [one for one in tried if not one.killed]
     for one in sorted(survivors, key=lambda each: (each.mutant.file, each.mutant.line)):
         print(f"\n{place(one.mutant)}: {one.tests or 'no'} tests")
