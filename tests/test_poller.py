@@ -408,6 +408,31 @@ async def test_a_relay_that_becomes_much_slower_is_answered_again() -> None:
     one.stop()
 
 
+async def test_a_cap_on_the_rows_of_a_batch_is_logged_once_and_learned_each_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Capped(ScriptedRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            answer = await super().get_many(ids)
+            answer.states = {one: answer.states[one] for one in sorted(answer.states, key=int)[:5]}
+            return answer
+
+    relay = Capped(lambda _: State.PROCESSING)
+    poller = poller_of(relay, Every(20.0))
+    one = Wait(poller, relay, tuple(map(str, range(12))), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(590.0)
+    before = len(relay.asked)
+    await asyncio.sleep(410.0)
+    sizes = [len(ids) for ids in relay.asked]
+    assert max(sizes[before - 20 : before]) == 5
+    assert max(sizes[before:]) > 5, "larger batches are tried after ten minutes"
+    assert [record.getMessage() for record in caplog.records] == [
+        "batch responses leave out tasks; asking for 5 at a time now"
+    ]
+    one.stop()
+
+
 async def test_a_request_that_other_code_cancels_is_retried_with_growing_delays() -> None:
     class Cancelling(ScriptedRelay):
         async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
