@@ -377,6 +377,30 @@ async def test_a_stopped_wait_does_not_receive_the_cause_of_an_abort() -> None:
     assert await wait(poller, relay, "a") == ["a"]
 
 
+async def test_a_wait_that_has_ended_is_not_aborted_before_it_is_read() -> None:
+    relay = ScriptedRelay(done)
+    one = Wait(poller_of(relay), relay, ("a",), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(1.0)
+    one.abort(ZeroDivisionError("a cause"))
+    assert not await one.wait_for_news()
+    assert list(await one.result()) == ["a"]
+    one.stop()
+
+
+async def test_a_wait_that_is_aborted_twice_raises_the_first_cause() -> None:
+    relay = ScriptedRelay(lambda _: State.PROCESSING)
+    one = Wait(poller_of(relay), relay, ("a",), None, Notify.NOTHING)
+    await one.start()
+    first = ZeroDivisionError("the first cause")
+    one.abort(first)
+    one.abort(ZeroDivisionError("a later cause"))
+    with pytest.raises(WaitAborted) as caught:
+        await one.wait_for_news()
+    assert caught.value.cause is first
+    one.stop()
+
+
 async def test_closing_while_a_request_is_in_flight_logs_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

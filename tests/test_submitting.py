@@ -184,6 +184,15 @@ class TestAtMostOnce:
                 await luma.create("a cat")
             assert relay.requests == 1
 
+    async def test_each_refusal_is_followed_by_a_short_pause(self, relay: FakeRelay) -> None:
+        relay.reply(*[Reply(400, body=b'{"message": "no"}')] * 20, on="submit")
+        async with session(relay, limits=Limits(max_rate=1000.0)) as luma:
+            for _ in range(20):
+                with pytest.raises(BadRequestError):
+                    await luma.create("a cat")
+        took = relay.log[-1].at - relay.log[0].at
+        assert 1.0 < took < 20 * 0.5, "a random part of half a second each"
+
     async def test_a_wrong_key_is_an_authentication_error(self, relay: FakeRelay) -> None:
         async with LumaSession(relay.url, api_key="sk-of-another") as luma:
             with pytest.raises(AuthenticationError):

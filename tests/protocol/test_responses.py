@@ -47,6 +47,25 @@ def test_rows_of_a_batch_are_assigned_by_id_not_by_position() -> None:
     assert response.generation("b").failure_reason == "moderated"
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda rows: rows,
+        lambda rows: {"data": rows},
+        lambda rows: {"data": {"items": rows}},
+        lambda rows: {"result": [{"data": row} for row in rows]},
+    ],
+)
+def test_of_two_rows_of_a_task_the_final_state_counts_and_later_rows_are_read(shape: Any) -> None:
+    rows = [
+        {"id": "a", "state": "failed", "failure_reason": "moderated"},
+        {"id": "a", "state": "processing"},
+        {"id": "b", "state": "pending"},
+    ]
+    assert response_of(shape(rows)).states == {"a": State.FAILED, "b": State.PENDING}
+    assert response_of(shape(rows[1:2] + rows)).states["a"] is State.FAILED
+
+
 def test_an_id_without_a_row_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         response_of([{"id": "a", "state": "completed"}]).generation("b")
