@@ -182,6 +182,10 @@ def test_the_mean_sqrt_hazard_is_that_of_the_theory() -> None:
     assert true_hazard("lognormal").mean_sqrt_hazard ** 2 * mean == pytest.approx(0.572, abs=0.005)
 
 
+def test_a_quantile_may_be_below_a_second() -> None:
+    assert Hazard([50.0] * CELLS).quantile(0.5) == pytest.approx(log(2.0) / 50.0)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.95])
 def test_a_quantile_is_the_age_by_which_a_share_has_ended(share: float) -> None:
     assert constant.quantile(share) == pytest.approx(-log(1.0 - share) / 0.02)

@@ -61,6 +61,17 @@ def test_ids_added_while_a_request_is_in_flight_share_the_next_one() -> None:
     assert len(shared.ids) == 11, "the ten, and the scheduled one to fill up"
 
 
+def test_new_ids_are_sent_when_the_first_of_several_requests_returns() -> None:
+    scheduler = make_scheduler(max_batch=2)
+    scheduler.subscribe("ann", ["a", "b", "c", "d"], 0.0)
+    first, _ = take(scheduler, 0.0), take(scheduler, 0.0)
+    scheduler.subscribe("bob", ["new"], 0.1)
+    assert scheduler.next_due() == 0.1 + MAX_LINGER
+    scheduler.complete(first, answer_of(first, OPEN), 0.3)
+    assert scheduler.next_due() <= 0.3
+    assert "new" in take(scheduler, 0.3).ids
+
+
 def test_a_new_id_waits_a_second_at_most_for_a_request_that_hangs() -> None:
     scheduler = make_scheduler()
     scheduler.subscribe("ann", ["a"], 0.0)

@@ -126,6 +126,13 @@ def test_a_backlog_is_known_when_a_request_was_late_by_its_slot() -> None:
     assert slots.is_backlogged
 
 
+def test_the_number_of_open_ids_is_that_of_the_last_request() -> None:
+    slots = Slots()
+    for held in (30, 7):
+        slots.next_at(1.0, 1.0, held)
+        assert slots.held == held
+
+
 def test_a_quiet_time_is_shared_once_and_honoured_by_the_others() -> None:
     shared: list[float] = []
     slots = Slots()

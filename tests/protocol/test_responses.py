@@ -7,7 +7,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from luma_async import APIError, DecodeError, State
+from luma_async import APIError, DecodeError, LumaError, State
 from luma_async.protocol.decoding import decode_response
 from tests.protocol.response_builders import (
     DATA,
@@ -32,6 +32,12 @@ def test_the_published_samples_contain_one_completed_task(body: bytes) -> None:
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
 def test_any_success_status_is_accepted(status: int) -> None:
     assert decode_response(status, {}, SAMPLES[0]).states == {SAMPLE_ID: State.COMPLETED}
+
+
+@pytest.mark.parametrize("status", [199, 300, 304])
+def test_no_other_status_is_a_success(status: int) -> None:
+    with pytest.raises(LumaError):
+        decode_response(status, {}, SAMPLES[0])
 
 
 def test_rows_of_a_batch_are_assigned_by_id_not_by_position() -> None:
@@ -289,6 +295,8 @@ def test_an_empty_page_in_an_envelope_has_no_tasks(plain: object) -> None:
     [
         {"code": 0, "data": {"items": [], "error": "timeout"}},
         {"code": "success", "data": {"records": [], "message": "upstream busy"}},
+        {"data": {"items": []}, "message": "upstream busy"},
+        {"data": {"data": {"items": []}}, "code": 500},
         {"code": 500, "data": {"items": []}},
     ],
 )

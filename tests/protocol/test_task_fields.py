@@ -63,6 +63,21 @@ def test_a_link_to_a_video_file_is_found_anywhere(path: str) -> None:
     assert find_link([nest(path.replace("[]", ""), LINK)]) == LINK
 
 
+@pytest.mark.parametrize("inside", [lambda one: {"x": one}, lambda one: [one]])
+def test_a_link_is_found_in_eight_levels_and_deeper_ones_are_not_read(
+    inside: Callable[[object], object],
+) -> None:
+    def nested(depth: int) -> dict[str, object]:
+        plain: object = LINK
+        for _ in range(depth):
+            plain = inside(plain)
+        return {"y": plain}
+
+    assert find_link([nested(7)]) == LINK
+    assert find_link([nested(8)]) is None
+    assert find_link([nested(900)]) is None
+
+
 @pytest.mark.parametrize(
     "path",
     ["thumbnail.url", "cover_url", "request.image_url", "input.video", "last_frame.url",
