@@ -21,7 +21,7 @@ from luma_async import (
 from luma_async.polling.hooks import ChangeNotifier, Hook
 from luma_async.testing import FakeRelay, Reply
 from luma_async.testing.types import Fault
-from tests.odd_relays import Oddity, OddRelay, on_batch
+from tests.odd_relays import Oddity, OddRelay, always, on_batch, storm
 
 pytestmark = pytest.mark.virtual_time
 
@@ -187,6 +187,15 @@ class TestOutages:
             "batch responses leave out tasks that the single endpoint knows; "
             "polling one id per request for now"
         ]
+
+    async def test_empty_answers_of_both_endpoints_are_no_proof_against_batches(
+        self, log: pytest.LogCaptureFixture
+    ) -> None:
+        empty = storm("empty", always(200, []), 60.0)
+        async with OddRelay(empty) as relay, LumaSession(relay.url, api_key="key") as luma:
+            relay.api_key = "key"
+            await waited(luma, relay, 30, 200.0)
+        assert lines(log) == []
 
     async def test_what_a_relay_says_forges_no_line(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture

@@ -547,6 +547,19 @@ class TestIterating:
             await anext(reader)
         assert (await first).is_done
 
+    async def test_two_readers_are_an_error_while_many_ids_are_subscribed_too(
+        self, luma: LumaSession
+    ) -> None:
+        reader = luma.as_completed([f"task-{number}" for number in range(9000)])
+        first = asyncio.ensure_future(anext(reader))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="give each its own"):
+            await anext(reader)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await reader.aclose()
+
 
 class TestStats:
     async def test_a_snapshot_has_the_counts_of_requests_and_results(

@@ -99,6 +99,15 @@ def test_a_reason_is_found_in_each_place(path: str) -> None:
     assert response_of(row).for_task("a").generation("a").failure_reason == "moderated"
 
 
+def test_what_the_inner_object_lacks_is_taken_from_the_next_outer_one_that_has_it() -> None:
+    inner = {"id": "a", "state": "completed", "prompt": "a cat"}
+    middle = {"failure_reason": "of the middle", "data": inner}
+    outer = {"failure_reason": "of the envelope", "request": {"prompt": "a dog"}, "data": middle}
+    task = response_of({"data": outer}).for_task("a").generation("a")
+    assert task.failure_reason == "of the middle"
+    assert task.request
+
+
 def test_a_success_message_is_not_a_reason() -> None:
     assert find_reason([{"message": "success", "msg": "OK", "reason": " "}]) is None
 
