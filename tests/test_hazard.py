@@ -182,6 +182,11 @@ def test_the_mean_sqrt_hazard_is_that_of_the_theory() -> None:
     assert true_hazard("lognormal").mean_sqrt_hazard ** 2 * mean == pytest.approx(0.572, abs=0.005)
 
 
+def test_a_quantile_may_be_beyond_the_oldest_age() -> None:
+    median = 1.5 * 2.0**OLDEST
+    assert Hazard([log(2.0) / median] * CELLS).quantile(0.5) == pytest.approx(median)
+
+
 def test_a_quantile_may_be_below_a_second() -> None:
     assert Hazard([50.0] * CELLS).quantile(0.5) == pytest.approx(log(2.0) / 50.0)
 

@@ -23,6 +23,7 @@ from luma_async import (
     WaitAborted,
     WaitTimeout,
 )
+from luma_async.errors import TooLongError
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.error_handling import FAST_RETRIES
 from luma_async.polling.poller import Poller
@@ -471,6 +472,59 @@ async def test_a_cap_on_the_rows_of_a_batch_is_logged_once_and_learned_each_time
     one.stop()
 
 
+async def test_a_rejection_after_another_failure_does_not_reduce_the_batch_size() -> None:
+    class Flaky(ScriptedRelay):
+        whole = 0
+
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            answer = await super().get_many(ids)
+            if len(ids) == 8:
+                self.whole += 1
+                if self.whole % 4 == 1:
+                    raise RelayError(500)
+                if self.whole % 4 == 2:
+                    raise BadRequestError(400)
+            return answer
+
+    relay = Flaky(lambda _: State.PROCESSING)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, tuple("abcdefgh"), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(300.0)
+    assert relay.whole > 20
+    assert poller.scheduler.capabilities.max_ids(300.0) == 100
+    one.stop()
+
+
+async def test_ids_that_are_rejected_alone_hold_back_all_requests() -> None:
+    class Rejecting(ScriptedRelay):
+        async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
+            self.asked.append(tuple(ids))
+            raise BadRequestError(400)
+
+    relay = Rejecting(done)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, tuple(map(str, range(40))), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(300.0)
+    alone = sum(len(ids) == 1 for ids in relay.asked)
+    assert 100 < alone < 300.0 / 0.25, "a quarter of a second after each one"
+    one.stop()
+
+
+async def test_a_wait_that_is_stopped_while_its_ids_are_checked_polls_nothing() -> None:
+    relay = ScriptedRelay(done)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, tuple(map(str, range(9000))), 60.0, Notify.NOTHING)
+    starting = asyncio.create_task(one.start())
+    await asyncio.sleep(0)
+    one.stop()
+    await starting
+    await asyncio.sleep(10.0)
+    assert relay.asked == []
+    assert poller.snapshot().open == 0
+
+
 async def test_a_request_that_other_code_cancels_is_retried_with_growing_delays() -> None:
     class Cancelling(ScriptedRelay):
         async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
@@ -556,6 +610,18 @@ async def test_a_retry_that_does_not_wait_any_longer_raises_its_own_first_error(
     client = DirectClient(poller_of(relay), relay)
     errors = await asyncio.gather(client.get("a"), client.get("b"), return_exceptions=True)
     assert [type(error) for error in errors] == [RelayError, RateLimitedError]
+
+
+async def test_a_direct_batch_with_a_too_long_response_is_sent_twice_and_then_in_halves() -> None:
+    class TooLong(ScriptedRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            self.asked.append(tuple(ids))
+            raise TooLongError("too long")
+
+    relay = TooLong(done)
+    found: dict[str, Generation] = {}
+    await DirectClient(poller_of(relay), relay).get_many(["a", "b"], found)
+    assert relay.asked == [("a", "b"), ("a", "b"), ("a",), ("b",)]
 
 
 async def test_direct_calls_pause_after_each_batch_that_is_rejected() -> None:

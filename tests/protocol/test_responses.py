@@ -9,6 +9,7 @@ import pytest
 
 from luma_async import APIError, DecodeError, LumaError, State
 from luma_async.protocol.decoding import decode_response
+from luma_async.protocol.responses import Response
 from tests.protocol.response_builders import (
     DATA,
     SAMPLE_ID,
@@ -20,6 +21,13 @@ from tests.protocol.response_builders import (
     task,
     wrapped,
 )
+
+
+def decode_or_error(plain: object) -> Response | LumaError:
+    try:
+        return response_of(plain)
+    except LumaError as error:
+        return error
 
 
 @pytest.mark.parametrize("body", SAMPLES, ids=["single", "batch"])
@@ -276,6 +284,24 @@ def test_the_age_is_measured_with_the_date_header_of_the_relay(
     response = decode_response(200, DATE_HEADER, json.dumps([row]).encode())
     assert response.age("a") == age
     assert decode_response(200, {}, json.dumps([row]).encode()).age("a") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("inside", "levels"), [(lambda one: {"data": [one]}, 2), (lambda one: {"data": one}, 8)]
+)
+def test_a_task_in_a_few_envelopes_is_found_and_one_in_hundreds_does_no_harm(
+    inside: Any, levels: int
+) -> None:
+    def nested(depth: int) -> object:
+        plain: object = {"id": "a", "state": "failed"}
+        for _ in range(depth):
+            plain = inside(plain)
+        return plain
+
+    for depth in range(1, levels + 1):
+        assert response_of(nested(depth)).for_task("a").states == {"a": State.FAILED}
+    deep = decode_or_error(nested(400))
+    assert isinstance(deep, LumaError) or deep.states.keys() <= {"a"}
 
 
 @pytest.mark.parametrize(
