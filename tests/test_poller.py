@@ -651,9 +651,12 @@ async def test_the_cause_of_a_cooldown_is_forgotten_when_it_is_over() -> None:
 
 
 async def test_a_rejected_key_is_believed_at_the_second_request_of_one_at_a_time() -> None:
+    loop, times = asyncio.get_running_loop(), list[float]()
+
     class Rejecting(ScriptedRelay):
         async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
             self.asked.append(tuple(ids))
+            times.append(loop.time())
             raise AuthenticationError(401)
 
     relay = Rejecting(done)
@@ -663,3 +666,4 @@ async def test_a_rejected_key_is_believed_at_the_second_request_of_one_at_a_time
         await wait(poller, relay, *map(str, range(200)))
     assert len(relay.asked) == 2
     assert set(relay.asked[0]).isdisjoint(relay.asked[1])
+    assert times[1] - times[0] == pytest.approx(0.25), "after a short pause"
