@@ -17,6 +17,7 @@ from luma_async import (
     GenerationsMissing,
     Limits,
     LumaError,
+    NoSuchRouteError,
     NotFoundError,
     RateLimitedError,
     RelayError,
@@ -470,6 +471,45 @@ async def test_a_cap_on_the_rows_of_a_batch_is_logged_once_and_learned_each_time
         "batch responses leave out tasks; asking for 5 at a time now"
     ]
     one.stop()
+
+
+class WithoutSingle(ScriptedRelay):
+    """A relay without the single endpoint; its batches leave one id out."""
+
+    tried = 0
+
+    async def get(self, task_id: str) -> FakeAnswer:
+        self.tried += 1
+        raise NoSuchRouteError("a web page")
+
+    async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+        self.asked.append(tuple(ids))
+        return FakeAnswer({one: State.PROCESSING for one in ids if one != "left out"})
+
+
+async def polled_for(seconds: float, missing_grace: float) -> WithoutSingle:
+    relay = WithoutSingle(done)
+    grace = Grace(missing=missing_grace)
+    poller = Poller(relay, Every(60.0), Limits(), grace, request_timeout=30.0, roll=lambda: 0.5)
+    one = Wait(poller, relay, ("a", "b", "left out"), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(seconds)
+    one.stop()
+    return relay
+
+
+async def test_without_a_single_endpoint_an_id_that_is_left_out_causes_few_requests() -> None:
+    relay = await polled_for(3600.0, missing_grace=30.0)
+    assert len(relay.asked) <= 60 + 20, "one a minute; every 30 s until the id is missing"
+
+
+async def test_a_missing_single_endpoint_is_logged_once_however_often_it_is_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relay = await polled_for(4 * 3600.0, missing_grace=1e6)
+    assert relay.tried > 1
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("the relay has no single endpoint; ")
 
 
 async def test_a_rejection_after_another_failure_does_not_reduce_the_batch_size() -> None:

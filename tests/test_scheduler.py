@@ -326,6 +326,20 @@ def test_an_id_that_is_found_again_has_a_whole_new_grace_period() -> None:
         )
 
 
+def test_an_id_is_asked_about_by_get_after_the_second_batch_that_leaves_it_out() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a", "b", "left out"], 0.0)
+    now = 0.0
+    for _ in range(2):
+        batch = take(scheduler, now)
+        assert "left out" in batch.ids
+        assert len(batch.ids) > 1
+        known = {one: OPEN for one in batch.ids if one != "left out"}
+        scheduler.complete(batch, FakeAnswer(known), now)
+        now = scheduler.next_due()
+    assert take(scheduler, now).ids == ("left out",)
+
+
 def test_a_task_completed_without_a_link_is_polled_again_then_reported_without_one() -> None:
     scheduler = make_scheduler(grace=Grace(link=7.0))
     scheduler.subscribe("ann", ["a"], 0.0)

@@ -80,6 +80,12 @@ def test_of_two_rows_of_a_task_the_final_state_counts_and_later_rows_are_read(sh
     assert response_of(shape(rows[1:2] + rows)).states["a"] is State.FAILED
 
 
+@pytest.mark.parametrize("name", ["task_id", "taskId"])
+def test_in_a_row_of_the_table_a_final_state_counts_before_another_word(name: str) -> None:
+    row = {name: "a", "state": "processing", "status": "SUCCESS"}
+    assert response_of([row]).states == {"a": State.COMPLETED}
+
+
 def test_an_id_without_a_row_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         response_of([{"id": "a", "state": "completed"}]).generation("b")
