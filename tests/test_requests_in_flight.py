@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -26,11 +27,13 @@ class HangingRelay(ScriptedRelay):
         super().__init__(lambda _: State.PROCESSING, latency)
         self.hangs = False
         self.given_up: list[float] = []
+        self.begun: list[float] = []
 
     async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
         began = asyncio.get_running_loop().time()
         try:
             if self.hangs and not all(one.startswith("good") for one in ids):
+                self.begun.append(began)
                 await asyncio.sleep(10_000.0)
             return await super()._ask(ids)
         except asyncio.CancelledError:
@@ -100,3 +103,6 @@ async def test_while_others_are_answered_it_is_twice_as_long_every_other_time() 
         relay, "a", "b", *good, answered_for=3.0, hangs_for=300.0
     )
     assert given_up[:4] == [5.0, 10.0, 10.0, 20.0]
+    pauses = [begun - last for last, begun in pairwise(relay.begun)]
+    assert pauses[0] >= 5.0 + 0.25
+    assert pauses[1] >= 10.0 + 0.5

@@ -72,6 +72,14 @@ def test_new_ids_are_sent_when_the_first_of_several_requests_returns() -> None:
     assert "new" in take(scheduler, 0.3).ids
 
 
+def test_of_single_requests_every_third_is_for_the_id_that_came_last() -> None:
+    scheduler = make_scheduler(max_batch=1)
+    for number, one in enumerate("abcdefghi"):
+        scheduler.subscribe("ann", [one], 0.001 * number)
+    taken = [take(scheduler, 9.0).ids[0] for _ in range(9)]
+    assert taken == ["a", "b", "i", "c", "d", "h", "e", "f", "g"]
+
+
 def test_a_new_id_waits_a_second_at_most_for_a_request_that_hangs() -> None:
     scheduler = make_scheduler()
     scheduler.subscribe("ann", ["a"], 0.0)
