@@ -97,6 +97,19 @@ def test_a_request_is_charged_unless_it_is_a_retry_or_expedited(
     assert int(figure[1]) == charged, "those of Every, 1, and 30 more at most"
 
 
+def test_delays_change_when_more_ends_are_known() -> None:
+    timing = LearnedTiming(Learned(5.0), 100, 0.105)
+    timing.on_added(1, 0.0)
+    send(timing, 0.0)
+    before = timing.delay(0.0, 0.0)
+    for _ in range(200):
+        timing.observe_open(0.0, 0.0, 60.0)
+        timing.observe_end(0.0, 60.0, 61.0)
+    timing.delay(0.0, 0.0)  # learns
+    send(timing, 1.0)
+    assert timing.delay(0.0, 0.0) > 2.0 * before, "none ends in its first seconds"
+
+
 def test_overdue_ids_are_sent_at_once() -> None:
     timing = learned_timing(3)
     send(timing, 100.0)

@@ -61,6 +61,17 @@ def test_ids_added_while_a_request_is_in_flight_share_the_next_one() -> None:
     assert len(shared.ids) == 11, "the ten, and the scheduled one to fill up"
 
 
+def test_a_batch_counts_as_the_attempt_of_the_id_that_failed_most_often() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a"], 0.0)
+    for now in (0.0, 1.0):
+        scheduler.back_off(take(scheduler, now), now + 1.0)
+    scheduler.subscribe("bob", ["new"], 2.0)
+    batch = take(scheduler, 2.0)
+    assert set(batch.ids) == {"a", "new"}
+    assert batch.attempt == 3
+
+
 def test_new_ids_are_sent_when_the_first_of_several_requests_returns() -> None:
     scheduler = make_scheduler(max_batch=2)
     scheduler.subscribe("ann", ["a", "b", "c", "d"], 0.0)
