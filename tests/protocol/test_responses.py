@@ -1,6 +1,7 @@
 """Responses: which tasks they contain, bare or in an envelope, and what is a decode error."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -61,15 +62,15 @@ def test_rows_of_a_batch_are_assigned_by_id_not_by_position() -> None:
     assert response.generation("b").failure_reason == "moderated"
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        lambda rows: rows,
-        lambda rows: {"data": rows},
-        lambda rows: {"data": {"items": rows}},
-        lambda rows: {"result": [{"data": row} for row in rows]},
-    ],
-)
+SHAPES: list[Callable[[list[Any]], object]] = [
+    lambda rows: rows,
+    lambda rows: {"data": rows},
+    lambda rows: {"data": {"items": rows}},
+    lambda rows: {"result": [{"data": row} for row in rows]},
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_of_two_rows_of_a_task_the_final_state_counts_and_later_rows_are_read(shape: Any) -> None:
     rows = [
         {"id": "a", "state": "failed", "failure_reason": "moderated"},
@@ -292,9 +293,13 @@ def test_the_age_is_measured_with_the_date_header_of_the_relay(
     assert decode_response(200, {}, json.dumps([row]).encode()).age("a") == 0.0
 
 
-@pytest.mark.parametrize(
-    ("inside", "levels"), [(lambda one: {"data": [one]}, 2), (lambda one: {"data": one}, 8)]
-)
+ENVELOPES: list[tuple[Callable[[object], object], int]] = [
+    (lambda one: {"data": [one]}, 2),
+    (lambda one: {"data": one}, 8),
+]
+
+
+@pytest.mark.parametrize(("inside", "levels"), ENVELOPES)
 def test_a_task_in_a_few_envelopes_is_found_and_one_in_hundreds_does_no_harm(
     inside: Any, levels: int
 ) -> None:

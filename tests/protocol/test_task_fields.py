@@ -63,7 +63,10 @@ def test_a_link_to_a_video_file_is_found_anywhere(path: str) -> None:
     assert find_link([nest(path.replace("[]", ""), LINK)]) == LINK
 
 
-@pytest.mark.parametrize("inside", [lambda one: {"x": one}, lambda one: [one]])
+NESTED: list[Callable[[object], object]] = [lambda one: {"x": one}, lambda one: [one]]
+
+
+@pytest.mark.parametrize("inside", NESTED)
 def test_a_link_is_found_in_eight_levels_and_deeper_ones_are_not_read(
     inside: Callable[[object], object],
 ) -> None:
