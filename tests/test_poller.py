@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextvars import ContextVar
+from itertools import pairwise
 from math import inf, nan
 from typing import Any
 
@@ -547,9 +548,26 @@ async def test_ids_that_are_rejected_alone_hold_back_all_requests() -> None:
     one = Wait(poller, relay, tuple(map(str, range(40))), None, Notify.NOTHING)
     await one.start()
     await asyncio.sleep(300.0)
+    assert len(relay.asked) < 300.0 / 0.25 + 2
     alone = sum(len(ids) == 1 for ids in relay.asked)
     assert 100 < alone < 300.0 / 0.25, "a quarter of a second after each one"
     one.stop()
+
+
+async def test_a_rejected_batch_holds_back_all_requests_for_a_moment() -> None:
+    loop, times = asyncio.get_running_loop(), list[float]()
+
+    class Rejecting(ScriptedRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            times.append(loop.time())
+            if len(ids) > 1:
+                raise BadRequestError(400)
+            return await super().get_many(ids)
+
+    relay = Rejecting(done)
+    assert len(await wait(poller_of(relay), relay, *map(str, range(8)))) == 8
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert min(pauses) >= 0.25
 
 
 async def test_a_wait_that_is_stopped_while_its_ids_are_checked_polls_nothing() -> None:
@@ -678,7 +696,7 @@ async def test_direct_calls_pause_after_each_batch_that_is_rejected() -> None:
     rejected = sum(len(ids) > 1 for ids in relay.asked)
     assert len(found) == 32
     assert rejected == 31
-    assert loop.time() - begun > 0.2 * rejected
+    assert loop.time() - begun > 0.25 * rejected + 0.5, "longer than max_rate alone demands"
 
 
 async def test_the_cause_of_a_cooldown_is_forgotten_when_it_is_over() -> None:

@@ -9,7 +9,7 @@ import pytest
 from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.capabilities import Capabilities
 from luma_async.scheduling.changes import Change, Grace
-from luma_async.scheduling.items import TRANSITIONS, Group, Status, Transition
+from luma_async.scheduling.items import TRANSITIONS, Group, Status, Transition, regroup
 from luma_async.scheduling.missing_evidence import Sign
 from luma_async.scheduling.pace import MAX_LINGER, Every
 from luma_async.scheduling.scheduler import Scheduler
@@ -160,6 +160,33 @@ def test_all_ids_soon_share_one_clock() -> None:
         sends.append((now, len(batch.ids)))
         scheduler.complete(batch, answer_of(batch, OPEN), now)
     assert [count for at, count in sends if at >= 10.0] == [20] * 10
+
+
+def test_a_request_in_flight_has_a_watcher_again_if_one_of_its_ids_is_watched_again() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a", "b"], 0.0)
+    batch = take(scheduler, 0.0)
+    assert scheduler.unsubscribe("ann", ["a"]) == []
+    scheduler.subscribe("bob", ["a"], 0.1)
+    assert scheduler.unsubscribe("ann", ["b"]) == [], "bob waits for it"
+    assert scheduler.unsubscribe("bob", ["a"]) == [batch]
+
+
+def test_ids_polled_together_are_grouped_by_their_keys() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", "abcd", 0.0)
+    batch = take(scheduler, 0.0)
+    for item, created_at in zip(batch.items, (1.0, 5.0, 2.0, 6.0), strict=True):
+        item.created_at = created_at
+    (group,) = batch.groups
+    pair, other = group.split_off(batch.items[:2]), group.split_off(batch.items[2:])
+    for one in (pair, other):
+        one.update_age_range()
+    groups = {
+        "".join(sorted(item.task_id for item in one.items)): (one.oldest, one.youngest)
+        for one in regroup([pair, other], lambda created_at: created_at > 4.0)
+    }
+    assert groups == {"ac": (1.0, 2.0), "bd": (5.0, 6.0)}
 
 
 def test_a_batch_is_filled_up_with_the_ids_polled_longest_ago() -> None:

@@ -17,7 +17,7 @@ from luma_async.protocol.task_fields import (
     find_reason,
     to_moment,
 )
-from tests.protocol.response_builders import response_of
+from tests.protocol.response_builders import response_of, table_row
 
 LINK = "https://cdn.example/a/v.mp4"
 MOMENT = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
@@ -109,6 +109,13 @@ def test_what_the_inner_object_lacks_is_taken_from_the_next_outer_one_that_has_i
     task = response_of({"data": outer}).for_task("a").generation("a")
     assert task.failure_reason == "of the middle"
     assert task.request
+
+
+def test_the_reason_of_a_row_of_the_table_counts_before_that_of_the_task_in_it() -> None:
+    inner = {"id": "a", "state": "failed", "failure_reason": "of the task"}
+    for reason, shown in (("of the row", "of the row"), ("", "of the task")):
+        row = table_row("FAILURE", data=inner) | {"fail_reason": reason}
+        assert response_of([row]).generation("a").failure_reason == shown
 
 
 def test_a_success_message_is_not_a_reason() -> None:
