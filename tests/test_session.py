@@ -537,6 +537,18 @@ class TestIterating:
         with pytest.raises(WaitTimeout):
             await anext(reader)
 
+    async def test_a_watch_reports_all_others_before_it_says_that_an_id_is_missing(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(duration=200.0)
+        states: list[State] = []
+        with pytest.raises(GenerationsMissing) as caught:
+            async for generation in luma.watch([task_id, "gone"]):
+                assert generation.id == task_id
+                states.append(generation.state)
+        assert states[-1] is State.COMPLETED
+        assert caught.value.missing == ("gone",)
+
     async def test_two_readers_of_one_iterator_are_a_runtime_error(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:

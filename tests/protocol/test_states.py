@@ -71,3 +71,10 @@ def test_the_warning_names_the_first_word_that_is_not_blank(
     row = {"id": "a", "state": " ", "status": "simmering"}
     assert response_of([row]).states == {"a": State.PROCESSING}
     assert caplog.messages == ["unknown state 'simmering' is taken as still running"]
+
+
+@pytest.mark.parametrize(
+    "word", ["TASK_STATUS_SUCCESS", "task_success", "generation_state_completed", "video_completed"]
+)
+def test_a_word_with_the_prefix_of_an_enumeration_is_known(word: str) -> None:
+    assert states.known_state(word) is State.COMPLETED
