@@ -102,6 +102,8 @@ def test_no_more_is_decoded_than_the_limit(name: str) -> None:
     encoding, pack = PACKED[name]
     body = pack(b" " * 5000) * 2
     assert Decompressor(encoding).decompress(body, 7000) == b" " * 7000
+    uneven = pack(b" " * 1000) + pack(b" " * 5000) + pack(b" " * 3000)
+    assert Decompressor(encoding).decompress(uneven, 7000) == b" " * 7000
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate"])

@@ -1,8 +1,11 @@
 """What is done about an error of a relay, as a table."""
 
+from math import inf
+
 import pytest
 
 from luma_async import (
+    APIError,
     AuthenticationError,
     BadRequestError,
     DecodeError,
@@ -18,7 +21,8 @@ from luma_async import (
     SetupError,
     TransportError,
 )
-from luma_async.scheduling.error_policy import Action, decide
+from luma_async.errors import TooLongError
+from luma_async.scheduling.error_policy import Action, decide, max_attempts
 
 DECISIONS: list[tuple[LumaError, Action, Action]] = [
     (AuthenticationError(401), Action.CHECK_KEY, Action.CHECK_KEY),
@@ -61,3 +65,20 @@ def test_an_error_has_one_action_for_each_endpoint(
 
 def test_every_action_is_reached() -> None:
     assert {action for _, *actions in DECISIONS for action in actions} == set(Action)
+
+
+def test_these_statuses_reject_a_request_and_all_others_are_retried() -> None:
+    retried = {Action.RETRY}
+    statuses = range(300, 600)
+    alone = [one for one in statuses if decide(APIError(one), many=False) not in retried]
+    together = [one for one in statuses if decide(APIError(one), many=True) not in retried]
+    assert alone == together == [400, 404, 405, 410, 413, 414, 422, 431, 501]
+    no_batch = [s for s in together if decide(APIError(s), many=True) is Action.NO_BATCH_ENDPOINT]
+    assert no_batch == [404, 405, 501]
+
+
+def test_ids_are_taken_for_the_cause_after_some_failures_by_the_kind_of_error() -> None:
+    assert max_attempts(RateLimitedError(429)) == inf
+    assert max_attempts(TooLongError("too long")) == 1
+    assert max_attempts(DecodeError("senseless")) == 4
+    assert max_attempts(RelayError(500)) == max_attempts(RequestTimeout("slow")) == 8

@@ -15,6 +15,7 @@ from luma_async import (
     LumaSession,
     WaitAborted,
 )
+from luma_async.polling.following import Feed
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change
 from luma_async.structs import State
@@ -166,6 +167,21 @@ async def test_a_closed_subscription_polls_nothing_and_accepts_no_ids() -> None:
     with pytest.raises(RuntimeError, match="follow\\(\\) again"):
         following.add("b")
     await poller.close()
+
+
+async def test_after_a_close_or_an_abort_a_later_one_changes_nothing() -> None:
+    poller = poller_of(ScriptedRelay(open_until()))
+    closed, aborted = Feed(poller, needs_rows=False), Feed(poller, needs_rows=False)
+    first, second = ZeroDivisionError("first"), ZeroDivisionError("second")
+    closed.close()
+    closed.abort(first)
+    with pytest.raises(StopAsyncIteration):
+        await closed.next()
+    aborted.abort(first)
+    aborted.abort(second)
+    with pytest.raises(WaitAborted) as caught:
+        await aborted.next()
+    assert caught.value.cause is first
 
 
 async def test_closing_the_session_ends_the_iteration(relay: FakeRelay) -> None:

@@ -120,6 +120,14 @@ def test_tasks_that_were_old_when_first_seen_do_not_bias_the_hazard() -> None:
     assert hazard.rate_at(80.0) == pytest.approx(0.02, rel=0.15)
 
 
+def test_an_age_is_averaged_with_two_neighbours_on_each_side() -> None:
+    middle = CELLS // 2
+    cells = [(edge, 9000.0 * (cell == middle), 1e9) for cell, edge in enumerate(EDGES[:CELLS])]
+    hazard = DurationCounter(DurationCounts.of(cells)).hazard()
+    rates = [1e6 * rate for rate in hazard.rates[middle - 3 : middle + 4]]
+    assert rates == pytest.approx([0.0, 1.0, 2.0, 3.0, 2.0, 1.0, 0.0], abs=0.01)
+
+
 def test_ages_without_observations_have_the_mean_hazard() -> None:
     hazard = watched(memoryless, 1000).hazard()
     assert hazard.rate_at(50_000.0) == pytest.approx(0.02, rel=0.1)
@@ -193,6 +201,15 @@ def test_the_mean_sqrt_hazard_is_that_of_the_theory() -> None:
     """(∫ √(f S))² / E[T], the least lag at equal polls, is 0.57 for this lognormal."""
     mean = DURATIONS["lognormal"].mean()
     assert true_hazard("lognormal").mean_sqrt_hazard ** 2 * mean == pytest.approx(0.572, abs=0.005)
+
+
+def test_a_quantile_may_be_beyond_the_oldest_age() -> None:
+    median = 1.5 * 2.0**OLDEST
+    assert Hazard([log(2.0) / median] * CELLS).quantile(0.5) == pytest.approx(median)
+
+
+def test_a_quantile_may_be_below_a_second() -> None:
+    assert Hazard([50.0] * CELLS).quantile(0.5) == pytest.approx(log(2.0) / 50.0)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.95])

@@ -57,6 +57,29 @@ def test_an_id_without_a_watcher_costs_no_request() -> None:
     assert simulation.requests == 3
 
 
+@pytest.mark.parametrize(("removed", "requests"), [(1, 2), (2, 1), (3, 1)])
+def test_new_ids_that_are_removed_before_they_are_polled_cost_no_request(
+    removed: int, requests: int
+) -> None:
+    simulation = make_simulation()
+    simulation.add(2, 0.01)
+    simulation.remove()  # the first one: it was polled longest ago
+    for _ in range(removed):
+        simulation.remove()
+    run(simulation, 4.0)
+    assert simulation.requests == requests
+
+
+def test_the_gap_between_two_polls_follows_what_was_measured() -> None:
+    simulation = make_simulation()
+    simulation.advance(8.0)
+    assert simulation.gap == pytest.approx(5.0), "polled at 0 and 5"
+    late = make_simulation(spacing=10.0)
+    late.advance(10.0)
+    assert late.requests == 2
+    assert late.gap == pytest.approx(5.0 + 0.05 * 5.0, abs=0.01), "polled at 0 and 10"
+
+
 def test_ids_added_while_a_request_is_in_flight_share_a_request() -> None:
     simulation = make_simulation()
     for _ in range(500):

@@ -21,6 +21,7 @@ from luma_async import (
 from luma_async.polling.hooks import ChangeNotifier, Hook
 from luma_async.testing import FakeRelay, Reply
 from luma_async.testing.types import Fault
+from tests.odd_relays import Oddity, OddRelay, always, on_batch, storm
 
 pytestmark = pytest.mark.virtual_time
 
@@ -36,6 +37,10 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 def lines(log: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
     return [one.getMessage() for one in log.records if one.levelno == level]
+
+
+def session(relay: FakeRelay) -> LumaSession:
+    return LumaSession(relay.url, api_key=relay.api_key, pace=Every(20.0))
 
 
 async def waited(luma: LumaSession, relay: FakeRelay, ids: int, seconds: float) -> None:
@@ -171,6 +176,26 @@ class TestOutages:
             relay.reply(*[Reply(status=404, body=b'{"message": "Invalid URL"}')] * 3, on="tasks")
             await luma.wait_until_done([relay.add(duration=600.0) for _ in range(3)])
         assert len(lines(log)) == 2
+
+    async def test_batches_without_running_tasks_are_logged_once(
+        self, log: pytest.LogCaptureFixture
+    ) -> None:
+        none = Oddity("finished tasks alone", on_batch(lambda _: []))
+        async with OddRelay(none) as relay, session(relay) as luma:
+            await waited(luma, relay, 12, 0.5 * HOUR)
+        assert lines(log) == [
+            "batch responses leave out tasks that the single endpoint knows; "
+            "polling one id per request for now"
+        ]
+
+    async def test_empty_answers_of_both_endpoints_are_no_proof_against_batches(
+        self, log: pytest.LogCaptureFixture
+    ) -> None:
+        empty = storm("empty", always(200, []), 60.0)
+        async with OddRelay(empty) as relay, LumaSession(relay.url, api_key="key") as luma:
+            relay.api_key = "key"
+            await waited(luma, relay, 30, 200.0)
+        assert lines(log) == []
 
     async def test_what_a_relay_says_forges_no_line(
         self, relay: FakeRelay, luma: LumaSession, log: pytest.LogCaptureFixture

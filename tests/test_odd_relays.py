@@ -329,6 +329,16 @@ class TestOneOfMany:
                 await asyncio.gather(*[insist() for _ in range(5)])
                 assert relay.requests <= 40
 
+    async def test_direct_calls_with_a_rejected_key_keep_a_growing_distance(self) -> None:
+        async with OddRelay(Oddity("key", always(401, {"message": "no"}))) as relay:
+            async with session(relay) as luma:
+                for _ in range(10):
+                    with pytest.raises(AuthenticationError):
+                        await luma.get("a")
+        times = [asked.at for asked in relay.log]
+        assert times[1] - times[0] < 0.3, "one rejection may be about one task"
+        assert times[-1] - times[0] > 5.0
+
     async def test_a_load_balancer_is_no_account(self) -> None:
         plain = {"code": "error", "message": "load balancer error"}
         async with OddRelay(storm("lb", always(200, plain), 60.0)) as relay, session(relay) as luma:

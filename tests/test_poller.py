@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextvars import ContextVar
+from itertools import pairwise
 from math import inf, nan
 from typing import Any
 
@@ -17,19 +18,21 @@ from luma_async import (
     GenerationsMissing,
     Limits,
     LumaError,
+    NoSuchRouteError,
     NotFoundError,
     RateLimitedError,
     RelayError,
     WaitAborted,
     WaitTimeout,
 )
+from luma_async.errors import TooLongError
 from luma_async.polling.direct import DirectClient
 from luma_async.polling.error_handling import FAST_RETRIES
 from luma_async.polling.poller import Poller
 from luma_async.polling.wait import Notify, Wait
 from luma_async.scheduling.changes import Grace
 from luma_async.scheduling.pace import Pace
-from luma_async.structs import State
+from luma_async.structs import Generation, State
 from tests.fake_answers import FakeAnswer
 from tests.in_memory_relays import ScriptedRelay
 
@@ -80,6 +83,20 @@ async def test_an_error_in_a_pace_aborts_all_waits_and_the_next_wait_works(
     assert await wait(poller, relay, "a") == ["a"], "the next wait finds a poller that works"
     stats = poller.snapshot()
     assert (stats.open, stats.in_flight) == (0, 0)
+
+
+async def test_requests_that_an_error_drops_do_not_abort_the_waits_that_follow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relay = ScriptedRelay(lambda _: State.PROCESSING, latency=1.0)
+    poller = poller_of(relay, FaultyPace(1.0))
+    with pytest.raises(WaitAborted):
+        await wait(poller, relay, *map(str, range(300)))
+    assert relay.in_flight, "other requests are dropped"
+    relay.play = done
+    assert await wait(poller, relay, "a") == ["a"]
+    assert [one.levelno for one in caplog.records] == [logging.ERROR]
+    assert relay.in_flight == 0
 
 
 class InvalidPace(Every, frozen=True):
@@ -325,7 +342,7 @@ async def test_close_waits_until_the_requests_have_ended() -> None:
     waiting = asyncio.ensure_future(wait(poller, relay, "a", "b"))
     await asyncio.sleep(1.0)
     await poller.close()
-    assert (relay.in_flight, relay.cancelled) == (0, 1)
+    assert relay.in_flight == 0
     assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], WaitAborted)
 
 
@@ -377,6 +394,30 @@ async def test_a_stopped_wait_does_not_receive_the_cause_of_an_abort() -> None:
     assert await wait(poller, relay, "a") == ["a"]
 
 
+async def test_a_wait_that_has_ended_is_not_aborted_before_it_is_read() -> None:
+    relay = ScriptedRelay(done)
+    one = Wait(poller_of(relay), relay, ("a",), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(1.0)
+    one.abort(ZeroDivisionError("a cause"))
+    assert not await one.wait_for_news()
+    assert list(await one.result()) == ["a"]
+    one.stop()
+
+
+async def test_a_wait_that_is_aborted_twice_raises_the_first_cause() -> None:
+    relay = ScriptedRelay(lambda _: State.PROCESSING)
+    one = Wait(poller_of(relay), relay, ("a",), None, Notify.NOTHING)
+    await one.start()
+    first = ZeroDivisionError("the first cause")
+    one.abort(first)
+    one.abort(ZeroDivisionError("a later cause"))
+    with pytest.raises(WaitAborted) as caught:
+        await one.wait_for_news()
+    assert caught.value.cause is first
+    one.stop()
+
+
 async def test_closing_while_a_request_is_in_flight_logs_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -384,7 +425,7 @@ async def test_closing_while_a_request_is_in_flight_logs_no_error(
     poller = poller_of(relay)
     waiting = asyncio.create_task(wait(poller, relay, "a", "b"))
     await asyncio.sleep(0.5)
-    assert relay.in_flight == 1
+    assert relay.in_flight, "other requests are dropped"
     await poller.close()
     with pytest.raises(WaitAborted):
         await waiting
@@ -406,6 +447,140 @@ async def test_a_relay_that_becomes_much_slower_is_answered_again() -> None:
     assert not await one.wait_for_news()
     assert len(relay.asked) - before <= 30
     one.stop()
+
+
+async def test_a_cap_on_the_rows_of_a_batch_is_logged_once_and_learned_each_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Capped(ScriptedRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            answer = await super().get_many(ids)
+            answer.states = {one: answer.states[one] for one in sorted(answer.states, key=int)[:5]}
+            return answer
+
+    relay = Capped(lambda _: State.PROCESSING)
+    poller = poller_of(relay, Every(20.0))
+    one = Wait(poller, relay, tuple(map(str, range(12))), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(590.0)
+    before = len(relay.asked)
+    await asyncio.sleep(410.0)
+    sizes = [len(ids) for ids in relay.asked]
+    assert max(sizes[before - 20 : before]) == 5
+    assert max(sizes[before:]) > 5, "larger batches are tried after ten minutes"
+    assert [record.getMessage() for record in caplog.records] == [
+        "batch responses leave out tasks; asking for 5 at a time now"
+    ]
+    one.stop()
+
+
+class WithoutSingle(ScriptedRelay):
+    """A relay without the single endpoint; its batches leave one id out."""
+
+    tried = 0
+
+    async def get(self, task_id: str) -> FakeAnswer:
+        self.tried += 1
+        raise NoSuchRouteError("a web page")
+
+    async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+        self.asked.append(tuple(ids))
+        return FakeAnswer({one: State.PROCESSING for one in ids if one != "left out"})
+
+
+async def polled_for(seconds: float, missing_grace: float) -> WithoutSingle:
+    relay = WithoutSingle(done)
+    grace = Grace(missing=missing_grace)
+    poller = Poller(relay, Every(60.0), Limits(), grace, request_timeout=30.0, roll=lambda: 0.5)
+    one = Wait(poller, relay, ("a", "b", "left out"), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(seconds)
+    one.stop()
+    return relay
+
+
+async def test_without_a_single_endpoint_an_id_that_is_left_out_causes_few_requests() -> None:
+    relay = await polled_for(3600.0, missing_grace=30.0)
+    assert len(relay.asked) <= 60 + 20, "one a minute; every 30 s until the id is missing"
+
+
+async def test_a_missing_single_endpoint_is_logged_once_however_often_it_is_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relay = await polled_for(4 * 3600.0, missing_grace=1e6)
+    assert relay.tried > 1
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("the relay has no single endpoint; ")
+
+
+async def test_a_rejection_after_another_failure_does_not_reduce_the_batch_size() -> None:
+    class Flaky(ScriptedRelay):
+        whole = 0
+
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            answer = await super().get_many(ids)
+            if len(ids) == 8:
+                self.whole += 1
+                if self.whole % 4 == 1:
+                    raise RelayError(500)
+                if self.whole % 4 == 2:
+                    raise BadRequestError(400)
+            return answer
+
+    relay = Flaky(lambda _: State.PROCESSING)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, tuple("abcdefgh"), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(300.0)
+    assert relay.whole > 20
+    assert poller.scheduler.capabilities.max_ids(300.0) == 100
+    one.stop()
+
+
+async def test_ids_that_are_rejected_alone_hold_back_all_requests() -> None:
+    class Rejecting(ScriptedRelay):
+        async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
+            self.asked.append(tuple(ids))
+            raise BadRequestError(400)
+
+    relay = Rejecting(done)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, tuple(map(str, range(40))), None, Notify.NOTHING)
+    await one.start()
+    await asyncio.sleep(300.0)
+    assert len(relay.asked) < 300.0 / 0.25 + 2
+    alone = sum(len(ids) == 1 for ids in relay.asked)
+    assert 100 < alone < 300.0 / 0.25, "a quarter of a second after each one"
+    one.stop()
+
+
+async def test_a_rejected_batch_holds_back_all_requests_for_a_moment() -> None:
+    loop, times = asyncio.get_running_loop(), list[float]()
+
+    class Rejecting(ScriptedRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            times.append(loop.time())
+            if len(ids) > 1:
+                raise BadRequestError(400)
+            return await super().get_many(ids)
+
+    relay = Rejecting(done)
+    assert len(await wait(poller_of(relay), relay, *map(str, range(8)))) == 8
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert min(pauses) >= 0.25
+
+
+async def test_a_wait_that_is_stopped_while_its_ids_are_checked_polls_nothing() -> None:
+    relay = ScriptedRelay(done)
+    poller = poller_of(relay)
+    one = Wait(poller, relay, tuple(map(str, range(9000))), 60.0, Notify.NOTHING)
+    starting = asyncio.create_task(one.start())
+    await asyncio.sleep(0)
+    one.stop()
+    await starting
+    await asyncio.sleep(10.0)
+    assert relay.asked == []
+    assert poller.snapshot().open == 0
 
 
 async def test_a_request_that_other_code_cancels_is_retried_with_growing_delays() -> None:
@@ -481,6 +656,49 @@ async def test_a_direct_call_in_line_does_not_wait_for_a_long_retry_after() -> N
     assert not poller.queue.has_waiters()
 
 
+async def test_a_retry_that_does_not_wait_any_longer_raises_its_own_first_error() -> None:
+    class Failing(ScriptedRelay):
+        async def get(self, task_id: str) -> FakeAnswer:
+            await asyncio.sleep(0.5 if task_id == "a" else 0.6)
+            error = RelayError(502) if task_id == "a" else RateLimitedError(429)
+            error.retry_after = None if task_id == "a" else 3600.0
+            raise error
+
+    relay = Failing(done)
+    client = DirectClient(poller_of(relay), relay)
+    errors = await asyncio.gather(client.get("a"), client.get("b"), return_exceptions=True)
+    assert [type(error) for error in errors] == [RelayError, RateLimitedError]
+
+
+async def test_a_direct_batch_with_a_too_long_response_is_sent_twice_and_then_in_halves() -> None:
+    class TooLong(ScriptedRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            self.asked.append(tuple(ids))
+            raise TooLongError("too long")
+
+    relay = TooLong(done)
+    found: dict[str, Generation] = {}
+    await DirectClient(poller_of(relay), relay).get_many(["a", "b"], found)
+    assert relay.asked == [("a", "b"), ("a", "b"), ("a",), ("b",)]
+
+
+async def test_direct_calls_pause_after_each_batch_that_is_rejected() -> None:
+    class Rejecting(ScriptedRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            self.asked.append(tuple(ids))
+            raise BadRequestError(400)
+
+    loop = asyncio.get_running_loop()
+    relay = Rejecting(done, latency=0.0)
+    begun = loop.time()
+    found: dict[str, Generation] = {}
+    await DirectClient(poller_of(relay), relay).get_many(list(map(str, range(32))), found)
+    rejected = sum(len(ids) > 1 for ids in relay.asked)
+    assert len(found) == 32
+    assert rejected == 31
+    assert loop.time() - begun > 0.25 * rejected + 0.5, "longer than max_rate alone demands"
+
+
 async def test_the_cause_of_a_cooldown_is_forgotten_when_it_is_over() -> None:
     poller = poller_of(ScriptedRelay(done))
     throttle = poller.throttle
@@ -491,9 +709,12 @@ async def test_the_cause_of_a_cooldown_is_forgotten_when_it_is_over() -> None:
 
 
 async def test_a_rejected_key_is_believed_at_the_second_request_of_one_at_a_time() -> None:
+    loop, times = asyncio.get_running_loop(), list[float]()
+
     class Rejecting(ScriptedRelay):
         async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
             self.asked.append(tuple(ids))
+            times.append(loop.time())
             raise AuthenticationError(401)
 
     relay = Rejecting(done)
@@ -503,3 +724,4 @@ async def test_a_rejected_key_is_believed_at_the_second_request_of_one_at_a_time
         await wait(poller, relay, *map(str, range(200)))
     assert len(relay.asked) == 2
     assert set(relay.asked[0]).isdisjoint(relay.asked[1])
+    assert times[1] - times[0] == pytest.approx(0.25), "after a short pause"

@@ -355,6 +355,20 @@ class TestMissingIds:
         relay.faults = {}
         assert (await waiting).url
 
+    async def test_an_outage_prolongs_the_grace_period_of_a_link_by_its_own_length(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        await asyncio.sleep(1000.0)
+        begun = now()
+        task_id = relay.add(duration=1.0, link_after=1e6)
+        waiting = asyncio.ensure_future(luma.wait_until_done(task_id))
+        await asyncio.sleep(20.0)
+        relay.faults = {"black_hole": 1.0}
+        await asyncio.sleep(90.0)
+        relay.faults = {}
+        assert not (await waiting).url
+        assert 60.0 < now() - begun - luma.link_grace < 200.0
+
     async def test_an_outage_makes_no_id_missing(self) -> None:
         relay = ScriptedRelay(lambda _: State.COMPLETED if now() > 500.0 else State.PROCESSING)
         down = RejectingRelay(

@@ -1,5 +1,7 @@
 """The timing of a pace: when a request is sent, and the effect of the balance of requests."""
 
+import re
+
 import pytest
 
 from luma_async.scheduling.hazard import CELLS, Hazard
@@ -76,6 +78,36 @@ def test_an_expedited_request_is_not_charged() -> None:
         assert timing.send_at(0.5 * number + 9.0) == 0.5 * number
         send(timing, 0.5 * number)
     assert rest(timing, 50.0) < 6.0
+
+
+@pytest.mark.parametrize(
+    ("again", "expedited", "charged"),
+    [(False, False, 31), (False, True, 0), (True, False, 1), (True, True, 1)],
+)
+def test_a_request_is_charged_unless_it_is_a_retry_or_expedited(
+    again: bool, expedited: bool, charged: int
+) -> None:
+    timing = learned_timing()
+    for number in range(40):
+        if expedited:
+            timing.expedite(0.0)
+        send(timing, 0.001 * number, again=again)
+    figure = re.search(r"(\d+) requests charged", repr(timing))
+    assert figure
+    assert int(figure[1]) == charged, "those of Every, 1, and 30 more at most"
+
+
+def test_delays_change_when_more_ends_are_known() -> None:
+    timing = LearnedTiming(Learned(5.0), 100, 0.105)
+    timing.on_added(1, 0.0)
+    send(timing, 0.0)
+    before = timing.delay(0.0, 0.0)
+    for _ in range(200):
+        timing.observe_open(0.0, 0.0, 60.0)
+        timing.observe_end(0.0, 60.0, 61.0)
+    timing.delay(0.0, 0.0)  # learns
+    send(timing, 1.0)
+    assert timing.delay(0.0, 0.0) > 2.0 * before, "none ends in its first seconds"
 
 
 def test_overdue_ids_are_sent_at_once() -> None:

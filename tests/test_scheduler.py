@@ -9,7 +9,7 @@ import pytest
 from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.capabilities import Capabilities
 from luma_async.scheduling.changes import Change, Grace
-from luma_async.scheduling.items import TRANSITIONS, Group, Status, Transition
+from luma_async.scheduling.items import TRANSITIONS, Group, Status, Transition, regroup
 from luma_async.scheduling.missing_evidence import Sign
 from luma_async.scheduling.pace import MAX_LINGER, Every
 from luma_async.scheduling.scheduler import Scheduler
@@ -59,6 +59,36 @@ def test_ids_added_while_a_request_is_in_flight_share_the_next_one() -> None:
     scheduler.complete(first, answer_of(first, OPEN), 0.3)
     shared = take(scheduler, 0.3)
     assert len(shared.ids) == 11, "the ten, and the scheduled one to fill up"
+
+
+def test_a_batch_counts_as_the_attempt_of_the_id_that_failed_most_often() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a"], 0.0)
+    for now in (0.0, 1.0):
+        scheduler.back_off(take(scheduler, now), now + 1.0)
+    scheduler.subscribe("bob", ["new"], 2.0)
+    batch = take(scheduler, 2.0)
+    assert set(batch.ids) == {"a", "new"}
+    assert batch.attempt == 3
+
+
+def test_new_ids_are_sent_when_the_first_of_several_requests_returns() -> None:
+    scheduler = make_scheduler(max_batch=2)
+    scheduler.subscribe("ann", ["a", "b", "c", "d"], 0.0)
+    first, _ = take(scheduler, 0.0), take(scheduler, 0.0)
+    scheduler.subscribe("bob", ["new"], 0.1)
+    assert scheduler.next_due() == 0.1 + MAX_LINGER
+    scheduler.complete(first, answer_of(first, OPEN), 0.3)
+    assert scheduler.next_due() <= 0.3
+    assert "new" in take(scheduler, 0.3).ids
+
+
+def test_of_single_requests_every_third_is_for_the_id_that_came_last() -> None:
+    scheduler = make_scheduler(max_batch=1)
+    for number, one in enumerate("abcdefghi"):
+        scheduler.subscribe("ann", [one], 0.001 * number)
+    taken = [take(scheduler, 9.0).ids[0] for _ in range(9)]
+    assert taken == ["a", "b", "i", "c", "d", "h", "e", "f", "g"]
 
 
 def test_a_new_id_waits_a_second_at_most_for_a_request_that_hangs() -> None:
@@ -130,6 +160,33 @@ def test_all_ids_soon_share_one_clock() -> None:
         sends.append((now, len(batch.ids)))
         scheduler.complete(batch, answer_of(batch, OPEN), now)
     assert [count for at, count in sends if at >= 10.0] == [20] * 10
+
+
+def test_a_request_in_flight_has_a_watcher_again_if_one_of_its_ids_is_watched_again() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a", "b"], 0.0)
+    batch = take(scheduler, 0.0)
+    assert scheduler.unsubscribe("ann", ["a"]) == []
+    scheduler.subscribe("bob", ["a"], 0.1)
+    assert scheduler.unsubscribe("ann", ["b"]) == [], "bob waits for it"
+    assert scheduler.unsubscribe("bob", ["a"]) == [batch]
+
+
+def test_ids_polled_together_are_grouped_by_their_keys() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", "abcd", 0.0)
+    batch = take(scheduler, 0.0)
+    for item, created_at in zip(batch.items, (1.0, 5.0, 2.0, 6.0), strict=True):
+        item.created_at = created_at
+    (group,) = batch.groups
+    pair, other = group.split_off(batch.items[:2]), group.split_off(batch.items[2:])
+    for one in (pair, other):
+        one.update_age_range()
+    groups = {
+        "".join(sorted(item.task_id for item in one.items)): (one.oldest, one.youngest)
+        for one in regroup([pair, other], lambda created_at: created_at > 4.0)
+    }
+    assert groups == {"ac": (1.0, 2.0), "bd": (5.0, 6.0)}
 
 
 def test_a_batch_is_filled_up_with_the_ids_polled_longest_ago() -> None:
@@ -313,6 +370,20 @@ def test_an_id_that_is_found_again_has_a_whole_new_grace_period() -> None:
         assert not any(
             change.ended for change in scheduler.complete(batch, FakeAnswer(states), now)
         )
+
+
+def test_an_id_is_asked_about_by_get_after_the_second_batch_that_leaves_it_out() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a", "b", "left out"], 0.0)
+    now = 0.0
+    for _ in range(2):
+        batch = take(scheduler, now)
+        assert "left out" in batch.ids
+        assert len(batch.ids) > 1
+        known = {one: OPEN for one in batch.ids if one != "left out"}
+        scheduler.complete(batch, FakeAnswer(known), now)
+        now = scheduler.next_due()
+    assert take(scheduler, now).ids == ("left out",)
 
 
 def test_a_task_completed_without_a_link_is_polled_again_then_reported_without_one() -> None:

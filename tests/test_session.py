@@ -537,6 +537,18 @@ class TestIterating:
         with pytest.raises(WaitTimeout):
             await anext(reader)
 
+    async def test_a_watch_reports_all_others_before_it_says_that_an_id_is_missing(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(duration=200.0)
+        states: list[State] = []
+        with pytest.raises(GenerationsMissing) as caught:
+            async for generation in luma.watch([task_id, "gone"]):
+                assert generation.id == task_id
+                states.append(generation.state)
+        assert states[-1] is State.COMPLETED
+        assert caught.value.missing == ("gone",)
+
     async def test_two_readers_of_one_iterator_are_a_runtime_error(
         self, relay: FakeRelay, luma: LumaSession
     ) -> None:
@@ -546,6 +558,19 @@ class TestIterating:
         with pytest.raises(RuntimeError, match="give each its own"):
             await anext(reader)
         assert (await first).is_done
+
+    async def test_two_readers_are_an_error_while_many_ids_are_subscribed_too(
+        self, luma: LumaSession
+    ) -> None:
+        reader = luma.as_completed([f"task-{number}" for number in range(9000)])
+        first = asyncio.ensure_future(anext(reader))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="give each its own"):
+            await anext(reader)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await reader.aclose()
 
 
 class TestStats:

@@ -162,6 +162,23 @@ def test_a_backlog_is_known_when_a_request_was_late_by_its_slot() -> None:
     assert slots.is_backlogged
 
 
+def test_a_slot_is_asked_for_when_a_request_is_wanted_and_when_one_was_sent() -> None:
+    slots, asked = Slots(), list[float]()
+    slots.on_wanted = lambda: asked.append(slots.wanted_at)
+    slots.next_at(5.0, 1.0, 1)
+    slots.next_at(5.0, 2.0, 1)
+    slots.add([5.0])
+    slots.take(5.0)
+    assert asked == [5.0, inf]
+
+
+def test_the_number_of_open_ids_is_that_of_the_last_request() -> None:
+    slots = Slots()
+    for held in (30, 7):
+        slots.next_at(1.0, 1.0, held)
+        assert slots.held == held
+
+
 def test_a_quiet_time_is_shared_once_and_honoured_by_the_others() -> None:
     shared: list[float] = []
     slots = Slots()

@@ -184,10 +184,32 @@ class TestAtMostOnce:
                 await luma.create("a cat")
             assert relay.requests == 1
 
+    async def test_each_refusal_is_followed_by_a_short_pause(self, relay: FakeRelay) -> None:
+        relay.reply(*[Reply(400, body=b'{"message": "no"}')] * 20, on="submit")
+        async with session(relay, limits=Limits(max_rate=1000.0)) as luma:
+            for _ in range(20):
+                with pytest.raises(BadRequestError):
+                    await luma.create("a cat")
+            assert luma.stats.errors == 20
+        took = relay.log[-1].at - relay.log[0].at
+        assert 1.0 < took < 20 * 0.5, "a random part of half a second each"
+
     async def test_a_wrong_key_is_an_authentication_error(self, relay: FakeRelay) -> None:
         async with LumaSession(relay.url, api_key="sk-of-another") as luma:
             with pytest.raises(AuthenticationError):
                 await luma.create("a cat")
+
+    async def test_submissions_with_a_rejected_key_keep_a_growing_distance(
+        self, relay: FakeRelay
+    ) -> None:
+        async with LumaSession(relay.url, api_key="sk-of-another") as luma:
+            for _ in range(10):
+                with pytest.raises(AuthenticationError):
+                    await luma.create("a cat")
+            assert luma.stats.errors == 10
+        times = [one.at for one in relay.log]
+        assert times[1] - times[0] < 0.3, "one rejection may be about one task"
+        assert times[-1] - times[0] > 5.0
 
     async def test_a_connection_that_cannot_be_made_is_no_unknown_submission(self) -> None:
         async with LumaSession("http://127.0.0.1:1", api_key="k", submit_timeout=9.0) as luma:

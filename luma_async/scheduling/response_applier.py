@@ -110,7 +110,8 @@ class ResponseApplier(Generic[W]):
 
     def _next_look(self, item: Item[W], anomaly: Anomaly) -> float:
         """Return by when to poll a doubted id."""
-        if self.answered.sign is Sign.OMITTED and anomaly.solo_polls_left:
+        ask_single = anomaly.solo_polls_left and self.answered.single_endpoint
+        if self.answered.sign is Sign.OMITTED and ask_single:
             return self.answered.now
         rule, grace = self._rule(item), self.grace.missing
         step = max(grace if rule.clock is Clock.DOUBTFUL else grace / LOOKS, MIN_LOOK_DELAY)

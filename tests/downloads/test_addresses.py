@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async.downloads import addresses
-from luma_async.downloads.addresses import address_of, is_local_name, is_public, may_connect
+from luma_async.downloads.addresses import (
+    address_of,
+    host_key,
+    is_local_name,
+    is_public,
+    may_connect,
+)
 from tests.bench.pythons import find
 
 PRIVATE_IPV4 = {
@@ -148,3 +154,18 @@ def test_the_table_is_the_same_on_each_python(version: str, tmp_path: Path) -> N
         check=True, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert json.loads(ended.stdout) == list(PUBLIC)
+
+
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [
+        ("Cdn.Example.", "cdn.example"),
+        ("cdn.example:8443", "cdn.example"),
+        ("[2001:DB8::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("1::", "1::"),
+        ("::", "::"),
+    ],
+)
+def test_hosts_are_compared_without_case_port_brackets_and_final_dot(host: str, key: str) -> None:
+    assert host_key(host) == key

@@ -59,6 +59,12 @@ async def test_concurrent_downloads_of_one_task_send_one_request(
     assert len(store.seen) == 1
 
 
+async def test_a_downloader_that_is_entered_twice_is_a_runtime_error(tmp_path: Path) -> None:
+    async with Downloader(tmp_path) as downloader:
+        with pytest.raises(RuntimeError, match="make another one"):
+            await downloader.__aenter__()
+
+
 async def test_an_existing_file_is_not_downloaded_again(store: VideoStore, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"mine")
     path = await download(store.video(), tmp_path, allow_hosts=HERE)

@@ -52,6 +52,16 @@ def test_the_code_comes_before_the_status() -> None:
     assert {read_error(one, {}, body, "", NOW).meaning for one in statuses} == {Meaning.EXPIRED}
 
 
+def test_a_status_without_words_has_these_meanings_and_every_other_one_is_final() -> None:
+    statuses = {meaning: list[int]() for meaning in Meaning}
+    for status in range(200, 600):
+        statuses[read_error(status, {}, b"", "", NOW).meaning].append(status)
+    assert statuses[Meaning.EXPIRED] == [410]
+    assert statuses[Meaning.NOT_YET] == [200, 202, 206, 403, 404, 423]
+    assert statuses[Meaning.NEEDS_KEY] == [401]
+    assert statuses[Meaning.UNAVAILABLE] == [408, 425, 429, 499, *range(500, 600)]
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_the_words_of_a_transient_error_are_not_believed(status: int) -> None:
     error = read_error(status, {}, b"the cache entry has expired", "", NOW)

@@ -49,6 +49,13 @@ def test_the_fields_are_sent_to_the_host_of_the_link_alone(
     assert LINK_HEADERS.for_request(URL(url), URL(link)) == (HEADERS if is_sent else {})
 
 
+def test_a_repr_has_the_hosts_with_their_ports() -> None:
+    shown = repr(LinkHeaders({"X-Key": SECRET}, ["cdn.example", "other.example:8443"]))
+    assert "cdn.example" in shown
+    assert "cdn.example:" not in shown
+    assert "other.example:8443" in shown
+
+
 def test_neither_a_repr_nor_an_error_of_a_host_repeats_a_value() -> None:
     assert SECRET not in repr(LINK_HEADERS)
     assert "s3cret" not in repr(LINK_HEADERS)

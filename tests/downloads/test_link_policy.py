@@ -38,13 +38,22 @@ def test_a_link_is_tried_again_with_growing_delays_until_the_grace_is_over() -> 
     assert policy.next_step(LATE, now, 0.0)[0] is Step.FAIL
 
 
-def test_something_else_than_a_video_is_given_up_sooner() -> None:
-    policy, page = LinkPolicy(60.0), HostError(Meaning.NOT_YET, 200)
+@pytest.mark.parametrize("status", [200, 206])
+def test_something_else_than_a_video_is_given_up_sooner(status: int) -> None:
+    policy, page = LinkPolicy(60.0), HostError(Meaning.NOT_YET, status)
     assert policy.next_step(LATE, 0.0, 0.0)[0] is Step.RETRY
     assert policy.next_step(page, 20.0, 0.0) == (Step.RETRY, 1.0)
     assert policy.next_step(page, 29.5, 0.0) == (Step.RETRY, 0.5)
     assert policy.next_step(page, 30.0, 0.0)[0] is Step.ASK_RELAY
     assert policy.next_step(LATE, 31.0, 0.0)[0] is Step.RETRY
+
+
+@pytest.mark.parametrize("status", [202, 205, 207, 404])
+def test_what_is_not_made_yet_is_waited_for_as_long_as_the_grace(status: int) -> None:
+    policy, error = LinkPolicy(60.0), HostError(Meaning.NOT_YET, status)
+    assert policy.next_step(error, 0.0, 0.0)[0] is Step.RETRY
+    assert policy.next_step(error, 59.0, 0.0) == (Step.RETRY, 1.0)
+    assert policy.next_step(error, 60.0, 0.0)[0] is Step.ASK_RELAY
 
 
 @pytest.mark.parametrize("error", [OVER, HostError(Meaning.NEEDS_KEY, 401)])

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from luma_async import Downloader, download
-from luma_async.downloads.partial_file import PARTS_FOLDER, open_partial_file, remove_stale
+from luma_async.downloads.partial_file import (
+    PARTS_FOLDER,
+    PartialFile,
+    open_partial_file,
+    remove_stale,
+)
 from luma_async.downloads.resuming import PartRecord
 from tests.downloads.video_store import BODY, HERE, VideoStore, files, open_part, parts
 from tests.worker.worker_processes import until
@@ -258,3 +263,16 @@ def test_what_no_download_needs_is_removed(tmp_path: Path) -> None:
         (folder / name).unlink()
     remove_stale(tmp_path)
     assert files(tmp_path) == ["saved.mp4"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_each_way_to_leave_a_partial_file_closes_its_descriptor(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for leave in (PartialFile.finish, PartialFile.close, PartialFile.discard):
+        part = open_part(tmp_path, f"{leave.__name__}.mp4")
+        part.write(BODY)
+        assert len(os.listdir("/proc/self/fd")) > before
+        leave(part)
+        assert len(os.listdir("/proc/self/fd")) == before
+    open_part(tmp_path, "empty.mp4").close()
+    assert len(os.listdir("/proc/self/fd")) == before

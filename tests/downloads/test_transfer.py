@@ -13,6 +13,7 @@ from aiohttp import web
 from luma_async import DownloadError, download
 from luma_async.downloads import downloader as downloader_module
 from luma_async.downloads import transfer
+from luma_async.downloads.partial_file import PARTS_FOLDER
 from tests.downloads.video_store import BODY, HERE, Handler, VideoStore, answer, files
 
 
@@ -231,9 +232,10 @@ async def test_an_empty_or_too_long_file_is_not_kept(
     assert not files(tmp_path)
 
 
+@pytest.mark.parametrize("max_bytes", [100_000, 2_000_000])
 @pytest.mark.parametrize("has_length", [True, False])
 async def test_a_file_larger_than_max_bytes_is_not_kept(
-    store: VideoStore, tmp_path: Path, has_length: bool
+    store: VideoStore, tmp_path: Path, has_length: bool, max_bytes: int
 ) -> None:
     async def endless(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
@@ -242,10 +244,12 @@ async def test_a_file_larger_than_max_bytes_is_not_kept(
             await response.write(BODY)
         return response
 
+    store.body = BODY * 4
     store.script = [] if has_length else [endless]
     with pytest.raises(DownloadError, match="raise max_bytes"):
-        await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=100_000)
+        await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=max_bytes)
     assert not files(tmp_path)
+    assert not (tmp_path / PARTS_FOLDER).exists()
 
 
 async def test_the_first_bytes_of_a_file_larger_than_max_bytes_are_not_kept(

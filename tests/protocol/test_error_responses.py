@@ -63,6 +63,12 @@ def test_the_web_page_of_a_gateway_is_a_relay_error(status: int) -> None:
     assert type(api_error(status, PAGE)) is RelayError
 
 
+def test_a_web_page_with_these_statuses_is_a_gateways_and_says_nothing_of_the_key() -> None:
+    kinds = {status: type(error_of(status, PAGE)) for status in range(400, 500)}
+    relay_errors = [status for status, kind in kinds.items() if kind is RelayError]
+    assert relay_errors == [401, 402, 403, 408, 425]
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [

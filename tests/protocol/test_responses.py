@@ -1,14 +1,16 @@
 """Responses: which tasks they contain, bare or in an envelope, and what is a decode error."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
 
-from luma_async import APIError, DecodeError, State
+from luma_async import APIError, DecodeError, LumaError, State
 from luma_async.protocol.decoding import decode_response
+from luma_async.protocol.responses import Response
 from tests.protocol.response_builders import (
     DATA,
     SAMPLE_ID,
@@ -20,6 +22,13 @@ from tests.protocol.response_builders import (
     task,
     wrapped,
 )
+
+
+def decode_or_error(plain: object) -> Response | LumaError:
+    try:
+        return response_of(plain)
+    except LumaError as error:
+        return error
 
 
 @pytest.mark.parametrize("body", SAMPLES, ids=["single", "batch"])
@@ -34,6 +43,12 @@ def test_any_success_status_is_accepted(status: int) -> None:
     assert decode_response(status, {}, SAMPLES[0]).states == {SAMPLE_ID: State.COMPLETED}
 
 
+@pytest.mark.parametrize("status", [199, 300, 304])
+def test_no_other_status_is_a_success(status: int) -> None:
+    with pytest.raises(LumaError):
+        decode_response(status, {}, SAMPLES[0])
+
+
 def test_rows_of_a_batch_are_assigned_by_id_not_by_position() -> None:
     rows = [
         {"id": "b", "state": "failed", "failure_reason": "moderated"},
@@ -45,6 +60,31 @@ def test_rows_of_a_batch_are_assigned_by_id_not_by_position() -> None:
     assert [response.generation(name).raw for name in "bac"] == rows
     assert response.generation("a").url == "link of a"
     assert response.generation("b").failure_reason == "moderated"
+
+
+SHAPES: list[Callable[[list[Any]], object]] = [
+    lambda rows: rows,
+    lambda rows: {"data": rows},
+    lambda rows: {"data": {"items": rows}},
+    lambda rows: {"result": [{"data": row} for row in rows]},
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_of_two_rows_of_a_task_the_final_state_counts_and_later_rows_are_read(shape: Any) -> None:
+    rows = [
+        {"id": "a", "state": "failed", "failure_reason": "moderated"},
+        {"id": "a", "state": "processing"},
+        {"id": "b", "state": "pending"},
+    ]
+    assert response_of(shape(rows)).states == {"a": State.FAILED, "b": State.PENDING}
+    assert response_of(shape(rows[1:2] + rows)).states["a"] is State.FAILED
+
+
+@pytest.mark.parametrize("name", ["task_id", "taskId"])
+def test_in_a_row_of_the_table_a_final_state_counts_before_another_word(name: str) -> None:
+    row = {name: "a", "state": "processing", "status": "SUCCESS"}
+    assert response_of([row]).states == {"a": State.COMPLETED}
 
 
 def test_an_id_without_a_row_is_a_key_error() -> None:
@@ -253,6 +293,28 @@ def test_the_age_is_measured_with_the_date_header_of_the_relay(
     assert decode_response(200, {}, json.dumps([row]).encode()).age("a") == 0.0
 
 
+ENVELOPES: list[tuple[Callable[[object], object], int]] = [
+    (lambda one: {"data": [one]}, 2),
+    (lambda one: {"data": one}, 8),
+]
+
+
+@pytest.mark.parametrize(("inside", "levels"), ENVELOPES)
+def test_a_task_in_a_few_envelopes_is_found_and_one_in_hundreds_does_no_harm(
+    inside: Any, levels: int
+) -> None:
+    def nested(depth: int) -> object:
+        plain: object = {"id": "a", "state": "failed"}
+        for _ in range(depth):
+            plain = inside(plain)
+        return plain
+
+    for depth in range(1, levels + 1):
+        assert response_of(nested(depth)).for_task("a").states == {"a": State.FAILED}
+    deep = decode_or_error(nested(400))
+    assert isinstance(deep, LumaError) or deep.states.keys() <= {"a"}
+
+
 @pytest.mark.parametrize(
     "plain",
     [
@@ -270,6 +332,8 @@ def test_an_empty_page_in_an_envelope_has_no_tasks(plain: object) -> None:
     [
         {"code": 0, "data": {"items": [], "error": "timeout"}},
         {"code": "success", "data": {"records": [], "message": "upstream busy"}},
+        {"data": {"items": []}, "message": "upstream busy"},
+        {"data": {"data": {"items": []}}, "code": 500},
         {"code": 500, "data": {"items": []}},
     ],
 )

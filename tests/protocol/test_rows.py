@@ -160,6 +160,12 @@ def test_a_number_sent_as_text_is_a_number(beside: dict[str, object]) -> None:
     assert video.width == 1360
 
 
+def test_a_number_sent_as_text_is_a_number_beside_a_field_of_a_wrong_type() -> None:
+    video = task(video={"url": "link", "width": "1360", "height": []}).video
+    assert video
+    assert (video.width, video.height) == (1360, None)
+
+
 def test_a_link_instead_of_an_object_becomes_the_link_of_the_object() -> None:
     link = "https://cdn.example/a.png"
     artifact = {"last_frame": link, "video": {"thumbnail": link}}

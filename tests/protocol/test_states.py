@@ -63,3 +63,18 @@ def test_the_number_and_the_length_of_warnings_are_limited(
         warn_once("odd word %s", f"{number} {'x' * 10_000}")
     assert len(caplog.messages) == states.MAX_WARNINGS
     assert max(map(len, caplog.messages)) < 200
+
+
+def test_the_warning_names_the_first_word_that_is_not_blank(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    row = {"id": "a", "state": " ", "status": "simmering"}
+    assert response_of([row]).states == {"a": State.PROCESSING}
+    assert caplog.messages == ["unknown state 'simmering' is taken as still running"]
+
+
+@pytest.mark.parametrize(
+    "word", ["TASK_STATUS_SUCCESS", "task_success", "generation_state_completed", "video_completed"]
+)
+def test_a_word_with_the_prefix_of_an_enumeration_is_known(word: str) -> None:
+    assert states.known_state(word) is State.COMPLETED

@@ -17,7 +17,7 @@ from luma_async.protocol.task_fields import (
     find_reason,
     to_moment,
 )
-from tests.protocol.response_builders import response_of
+from tests.protocol.response_builders import response_of, table_row
 
 LINK = "https://cdn.example/a/v.mp4"
 MOMENT = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
@@ -63,6 +63,24 @@ def test_a_link_to_a_video_file_is_found_anywhere(path: str) -> None:
     assert find_link([nest(path.replace("[]", ""), LINK)]) == LINK
 
 
+NESTED: list[Callable[[object], object]] = [lambda one: {"x": one}, lambda one: [one]]
+
+
+@pytest.mark.parametrize("inside", NESTED)
+def test_a_link_is_found_in_eight_levels_and_deeper_ones_are_not_read(
+    inside: Callable[[object], object],
+) -> None:
+    def nested(depth: int) -> dict[str, object]:
+        plain: object = LINK
+        for _ in range(depth):
+            plain = inside(plain)
+        return {"y": plain}
+
+    assert find_link([nested(7)]) == LINK
+    assert find_link([nested(8)]) is None
+    assert find_link([nested(900)]) is None
+
+
 @pytest.mark.parametrize(
     "path",
     ["thumbnail.url", "cover_url", "request.image_url", "input.video", "last_frame.url",
@@ -82,6 +100,22 @@ def test_the_deepest_link_is_taken() -> None:
 def test_a_reason_is_found_in_each_place(path: str) -> None:
     row = {"id": "a", "state": "failed", **nest(path, "moderated")}
     assert response_of(row).for_task("a").generation("a").failure_reason == "moderated"
+
+
+def test_what_the_inner_object_lacks_is_taken_from_the_next_outer_one_that_has_it() -> None:
+    inner = {"id": "a", "state": "completed", "prompt": "a cat"}
+    middle = {"failure_reason": "of the middle", "data": inner}
+    outer = {"failure_reason": "of the envelope", "request": {"prompt": "a dog"}, "data": middle}
+    task = response_of({"data": outer}).for_task("a").generation("a")
+    assert task.failure_reason == "of the middle"
+    assert task.request
+
+
+def test_the_reason_of_a_row_of_the_table_counts_before_that_of_the_task_in_it() -> None:
+    inner = {"id": "a", "state": "failed", "failure_reason": "of the task"}
+    for reason, shown in (("of the row", "of the row"), ("", "of the task")):
+        row = table_row("FAILURE", data=inner) | {"fail_reason": reason}
+        assert response_of([row]).generation("a").failure_reason == shown
 
 
 def test_a_success_message_is_not_a_reason() -> None:

@@ -27,6 +27,11 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 utf8 = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)
 
 
+def test_an_id_of_two_hundred_characters_is_its_own_token_and_a_longer_one_is_hashed() -> None:
+    assert subject_token("x" * 200) == "x" * 200
+    assert subject_token("x" * 201).startswith("~")
+
+
 @given(utf8)
 def test_any_id_becomes_one_subject_token(task_id: str) -> None:
     token = subject_token(task_id)

@@ -1,0 +1,196 @@
+"""What the tests would notice: the mutation score of the core.
+
+    python -m tests.bench.mutants [MODULE …] [--minutes 10 | --sample N | --all | --again]
+
+A mutant is one small change of the package, such as `<` for `<=` (see `mutants_operators.py`). It
+is killed if a test fails or hangs; one that survives is a claim that no test makes. MODULE is a
+package or a module of it, such as `scheduling` or `scheduling.throttle`; without one the whole
+core is meant. The mutants are tried in an order drawn from the seed, so a part of them is a sample
+of all; the error after a score is the standard error of that sample.
+
+A mutant is tried in a copy of the checkout, by the tests that execute the changed line, the fastest
+first, for as many as usually take --budget seconds. The map of tests and lines is kept in
+`.mutants`; making it takes some minutes. --again tries what survived the last time.
+
+Mutants that change nothing that anyone can notice are listed with the reason in
+equivalent_mutants.toml; they are not tried. Only tests that run the package in their own process
+count: those of the command line, of servers and of the documents are left out.
+"""
+
+import argparse
+import random
+import sys
+import time
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from math import sqrt
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from tests.bench.mutants_finder import Mutant, mutants_of
+from tests.bench.mutants_map import CACHE, ROOT, copied_checkout, files_of, session, updated_map
+from tests.bench.mutants_plan import Outcome, Plan, Trial
+
+CORE = (
+    "protocol", "scheduling", "polling", "downloads", "transport", "send_once", "resolver",
+    "worker.storage.results", "worker.storage.submissions",
+)  # fmt: skip
+AT_ONCE = 200  # mutants for one process, which collects the tests once
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
+LAST = CACHE / "survivors.json"
+Key = tuple[str, str, str, str]
+
+
+class Tried(NamedTuple):
+    """A mutant with what became of it."""
+
+    mutant: Mutant
+    killed: bool
+    tests: int
+    """How many tests were chosen; 0: no test executes the line."""
+
+
+class Score(Struct, frozen=True):
+    """How many of a sample of mutants were killed."""
+
+    mutants: int
+    tried: int
+    killed: int
+
+    @property
+    def share(self) -> float:
+        """Return the killed ones, in percent."""
+        return 100.0 * self.killed / self.tried
+
+    @property
+    def error(self) -> float:
+        """Return the standard error in percent: 0 if all mutants were tried."""
+        p = (self.killed + 1) / (self.tried + 2)  # not 0 or 1, however few were tried
+        return 100.0 * sqrt(p * (1.0 - p) / self.tried * (1.0 - self.tried / self.mutants))
+
+    def __str__(self) -> str:
+        figures = f"{self.share:.0f} % | {self.error:.1f}"
+        return f"{self.mutants} | {self.tried} | {self.killed} | {figures}"
+
+
+def modules(wanted: Iterable[str], package: Path) -> list[str]:
+    """Return the modules that are meant, by their dotted names; exit if one does not exist."""
+    found: list[str] = []
+    for name in wanted:
+        path = package.joinpath(*name.split("."))
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+        if not files or not files[0].exists():
+            sys.exit(f"luma_async has no module {name}; give one such as scheduling.throttle")
+        names = [".".join(file.relative_to(package).with_suffix("").parts) for file in files]
+        found += [name for name in names if not name.endswith("__init__")]
+    return list(dict.fromkeys(found))
+
+
+def equivalent() -> dict[Key, str]:
+    """Return the mutants that are not tried, with the reason of each."""
+    listed = tomllib.loads(EQUIVALENT.read_text())
+    return {
+        (module, one["in"], one["line"], one["becomes"]): one["why"]
+        for module, rows in listed.items()
+        for one in rows
+    }
+
+
+def drawn(wanted: Sequence[str], seed: int) -> list[Mutant]:
+    """Return the mutants of modules without the equivalent ones, in the order of a seed."""
+    known = equivalent()
+    found = [
+        mutant
+        for module in wanted
+        for mutant in mutants_of(module, (ROOT / _file(module)).read_bytes())
+        if mutant.key not in known
+    ]
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def _file(module: str) -> str:
+    return f"luma_async/{module.replace('.', '/')}.py"
+
+
+def try_all(mutants: Sequence[Mutant], minutes: float, budget: float) -> Iterator[Tried]:
+    """Try mutants one after the other, for some minutes if these are not 0."""
+    with copied_checkout() as copy:
+        tests = updated_map(copy)
+        ends_at = time.monotonic() + 60.0 * minutes
+        for first in range(0, len(mutants), AT_ONCE):
+            trials = [tests.trial(one, budget) for one in mutants[first : first + AT_ONCE]]
+            left = (ends_at - time.monotonic()) / 60.0 if minutes else None
+            if left is not None and left <= 0:
+                return
+            plan = Plan(files_of(trials), trials, tests.durations, minutes=left)
+            for outcome in session(copy, "try", plan, Outcome):
+                yield _tried(trials[outcome.trial], outcome)
+
+
+def _tried(trial: Trial, outcome: Outcome) -> Tried:
+    tried = Tried(trial.mutant, outcome.code != 0, len(trial.tests))
+    word = "killed" if tried.killed else "SURVIVED"
+    line = f"{outcome.seconds:6.1f} s {outcome.code:4} {word:8} {place(tried.mutant)}"
+    print(line, file=sys.stderr, flush=True)
+    return tried
+
+
+def place(mutant: Mutant) -> str:
+    """Return where a mutant is."""
+    inside = f" in {mutant.function}" if mutant.function else ""
+    return f"{mutant.file}:{mutant.line}{inside} [{mutant.operator}]"
+
+
+def room(module: str) -> str:
+    """Return the package of a module, by which scores are added up."""
+    first = module.partition(".")[0]
+    return "transport" if first in ("send_once", "resolver") else first
+
+
+def report(all_mutants: Sequence[Mutant], tried: Sequence[Tried]) -> None:
+    """Print the scores by package and by module, then the survivors."""
+    print("| module | mutants | tried | killed | score | ± |")
+    print("| --- | --: | --: | --: | --: | --: |")
+    everything = [one.module for one in all_mutants]
+    for name in dict.fromkeys(["all", *sorted(map(room, everything)), *sorted(everything)]):
+        inside = [one for one in everything if name in ("all", one, room(one))]
+        mine = [one for one in tried if name in ("all", one.mutant.module, room(one.mutant.module))]
+        if mine:
+            print(f"| {name} | {Score(len(inside), len(mine), sum(one.killed for one in mine))} |")
+    survivors = [one for one in tried if not one.killed]
+    for one in sorted(survivors, key=lambda each: (each.mutant.file, each.mutant.line)):
+        print(f"\n{place(one.mutant)}: {one.tests or 'no'} tests")
+        print(f"-   {one.mutant.before}\n+   {one.mutant.after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="all of the core")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=10.0)
+    length.add_argument("--sample", type=int, help="how many mutants")
+    length.add_argument("--all", action="store_true", help="all mutants: hours")
+    length.add_argument("--again", action="store_true", help="those that survived the last time")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds of tests for a mutant")
+    args = parser.parse_args()
+    mutants = drawn(modules(args.modules or CORE, ROOT / "luma_async"), args.seed)
+    sample = mutants
+    if args.again:
+        last = set(msgspec.json.decode(LAST.read_bytes(), type=list[Key]))
+        sample = [mutant for mutant in mutants if mutant.key in last]
+    elif args.sample:
+        sample = mutants[: args.sample]
+    limited = not (args.all or args.again or args.sample)
+    tried = list(try_all(sample, args.minutes if limited else 0.0, args.budget))
+    survivors = [one.mutant.key for one in tried if not one.killed]
+    LAST.write_bytes(msgspec.json.encode(survivors))
+    report(mutants, tried)
+
+
+if __name__ == "__main__":
+    main()
