@@ -86,3 +86,21 @@ async def test_a_thousand_waits_with_one_timeout_have_one_timer(
     for wait in waits:
         deadlines.remove(wait, 1800.0)
     assert timers[0].cancelled()
+
+
+async def test_a_wait_that_raises_keeps_no_other_from_its_end() -> None:
+    deadlines = new_deadlines()
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    first, second, later = Wait(broken), Wait(), Wait()
+    deadlines.add(first, 5.0)
+    deadlines.add(second, 5.0)
+    reported = list[dict[str, object]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    await asyncio.sleep(6.0)
+    deadlines.add(later, 5.0)
+    await asyncio.sleep(6.0)
+    assert [len(wait.expired_at) for wait in (first, second, later)] == [1, 1, 1]
+    assert len(reported) == 1

@@ -11,6 +11,7 @@ import pytest
 from luma_async import Every, Limits, LumaSession, WaitTimeout
 from luma_async.scheduling.shared_budget import (
     HORIZON,
+    QUIET_TOLERANCE,
     Later,
     Member,
     Reservation,
@@ -108,7 +109,7 @@ def test_a_quiet_time_is_only_extended() -> None:
 
 def test_a_quiet_time_of_more_than_a_day_in_a_record_stops_no_session() -> None:
     """No session shares one: it would stop all of them for good."""
-    day, now = MAX_RETRY_AFTER, 1e9
+    day, now = MAX_RETRY_AFTER + QUIET_TOLERANCE, 1e9
     longest = Timetable(last_slot=now, quiet_until=now + day)
     assert quiet_until(longest, now) == now + day
     wrong = Timetable(last_slot=now, quiet_until=now + day + 1.0)

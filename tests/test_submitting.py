@@ -328,6 +328,16 @@ class TestCancellation:
             assert (await luma.wait_until_done(task_id)).is_done
 
 
+async def test_a_timeout_of_a_submission_is_refused_with_the_remedy(
+    relay: FakeRelay, luma: LumaSession
+) -> None:
+    for call in (luma.create("a cat", timeout=3.0), luma.extend("a", "a cat", timeout=3.0)):
+        with pytest.raises(ValueError, match="give submit_timeout to LumaSession$"):
+            await call
+    assert not relay.log
+    assert (await luma.create("a cat", timeout=None)).id
+
+
 async def test_nothing_is_sent_if_what_comes_before_fails(
     relay: FakeRelay, luma: LumaSession
 ) -> None:

@@ -6,6 +6,7 @@ is enough. A timer for each would cost as much as the rest of a wait for one id.
 
 import asyncio
 from contextvars import Context
+from itertools import takewhile
 from typing import Protocol
 
 
@@ -54,10 +55,12 @@ class Deadlines:
         # The loop calls a timer up to one tick of its clock early: `when` counts as now.
         now = max(when, self._loop.time())
         waits = self._waits[timeout]
-        due = [wait for wait, deadline in waits.items() if deadline <= now]
-        for wait in due:
-            if wait in waits:
-                self.remove(wait, timeout)
-                wait.expire()
-        if waits:
-            self._set_timer(timeout, next(iter(waits.values())))
+        due = [wait for wait, _ in takewhile(lambda one: one[1] <= now, waits.items())]
+        try:
+            for wait in due:
+                if wait in waits:
+                    self.remove(wait, timeout)
+                    wait.expire()
+        finally:
+            if waits:
+                self._set_timer(timeout, next(iter(waits.values())))

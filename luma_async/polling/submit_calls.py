@@ -18,6 +18,12 @@ def submitter_of(session: "SubmitCalls") -> Submitter:
     return session._submitter()  # pyright: ignore[reportPrivateUsage]
 
 
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+    if fields.get("timeout") is not None:
+        raise ValueError("a submission has no timeout; give submit_timeout to LumaSession")
+    return fields
+
+
 class SubmitCalls(ABC):
     """create, extend and generate."""
 
@@ -60,7 +66,7 @@ class SubmitCalls(ABC):
                 loop=loop,
                 image_url=image_url,
                 image_end_url=image_end_url,
-                others=fields,
+                others=_checked(fields),
             )
         )
 
@@ -89,7 +95,7 @@ class SubmitCalls(ABC):
                 loop=loop,
                 image_url=image_url,
                 image_end_url=image_end_url,
-                others=fields,
+                others=_checked(fields),
                 extends=task_id,
             )
         )

@@ -217,8 +217,6 @@ def _check_other(name: str, value: object) -> None:
     checks.unicode_text("a field's name", name)
     if name in ("prompt", ""):
         raise ValueError(f"relays have no field {name!r}; give user_prompt")
-    if name == "timeout":
-        raise ValueError("a submission has no timeout; give submit_timeout to LumaSession")
     try:
         msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError):

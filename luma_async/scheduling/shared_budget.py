@@ -24,6 +24,7 @@ from luma_async.scheduling.throttle import MAX_RETRY_AFTER
 HORIZON = 1.0  # seconds
 MEMBER_TIMEOUT = 10.0  # seconds after its last reservation after which a session is not counted
 CLOCK_TOLERANCE = 0.5  # seconds by which a record may be beyond HORIZON
+QUIET_TOLERANCE = 3600.0  # seconds by which a quiet time may be beyond MAX_RETRY_AFTER
 MAX_MEMBERS = 1000
 MAX_SPACING = 1e6  # seconds
 MAX_TIME = 1e11  # a Unix time that a record may have
@@ -130,7 +131,7 @@ def quiet_until(timetable: Timetable, now: float) -> float:
     Each session shares `MAX_RETRY_AFTER` seconds at most, so a later end is an error of a record or
     of a clock. It would stop all sessions for good.
     """
-    latest = now + MAX_RETRY_AFTER + CLOCK_TOLERANCE
+    latest = now + MAX_RETRY_AFTER + QUIET_TOLERANCE
     return timetable.quiet_until if timetable.quiet_until <= latest else 0.0
 
 

@@ -5,7 +5,7 @@ It works with pytest-asyncio in both modes, and with the plugin of anyio without
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, cast
 
@@ -34,6 +34,7 @@ _RELAY_MARKER = (
     "luma_relay(assert_all_used=False): overrides the ini option luma_relay_assert_all_used"
 )
 _ASSERT_ALL_USED = "luma_relay_assert_all_used"
+_REPORT = pytest.StashKey[pytest.TestReport]()
 _FIXTURES = {"luma_relay", "luma_session"}
 _HOOK = "pytest_asyncio_loop_factories"
 _HOOK_SINCE = (1, 4)
@@ -126,17 +127,34 @@ def _check_test(item: pytest.Item) -> None:
         pytest.fail(_SYNCHRONOUS, pytrace=False)
 
 
-def _check_use(request: pytest.FixtureRequest, relay: "FakeRelay", failures: int) -> None:
-    """Check that all scripted answers were used, after a test that did not fail.
-
-    `failures` is the number of failed tests before this one. The marker overrides the ini option.
-    """
+def _asserts_all_used(request: pytest.FixtureRequest) -> bool:
+    """Return whether unused scripted answers fail a test; the marker overrides the ini option."""
     marker = request.node.get_closest_marker("luma_relay")
-    asserts = marker.kwargs.get("assert_all_used") if marker else None
-    if asserts is None:
-        asserts = request.config.getini(_ASSERT_ALL_USED)
-    if asserts and request.session.testsfailed == failures:
+    if marker is None:
+        return bool(request.config.getini(_ASSERT_ALL_USED))
+    asserts = marker.kwargs.get("assert_all_used")
+    if marker.args or len(marker.kwargs) != 1 or not isinstance(asserts, bool):
+        pytest.fail("the mark luma_relay takes assert_all_used=True or False", pytrace=False)
+    return asserts
+
+
+def _check_use(request: pytest.FixtureRequest, relay: "FakeRelay") -> None:
+    """Check that all scripted answers were used, after a test that has passed."""
+    report = request.node.stash.get(_REPORT, None)
+    has_passed = report is not None and report.passed and not hasattr(report, "wasxfail")
+    if _asserts_all_used(request) and has_passed:
         relay.assert_all_used()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the report of the test itself, for the fixtures."""
+    report = yield
+    if report.when == "call":
+        item.stash[_REPORT] = report
+    return report
 
 
 @fixture
@@ -145,10 +163,10 @@ async def luma_relay(request: pytest.FixtureRequest) -> "AsyncIterator[FakeRelay
     from luma_async.testing.relay import FakeRelay
 
     _check_test(request.node)
-    failures = request.session.testsfailed
+    _asserts_all_used(request)
     async with FakeRelay() as relay:
         yield relay
-        _check_use(request, relay, failures)
+        _check_use(request, relay)
 
 
 @pytest.fixture
@@ -156,10 +174,10 @@ def luma_relay_thread(request: pytest.FixtureRequest) -> "Iterator[ThreadedRelay
     """Yield a started `ThreadedRelay`, for a test that blocks its loop or has none."""
     from luma_async.testing.threaded_relay import ThreadedRelay
 
-    failures = request.session.testsfailed
+    _asserts_all_used(request)
     with ThreadedRelay() as relay:
         yield relay
-        _check_use(request, relay, failures)
+        _check_use(request, relay)
 
 
 @fixture

@@ -3,6 +3,7 @@
 Pure: no clock, no random numbers.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -52,19 +53,20 @@ class TaskScripts:
     def __init__(self) -> None:
         self.given: Scripts = None
         self._next = check_scripts(None)
-        self._unused: list[Script] = []
+        self._unused: deque[Script] = deque()
 
     def set(self, given: Scripts) -> None:
         """Set the scripts; TypeError for other values, which change nothing."""
         following = check_scripts(given)
         is_list = isinstance(given, Sequence)
-        self._unused = list(following) if is_list else []
+        self._unused = deque(following if is_list else ())
         self._next = iter(self._unused.copy()) if is_list else following
         self.given = given
 
     def next(self) -> Script | None:
         """Return the script of the next submission; None if there is none."""
-        del self._unused[:1]
+        if self._unused:
+            self._unused.popleft()
         return next(self._next, None)
 
     def unused(self) -> list[str]:

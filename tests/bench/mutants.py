@@ -42,6 +42,7 @@ AT_ONCE = 200  # mutants for one process, which collects the tests once
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 LAST = CACHE / "survivors.json"
 Key = tuple[str, str, str, str]
+NOT_TRIED = (3, 4, 5)  # exit codes of pytest: internal error, usage error, no tests
 
 
 class Tried(NamedTuple):
@@ -128,7 +129,11 @@ def try_all(mutants: Sequence[Mutant], minutes: float, budget: float) -> Iterato
                 return
             plan = Plan(files_of(trials), trials, tests.durations, minutes=left)
             for outcome in session(copy, "try", plan, Outcome):
-                yield _tried(trials[outcome.trial], outcome)
+                trial = trials[outcome.trial]
+                if outcome.code in NOT_TRIED:
+                    print(f"not tried: {place(trial.mutant)}", file=sys.stderr, flush=True)
+                else:
+                    yield _tried(trial, outcome)
 
 
 def _tried(trial: Trial, outcome: Outcome) -> Tried:

@@ -78,7 +78,6 @@ class TestWhatIsSent:
             {"image_url": b"https://cdn.example"},
             {"others": {"prompt": "a cat"}},
             {"others": {"": 1}},
-            {"others": {"timeout": 3.0}},
             {"others": {"x": 1j}},
             {"others": {"x": "\ud800"}},
             {"extends": ""},

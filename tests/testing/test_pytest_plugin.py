@@ -85,6 +85,15 @@ def test_in_a_thread(luma_relay_thread): luma_relay_thread.reply(Reply(504))
 def test_that_fails(luma_relay_thread):
     luma_relay_thread.reply(Reply(505))
     assert False
+def test_that_is_skipped(luma_relay_thread):
+    luma_relay_thread.reply(Reply(506))
+    pytest.skip()
+@pytest.mark.xfail
+def test_that_is_expected_to_fail(luma_relay_thread):
+    luma_relay_thread.reply(Reply(507))
+    assert False
+@pytest.mark.luma_relay(assert_al_used=False)
+def test_with_a_mistyped_marker(luma_relay_thread): pass
 """
 _INI = "luma_relay_assert_all_used=true"
 _PAGE = "docs/testing.md"
@@ -190,7 +199,8 @@ def test_a_reply_left_unused_fails_the_test_if_the_marker_or_the_ini_option_says
     printed = _run(tmp_path, _LEAVES_REPLIES, *_ASYNCIO, *options)
     found = re.findall(r"^E +AssertionError: scripted replies .* received: (\d+) ", printed, re.M)
     assert set(found) == unused, printed
-    assert f"1 failed, 4 passed, {len(unused)} error" in printed
+    assert "the mark luma_relay takes assert_all_used=True or False" in printed
+    assert f"1 failed, 4 passed, 1 skipped, 1 xfailed, {len(unused) + 1} error" in printed
 
 
 def test_virtual_time_works_under_anyio_alone(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from luma_async import QueueError
 from luma_async.worker import (
@@ -95,10 +97,31 @@ async def test_a_server_that_refuses_to_reconnect_is_quoted_once(
         await queue.__aenter__()
     try:
         async with await asyncio.start_server(refuse, "127.0.0.1", port):
-            await until(lambda: refused > 4)
+            await until(lambda: "maximum connections exceeded" in caplog.text)
+            seen = refused
+            await until(lambda: refused > seen + 4)
     finally:
         await queue.__aexit__()
     quoted = [line for line in caplog.messages if "maximum connections exceeded" in line]
     assert quoted == [
-        "NATS refuses the connection: maximum connections exceeded; check the server's limits"
+        "NATS refuses the connection: maximum connections exceeded; "
+        "raise the limit of the server, or close other clients"
     ]
+
+
+async def test_a_reconnection_that_swallows_a_cancellation_ends_with_the_queue() -> None:
+    async def reconnect() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    class Reconnecting(Client):
+        async def close(self) -> None:
+            await asyncio.sleep(0)
+            task.cancel()
+
+    client = Reconnecting()
+    task = vars(client)["_reconnection_task"] = asyncio.create_task(reconnect())
+    async with asyncio.timeout(20):
+        await connection.close_client(client)
+    assert task.cancelled()

@@ -50,8 +50,8 @@ CODES = (
 
 
 MORE = (
-    " It records in a journal beside the videos what was submitted. Run it again to continue; no "
-    "row is submitted twice."
+    " It records in a journal beside the videos what was submitted. Run it again to continue; "
+    "it submits no row twice by itself."
 )
 
 

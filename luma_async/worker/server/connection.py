@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 RECONNECT_DELAY = 0.25  # seconds
+MORE_CONNECTIONS = "raise the limit of the server, or close other clients"
 CANCEL_EVERY = 0.1  # seconds
 RESTART_EVERY = 1.0  # seconds between two attempts to start the private server again
 
@@ -65,6 +66,7 @@ class Connection:
         self._stack = AsyncExitStack()
         self._restarting: asyncio.Task[None] | None = None
         self._logged: set[str] = set()
+        self._asking: asyncio.Task[None] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -121,9 +123,9 @@ class Connection:
         if self.embedded is not None:
             self._stack.push_async_callback(anyio.to_thread.run_sync, self.embedded.leave)
             self._urls = [await anyio.to_thread.run_sync(self.embedded.join)]
-        self._stack.push_async_callback(self._stop_restarting)
+        self._stack.push_async_callback(self._stop_tasks)
         client = self._client = Client()
-        self._stack.push_async_callback(_close, client)
+        self._stack.push_async_callback(close_client, client)
         try:
             with anyio.fail_after(CONNECT_TIMEOUT):
                 await await_cancellable(
@@ -146,7 +148,7 @@ class Connection:
             elif "authorization" in cause.lower():
                 remedy = "check its user, password or credentials"
             elif "maximum" in cause.lower():
-                remedy = "raise the limit of the server, or close other clients"
+                remedy = MORE_CONNECTIONS
             else:
                 remedy = "start it or name another"
             raise QueueError(
@@ -161,8 +163,14 @@ class Connection:
         self.denials.record(str(error))
         if not self._log_once(f"NATS: {reason(error)}") or not self._js or self._closed:
             return
-        if not self.client.is_connected and (cause := await refusal(self._urls)):
-            self._log_once(f"NATS refuses the connection: {cause}; check the server's limits")
+        if not self.client.is_connected and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._quote_refusal())
+
+    async def _quote_refusal(self) -> None:
+        """Log that the server has too many connections; nats-py takes that for a lost one."""
+        cause = await refusal(self._urls)
+        if "maximum" in cause.lower():
+            self._log_once(f"NATS refuses the connection: {cause}; {MORE_CONNECTIONS}")
 
     def _log_once(self, message: str) -> bool:
         if message in self._logged:
@@ -217,9 +225,8 @@ class Connection:
             logger.warning("another server uses the port of the private NATS server; leaving it")
             await self.client.force_reconnect()
 
-    async def _stop_restarting(self) -> None:
-        if self._restarting is not None:
-            await cancel([self._restarting])
+    async def _stop_tasks(self) -> None:
+        await cancel([task for task in (self._restarting, self._asking) if task is not None])
 
 
 def without_credentials(urls: Iterable[str]) -> str:
@@ -273,6 +280,13 @@ async def await_cancellable(coroutine: Coroutine[Any, Any, object]) -> None:
     task.result()
 
 
-async def _close(client: Client) -> None:
+async def close_client(client: Client) -> None:
+    """Close a client, whatever it is doing."""
     with suppress(*NATS_ERRORS, AssertionError):  # nats-py asserts that it was connected
         await client.close()
+    # It cancels the task that reconnects once; wait_for of Python 3.11 may swallow that, and the
+    # task would go on for ever.
+    task = client._reconnection_task  # pyright: ignore[reportPrivateUsage]
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=RECONNECT_DELAY)
