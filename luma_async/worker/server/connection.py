@@ -285,7 +285,7 @@ async def close_client(client: Client) -> None:
     with suppress(*NATS_ERRORS, AssertionError):  # nats-py asserts that it was connected
         await client.close()
     # It cancels the task that reconnects once; wait_for of Python 3.11 may swallow that, and the
-    # task would go on for ever.
+    # task would run for ever.
     task = client._reconnection_task  # pyright: ignore[reportPrivateUsage]
     while task is not None and not task.done():
         task.cancel()
