@@ -13,7 +13,7 @@ for again, and once each was polled all tasks end at the same moment (ends of on
 
 Memory is the growth of the process since it received the ids, per id, before and after the first
 poll. CPU per request is the whole process's; the interval is half of what the rate allows, so that
-all sizes poll equally often. CPU of an end is that of the whole round, its requests included.
+all sizes poll equally often. CPU of an ended task is that of the whole round, its requests included.
 Figures are medians of the runs, in brackets the worst of all; the quotient is that of the last size
 by the first.
 """
@@ -138,7 +138,7 @@ async def ending(luma: LumaSession, ids: Sequence[str], ticker: Ticker, pauses: 
         done = await wait
         seconds, spent = time.perf_counter() - begun, cpu_seconds() - spent
     assert len(done) == len(ids)
-    return {"CPU of an end, µs": 1e6 * spent / len(ids), "all ended, s": seconds}
+    return {"CPU of an ended task, µs": 1e6 * spent / len(ids), "all ended, s": seconds}
 
 
 def wait_for(luma: LumaSession, ids: Sequence[str]) -> Callable[[int], Awaitable[object]]:
