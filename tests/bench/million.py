@@ -13,9 +13,9 @@ for again, and once each was polled all tasks end at the same moment (ends of on
 
 Memory is the growth of the process since it received the ids, per id, before and after the first
 poll. CPU per request is the whole process's; the interval is half of what the rate allows, so that
-all sizes poll equally often. CPU of an ended task is that of the whole round, its requests included.
-Figures are medians of the runs, in brackets the worst of all; the quotient is that of the last size
-by the first.
+all sizes poll equally often. CPU of an ended task is that of the whole round, its requests
+included. Figures are medians of the runs, in brackets the worst of all; the quotient is that of the
+last size by the first.
 """
 
 import argparse
