@@ -1,7 +1,6 @@
 """Each example of docs/examples, run as its reader would run it, against `luma-async relay`."""
 
 import asyncio
-import importlib.util
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from luma_async import Every, LumaSession
 from luma_async.testing import FakeRelay
 from luma_async.testing.media import video
 from tests import optional
+from tests.module_files import load
 from tests.subprocesses import EXAMPLES, FEW_PLUGINS, PATIENCE, Started, relay_process, started
 
 PACE = {"PACE": "0.1"}
@@ -151,7 +151,7 @@ async def _studio(
 ) -> AsyncGenerator[Any, None]:
     """Yield the waiting Studio of the FastAPI example, with these settings in its module."""
     optional.module("fastapi")
-    module = _module(example("fastapi_sse.py"))
+    module = load(Path(example("fastapi_sse.py")))
     for name, value in settings.items():
         patch.setattr(module, name, value)
     patch.setenv("LUMA_BASE_URL", relay.url)
@@ -191,15 +191,6 @@ async def test_a_rejected_key_loses_no_video(
             assert (await results.get())[1].state == "completed"
 
 
-def _module(path: str) -> Any:
-    spec = importlib.util.spec_from_file_location("example", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # aiohttp_service.py
 
 
@@ -230,7 +221,7 @@ async def service(
     relay: FakeRelay, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[web.AppRunner, LumaSession, str]]:
     """Yield the service in the event loop of the test: its runner, its session and its URL."""
-    module = _module(example("aiohttp_service.py"))
+    module = load(Path(example("aiohttp_service.py")))
     monkeypatch.setenv("LUMA_BASE_URL", relay.url)
     monkeypatch.setenv("LUMA_API_KEY", relay.api_key)
     app = module.application()

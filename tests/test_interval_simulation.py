@@ -52,7 +52,7 @@ def test_an_end_that_was_seen_already_costs_no_request() -> None:
 def test_an_id_without_a_watcher_costs_no_request() -> None:
     simulation = make_simulation()
     run(simulation, 10.0)
-    simulation.remove()
+    simulation.remove(None)
     run(simulation, 100.0)
     assert simulation.requests == 3
 
@@ -63,9 +63,9 @@ def test_new_ids_that_are_removed_before_they_are_polled_cost_no_request(
 ) -> None:
     simulation = make_simulation()
     simulation.add(2, 0.01)
-    simulation.remove()  # the first one: it was polled longest ago
+    simulation.remove(None)  # the first one: it was polled longest ago
     for _ in range(removed):
-        simulation.remove()
+        simulation.remove(None)
     run(simulation, 4.0)
     assert simulation.requests == requests
 
@@ -121,7 +121,7 @@ def test_more_ends_than_ids_do_no_harm(ids: int) -> None:
     simulation = make_simulation(ids=ids)
     for _ in range(10):
         simulation.remove(1.0)
-        simulation.remove()
+        simulation.remove(None)
     simulation.add(1, 2.0)
     run(simulation, 60.0)
     assert 12 <= simulation.requests <= 14
@@ -136,7 +136,7 @@ def test_ids_removed_together_cost_as_many_requests_as_one_after_the_other(
     ended_at = [None, until + 1.0, until - 9.0] * (ids // 4 + 1)
     for simulation in (singly, together):
         run(simulation, until)
-    together.remove_all(ended_at)
+    together.remove(*ended_at)
     for ended in ended_at:
         singly.remove(ended)
     for simulation in (singly, together):

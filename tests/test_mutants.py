@@ -1,9 +1,7 @@
 """The bench of mutants: what it changes, what it runs, and how it counts."""
 
-import importlib.util
 from pathlib import Path
 from textwrap import dedent
-from types import ModuleType
 
 import pytest
 
@@ -12,6 +10,7 @@ from tests.bench.mutants import Score, Tried, equivalent, modules, report
 from tests.bench.mutants_code import Changed, Functions
 from tests.bench.mutants_finder import Mutant, mutants_of
 from tests.bench.mutants_map import choose
+from tests.module_files import load
 
 PACKAGE = Path(luma_async.__file__).parent
 
@@ -142,15 +141,6 @@ def test_each_equivalent_mutant_is_one_of_the_package_and_has_a_reason() -> None
         )
     }
     assert not set(listed) - existing, "the line has changed: is the mutant still equivalent?"
-
-
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("small", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_mutant_is_in_the_source_for_a_while_and_in_functions_that_exist(

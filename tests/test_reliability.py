@@ -102,6 +102,14 @@ class OnlyBatches(ScriptedRelay):
         raise self.error
 
 
+async def no_answers_for_a_while(relay: FakeRelay) -> None:
+    """Let the relay answer no request for 90 s, from 20 s on."""
+    await asyncio.sleep(20.0)
+    relay.faults = {"black_hole": 1.0}
+    await asyncio.sleep(90.0)
+    relay.faults = {}
+
+
 class TestRejectedBatches:
     async def test_a_bad_id_is_found_by_one_bisection_and_polled_alone_from_then_on(self) -> None:
         def reject(ids: tuple[str, ...]) -> LumaError | None:
@@ -349,10 +357,7 @@ class TestMissingIds:
     ) -> None:
         task_id = relay.add(duration=1.0, link_after=130.0)
         waiting = asyncio.ensure_future(luma.wait_until_done(task_id))
-        await asyncio.sleep(20.0)
-        relay.faults = {"black_hole": 1.0}
-        await asyncio.sleep(90.0)
-        relay.faults = {}
+        await no_answers_for_a_while(relay)
         assert (await waiting).url
 
     async def test_an_outage_prolongs_the_grace_period_of_a_link_by_its_own_length(
@@ -362,10 +367,7 @@ class TestMissingIds:
         begun = now()
         task_id = relay.add(duration=1.0, link_after=1e6)
         waiting = asyncio.ensure_future(luma.wait_until_done(task_id))
-        await asyncio.sleep(20.0)
-        relay.faults = {"black_hole": 1.0}
-        await asyncio.sleep(90.0)
-        relay.faults = {}
+        await no_answers_for_a_while(relay)
         assert not (await waiting).url
         assert 60.0 < now() - begun - luma.link_grace < 200.0
 

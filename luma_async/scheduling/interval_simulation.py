@@ -8,7 +8,6 @@ counted until the simulated poller would have seen its end.
 """
 
 from collections import deque
-from collections.abc import Sequence
 from math import inf
 
 from luma_async.scheduling.pace import MAX_LINGER
@@ -69,12 +68,8 @@ class IntervalSimulation:
             self._new_since = min(self._new_since, self._new_due(now))
             self.advance(now)
 
-    def remove(self, ended_at: float | None = None) -> None:
-        """Remove an id that has ended at about `ended_at`, or has no watcher any more."""
-        self.remove_all((ended_at,))
-
-    def remove_all(self, ended_at: Sequence[float | None]) -> None:
-        """Remove an id for each of these times."""
+    def remove(self, *ended_at: float | None) -> None:
+        """Remove ids that have ended at about these times; None: it has no watcher any more."""
         self._remove(len(ended_at))
         self._ended += sum(at is not None and self._last < at for at in ended_at)
 

@@ -175,7 +175,7 @@ class LearnedTiming(RequestTiming):
 
         After one that did not end, ids go by their own dues.
         """
-        self._simulation.remove_all(ended_at)
+        self._simulation.remove(*ended_at)
         self._fits_one_batch = self._fits_one_batch and None not in ended_at
 
     def on_sent(self, now: float, *, open_ids: int, max_ids: int, whole: bool, again: bool) -> None:

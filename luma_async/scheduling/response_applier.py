@@ -50,7 +50,6 @@ class ResponseApplier(Generic[W]):
         if unknown:
             ids = unknown | {item.task_id for item in news}
             news = [item for item in group.items if item.task_id in ids]
-        self._end_count, self._ended_at = 0, list[float | None]()
         for item in news:
             if item.anomaly and silent_for:
                 item.anomaly.after_silence(silent_for)
@@ -78,10 +77,12 @@ class ResponseApplier(Generic[W]):
         """Report the ids that have ended to the timing, all with the mean age of the group."""
         if self._ended_at:
             self.timing.on_removed(self._ended_at)
+            self._ended_at = []
         if group.sent_at is not None and self._end_count:
             self.timing.observe_end(
                 group.mean_created_at, group.sent_at, self.answered.sent_at, self._end_count
             )
+        self._end_count = 0
 
     def _mark_polled(self, group: Group[W]) -> None:
         """Record when the group was polled."""

@@ -138,12 +138,10 @@ def _asserts_all_used(request: pytest.FixtureRequest) -> bool:
     return asserts
 
 
-def _check_use(request: pytest.FixtureRequest, relay: "FakeRelay") -> None:
-    """Check that all scripted answers were used, after a test that has passed."""
-    report = request.node.stash.get(_REPORT, None)
-    has_passed = report is not None and report.passed and not hasattr(report, "wasxfail")
-    if _asserts_all_used(request) and has_passed:
-        relay.assert_all_used()
+def _has_passed(item: pytest.Item) -> bool:
+    """Return whether a test has passed, and was not expected to fail."""
+    report = item.stash.get(_REPORT, None)
+    return report is not None and report.passed and not hasattr(report, "wasxfail")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -163,10 +161,11 @@ async def luma_relay(request: pytest.FixtureRequest) -> "AsyncIterator[FakeRelay
     from luma_async.testing.relay import FakeRelay
 
     _check_test(request.node)
-    _asserts_all_used(request)
+    asserts = _asserts_all_used(request)
     async with FakeRelay() as relay:
         yield relay
-        _check_use(request, relay)
+        if asserts and _has_passed(request.node):
+            relay.assert_all_used()
 
 
 @pytest.fixture
@@ -174,10 +173,11 @@ def luma_relay_thread(request: pytest.FixtureRequest) -> "Iterator[ThreadedRelay
     """Yield a started `ThreadedRelay`, for a test that blocks its loop or has none."""
     from luma_async.testing.threaded_relay import ThreadedRelay
 
-    _asserts_all_used(request)
+    asserts = _asserts_all_used(request)
     with ThreadedRelay() as relay:
         yield relay
-        _check_use(request, relay)
+        if asserts and _has_passed(request.node):
+            relay.assert_all_used()
 
 
 @fixture

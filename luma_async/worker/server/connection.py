@@ -284,9 +284,7 @@ async def close_client(client: Client) -> None:
     """Close a client, whatever it is doing."""
     with suppress(*NATS_ERRORS, AssertionError):  # nats-py asserts that it was connected
         await client.close()
-    # It cancels the task that reconnects once; wait_for of Python 3.11 may swallow that, and the
-    # task would run for ever.
+    # nats-py cancels the task that reconnects once.
     task = client._reconnection_task  # pyright: ignore[reportPrivateUsage]
-    while task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=RECONNECT_DELAY)
+    if task is not None:
+        await cancel([task])
