@@ -134,11 +134,12 @@ def test_each_equivalent_mutant_is_one_of_the_package_and_has_a_reason() -> None
     assert all(listed.values())
     names = {key[0] for key in listed}
     existing = {
-        mutant.key
+        key
         for module in names
         for mutant in mutants_of(
             module, PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_bytes()
         )
+        for key in (mutant.key, mutant.line_key)
     }
     assert not set(listed) - existing, "the line has changed: is the mutant still equivalent?"
 

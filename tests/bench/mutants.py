@@ -91,10 +91,10 @@ def modules(wanted: Iterable[str], package: Path) -> list[str]:
 
 
 def equivalent() -> dict[Key, str]:
-    """Return the mutants that are not tried, with the reason of each."""
+    """Return what is not tried, with the reason; an empty last part: each mutant of the line."""
     listed = tomllib.loads(EQUIVALENT.read_text())
     return {
-        (module, one["in"], one["line"], one["becomes"]): one["why"]
+        (module, one["in"], one["line"], one.get("becomes", "")): one["why"]
         for module, rows in listed.items()
         for one in rows
     }
@@ -107,7 +107,7 @@ def drawn(wanted: Sequence[str], seed: int) -> list[Mutant]:
         mutant
         for module in wanted
         for mutant in mutants_of(module, (ROOT / _file(module)).read_bytes())
-        if mutant.key not in known
+        if known.keys().isdisjoint({mutant.key, mutant.line_key})
     ]
     random.Random(seed).shuffle(found)
     return found

@@ -43,6 +43,11 @@ class Mutant(Struct, frozen=True):
         return self.module, self.function, self.before, self.after
 
     @property
+    def line_key(self) -> tuple[str, str, str, str]:
+        """Return what it has in common with all mutants of its lines."""
+        return self.module, self.function, self.before, ""
+
+    @property
     def file(self) -> str:
         """Return the path of the module in a checkout."""
         return f"luma_async/{self.module.replace('.', '/')}.py"
