@@ -273,6 +273,24 @@ DATE_HEADER = {"Date": "Sat, 21 Nov 2026 10:00:00 GMT"}
         ({"id": "a", "state": "pending", "created_at": "2026-11-21T09:59:00Z", "data": {}}, 60.0),
         ({"id": "a", "state": "pending", "created_at": "0001-01-01T00:00:00Z"}, 0.0),
         ({"id": "a", "state": "pending"}, 0.0),
+        (
+            {
+                "id": "a",
+                "state": "pending",
+                "created_at": "2026-11-21T09:59:00Z",
+                "data": {"created_at": "2026-11-21T09:58:00Z"},
+            },
+            60.0,
+        ),
+        (
+            {
+                "id": "a",
+                "state": "pending",
+                "createTime": "2026-11-21T09:59:00Z",
+                "submitTime": "2026-11-21T09:59:30Z",
+            },
+            60.0,
+        ),
         ({"task_id": "a", "status": "QUEUED", "submit_time": 1795255140}, 60.0),
         (
             {

@@ -8,7 +8,7 @@ import pytest
 
 from luma_async import Request, State
 from luma_async.protocol.decoding import decode_response
-from tests.protocol.response_builders import response_of, table_row, task, wrapped
+from tests.protocol.response_builders import NOW, response_of, table_row, task, wrapped
 
 
 def test_the_id_of_a_row_is_its_task_id_not_its_number() -> None:
@@ -71,6 +71,7 @@ def test_a_final_status_of_the_row_wins_over_the_state_inside() -> None:
         ("QUEUED", "processing", State.PENDING),
         ("IN_PROGRESS", "", State.PROCESSING),
         ("IN_PROGRESS", "half done", State.PROCESSING),
+        ("IN_PROGRESS", "Completed", State.COMPLETED),
         ("", "queued", State.PENDING),
         ("", "", State.PROCESSING),
     ],
@@ -82,6 +83,13 @@ def test_a_final_state_wins_and_the_row_comes_before_the_object_inside(
     for response in (wrapped([one]), wrapped(one), response_of([one]), response_of(one)):
         assert response.states == {"a": state}
         assert response.generation("a").state is state
+
+
+def test_a_final_state_wins_if_a_bare_task_has_another_object_inside() -> None:
+    row = {"id": "a", "state": "processing", "data": {"id": "a", "state": "completed"}}
+    for response in (response_of([row]), response_of(row)):
+        assert response.states == {"a": State.COMPLETED}
+        assert response.generation("a").state is State.COMPLETED
 
 
 def test_the_status_of_a_row_wins_over_its_state() -> None:
@@ -112,6 +120,24 @@ def test_a_link_in_the_reason_of_a_completed_row_is_used_last() -> None:
     assert wrapped([table_row(fail_reason=reason, result_url="row")]).generation("a").url == "row"
     assert wrapped([table_row(fail_reason="none")]).generation("a").url is None
     assert wrapped([table_row("FAILURE", fail_reason=reason)]).generation("a").url is None
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "Success"])
+def test_a_link_of_a_completed_row_is_found_under_another_name(status: str) -> None:
+    link = "https://cdn.example/a.mp4"
+    row = table_row(status, videoUrl=link, data={"id": "a"})
+    assert wrapped([row]).generation("a").url == link
+    assert wrapped([table_row(status) | {"fail_reason": link}]).generation("a").url == link
+
+
+def test_only_a_completed_row_is_searched_for_links_under_other_names() -> None:
+    row = {"id": "a", "state": "processing", "videoUrl": "https://cdn.example/a.mp4"}
+    assert response_of([row]).generation("a").url is None
+
+
+def test_the_reason_of_a_bare_task_is_its_own_before_that_of_a_table() -> None:
+    row = {"id": "a", "state": "FAILED", "fail_reason": "second", "failure_reason": "first"}
+    assert response_of([row]).generation("a").failure_reason == "first"
 
 
 @pytest.mark.parametrize("field", ["fail_reason", "result_url"])
@@ -224,3 +250,18 @@ def test_created_at_is_taken_from_the_row_if_the_object_inside_has_none() -> Non
     for beside in ({"created_at": 1734874720}, {"created_at": 0, "submit_time": 1734874720}):
         response = wrapped([table_row(data=inner) | beside])
         assert response.generation("a").created_at == CREATED_AT
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "Success"])
+@pytest.mark.parametrize(
+    ("inner", "outer"),
+    [("created_at", "created_at"), ("created_at", "submit_time"), ("createTime", "created_at")],
+)
+def test_a_time_under_its_own_name_counts_first_then_that_of_the_object_inside(
+    status: str, inner: str, outer: str
+) -> None:
+    row = table_row(status, data={"id": "a", inner: 1734874720}) | {outer: 1734874000}
+    first = CREATED_AT if inner == "created_at" else datetime.fromtimestamp(1734874000, UTC)
+    response = decode_response(200, {"Date": NOW}, json.dumps([row]).encode())
+    assert response.generation("a").created_at == first
+    assert response.age("a") == (CREATED_AT - first).total_seconds()

@@ -49,6 +49,16 @@ def test_an_unrecognized_state_means_processing_and_is_warned_about_once(
     assert second in caplog.messages[1]
 
 
+def test_an_unrecognized_state_of_a_task_without_an_id_is_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    word = f"word-{uuid4()}"
+    response = response_of({"state": word}).for_task("a")
+    assert response.unknown_states == {"a"}
+    assert response.generation("a").state is State.PROCESSING
+    assert caplog.messages == [f"unknown state {word!r} is taken as still running"]
+
+
 def test_a_long_state_word_is_cut_in_the_warning(caplog: pytest.LogCaptureFixture) -> None:
     response_of([{"id": "a", "state": f"{uuid4()}" * 1000}])
     (message,) = caplog.messages

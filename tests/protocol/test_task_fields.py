@@ -105,16 +105,18 @@ def test_a_reason_is_found_in_each_place(path: str) -> None:
 def test_what_the_inner_object_lacks_is_taken_from_the_next_outer_one_that_has_it() -> None:
     inner = {"id": "a", "state": "completed", "prompt": "a cat"}
     middle = {"failure_reason": "of the middle", "data": inner}
-    outer = {"failure_reason": "of the envelope", "request": {"prompt": "a dog"}, "data": middle}
+    outer = {"failure_reason": "of the envelope", "thumbnail": {"url": "link"}, "data": middle}
     task = response_of({"data": outer}).for_task("a").generation("a")
     assert task.failure_reason == "of the middle"
-    assert task.request
+    assert task.thumbnail
 
 
 def test_the_reason_of_a_row_of_the_table_counts_before_that_of_the_task_in_it() -> None:
     inner = {"id": "a", "state": "failed", "failure_reason": "of the task"}
     for reason, shown in (("of the row", "of the row"), ("", "of the task")):
         row = table_row("FAILURE", data=inner) | {"fail_reason": reason}
+        assert response_of([row]).generation("a").failure_reason == shown
+        row["created_at"] = 0
         assert response_of([row]).generation("a").failure_reason == shown
 
 
@@ -130,7 +132,10 @@ def test_a_success_message_is_not_a_reason() -> None:
 )  # fmt: skip
 def test_a_time_of_creation_is_found_in_each_place_and_unit(path: str, value: object) -> None:
     row = {"id": "a", "state": "processing", **nest(path, value)}
-    assert response_of(row).for_task("a").generation("a").created_at == MOMENT
+    response = response_of(row).for_task("a")
+    assert response.generation("a").created_at == MOMENT
+    response.sent = "Fri, 27 Nov 2026 12:01:00 GMT"
+    assert response.age("a") == 60.0
 
 
 @pytest.mark.parametrize("value", [0, -1, "", "soon", None, True, 1e30, "0001-01-01T00:00:00Z"])
