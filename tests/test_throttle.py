@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from luma_async.errors import LumaError, RateLimitedError, RelayError
+from luma_async.scheduling.slots import Slots
 from luma_async.scheduling.throttle import SPACING_SECOND, ExponentialBackoff, Limits, Throttle
 from tests.properties import examples
 
@@ -203,6 +204,38 @@ def test_one_outage_counts_once_however_many_requests_were_in_flight() -> None:
     assert throttle.cooldown_until == 12.0
 
 
+def test_the_error_behind_a_cool_down_is_known_until_a_response_after_it() -> None:
+    throttle, error = fixed(), error_of(False)
+    throttle.back_off(error, 10.0, 10.0)
+    throttle.record_response(9.9, 10.2)
+    assert throttle.cooldown_cause is error
+    throttle.record_response(9.9, 10.5)
+    assert throttle.cooldown_cause is None, "the cool-down is over"
+
+
+def test_a_request_uses_up_one_slot_of_a_shared_budget() -> None:
+    slots = Slots()
+    slots.add([10.0, 11.0])
+    throttle = Throttle(Limits(), lambda: 1.0, slots)
+    assert throttle.next_send_at(9.9, 9.9, 7) == 10.0
+    assert slots.held == 7
+    throttle.acquire(10.0)
+    assert throttle.next_send_at(10.0, 10.0, 7) == 11.0
+
+
+@pytest.mark.parametrize(("throttled", "shared"), [(True, [11.0, 13.0]), (False, [])])
+def test_a_backoff_is_shared_with_other_sessions_if_the_relay_limits_the_rate(
+    throttled: bool, shared: list[float]
+) -> None:
+    """An outage of this session's connection holds back no other one."""
+    slots, received = Slots(), list[float]()
+    slots.on_quiet = received.append
+    throttle = Throttle(Limits(), lambda: 1.0, slots)
+    for now in (10.0, 11.0):
+        throttle.back_off(error_of(throttled), now, now)
+    assert received == shared
+
+
 def test_a_success_does_not_shorten_the_cool_down() -> None:
     throttle = fixed()
     throttle.cool_down_until(60.0)
@@ -225,8 +258,9 @@ def test_in_a_long_cool_down_one_request_is_sent_every_ten_minutes() -> None:
 def test_a_request_that_is_answered_in_a_cool_down_ends_it() -> None:
     throttle = fixed()
     throttle.honour_retry_after(86_400.0, 1.0)
-    throttle.record_response(0.5, 1.1)
-    assert throttle.cooldown_until == 86_401.0, "it was sent before"
+    for sent_at in (0.5, 1.0):
+        throttle.record_response(sent_at, 1.1)
+        assert throttle.cooldown_until == 86_401.0, "it was sent before"
     throttle.record_response(601.0, 602.0)
     assert throttle.cooldown_until == 602.0
 
