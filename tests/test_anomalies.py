@@ -17,10 +17,19 @@ def test_an_id_that_makes_batches_fail_is_polled_alone_for_twice_as_long_each_ti
     anomaly = Anomaly()
     for responses in (1, 2, 4, 8):
         anomaly.quarantine()
-        assert anomaly.solo_polls_left == responses
-        for _ in range(responses):
+        for left in range(responses, 0, -1):
+            assert anomaly.solo_polls_left == left
             assert not anomaly.on_row(single=True), "it proves nothing about batches"
         assert anomaly.solo_polls_left == 0
+
+
+def test_a_new_anomaly_has_nothing_to_remember() -> None:
+    anomaly = Anomaly()
+    assert anomaly.is_clear
+    assert not anomaly.is_undecided
+    anomaly.quarantine()
+    assert not anomaly.is_clear
+    assert not anomaly.is_undecided, "only batches with it fail"
 
 
 def test_an_id_that_batches_leave_out_is_polled_alone_for_0_1_3_7_responses() -> None:
@@ -41,6 +50,16 @@ def test_an_id_that_is_in_a_batch_again_needs_no_care_any_more() -> None:
     assert not anomaly.on_row(single=False)
     assert anomaly.quarantines == 0
     assert anomaly.is_clear
+
+
+def test_after_the_single_endpoint_it_is_remembered_that_batches_left_it_out() -> None:
+    anomaly = left_out()
+    for _ in range(3):
+        anomaly.on_row(single=True)
+        assert not anomaly.is_clear
+        assert not anomaly.is_undecided
+    anomaly.on_row(single=False)
+    assert anomaly.is_clear, "a batch contains it"
 
 
 def test_a_batch_with_an_id_that_made_others_fail_does_not_end_its_quarantines() -> None:

@@ -1,5 +1,7 @@
 """Whether a rejected request is about the key: two in a row, and none answered in between."""
 
+import pytest
+
 from luma_async.scheduling.key_rejections import KeyRejections
 
 
@@ -36,3 +38,31 @@ def test_after_a_response_the_next_rejection_is_the_first() -> None:
     rejections.record_response()
     assert not rejections.is_rejected
     assert not rejected(rejections, "c", at=1.5)
+
+
+@pytest.mark.parametrize(
+    ("second", "has_others", "is_about_the_key"),
+    [
+        (["c"], True, True),
+        (["a"], True, False),
+        (["b", "c"], True, False),
+        (["a"], False, True),
+        (["b", "c"], False, True),
+    ],
+)
+def test_the_same_ids_count_again_only_if_no_others_are_open(
+    second: list[str], has_others: bool, is_about_the_key: bool
+) -> None:
+    rejections = KeyRejections(0.1)
+    rejections.record_rejection(["a", "b"], 0.0, 0.1, has_others=has_others)
+    found = rejections.record_rejection(second, 0.2, 0.3, has_others=has_others)
+    assert found is rejections.is_rejected is is_about_the_key
+
+
+def test_the_second_request_counts_by_when_it_was_sent_after_the_first_was_rejected() -> None:
+    rejections = KeyRejections(0.1)
+    rejections.record_rejection(["a"], 0.0, 5.0, has_others=True)
+    assert rejections.record_rejection(["b"], 7.0, 99.0, has_others=True)
+    rejections.record_response()
+    rejections.record_rejection(["a"], 0.0, 5.0, has_others=True)
+    assert not rejections.record_rejection(["b"], 7.1, 7.1, has_others=True)

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from luma_async.scheduling.missing_evidence import STRONG, WEAK, Evidence
+from luma_async.scheduling.missing_evidence import RULES, STRONG, WEAK, Evidence, Sign
 
 GRACE = 60.0
 
@@ -54,3 +54,40 @@ def test_an_id_that_get_was_asked_about_is_asked_about_again_after_one_more_batc
     asked.add(STRONG, 0.0, GRACE)
     assert [new.omit(seen=False, proved=False) for _ in range(2)] == [False, True]
     assert [asked.omit(seen=False, proved=False) for _ in range(3)] == [False, False, True]
+
+
+def test_seven_answers_that_the_key_may_not_see_it_are_enough() -> None:
+    evidence, forbidden = Evidence(), RULES[Sign.FORBIDDEN]
+    for number in range(7):
+        assert not evidence.is_decided(forbidden, GRACE)
+        evidence.add(forbidden, 3600.0 * number, GRACE)
+    assert evidence.is_decided(forbidden, GRACE)
+    assert evidence.not_found == 0.0
+
+
+def test_signs_that_alternate_take_ten_times_the_grace_period() -> None:
+    evidence = Evidence()
+    rules = [STRONG, RULES[Sign.FORBIDDEN]] * 31
+    decided: list[int] = []
+    for number, rule in enumerate(rules):
+        evidence.add(rule, number * GRACE / 6.0, GRACE)
+        if evidence.is_decided(rule, GRACE):
+            decided.append(number)
+    assert decided == [60, 61]
+    assert (evidence.not_found, evidence.forbidden) == (0.0, 0.0)
+
+
+def test_where_batches_provably_leave_ids_out_one_of_them_is_enough_to_ask_again() -> None:
+    evidence = Evidence()
+    assert [evidence.omit(seen=True, proved=False) for _ in range(2)] == [False, False]
+    assert Evidence().omit(seen=True, proved=True)
+
+
+def test_after_a_rejected_get_one_batch_that_leaves_the_id_out_is_enough_to_ask_again() -> None:
+    """A rejection says nothing of the task, so it is no answer about it."""
+    rejected, answered = Evidence(), Evidence()
+    for evidence, rule in ((rejected, WEAK), (answered, STRONG)):
+        assert [evidence.omit(seen=False, proved=False) for _ in range(2)] == [False, True]
+        evidence.add(rule, 0.0, GRACE)
+    assert rejected.omit(seen=False, proved=False)
+    assert [answered.omit(seen=False, proved=False) for _ in range(3)] == [False, False, True]

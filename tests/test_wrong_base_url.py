@@ -8,7 +8,7 @@ import pytest
 
 from luma_async import Every, LumaSession, NoSuchRouteError, State, WaitAborted
 from luma_async.protocol.requests import name_base_url
-from luma_async.scheduling.route_check import MAX_WITHOUT_ROUTE, RouteCheck
+from luma_async.scheduling.route_check import MAX_WITHOUT_ROUTE
 from luma_async.testing import FakeRelay
 from tests.fake_answers import FakeAnswer
 from tests.in_memory_relays import ScriptedRelay
@@ -46,28 +46,6 @@ def test_the_error_names_the_base_url_and_the_part_to_remove(path: str, part: st
         )
     else:
         assert str(error) == f"status 404: no; check the path of the base URL {HOST}{path}"
-
-
-def test_the_base_url_is_wrong_if_both_endpoints_are_missing_for_a_minute() -> None:
-    check = RouteCheck()
-    assert not check.record_no_route(batch_endpoint=True, now=0.0)
-    assert not check.record_no_route(batch_endpoint=True, now=MAX_WITHOUT_ROUTE)
-    assert not check.has_neither
-    assert check.record_no_route(batch_endpoint=False, now=MAX_WITHOUT_ROUTE)
-    check.reset()
-    assert not check.record_no_route(batch_endpoint=False, now=500.0)
-    assert not check.record_no_route(batch_endpoint=True, now=501.0)
-    assert check.has_neither
-    check.record_response()
-    assert not check.record_no_route(batch_endpoint=True, now=900.0)
-    assert not check.record_no_route(batch_endpoint=False, now=1900.0)
-
-
-def test_the_base_url_is_wrong_at_once_if_both_endpoints_say_so_for_certain() -> None:
-    check = RouteCheck()
-    assert not check.record_no_route(batch_endpoint=True, now=0.0, is_certain=True)
-    assert not check.record_no_route(batch_endpoint=False, now=1.0)
-    assert check.record_no_route(batch_endpoint=False, now=1.0, is_certain=True)
 
 
 @pytest.mark.virtual_time
