@@ -7,13 +7,16 @@ from typing import TypeAlias
 import pytest
 
 from luma_async import (
+    BadRequestError,
     DecodeError,
     Every,
     Limits,
     LumaError,
+    PermissionDeniedError,
     RateLimitedError,
     RelayError,
     RequestTimeout,
+    WaitAborted,
 )
 from luma_async.errors import TooLongError
 from luma_async.polling.poller import Poller
@@ -140,3 +143,73 @@ async def test_a_batch_that_fails_while_the_relay_was_not_heard_for_30_s_is_not_
     relay = RuledRelay(rule, max_batch=4)
     await relay.polled(["a", "b", "c", "d", "other"], 1200.0)
     assert {len(ids) for _, ids in relay.sent if "other" not in ids} == {4}
+
+
+def not_allowed() -> LumaError:
+    return PermissionDeniedError(403)
+
+
+async def test_an_id_that_the_key_may_not_see_is_polled_alone_and_another_one_after_it() -> None:
+    """The second request shows whether the key is good. Neither is asked about more than that."""
+    relay = RuledRelay(failing(not_allowed, "bad"))
+    await relay.polled(["bad", "good"], 20.0)
+    assert relay.times("bad", "good") == [0.0]
+    assert relay.times("bad") == [0.25, 0.5, 0.835, 5.835, 10.835, 15.835]
+    assert relay.times("good") == [0.75, 1.085, 3.75, 6.085, 11.085, 16.085]
+
+
+async def test_the_half_without_the_id_that_is_not_allowed_is_asked_right_after_the_other() -> (
+    None
+):
+    relay = RuledRelay(failing(not_allowed, "bad"))
+    await relay.polled(["bad", *"abcdefg"], 2.0)
+    assert relay.sizes[:3] == [8, 4, 4]
+    assert [round(at, 2) for at, _ in relay.sent[:3]] == [0.0, 0.25, 0.5]
+    assert not {"bad"} & set(relay.sent[2][1])
+    assert len(relay.times("bad")) == 1
+
+
+async def test_a_key_that_is_rejected_for_other_ids_too_aborts_the_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    relay = RuledRelay(failing(not_allowed))
+    one = Wait(relay.poller, relay, ["a", "b", "c", "d"], None, Notify.NOTHING)
+    await one.start()
+    with pytest.raises(WaitAborted):
+        await one.wait_for_news()
+    assert relay.sizes == [4, 2, 2], "the second half has no id of the request before it"
+    assert relay.poller.snapshot().quiet_for == 0.25
+    assert caplog.messages == [
+        "a request failed: status 403; "
+        "all waits end with WaitAborted; check the API key and the account"
+    ]
+
+
+def rejected(*, in_json: bool = True) -> LumaError:
+    error = BadRequestError(400)
+    error.in_json = in_json
+    return error
+
+
+@pytest.mark.parametrize(
+    ("in_json", "pauses"),
+    [(True, [5.0] * 8), (False, [5.0, 5.0, 5.0, 5.0, 5.0, 8.0, 10.0, 10.0])],
+)
+async def test_rejections_by_the_relay_hold_back_for_a_moment_and_those_of_a_proxy_for_longer(
+    in_json: bool, pauses: list[float]
+) -> None:
+    relay = RuledRelay(failing(lambda: rejected(in_json=in_json)))
+    await relay.polled("a", sum(pauses) + 0.1)
+    assert relay.times("a") == [sum(pauses[:count]) for count in range(len(pauses) + 1)]
+
+
+@pytest.mark.parametrize(("errors", "quiet"), [([rejected], 0.25), ([unavailable, rejected], 0.5)])
+async def test_a_rejection_after_another_failure_counts_as_a_further_failure(
+    errors: list[Callable[[], LumaError]], quiet: float
+) -> None:
+    script = iter(errors)
+    relay = RuledRelay(lambda _: next(script)())
+    await relay.polled("a", 0.3 if len(errors) > 1 else 0.1)
+    last, _ = relay.sent[-1]
+    quiet_until = asyncio.get_running_loop().time() + relay.poller.snapshot().quiet_for
+    assert quiet_until == pytest.approx(last + quiet)
