@@ -158,9 +158,7 @@ async def test_an_id_that_the_key_may_not_see_is_polled_alone_and_another_one_af
     assert relay.times("good") == [0.75, 1.085, 3.75, 6.085, 11.085, 16.085]
 
 
-async def test_the_half_without_the_id_that_is_not_allowed_is_asked_right_after_the_other() -> (
-    None
-):
+async def test_the_half_without_the_id_that_is_not_allowed_is_asked_right_after_the_other() -> None:
     relay = RuledRelay(failing(not_allowed, "bad"))
     await relay.polled(["bad", *"abcdefg"], 2.0)
     assert relay.sizes[:3] == [8, 4, 4]
