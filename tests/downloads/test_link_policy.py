@@ -147,16 +147,25 @@ async def test_an_expired_link_behind_a_redirect_is_tried_again(
     assert relay.requests == 0
 
 
-async def test_a_link_of_an_old_task_is_not_tried_again(
-    store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession
+@pytest.mark.parametrize("age", [timedelta(days=1, seconds=0.5), timedelta(days=300)], ids=str)
+async def test_a_link_of_a_task_that_is_older_than_a_day_is_not_tried_again(
+    store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession, age: timedelta
 ) -> None:
     relay.reply(store.new_link_reply(), on="get")
     store.script = [NOT_YET]
-    created_at = datetime.now(UTC) - timedelta(days=2)
+    created_at = datetime.now(UTC) - age
     old = msgspec.structs.replace(store.video(), created_at=created_at)
     path = await download(old, tmp_path, luma=luma, allow_hosts=HERE)
     assert path.read_bytes() == BODY
     assert [request.path for request in store.seen] == ["/v.mp4", "/fresh.mp4"]
+
+
+@pytest.mark.virtual_time
+async def test_without_a_session_the_grace_is_a_minute(store: VideoStore, tmp_path: Path) -> None:
+    store.missing = {"/v.mp4"}
+    with pytest.raises(DownloadError, match="pass luma"):
+        await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert 60.0 <= asyncio.get_running_loop().time() < 60.9
 
 
 @pytest.mark.virtual_time

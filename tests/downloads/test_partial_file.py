@@ -34,10 +34,11 @@ async def test_a_download_cancelled_during_a_write_is_resumed(
         asyncio.Event(),
     )
     loop = asyncio.get_running_loop()
+    was_allowed: list[bool] = []
 
     def slow(file: int, data: Any, offset: int) -> int:
         loop.call_soon_threadsafe(writing.set)
-        may_write.wait(10)
+        was_allowed.append(may_write.wait(10))
         try:
             return real(file, data, offset)
         finally:
@@ -52,6 +53,7 @@ async def test_a_download_cancelled_during_a_write_is_resumed(
             await task
         may_write.set()
         await written.wait()
+        assert all(was_allowed), "the loop was blocked for as long as the disk"
         monkeypatch.setattr(os, "pwrite", real)
         await until(lambda: _is_free(tmp_path))
         assert (await downloader.download(store.video())).read_bytes() == BODY
