@@ -11,7 +11,6 @@ import pytest
 from luma_async import Every, Limits, LumaSession, WaitTimeout
 from luma_async.scheduling.shared_budget import (
     HORIZON,
-    QUIET_TOLERANCE,
     Later,
     Member,
     Reservation,
@@ -103,16 +102,115 @@ def test_shares_are_by_the_ids_that_each_session_holds() -> None:
     assert share(timetable, wish("b", held=99), 100.0) == 0.25
 
 
+EIGHTH = 0.125  # seconds: exact, like the sums of it
+
+
+def exact(*, count: int = 1, own_next: float = 0.0, needs_barrier: bool = False) -> Wish:
+    return Wish("a", 2, EIGHTH, count, own_next, needs_barrier)
+
+
+@pytest.mark.parametrize(
+    ("last_slot", "wanted", "slots", "own_next"),
+    [
+        (90.0, exact(), (100.0,), 100.125),
+        (100.0, exact(), (100.125,), 100.25),
+        (99.9375, exact(), (100.0625,), 100.1875),
+        (90.0, exact(count=3), (100.0, 100.125, 100.25), 100.375),
+        (90.0, exact(own_next=200.0), (100.0,), 200.125),
+        (100.0, exact(own_next=200.0), (100.125,), 200.125),
+        (100.0625, exact(own_next=100.25), (100.1875,), 100.375),
+        (100.875, exact(count=9), (101.0,), 101.125),
+        (100.75, exact(count=9), (100.875, 101.0), 101.125),
+    ],
+)
+def test_a_session_alone_has_the_slots_within_a_second_at_its_spacing(
+    last_slot: float, wanted: Wish, slots: tuple[float, ...], own_next: float
+) -> None:
+    timetable = Timetable(slots[-1], EIGHTH, 110.0, 0.0, {"a": Member(2, 110.0)})
+    assert reserved(Timetable(last_slot), wanted, 100.0) == Reservation(timetable, slots, own_next)
+
+
+@pytest.mark.parametrize(
+    ("last_slot", "own_next", "at"),
+    [(101.0, 0.0, 100.125), (101.5, 0.0, 100.625), (100.0625, 100.3125, 100.0625),
+     (100.5, 100.75, 100.125), (100.5, 102.0, 100.5)],
+)  # fmt: skip
+def test_a_session_that_has_no_slot_knows_when_to_plan_again(
+    last_slot: float, own_next: float, at: float
+) -> None:
+    """When a slot is within a second, when its share is reached, or without contention."""
+    assert later(Timetable(last_slot), exact(own_next=own_next), 100.0) == at
+
+
+@pytest.mark.parametrize(
+    ("last_slot", "needs_barrier", "barrier"),
+    [(None, False, 101.0), (90.0, True, 101.0), (101.25, True, 101.25), (101.5, True, 101.5),
+     (101.625, True, 101.0), (101.625, False, 101.0), (None, True, 101.0)],
+)  # fmt: skip
+def test_a_record_that_is_missing_or_in_doubt_stops_all_sessions_for_a_second(
+    last_slot: float | None, needs_barrier: bool, barrier: float
+) -> None:
+    """A record of more than half a second beyond that is of a clock that was set back."""
+    record = None if last_slot is None else Timetable(last_slot)
+    wanted = exact(own_next=7.0, needs_barrier=needs_barrier)
+    timetable = Timetable(barrier, EIGHTH, 110.0, 0.0, {"a": Member(2, 110.0)})
+    assert reserved(record, wanted, 100.0) == Reservation(timetable, (), 7.0)
+
+
+@pytest.mark.parametrize(
+    ("until", "slot", "spacing", "spacing_until", "own_next"),
+    [(100.0, 100.125, EIGHTH, 110.0, 100.25), (100.5, 100.5, 0.5, 100.5, 103.5)],
+)
+def test_other_sessions_count_until_their_time_is_over(
+    until: float, slot: float, spacing: float, spacing_until: float, own_next: float
+) -> None:
+    """Their ids reduce the share, and their lower rate is that of all."""
+    other = Member(5 if until == 100.0 else 14, until)
+    record = Timetable(100.0, 0.5, until, 0.0, {"a": Member(9, 100.0), "b": other})
+    members = {"a": Member(2, 110.0)} | ({"b": other} if until > 100.0 else {})
+    assert reserved(record, exact(), 100.0) == Reservation(
+        Timetable(slot, spacing, spacing_until, 0.0, members), (slot,), own_next
+    )
+
+
+@pytest.mark.parametrize(("others", "is_known", "is_counted"), [
+    (998, False, True), (999, False, True), (1000, False, False), (999, True, True),
+])  # fmt: skip
+def test_of_a_record_of_a_thousand_sessions_another_one_has_slots_but_is_not_counted(
+    others: int, is_known: bool, is_counted: bool
+) -> None:
+    members = {str(number): Member(1, 105.0) for number in range(others)}
+    known = members | ({"a": Member(1, 101.0)} if is_known else {})
+    found = reserved(Timetable(90.0, members=known), exact(), 100.0)
+    counted = {"a": Member(2, 110.0)} if is_counted else {}
+    assert found.slots == (100.0,)
+    assert found.timetable.members == members | counted
+    msgspec.json.decode(msgspec.json.encode(found.timetable), type=Timetable)
+
+
+def test_an_empty_record_restricts_no_session() -> None:
+    record = msgspec.json.decode(b"{}", type=Timetable)
+    assert record == Timetable(0.0, 0.0, 0.0, 0.0, {})
+    assert reserved(record, wish(), 0.5).slots == (0.5,)
+
+
+def test_by_default_a_session_wants_one_slot() -> None:
+    assert Wish("a", 3, SPACING) == Wish("a", 3, SPACING, 1, 0.0, False)
+    found = reserved(Timetable(90.0), Wish("a", 3, SPACING), 100.0)
+    assert len(found.slots) == 1
+    assert Reservation(found.timetable) == Reservation(found.timetable, (), 0.0)
+
+
 def test_a_quiet_time_is_only_extended() -> None:
     assert with_quiet(with_quiet(None, 200.0, 100.0), 150.0, 100.0).quiet_until == 200.0
 
 
 def test_a_quiet_time_of_more_than_a_day_in_a_record_stops_no_session() -> None:
     """No session shares one: it would stop all of them for good."""
-    day, now = MAX_RETRY_AFTER + QUIET_TOLERANCE, 1e9
+    day, now = MAX_RETRY_AFTER + 3600.0, 1e9
     longest = Timetable(last_slot=now, quiet_until=now + day)
     assert quiet_until(longest, now) == now + day
-    wrong = Timetable(last_slot=now, quiet_until=now + day + 1.0)
+    wrong = Timetable(last_slot=now, quiet_until=now + day + 0.5)
     assert quiet_until(wrong, now) == 0.0
     assert with_quiet(wrong, now + 9.0, now).quiet_until == now + 9.0
     assert reserved(longest, wish(), now).timetable.quiet_until == now + day
@@ -282,7 +380,41 @@ def test_a_budget_without_a_total_is_refused() -> None:
         )
 
 
-def test_a_hostile_record_is_no_timetable() -> None:
-    for text in (b"[]", b'{"last_slot": 1e300}', b'{"spacing": -1}', b'{"members": {"a": 1}}'):
+MEMBER = {"held": 1_000_000_000, "until": 1e11}
+
+
+def decoded(record: object) -> Timetable:
+    return msgspec.json.decode(msgspec.json.encode(record), type=Timetable)
+
+
+@pytest.mark.parametrize("name", ["last_slot", "spacing", "spacing_until", "quiet_until"])
+def test_a_record_has_times_and_a_spacing_within_limits(name: str) -> None:
+    most = 1e6 if name == "spacing" else 1e11
+    for value in (0.0, most):
+        record = decoded({name: value})
+        assert getattr(record, name) == value
+        assert plan(record, wish(), 100.0)
+    for value in (-1e-9, most + 0.5, 1e300):
         with pytest.raises(msgspec.ValidationError):
-            msgspec.json.decode(text, type=Timetable)
+            decoded({name: value})
+
+
+def test_a_record_has_a_thousand_sessions_at_most_with_a_billion_ids_each() -> None:
+    assert plan(decoded({"members": {str(number): MEMBER for number in range(1000)}}), wish(), 1.0)
+    for wrong in (
+        {str(number): MEMBER for number in range(1001)},
+        {"a": MEMBER | {"held": 1_000_000_001}},
+        {"a": MEMBER | {"held": -1}},
+        {"a": MEMBER | {"until": 1e11 + 0.5}},
+        {"a": 1},
+    ):
+        with pytest.raises(msgspec.ValidationError):
+            decoded({"members": wrong})
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"null", b'"{}"', b'{"members": []}', b'{"last_slot": "1"}']
+)
+def test_a_hostile_record_is_no_timetable(text: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode(text, type=Timetable)
