@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,31 @@ async def test_a_thousand_waits_with_one_timeout_have_one_timer(
     for wait in waits:
         deadlines.remove(wait, 1800.0)
     assert timers[0].cancelled()
+
+
+async def test_nothing_is_kept_of_a_timeout_that_no_wait_has_any_more() -> None:
+    deadlines, expired = new_deadlines(), Wait()
+    for number in range(100):
+        wait, timeout = Wait(), 100.0 + number
+        deadlines.add(wait, timeout)
+        deadlines.remove(wait, timeout)
+    deadlines.add(expired, 5.0)
+    await asyncio.sleep(6.0)
+    assert len(expired.expired_at) == 1
+    assert not deadlines._waits  # pyright: ignore[reportPrivateUsage]
+    assert not deadlines._timers  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_after_a_blocked_loop_all_waits_that_are_due_expire_at_once() -> None:
+    loop: Any = asyncio.get_running_loop()
+    deadlines, waits = new_deadlines(), [Wait(), Wait(), Wait()]
+    for wait in waits:
+        deadlines.add(wait, 5.0)
+        await asyncio.sleep(1.0)
+    loop._jumping.now += 20.0
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [len(wait.expired_at) for wait in waits] == [1, 1, 1]
 
 
 async def test_a_wait_that_raises_keeps_no_other_from_its_end() -> None:

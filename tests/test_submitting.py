@@ -11,6 +11,7 @@ import pytest
 from luma_async import (
     AuthenticationError,
     BadRequestError,
+    Every,
     Limits,
     LumaError,
     LumaSession,
@@ -25,11 +26,16 @@ from luma_async import (
     TransportError,
     WaitTimeout,
 )
+from luma_async.polling.direct import DirectClient
+from luma_async.polling.poller import Poller
 from luma_async.polling.submit_calls import submitter_of
-from luma_async.polling.submitting import SendHooks
-from luma_async.protocol.submissions import Submission
+from luma_async.polling.submitting import SendHooks, Submitter
+from luma_async.protocol.submissions import Submission, Submitted
+from luma_async.scheduling.changes import Grace
 from luma_async.testing import FakeRelay, Reply, SubmitFault, SubmitShape
 from luma_async.testing.submit_faults import SUBMIT_SHAPES
+from tests.fake_answers import generation
+from tests.in_memory_relays import ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
 
@@ -383,3 +389,89 @@ async def test_a_generation_that_completes_logs_no_warning(
 ) -> None:
     await luma.generate("a cat")
     assert not caplog.records
+
+
+class QuickRelay(ScriptedRelay):
+    """Answers each submission at once: with the next error of a script, if one is left.
+
+    `submitted` has the times. A GET is answered after `latency` seconds.
+    """
+
+    def __init__(self, *errors: LumaError | None, latency: float = 0.1) -> None:
+        super().__init__(lambda _: State.COMPLETED, latency)
+        self.errors = [*errors]
+        self.submitted: list[float] = []
+
+    async def submit(self, submission: Submission, on_write: Callable[[], None]) -> Submitted:
+        on_write()
+        self.submitted.append(asyncio.get_running_loop().time())
+        if self.errors and (error := self.errors.pop(0)):
+            raise error
+        return Submitted(generation("new", State.PENDING))
+
+    def poller(self, max_rate: float = 10.0) -> Poller:
+        limits = Limits(max_rate=max_rate)
+        return Poller(self, Every(5.0), limits, Grace(), request_timeout=30.0, roll=lambda: 0.5)
+
+
+async def submit(poller: Poller, relay: QuickRelay) -> LumaError | None:
+    """Submit a task with a timeout of five seconds; return the error, if it is raised."""
+    try:
+        await Submitter(poller, relay, 5.0).submit(Submission(user_prompt="a cat"))
+    except LumaError as error:
+        return error
+    return None
+
+
+class TestLines:
+    async def test_a_first_request_waits_in_line_for_longer_than_submit_timeout(self) -> None:
+        relay = QuickRelay()
+        poller = relay.poller(max_rate=0.1)
+        assert await asyncio.gather(*(submit(poller, relay) for _ in range(4))) == [None] * 4
+        assert relay.submitted == pytest.approx([0.0, 10.5, 21.0, 31.5], abs=0.1)
+
+    async def test_a_retry_that_the_rate_limit_allows_too_late_raises_what_the_relay_said(
+        self,
+    ) -> None:
+        throttled = RateLimitedError(429)
+        relay = QuickRelay(throttled, latency=12.0)
+        poller = relay.poller(max_rate=0.1)
+        get = asyncio.ensure_future(DirectClient(poller, relay).get("a"))
+        await asyncio.sleep(1.0)
+        assert await submit(poller, relay) is throttled
+        assert (await get).id == "a", "it was answered meanwhile, so there is no cool-down"
+        assert len(relay.submitted) == 1
+        assert asyncio.get_running_loop().time() == pytest.approx(relay.submitted[0] + 5.0)
+
+
+class TestRecords:
+    @pytest.mark.parametrize(
+        ("script", "holds_back"), [("x", False), ("xx", True), ("x.x", False), ("x.xx", True)]
+    )
+    async def test_two_rejections_of_the_key_in_a_row_hold_back_all_requests(
+        self, script: str, holds_back: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        relay = QuickRelay(*(AuthenticationError(401) if one == "x" else None for one in script))
+        poller = relay.poller()
+        errors = [await submit(poller, relay) for _ in script]
+        assert [type(one) is AuthenticationError for one in errors] == [
+            one == "x" for one in script
+        ]
+        assert (poller.snapshot().quiet_for > 0.0) == holds_back
+        assert poller.snapshot().errors == script.count("x")
+        assert caplog.messages == [
+            "a request failed: status 401; check the API key and the account"
+        ]
+
+    @pytest.mark.parametrize(
+        ("error", "throttled"), [(RateLimitedError(429), 1), (RelayError(500), 0)]
+    )
+    async def test_a_request_that_failed_is_counted_and_logged_whatever_became_of_the_task(
+        self, error: LumaError, throttled: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        relay = QuickRelay(error)
+        poller = relay.poller()
+        raised = await submit(poller, relay)
+        assert isinstance(raised, SubmitUnknown) == (not throttled)
+        assert (poller.snapshot().errors, poller.snapshot().throttled) == (1, throttled)
+        assert caplog.messages[0].startswith(f"a request failed: {error}; retrying")

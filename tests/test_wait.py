@@ -12,6 +12,7 @@ from luma_async import (
     GenerationsMissing,
     Limits,
     LumaError,
+    LumaSession,
     NotFoundError,
     PermissionDeniedError,
     WaitAborted,
@@ -25,6 +26,7 @@ from luma_async.polling.wait import Notify, Wait
 from luma_async.protocol.rows import RowText
 from luma_async.scheduling.changes import Change, Grace
 from luma_async.structs import Generation, State
+from luma_async.testing import FakeRelay
 from tests.fake_answers import FakeAnswer, generation
 from tests.in_memory_relays import ScriptedRelay
 
@@ -182,6 +184,17 @@ class TestPolling:
         await asyncio.sleep(10.0)
         assert poller.snapshot().open == 0
 
+    @pytest.mark.parametrize(("count", "turns"), [(1, 0), (CHUNK_SIZE, 0), (CHUNK_SIZE + 1, 1)])
+    async def test_a_wait_of_one_chunk_is_added_at_once_and_a_larger_one_in_turns(
+        self, count: int, turns: int
+    ) -> None:
+        relay = TimedRelay()
+        one = Wait(CountingPoller(relay), relay, map(str, range(count)), None, Notify.NOTHING)
+        steps = Steps(one.start())
+        await steps
+        assert steps.count == turns
+        one.stop()
+
     async def test_the_ids_of_a_wait_that_is_stopped_are_freed_in_chunks(self) -> None:
         relay = TimedRelay()
         poller = Poller(relay, Every(5.0), Limits(), Grace(), request_timeout=30.0)
@@ -207,17 +220,18 @@ class TestNews:
         assert [*await one.result()] == ["a", "b", "c"]
         one.stop()
 
-    @pytest.mark.parametrize("end", ["stop", "expire", "abort"])
+    @pytest.mark.parametrize("end", ["expire", "abort"])
     async def test_a_wait_that_is_over_takes_no_more_results(self, end: str) -> None:
         relay = TimedRelay()
         one = await started(CountingPoller(relay), relay, "a", timeout=60.0, news=Notify.ENDS)
         if end == "abort":
             one.abort(ZeroDivisionError("a cause"))
         else:
-            getattr(one, end)()
+            one.expire()
         row = RowText("a", b"", generation("a"))
         one.on_change(Change(task_id="a", row=row, ended=True, state=State.COMPLETED))
-        assert one.done == {}
+        assert not one.ended
+        assert await one.result() == {}
         one.stop()
 
 
@@ -234,6 +248,20 @@ class TestErrors:
         assert caught.value.pending == {"a": generation("a", State.PROCESSING)}
         first.stop()
         second.stop()
+
+    async def test_a_timeout_has_the_whole_row_that_another_wait_received(
+        self, relay: FakeRelay, luma: LumaSession
+    ) -> None:
+        task_id = relay.add(ends="never")
+        first = asyncio.ensure_future(luma.wait_until_done(task_id))
+        await asyncio.sleep(1.0)
+        with pytest.raises(WaitTimeout) as caught:
+            await luma.wait_until_done(task_id, timeout=1.0)
+        assert relay.requests == 1
+        seen = caught.value.pending[task_id]
+        assert seen is not None
+        assert seen.original == (await luma.get(task_id)).original != "{}"
+        first.cancel()
 
     async def test_an_id_that_the_key_may_not_see_ends_the_wait_with_what_the_relay_said(
         self,
