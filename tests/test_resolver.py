@@ -7,9 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from luma_async.resolver import DaemonResolver
+from luma_async.resolver import DaemonResolver, new_resolver, resolve_in_daemons
 from tests.subprocesses import PATIENCE, started
 
 HANGING = """
@@ -72,6 +73,69 @@ async def test_a_name_is_resolved_to_its_addresses() -> None:
     assert {(one["host"], one["port"], one["family"]) for one in found} == {
         ("127.0.0.1", 80, socket.AF_INET)
     }
+
+
+INET, INET6, STREAM = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM
+FOUND = [
+    (INET, STREAM, 6, "", ("8.8.8.8", 443)),
+    (INET6, STREAM, 6, "", ("2606:4700::1111", 443, 7, 0)),
+    (INET, STREAM, 17, "", ("1.1.1.1", 443)),
+]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """Return the questions to the system so far; it answers each with FOUND."""
+    questions: list[tuple[object, ...]] = []
+
+    def look_up(*question: object, **options: object) -> object:
+        names = ("host", "port", "family", "type", "proto", "flags")
+        values = dict(zip(names, question, strict=False)) | options
+        is_daemon = threading.current_thread().daemon
+        questions.append((*(values.get(name, 0) for name in names), is_daemon))
+        return FOUND
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return questions
+
+
+async def test_the_addresses_of_a_name_are_those_of_the_resolver_of_aiohttp(
+    asked: list[tuple[object, ...]],
+) -> None:
+    found = await DaemonResolver().resolve("cdn.example", 443)
+    assert found == await aiohttp.ThreadedResolver().resolve("cdn.example", 443, socket.AF_UNSPEC)
+    assert [one["host"] for one in found] == ["8.8.8.8", "2606:4700::1111", "1.1.1.1"]
+    ours, theirs = asked
+    assert ours[:-1] == theirs[:-1]
+    assert ours[-1], "the thread is a daemon"
+
+
+async def test_a_link_local_address_has_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: object, **__: object) -> object:
+        return [(INET6, STREAM, 6, "", ("fe80::1", 0, 7, 3))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    (one,) = await DaemonResolver().resolve("printer.local")
+    assert (one["host"], one["port"]) == ("fe80::1%3", 0)
+
+
+async def test_a_loop_can_look_up_names_in_daemon_threads(asked: list[tuple[object, ...]]) -> None:
+    loop = asyncio.get_running_loop()
+    resolve_in_daemons(loop)
+    assert await loop.getaddrinfo("nats.example", 4222, type=STREAM) == FOUND
+    assert asked == [("nats.example", 4222, 0, STREAM, 0, 0, True)]
+
+
+async def test_a_resolver_that_needs_no_thread_is_used_if_aiohttp_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Threadless(aiohttp.ThreadedResolver):
+        pass
+
+    monkeypatch.setattr(aiohttp, "DefaultResolver", aiohttp.ThreadedResolver)
+    assert isinstance(new_resolver(), DaemonResolver)
+    monkeypatch.setattr(aiohttp, "DefaultResolver", Threadless)
+    assert isinstance(new_resolver(), Threadless)
 
 
 async def test_a_name_that_does_not_exist_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from luma_async.downloads import addresses
 from luma_async.downloads.addresses import (
+    MAX_DIGITS,
     address_of,
     host_key,
     is_local_name,
@@ -103,7 +104,7 @@ def test_what_is_no_address_is_not_public(text: str) -> None:
 @pytest.mark.parametrize("address", literals())
 def test_an_ipv4_address_within_an_ipv6_address_is_checked(address: str) -> None:
     assert not any(map(is_public, (*embedded(address), f"::{address}")))
-    assert all(map(is_public, embedded("8.8.8.8")))
+    assert all(map(is_public, [*embedded("8.8.8.8"), *embedded("168.63.129.17")]))
 
 
 @pytest.mark.parametrize("address", literals())
@@ -112,11 +113,20 @@ def test_each_notation_of_an_address_is_recognised(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.08", "256.1", "1.2.3.256", "4294967296", "1.2.3.4.5", "0xg", "1..2", "[::g]"]
-)
+    "host",
+    [
+        "127.0.0.08", "256.1", "1.2.3.256", "1.256.3.4", "1.2.256.4", "4294967296", "1.2.3.4.5",
+        "0xg", "1..2", "[::g]", "1.+2.3.4", "1.-2.3.4", "1.2_0.3.4", "1. 2.3.4",
+        f"1.{'0' * MAX_DIGITS}2.3.4",
+    ],
+)  # fmt: skip
 def test_a_host_that_looks_like_an_address_and_is_none_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="is not a number|is not an IPv4|not appear"):
         address_of(host)
+
+
+def test_a_part_of_an_address_may_have_leading_zeros_up_to_a_limit() -> None:
+    assert str(address_of(f"1.{'2'.zfill(MAX_DIGITS)}.3.4")) == "1.2.3.4"
 
 
 @pytest.mark.parametrize("host", ["cdn.example", "1.example", "0x.example", "a", "x1", "face.b00c"])

@@ -18,12 +18,16 @@ VIDEOS = {
     "old QuickTime: skip": b"\0\0\0\x08skip",
     "MP4 after a free box": b"\0\0\0\x08free\0\0\0\x20ftyp",
     "64-bit mdat": b"\0\0\0\1mdat\0\0\0\0\1\0\0\0",
+    "frames that begin like the brand of an image": b"\0\0\1\0mdatheic",
+    "a free box that begins like the brand of a song": b"\0\0\1\0freeM4A ",
     "WebM": b"\x1aE\xdf\xa3\x9fB\x86\x81\1",
     "AVI": b"RIFF\0\1\0\0AVI LIST",
+    "AVI, its first twelve bytes": b"RIFF\0\1\0\0AVI ",
     "Ogg": b"OggS\0\2",
     "FLV": b"FLV\1\5",
     "MPEG-PS": b"\0\0\1\xba\x44",
     "MPEG-TS": (b"\x47" + bytes(187)) * 3,
+    "MPEG-TS, two packets": (b"\x47" + bytes(187)) * 2,
     "M2TS": (bytes(4) + b"\x47" + bytes(187)) * 3,
     "ASF": bytes.fromhex("3026B2758E66CF11A6D900AA0062CE6C"),
 }
@@ -62,7 +66,7 @@ OTHERS = {
     "WAVE": b"RIFF\0\1\0\0WAVEfmt ",
     "AVIF": b"\0\0\0\x20ftypavif",
     "HEIC": b"\0\0\0\x20ftypheic",
-    "M4A": b"\0\0\0\x20ftypM4A ",
+    "M4A": b"\0\0\0\x20ftypM4A \0\0\2\0",
     "MP3": b"ID3\4\0",
     "PDF": b"%PDF-1.7",
     "ZIP": b"PK\3\4\x14",
@@ -137,6 +141,7 @@ def is_cut(data: bytes) -> bool:
         FTYP + MOOV + b"\0\0\0\0mdat-----",
         FTYP + MOOV + MDAT + bytes(100),
         FTYP + MOOV + MDAT + b"garbage after the last box",
+        FTYP + MOOV + MDAT + b"\0\0\0\7free",
         b"\x1aE\xdf\xa3 WebM",
         b"\xff" * 8,
         media.video("a"),
@@ -150,3 +155,8 @@ def test_a_complete_file_is_not_cut_short(data: bytes) -> None:
 def test_an_mp4_is_cut_short_wherever_it_is_cut(data: bytes) -> None:
     sizes = {*range(1, min(len(data), 99)), *range(len(data) - 39, len(data), 7), len(data) // 2}
     assert all(is_cut(data[:size]) for size in sizes if size > 0)
+
+
+def test_an_mp4_whose_last_box_is_longer_than_any_file_is_cut_short() -> None:
+    huge = b"\0\0\0\1mdat" + (2**60 + 18).to_bytes(8)
+    assert is_cut(FTYP + MOOV + huge + b"--")

@@ -84,7 +84,7 @@ async def test_a_host_name_is_checked_by_its_resolved_addresses(
     path = await download(store.video(), tmp_path, allow_hosts=("Inside.Example",))
     assert path.read_bytes() == BODY
     found = await PublicResolver(()).resolve("mixed.example")
-    assert [one["host"] for one in found] == ["8.8.8.8"]
+    assert [(one["host"], one["port"]) for one in found] == [("8.8.8.8", 0)]
 
 
 async def test_an_address_of_a_fake_ip_resolver_is_connected_to(

@@ -117,6 +117,8 @@ def test_a_partial_response_without_a_total_is_set_aside() -> None:
 def test_a_partial_response_to_a_request_without_a_range_is_the_start_of_a_file() -> None:
     headers = {"content-range": "bytes 0-9/1000", "etag": '"one"'}
     assert partial_response(headers, 0, None, "link") == Received(0, 10, RECORD)
+    other = PartRecord("another link", '"zero"', 999)
+    assert partial_response(headers, 0, other, "link") == Received(0, 10, RECORD)
     assert partial_response(REST, 0, None, "link") is None
 
 
@@ -135,6 +137,7 @@ def test_a_whole_response_is_a_file_from_its_start() -> None:
         (PartRecord("link", None, 1000), 1000, True),
         (PartRecord("link", '"one"', None), 1000, False),
         (PartRecord("link", None, None, is_complete=True), 1000, True),
+        (PartRecord("link", None, 1), 1, True),
         (PartRecord("link", None, 0), 0, False),
     ],
 )

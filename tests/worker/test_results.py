@@ -2,13 +2,14 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_async.protocol.rows import RowText
-from luma_async.structs import Generation, State
+from luma_async.structs import Generation, State, Video
 from luma_async.worker.storage.results import (
     MAX_TOKEN_LENGTH,
     EndState,
@@ -103,8 +104,9 @@ def test_a_result_that_is_too_large_keeps_id_state_link_reason_and_time(max_byte
     assert len(text) <= max(max_bytes, 200)
     end = decode_result(text, "luma.done.a")
     assert (end.id, end.state, end.key) == ("a", EndState.FAILED, FIRST)
+    assert end.generation is not None
+    assert end.generation.state is State.FAILED
     if max_bytes > 10:
-        assert end.generation is not None
         assert end.url == end.generation.url == "https://cdn/v.mp4"
         assert end.generation.created_at == NOW
         assert end.generation.failure_reason == "r" * (5000 if max_bytes == 9000 else 1000)
@@ -121,14 +123,65 @@ def test_a_character_that_json_cannot_encode_is_replaced() -> None:
     assert (generation.failure_reason, generation.url) == ("no ?", "https://cdn/v.mp4")
 
 
+def kept(task: Generation | None, state: EndState, max_bytes: int) -> tuple[set[str], bool]:
+    """Return which parts of a task are in its result of this size, and whether that is all."""
+    text, is_complete = encode_result("a", state, task, FIRST, max_bytes=max_bytes)
+    assert len(text) <= max(max_bytes, 200)
+    stored = json.loads(text)
+    fields: dict[str, Any] = stored["generation"] or {}
+    assert stored["url"] == (fields["video"]["url"] if fields.get("video") else None)
+    return {name for name, value in fields.items() if value not in (None, "{}")}, is_complete
+
+
+def test_a_result_is_complete_up_to_the_size_of_a_message() -> None:
+    task = Generation(id="a", state=State.FAILED, original='{"id": "a"}')
+    text, _ = encode_result("a", EndState.FAILED, task, FIRST, max_bytes=9999)
+    assert encode_result("a", EndState.FAILED, task, FIRST, max_bytes=len(text))[1]
+    assert not encode_result("a", EndState.FAILED, task, FIRST, max_bytes=len(text) - 1)[1]
+
+
+def test_the_smaller_a_result_must_be_the_less_of_the_task_is_in_it() -> None:
+    task = Generation(
+        id="a", state=State.FAILED, failure_reason="r" * 1500, original="x" * 50_000,
+        video=Video(url="https://cdn/" + "v" * 3000), prompt="p" * 9000, created_at=NOW,
+    )  # fmt: skip
+    short = {"id", "state", "failure_reason", "created_at"}
+    sizes = (70_000, 20_000, 8_500, 7_900, 2_000, 900)
+    assert [kept(task, EndState.FAILED, size) for size in sizes] == [
+        (short | {"video", "prompt", "original"}, True),
+        (short | {"video", "prompt"}, False),
+        (short | {"video"}, False),
+        (short | {"video"}, False),
+        (short, False),
+        ({"id", "state"}, False),
+    ]
+    assert kept(task, EndState.FAILED, 10) == (set(), False)
+    assert kept(None, EndState.MISSING, 10) == (set(), False)
+
+
+def test_a_task_without_a_link_has_no_video_after_it_was_shortened() -> None:
+    task = Generation(id="a", state=State.FAILED, original="x" * 5000, prompt="p" * 5000)
+    assert kept(task, EndState.FAILED, 1000) == ({"id", "state"}, False)
+
+
 NESTED = b'{"id": "a", "state": ' + b"[" * 100_000
+NESTED_ELSEWHERE = b'{"id": "a", "strange": ' + b"[" * 100_000
 OTHER_ID = b'{"id": "b", "state": "missing", "url": null, "submission": 1, "generation": null}'
 
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"{}", b"[]", b'{"id": "a", "state": "odd"}', b"\xff", NESTED, OTHER_ID],
-    ids=range(7),
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"id": "a", "state": "odd"}',
+        b"\xff",
+        NESTED,
+        NESTED_ELSEWHERE,
+        OTHER_ID,
+    ],
+    ids=range(8),
 )
 def test_a_payload_that_is_not_a_result_raises_a_value_error(payload: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - msgspec's words

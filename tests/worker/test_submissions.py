@@ -32,6 +32,7 @@ def stored(submission: Submission | None, sequence: int = 40, time: int = 1_500)
         (OWN, stored(RECREATED), 40),
         (OWN, stored(None), 40),
         (OWN, stored(OLD_FORMAT), None),
+        (OWN, stored(OLD_FORMAT, time=1_007), None),
         (OWN, stored(OLD_FORMAT, time=900), 40),  # stored before this submission
         (LATER, None, None),
         (LATER, stored(EARLIER), None),
@@ -63,8 +64,11 @@ def test_a_result_is_published_or_dropped(
         (OWN, stored(RECREATED), False),
         (RECREATED, stored(OWN), False),
         (Submission(7, 2_007), stored(OWN), False),
+        (OWN, stored(Submission(7, 2_007)), False),  # the same number, used a second time
+        (OWN, stored(Submission(9, 1_007)), False),  # the same time, as of a clock that stands
         (OWN, stored(CLOCK_BACK), False),
         (OWN, stored(OLD_FORMAT), True),
+        (OWN, stored(OLD_FORMAT, time=1_007), True),
         (OWN, stored(OLD_FORMAT, time=900), False),
         (OWN, stored(Submission(8, UNKNOWN)), True),
         (OWN, stored(Submission(6, UNKNOWN)), False),
@@ -84,6 +88,7 @@ def test_a_result_answers_its_own_submission_or_an_earlier_one(
         (OWN, stored(EARLIER), False),  # the server has lost the submission
         (OWN, stored(LATER), True),
         (OWN, stored(RECREATED), True),
+        (OWN, stored(Submission(1, 1_007)), False),  # the same time proves nothing
         (RECREATED, stored(OWN), False),
         (OWN, stored(None), False),
         (None, stored(OWN), True),

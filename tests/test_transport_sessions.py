@@ -1,0 +1,215 @@
+"""What the requests of a transport share: timeouts, connections, middlewares, encodings."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from math import inf
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from luma_async import (
+    BadRequestError,
+    DecodeError,
+    LumaSession,
+    NoSuchRouteError,
+    SessionClosed,
+    TransportError,
+)
+from luma_async.protocol.decompression import Decompressor
+from luma_async.protocol.submissions import Submission
+from luma_async.testing import FakeRelay
+from luma_async.transport import Transport
+
+BASE = "https://relay.example"
+DONE = b'{"id":"a","state":"completed","video":{"url":"https://cdn.example/a.mp4"}}'
+PENDING = b'{"id":"a","state":"pending"}'
+CAT = Submission(user_prompt="a cat")
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Serve = Callable[[Handler], Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Yield a function that starts a server on loopback and returns its URL."""
+    runners: list[web.ServerRunner] = []
+
+    async def start(handler: Handler) -> str:
+        runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
+        await runner.setup()
+        runners.append(runner)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+def transport(
+    url: str,
+    http: aiohttp.ClientSession | None = None,
+    key: str = "sk-test",
+    max_body: int = 2**20,
+) -> Transport:
+    return Transport(url, key, http=http, request_timeout=5.0, max_body=max_body, proxy=None)
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(
+    ("request_timeout", "submit_timeout", "totals"),
+    [(7.0, 9.0, [7.0, 9.0]), (inf, inf, [None] * 2)],
+)
+async def test_each_request_has_its_timeout_and_none_if_it_is_infinite(
+    mocked: Any, request_timeout: float, submit_timeout: float, totals: list[float | None]
+) -> None:
+    mocked.get(f"{BASE}/luma/generations/a", body=DONE)
+    mocked.post(f"{BASE}/luma/generations", body=PENDING)
+    async with LumaSession(
+        BASE, api_key="k", request_timeout=request_timeout, submit_timeout=submit_timeout
+    ) as luma:
+        await luma.get("a")
+        await luma.create("a cat")
+    timeouts = [call.kwargs["timeout"] for (call,) in mocked.requests.values()]
+    assert [one.total for one in timeouts] == totals
+    assert all(one.ceil_threshold == inf for one in timeouts), "it is not rounded to a second"
+
+
+async def test_submissions_of_one_session_do_not_wait_for_each_other(serve: Serve) -> None:
+    arrived = asyncio.Semaphore(0)
+    all_arrived = asyncio.Event()
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        arrived.release()
+        await all_arrived.wait()
+        return web.Response(body=PENDING)
+
+    async with transport(await serve(handler)) as relay:
+        sent = [asyncio.create_task(relay.submit(CAT, lambda: None)) for _ in range(3)]
+        async with asyncio.timeout(10):
+            for _ in sent:
+                await arrived.acquire()
+            all_arrived.set()
+            await asyncio.gather(*sent)
+
+
+async def test_the_session_of_the_caller_stays_open_and_a_closed_one_is_named(
+    relay: FakeRelay,
+) -> None:
+    relay.add("a")
+    async with aiohttp.ClientSession() as http:
+        async with transport(relay.url, http, relay.api_key) as one:
+            await one.get_many(["a"])
+        assert not http.closed
+        async with transport(relay.url, http, relay.api_key) as one:
+            await http.close()
+            with pytest.raises(SessionClosed, match="keep it open as long as the LumaSession"):
+                await one.get("a")
+    unopened = transport(relay.url)
+    with pytest.raises(SessionClosed):
+        await unopened.get("a")
+    with pytest.raises(SessionClosed):
+        await transport(relay.url, http, relay.api_key).__aenter__()
+
+
+async def test_each_request_passes_the_middlewares_of_the_caller(relay: FakeRelay) -> None:
+    relay.add("a")
+    passed: list[str] = []
+
+    async def count(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        passed.append(f"{request.method} {request.url.path}")
+        return await handler(request)
+
+    async with aiohttp.ClientSession(middlewares=[count]) as http:
+        async with transport(relay.url, http, relay.api_key) as one:
+            await one.get("a")
+            await one.get_many(["a"])
+            await one.submit(CAT, lambda: None)
+    assert passed == [
+        "GET /luma/generations/a", "POST /luma/tasks", "POST /luma/generations",
+    ]  # fmt: skip
+
+
+BAD_ENCODINGS = {
+    "an encoding that was not accepted": ("br", b"\x0b\x02\x80[]\x03"),
+    "gzip that is cut short": ("gzip", gzip.compress(DONE)[:-9]),
+    "a plain body that is called gzip": ("gzip", DONE),
+    "gzip that is called plain": ("identity", gzip.compress(DONE)),
+}
+
+
+@pytest.mark.parametrize(("encoding", "body"), BAD_ENCODINGS.values(), ids=BAD_ENCODINGS)
+async def test_after_a_wrong_content_encoding_no_encoding_is_accepted(
+    serve: Serve, encoding: str, body: bytes
+) -> None:
+    accepted: list[str | None] = []
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        accepted.append(request.headers.get("Accept-Encoding"))
+        if len(accepted) == 3:
+            return web.Response(body=body, headers={"Content-Encoding": encoding})
+        return web.Response(body=gzip.compress(DONE), headers={"Content-Encoding": "gzip"})
+
+    async with transport(await serve(handler)) as relay:
+        for _ in range(5):
+            try:
+                assert (await relay.get("a")).states
+            except TransportError:
+                assert len(accepted) == 3
+    assert accepted == ["gzip, deflate"] * 3 + ["identity"] * 2
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+async def test_no_more_than_a_byte_above_max_body_is_decoded(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    """However the bytes arrive: here the first chunk decodes to a part, the second to too much."""
+    decoded: list[int] = []
+    real = Decompressor.decompress
+
+    def counted(self: Decompressor, data: bytes, limit: int) -> bytes:
+        part = real(self, data, limit)
+        decoded.append(len(part))
+        return part
+
+    monkeypatch.setattr(Decompressor, "decompress", counted)
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        kind = "gzip" if pack is gzip.compress else "deflate"
+        response = web.StreamResponse(headers={"Content-Encoding": kind})
+        await response.prepare(request)
+        for size in (600, 100_000):
+            await response.write(pack(b"[" + b" " * (size - 1)))
+            await asyncio.sleep(0.02)
+        return response
+
+    async with transport(await serve(handler), max_body=1000) as relay:
+        with pytest.raises(DecodeError, match="longer than 1000 bytes"):
+            await relay.get("a")
+    assert sum(decoded) == 1001
+
+
+async def test_a_remedy_for_the_base_url_is_not_put_into_the_words_of_a_relay(serve: Serve) -> None:
+    """It is meant for a route that does not exist."""
+    words = "check the path of the base URL"
+    statuses = [400, 404]
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        body = json.dumps({"error": {"message": words}}) if len(statuses) == 2 else "<html>"
+        kind = "application/json" if len(statuses) == 2 else "text/html"
+        return web.Response(status=statuses.pop(0), text=body, content_type=kind)
+
+    url = await serve(handler)
+    async with transport(url) as relay:
+        with pytest.raises(BadRequestError) as caught:
+            await relay.get_many(["a", "b"])
+        assert url not in str(caught.value)
+        assert words in str(caught.value)
+        with pytest.raises(NoSuchRouteError, match=url):
+            await relay.get_many(["a", "b"])
