@@ -1,13 +1,49 @@
 """The timing of a pace: when a request is sent, and the effect of the balance of requests."""
 
 import re
+from math import inf
 
 import pytest
 
 from luma_async.scheduling.hazard import CELLS, Hazard
 from luma_async.scheduling.learned_timing import LearnedTiming, timing_for
-from luma_async.scheduling.pace import Every, Learned
+from luma_async.scheduling.pace import Backoff, Every, Learned, Pace
 from luma_async.scheduling.request_timing import RequestTiming
+
+
+class ByAge:
+    """A pace of the caller's own: a tenth of the age."""
+
+    def rest(self, age: float) -> float:
+        return age / 10.0
+
+
+@pytest.mark.parametrize("pace", [Every(7.0), Backoff(1.0, 2.0, 60.0), ByAge()])
+@pytest.mark.parametrize("created_at", [0.0, 1000.0])
+def test_an_id_is_due_after_the_delay_of_its_age(pace: Pace, created_at: float) -> None:
+    timing = timing_for(pace, 100, 0.1)
+    assert timing.pace is pace
+    for age in (3.0, 30.0, 300.0):
+        assert timing.delay(created_at, created_at + age) == pace.rest(age)
+        assert timing.delay(created_at, created_at + age, 5) == pace.rest(age)
+        assert timing.base_delay(created_at, created_at + age) == pace.rest(age)
+
+
+def test_without_learning_a_request_is_sent_when_its_first_id_is_due() -> None:
+    timing = timing_for(Every(5.0), 100, 0.1)
+    timing.expedite(1.0)
+    assert (timing.send_at(7.0), timing.linger_until) == (7.0, -inf)
+    assert not timing.uses_task_age
+
+
+def test_ids_with_equal_delays_are_a_group_if_those_between_them_have_the_same() -> None:
+    """A pace of the caller's own may have any delay at the ages between."""
+    for pace in (Every(7.0), Backoff(1.0, 2.0, 60.0)):
+        timing = timing_for(pace, 100, 0.1)
+        keys = [timing.group_key(1000.0, 1000.0 + age) for age in (3.0, 90.0, 300.0)]
+        assert keys == [pace.rest(age) for age in (3.0, 90.0, 300.0)]
+    timing = timing_for(ByAge(), 100, 0.1)
+    assert [timing.group_key(created_at, 1000.0) for created_at in (1.0, 2.0)] == [1.0, 2.0]
 
 
 def learned_timing(open_ids: int = 1, *, spacing: float = 0.105) -> LearnedTiming:
