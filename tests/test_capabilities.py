@@ -66,7 +66,7 @@ class TestRowCoverage:
         coverage = RowCoverage()
         for _ in range(2):
             coverage.record(100, states(50, State.PROCESSING))
-        assert [coverage.prove([task_id]) for task_id in "abc"] == [None, None, 50]
+        assert [coverage.prove([task_id]) for task_id in "abcdef"] == [None, None, 50] * 2
 
     def test_one_id_that_is_left_out_again_and_again_shows_no_cap(self) -> None:
         coverage = RowCoverage()

@@ -33,6 +33,16 @@ def answer(status: int, body: bytes = b"", **fields: str) -> LumaError:
         (answer(503, PAGE), UNKNOWN),
         (answer(503), UNKNOWN),
         (answer(503, UPSTREAM), UNKNOWN),
+        *(
+            (answer(503, f'{{"error":{{"message":"no","code":"{code}"}}}}'.encode()), UNKNOWN)
+            for code in (
+                "bad_response_body",
+                "FAIL_TO_FETCH_TASK",
+                "do_request_failed",
+                "read_response_body_failed",
+            )
+        ),
+        (answer(503, b'{"error":{"message":"no","code":"get_channel_failed"}}'), NOT_TAKEN),
         (answer(503, b'{"detail":"upstream"}'), UNKNOWN),
         (
             answer(503, b'{"code":503,"message":"upstream connect error or disconnect/reset"}'),
@@ -52,6 +62,7 @@ def answer(status: int, body: bytes = b"", **fields: str) -> LumaError:
         (answer(401, PAGE), REFUSED),
         (answer(403, PAGE), REFUSED),
         (answer(402), REFUSED),
+        (answer(402, PAGE), REFUSED),
         (answer(404, PAGE), REFUSED),
         (answer(413), REFUSED),
         (answer(422), REFUSED),
