@@ -161,15 +161,15 @@ def test_a_part_that_is_sent_in_several_requests_has_passed_once_all_of_them_hav
 
 
 @pytest.mark.parametrize(
-    ("others_first", "order"), [(False, ["a", "b", "cd"]), (True, ["cd", "a", "b"])]
+    ("options", "order"), [({}, ["a", "b", "cd"]), ({"others_first": True}, ["cd", "a", "b"])]
 )
-def test_a_part_that_is_rejected_is_sent_in_parts_before_or_after_the_others(
-    others_first: bool, order: list[str]
+def test_a_part_that_is_rejected_is_sent_in_parts_before_the_others_or_after_them(
+    options: dict[str, bool], order: list[str]
 ) -> None:
     scheduler = make_scheduler()
     scheduler.subscribe("ann", "abcd", 0.0)
     scheduler.bisect(take(scheduler, 0.0))
-    scheduler.bisect(take(scheduler, 0.0), others_first=others_first)
+    scheduler.bisect(take(scheduler, 0.0), **options)
     assert ["".join(batch.ids) for batch in take_all(scheduler, 0.0)] == order
 
 

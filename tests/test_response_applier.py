@@ -310,7 +310,8 @@ def test_a_completed_task_is_reported_as_the_response_has_it() -> None:
 
 def almost(clock: Clock) -> Anomaly:
     """Return an id that counts as missing or forbidden at the next answer of the same kind."""
-    evidence = Evidence(last=clock, at=NOW - 5.0, **{clock.value: 25.0})
+    evidence = Evidence(last=clock, at=NOW - 5.0)
+    setattr(evidence, clock.value, 25.0)
     return Anomaly(evidence=evidence, ended_at=3.0)
 
 

@@ -1,6 +1,7 @@
 """The scheduler by example: when requests are sent, which ids are in them, what is reported."""
 
 import gc
+from collections.abc import Callable, Collection
 from math import inf
 
 import pytest
@@ -10,7 +11,7 @@ from luma_async.scheduling.capabilities import Capabilities
 from luma_async.scheduling.changes import Change, Grace
 from luma_async.scheduling.items import TRANSITIONS, Group, Status, Transition, regroup
 from luma_async.scheduling.missing_evidence import Sign
-from luma_async.scheduling.pace import MAX_LINGER, Every
+from luma_async.scheduling.pace import MAX_LINGER, Every, Learned
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
 from tests.fake_answers import FakeAnswer
@@ -563,3 +564,156 @@ def test_ids_that_hang_keep_the_time_of_their_last_poll() -> None:
         for change in scheduler.complete(batch, answer_of(batch, DONE), 10.2):
             lags[change.task_id] = change.max_lag
     assert lags == {"old": 10.2, "new": None}
+
+
+def test_ids_that_are_added_later_do_not_shorten_the_first_delay_again() -> None:
+    scheduler = make_scheduler(phase=0.6)
+    scheduler.subscribe("ann", ["a"], 10.0)
+    batch = take(scheduler, 10.0)
+    scheduler.subscribe("bob", ["b"], 11.0)
+    scheduler.complete(batch, answer_of(batch, OPEN), 11.1)
+    batch = take(scheduler, 11.1)
+    scheduler.complete(batch, answer_of(batch, OPEN), 11.2)
+    assert scheduler.next_due() == 13.0, "0.6 of the interval after the first id was added"
+
+
+def test_a_second_watcher_receives_the_last_row_or_the_state_if_that_was_forgotten() -> None:
+    scheduler = make_scheduler()
+    assert scheduler.subscribe("ann", ["a", "b"], 0.0) == {}
+    assert scheduler.subscribe("bob", ["a"], 0.0) == {}, "nothing is known yet"
+    batch = take(scheduler, 0.0)
+    rows = {change.task_id: change.row for change in scheduler.complete(
+        batch, answer_of(batch, OPEN), 0.1
+    )}  # fmt: skip
+    known = scheduler.subscribe("cyd", ["a", "b", "new"], 1.0)
+    assert known.keys() == {"a", "b"}
+    assert all(known[task_id] is rows[task_id] for task_id in known)
+    scheduler.forget_row("a")
+    scheduler.forget_row("not open")
+    row = scheduler.subscribe("dan", ["a"], 1.0)["a"]
+    assert row is not rows["a"]
+    assert row.generation().state is OPEN
+
+
+def test_watching_open_ids_for_a_short_time_does_not_send_new_ids_at_once() -> None:
+    scheduler: Scheduler[str] = Scheduler(Learned(5.0), 100, Grace(), phase=inf)
+    scheduler.subscribe("ann", ["a"], 0.0)
+    batch = take(scheduler, 0.0)
+    scheduler.complete(batch, answer_of(batch, OPEN), 0.1)
+    scheduler.subscribe("bob", ["a"], 0.2, until=0.5)
+    scheduler.subscribe("ann", ["new"], 0.3)
+    assert scheduler.next_due() == 2.5
+
+
+def test_an_id_that_left_during_its_request_is_not_reported() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a", "b", "c"], 0.0)
+    batch = take(scheduler, 0.0)
+    scheduler.unsubscribe("ann", ["a"])
+    changes = scheduler.complete(batch, answer_of(batch, DONE), 0.1)
+    assert [change.task_id for change in changes] == ["b", "c"]
+    assert len(scheduler) == 0
+
+
+def test_a_scheduler_that_is_cleared_knows_no_id() -> None:
+    before = items_in_memory()
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a", "b"], 0.0)
+    assert list(scheduler.ids_like("A")) == ["a"]
+    batch = take(scheduler, 0.0)
+    scheduler.complete(batch, answer_of(batch, OPEN), 0.1)
+    scheduler.clear()
+    assert not scheduler.ids_like("A")
+    assert scheduler.status_of("a") is Status.UNTRACKED
+    assert scheduler.oldest_watched_since() is None
+    assert not batch.items[0].watchers
+    del scheduler, batch
+    assert items_in_memory() == before
+
+
+def test_open_ids_are_sorted_by_their_lower_case_once() -> None:
+    scheduler = make_scheduler()
+    scheduler.subscribe("ann", ["a"], 0.0)
+    assert scheduler.ids_like("A") is scheduler.ids_like("A")
+
+
+# what is learned of the relay
+
+
+def play(
+    rows_of_batch: Callable[[int, list[str]], Collection[str]], unknown_to_get: str = ""
+) -> list[tuple[int, int]]:
+    """Poll twelve running tasks for two minutes, or until the batch size is changed.
+
+    A batch is answered by the rows that a function of its number and its sorted ids returns. Return
+    for each request the number of its ids, and how many a batch may have after it.
+    """
+    scheduler = make_scheduler(grace=Grace(missing=1e6))
+    ids = [f"id {number:02}" for number in range(12)]
+    scheduler.subscribe("ann", [*ids, *filter(None, [unknown_to_get])], 0.0)
+    requests: list[tuple[int, int]] = []
+    now, batches = 0.0, 0
+    while (now := max(now, scheduler.next_due())) < 120.0:
+        batch = take(scheduler, now)
+        if len(batch.ids) > 1:
+            rows = rows_of_batch(batches, sorted(batch.ids))
+            batches += 1
+        else:
+            rows = set(batch.ids) - {unknown_to_get}
+        scheduler.complete(batch, FakeAnswer(dict.fromkeys(rows, OPEN)), now)
+        requests.append((len(batch.ids), scheduler.capabilities.max_ids(now)))
+        if requests[-1][1] != 100:
+            break
+    return requests
+
+
+def test_batches_without_running_tasks_are_given_up_once_get_knows_ten_of_them() -> None:
+    requests = play(lambda _, ids: ())
+    assert [count for count, _ in requests if count > 1] == [12, 12, 12]
+    assert requests[-1] == (1, 1), "a GET proves it"
+
+
+def test_batches_are_not_given_up_where_get_knows_no_more() -> None:
+    requests = play(lambda _, ids: (), unknown_to_get="gone")
+    assert {limit for _, limit in requests} == {100}
+
+
+def test_a_limit_on_rows_is_learned_from_responses_that_have_as_many() -> None:
+    requests = play(lambda _, ids: ids[:5])
+    assert [count for count, _ in requests] == [12, 12, 1, 1, 1]
+    assert requests[-1] == (1, 5), "the third proof"
+
+
+def test_a_limit_on_rows_is_learned_when_get_knows_another_id_that_is_left_out() -> None:
+    requests = play(lambda number, ids: ids[:5] if number != 1 else ids[:4])
+    assert sum(count == 1 for count, _ in requests) > 3, "of responses with 5 and 4 rows nothing"
+    assert requests[-1] == (1, 5)
+
+
+def test_a_batch_of_two_ids_teaches_as_well() -> None:
+    scheduler = make_scheduler(max_batch=4)
+    scheduler.subscribe("ann", "abcd", 0.0)
+    scheduler.bisect(take(scheduler, 0.0), size_evidence=2)
+    for _ in range(2):
+        batch = take(scheduler, 0.0)
+        scheduler.complete(batch, answer_of(batch, OPEN), 0.0)
+    assert scheduler.capabilities.max_ids(0.0) == 2
+
+
+@pytest.mark.parametrize(("round_trip", "requests"), [(0.1, 64), (0.8, 61)])
+def test_the_budget_of_learned_is_what_every_sends_with_the_same_round_trips(
+    round_trip: float, requests: int
+) -> None:
+    """An id that is added while a request is in flight does not cause one of its own."""
+    scheduler: Scheduler[str] = Scheduler(Learned(5.0), 100, Grace(), phase=inf)
+    scheduler.subscribe("ann", ["a"], 0.0)
+    now = 0.0
+    while now < 295.0:
+        batch = take(scheduler, now)
+        scheduler.complete(batch, answer_of(batch, OPEN), now + round_trip)
+        now = scheduler.next_due()
+    now -= 2.4
+    for number, delay in enumerate((0.0, 0.3, 0.5, 0.7)):
+        scheduler.subscribe("ann", [f"new {number}"], now + delay)
+    take(scheduler, now + 0.7)
+    assert f"{requests} by Every" in repr(scheduler.timing)
