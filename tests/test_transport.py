@@ -21,6 +21,7 @@ from luma_async import (
     RequestTimeout,
     TransportError,
 )
+from luma_async.protocol.submissions import Submission
 from luma_async.testing import FakeRelay
 from luma_async.transport import Transport
 
@@ -69,7 +70,9 @@ async def test_a_request_is_sent_as_documented(
     async with transport(f"{await serve(handler)}/pro") as relay:
         await relay.get("a/b ü?")
         await relay.get_many(["a", "b"])
-    (get, get_path, headers, nothing), (post, post_path, other, body) = seen
+        await relay.get("..")
+    (get, get_path, headers, nothing), (post, post_path, other, body), (_, dots, *_) = seen
+    assert dots == "/pro/luma/generations/%2E%2E"
     assert (get, get_path, nothing) == ("GET", "/pro/luma/generations/a%2Fb%20%C3%BC%3F", b"")
     assert (post, post_path, body) == ("POST", "/pro/luma/tasks", b'{"ids":["a","b"]}')
     for sent in (headers, other):
@@ -78,6 +81,38 @@ async def test_a_request_is_sent_as_documented(
         assert sent["Accept-Encoding"] == "gzip, deflate"
         assert sent["User-Agent"].startswith("luma-async/")
         assert "Cookie" not in sent
+
+
+@pytest.mark.parametrize("name", ["get", "submit"])
+async def test_requests_of_one_session_do_not_wait_for_each_other(
+    serve: Callable[[Handler], Awaitable[str]], name: str
+) -> None:
+    arrived, all_arrived = asyncio.Semaphore(0), asyncio.Event()
+    connections: set[object] = set()
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        connections.add(request.transport)
+        arrived.release()
+        await all_arrived.wait()
+        return web.Response(body=DONE)
+
+    async with transport(await serve(handler)) as relay:
+
+        async def send() -> None:
+            if name == "get":
+                await relay.get("a")
+            else:
+                await relay.submit(Submission(user_prompt="a cat"), lambda: None)
+
+        async with asyncio.timeout(10), asyncio.TaskGroup() as sending:
+            for _ in range(3):
+                sending.create_task(send())
+            for _ in range(3):
+                await arrived.acquire()
+            all_arrived.set()
+        assert len(connections) == 3
+        await send()
+        assert len(connections) == (3 if name == "get" else 4), "a submission has a new one"
 
 
 async def test_an_empty_body_is_a_decode_error(serve: Callable[[Handler], Awaitable[str]]) -> None:

@@ -17,7 +17,7 @@ from luma_async.downloads.host_errors import (
     read_error,
     signature_expires_at,
 )
-from tests.downloads.host_samples import SAMPLES, Sample
+from tests.downloads.host_samples import FRAME, SAMPLES, Sample
 
 NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 SIGNED = {
@@ -46,6 +46,17 @@ def test_an_error_means_what_its_host_documents(sample: Sample) -> None:
     assert read(sample) == HostError(sample.meaning, sample.status, sample.code)
 
 
+@pytest.mark.parametrize(
+    ("start", "meaning"), [("10:00:01", Meaning.NOT_YET), ("10:00:00", Meaning.EXPIRED)]
+)
+@pytest.mark.parametrize("text", ["<Code>AuthenticationFailed</Code> {}", "{}"])
+def test_a_link_that_becomes_valid_later_has_not_expired(
+    text: str, start: str, meaning: Meaning
+) -> None:
+    words = text.format(FRAME.format(f"Fri, 20 Nov 2026 {start} GMT"))
+    assert read_error(403, {}, words.encode(), "", NOW).meaning is meaning
+
+
 def test_the_code_comes_before_the_status() -> None:
     body = b"<Error><Code>ExpiredToken</Code></Error>"
     statuses = (200, 400, 401, 403, 404, 418, 429, 500, 503)
@@ -71,6 +82,10 @@ def test_the_words_of_a_transient_error_are_not_believed(status: int) -> None:
 @pytest.mark.parametrize("query", SIGNED.values(), ids=SIGNED)
 def test_a_link_says_when_it_expires(query: str) -> None:
     assert signature_expires_at(query) == EXPIRES_AT
+
+
+def test_the_time_of_a_link_may_have_another_zone() -> None:
+    assert signature_expires_at("se=2026-11-20T11%3A30%2B02%3A00&sig=x") == EXPIRES_AT
 
 
 def test_a_time_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,9 @@ def test_neither_a_repr_nor_an_error_of_a_host_repeats_a_value() -> None:
     assert LINK_HEADERS.without_secrets(error) == HostError(Meaning.NEEDS_KEY, 401)
     kept = HostError(Meaning.NEEDS_KEY, 401, "bad key")
     assert LINK_HEADERS.without_secrets(kept) == kept
+    scheme = LinkHeaders({"Authorization": "Token sk-s3cret"}, ["relay.example"])
+    kept = HostError(Meaning.EXPIRED, 401, "Token expired")
+    assert scheme.without_secrets(kept) == kept, "a short word is no secret"
     short = LinkHeaders({"X-Key": "abc123"}, ["relay.example"])
     error = HostError(Meaning.NEEDS_KEY, 401, "bad key abc123")
     assert short.without_secrets(error) == HostError(Meaning.NEEDS_KEY, 401)

@@ -130,14 +130,22 @@ def test_an_allowed_host_may_be_private() -> None:
     assert check_link("http://LocalHost/v.mp4", {"localhost"}).path == "/v.mp4"
 
 
-def test_a_signed_link_is_not_changed() -> None:
-    link = "https://cdn.example/a%2fb%7E.mp4?sig=%2B%2f+a=&x=%41"
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://cdn.example/a%2fb%7E.mp4?sig=%2B%2f+a=&x=%41",
+        "http://us%2fer@CDN.example/v.mp4",
+    ],
+)
+def test_a_signed_link_is_not_changed(link: str) -> None:
     assert str(check_link(link, ())) == parse_link(link) == link
 
 
 def test_a_link_is_shown_without_its_secret_parts() -> None:
     url = check_link("https://user:pw@cdn.example:8443/v.mp4?sig=s3cret#s3cret", ())
     assert without_query(url) == "https://cdn.example/v.mp4"
+    url = check_link("https://[2606:4700::1111]/v.mp4?sig=s3cret", ())
+    assert without_query(url) == "https://[2606:4700::1111]/v.mp4"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +181,11 @@ def test_two_ids_never_have_the_same_name(ids: list[str]) -> None:
     assert len({file_name(task_id, None) for task_id in ids}) == len(ids)
 
 
+def test_an_id_of_180_characters_is_its_own_name_and_a_longer_one_is_hashed() -> None:
+    assert file_name("x" * 180, None) == "x" * 180 + ".mp4"
+    assert file_name("x" * 181, None).startswith("~")
+
+
 def test_long_ids_have_different_digests() -> None:
     assert file_name("x" * 500, None) != file_name("x" * 501, None)
 
@@ -189,6 +202,7 @@ def test_a_suffix_that_is_not_a_video_becomes_mp4(link: str | None) -> None:
             "https://cdn.example/视频.mp4?sig=a%2Fb&x=%7E",
             "https://cdn.example/%E8%A7%86%E9%A2%91.mp4?sig=a%2Fb&x=%7E",
         ),
+        ("https://cdn.example/ä!~?x=!~\x7f", "https://cdn.example/%C3%A4!~?x=!~%7F"),
         ("https://cdn.example/a b.mp4?t=1+2", "https://cdn.example/a%20b.mp4?t=1+2"),
         ("https://cdn.example?sig=ä", "https://cdn.example/?sig=%C3%A4"),
         ("https://bücher.example/ä?x=%2f", "https://xn--bcher-kva.example/%C3%A4?x=%2f"),
