@@ -9,8 +9,9 @@ core is meant. The mutants are tried in an order drawn from the seed, so a part 
 of all; the error after a score is the standard error of that sample.
 
 A mutant is tried in a copy of the checkout, by the tests that execute the changed line, the fastest
-first, for as many as usually take --budget seconds. The map of tests and lines is kept in
-`.mutants`; making it takes some minutes. --again tries what survived the last time.
+first, for as many as usually take --budget seconds; --processes are tried at the same time. The
+map of tests and lines is kept in `.mutants`; making it takes some minutes. --again tries what
+survived the last time.
 
 Mutants that change nothing that anyone can notice are listed with the reason in
 equivalent_mutants.toml; they are not tried. Only tests that run the package in their own process
@@ -18,13 +19,16 @@ count: those of the command line, of servers and of the documents are left out.
 """
 
 import argparse
+import os
 import random
 import sys
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import msgspec
@@ -117,23 +121,51 @@ def _file(module: str) -> str:
     return f"luma_async/{module.replace('.', '/')}.py"
 
 
-def try_all(mutants: Sequence[Mutant], minutes: float, budget: float) -> Iterator[Tried]:
-    """Try mutants one after the other, for some minutes if these are not 0."""
+def try_all(
+    mutants: Sequence[Mutant], minutes: float, budget: float, processes: int
+) -> Iterator[Tried]:
+    """Try mutants, some at the same time, for some minutes if these are not 0."""
     with copied_checkout() as copy:
         tests = updated_map(copy)
-        ends_at = time.monotonic() + 60.0 * minutes
-        for first in range(0, len(mutants), AT_ONCE):
-            trials = [tests.trial(one, budget) for one in mutants[first : first + AT_ONCE]]
-            left = (ends_at - time.monotonic()) / 60.0 if minutes else None
+    trials = [tests.trial(one, budget) for one in mutants]
+    ends_at = time.monotonic() + 60.0 * minutes if minutes else None
+    results: SimpleQueue[tuple[Trial, Outcome] | None] = SimpleQueue()
+
+    def try_share(share: Sequence[Trial]) -> None:
+        try:
+            for result in _outcomes(share, tests.durations, ends_at):
+                results.put(result)
+        finally:
+            results.put(None)
+
+    with ThreadPoolExecutor(processes) as pool:
+        shares = [pool.submit(try_share, trials[first::processes]) for first in range(processes)]
+        ended = 0
+        while ended < processes:
+            match results.get():
+                case None:
+                    ended += 1
+                case trial, outcome if outcome.code in NOT_TRIED:
+                    print(f"not tried: {place(trial.mutant)}", file=sys.stderr, flush=True)
+                case trial, outcome:
+                    yield _tried(trial, outcome)
+        for share in shares:
+            share.result()
+
+
+def _outcomes(
+    trials: Sequence[Trial], durations: dict[str, float], ends_at: float | None
+) -> Iterator[tuple[Trial, Outcome]]:
+    """Try mutants one after the other, in a copy of the checkout."""
+    with copied_checkout() as copy:
+        for first in range(0, len(trials), AT_ONCE):
+            some = trials[first : first + AT_ONCE]
+            left = None if ends_at is None else (ends_at - time.monotonic()) / 60.0
             if left is not None and left <= 0:
                 return
-            plan = Plan(files_of(trials), trials, tests.durations, minutes=left)
+            plan = Plan(files_of(some), list(some), durations, minutes=left)
             for outcome in session(copy, "try", plan, Outcome):
-                trial = trials[outcome.trial]
-                if outcome.code in NOT_TRIED:
-                    print(f"not tried: {place(trial.mutant)}", file=sys.stderr, flush=True)
-                else:
-                    yield _tried(trial, outcome)
+                yield some[outcome.trial], outcome
 
 
 def _tried(trial: Trial, outcome: Outcome) -> Tried:
@@ -182,6 +214,7 @@ def main() -> None:
     length.add_argument("--again", action="store_true", help="those that survived the last time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of tests for a mutant")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="all cores")
     args = parser.parse_args()
     mutants = drawn(modules(args.modules or CORE, ROOT / "luma_async"), args.seed)
     sample = mutants
@@ -191,7 +224,8 @@ def main() -> None:
     elif args.sample:
         sample = mutants[: args.sample]
     limited = not (args.all or args.again or args.sample)
-    tried = list(try_all(sample, args.minutes if limited else 0.0, args.budget))
+    minutes = args.minutes if limited else 0.0
+    tried = list(try_all(sample, minutes, args.budget, args.processes))
     survivors = [one.mutant.key for one in tried if not one.killed]
     LAST.write_bytes(msgspec.json.encode(survivors))
     report(mutants, tried)
