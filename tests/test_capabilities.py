@@ -52,6 +52,7 @@ def test_where_no_endpoint_is_there_a_proxy_answered() -> None:
 
 def test_once_the_batch_endpoint_is_tried_again_the_single_one_may_be_missing_alone() -> None:
     size = Capabilities(100).without_batch(0.0)
+    assert [size.has_batch(at) for at in (59.9, 60.0)] == [False, True]
     assert not size.without_single(60.0).has_single(60.0)
     assert size.without_single(59.9).has_single(59.9)
 

@@ -79,6 +79,7 @@ def test_the_status_of_an_item_is_that_of_its_group() -> None:
     assert (watched.status, unwatched.status) == (Status.IN_FLIGHT, Status.ABANDONED)
     watched.leave()
     assert (watched.status, group.size) == (Status.UNTRACKED, 1)
+    assert not watched.watchers
     watched.leave()
     assert group.size == 1, "it has left"
 
@@ -227,6 +228,13 @@ def test_groups_are_sorted_by_the_keys_of_their_ids(created_at: list[list[int]])
     for group in found.values():
         times = [item.created_at for item in group.items]
         assert (group.size, group.oldest, group.youngest) == (len(times), min(times), max(times))
+
+
+def test_a_group_of_one_key_stays_as_it_is() -> None:
+    group = group_of("a", "b", created_at=[1.0, 2.0])
+    items = group.items
+    assert list(regroup([group], lambda _: 7.0)) == [group]
+    assert group.items is items, "no work for each id"
 
 
 def test_a_group_whose_ids_have_left_is_not_polled_again() -> None:

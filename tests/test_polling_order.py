@@ -171,9 +171,9 @@ def test_new_ids_linger_again_once_those_whose_watcher_leaves_soon_are_sent() ->
     scheduler = make_scheduler(pace=Learned(5.0))
     scheduler.subscribe("ann", ["a"], 0.0)
     poll(scheduler, 0.0)
-    scheduler.subscribe("ann", ["b"], 0.1)
+    scheduler.subscribe("ann", ["b"], 0.1, until=2.5 + MAX_LINGER)
     assert scheduler.next_due() == 2.5, "half an interval after the last request"
-    scheduler.subscribe("bob", ["c"], 0.2, until=1.0)
+    scheduler.subscribe("bob", ["c"], 0.2, until=2.4 + MAX_LINGER)
     assert set(poll(scheduler, 0.2)) == {"a", "b", "c"}
     scheduler.subscribe("ann", ["d"], 0.3)
     assert scheduler.next_due() == 2.7
