@@ -1,7 +1,11 @@
 """Subscriptions, on a relay that is a function."""
 
 import asyncio
+import gc
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from luma_async import (
     Following,
     Generation,
     LumaSession,
+    SessionClosed,
     WaitAborted,
 )
 from luma_async.polling.following import Feed
@@ -22,7 +27,9 @@ from luma_async.structs import State
 from luma_async.testing import FakeRelay
 from tests.fake_answers import generation
 from tests.in_memory_relays import ScriptedRelay
+from tests.test_iterator import callbacks as callbacks
 from tests.test_poller import poller_of
+from tests.test_wait import CountingPoller, Steps
 
 pytestmark = pytest.mark.virtual_time
 
@@ -201,3 +208,118 @@ async def test_an_invalid_id_is_rejected_and_no_id_of_the_call_is_added(ids: Any
         following.add(ids)
     assert len(following) == 0
     await poller.close()
+
+
+class TestReaders:
+    """Three tasks that read one subscription."""
+
+    @staticmethod
+    async def reading(following: Following) -> tuple[list[Steps], list[asyncio.Task[None]]]:
+        steps = [Steps(following.__anext__()) for _ in range(3)]
+        tasks = [asyncio.ensure_future(one) for one in steps]
+        await asyncio.sleep(0)
+        return steps, tasks
+
+    async def test_a_result_wakes_the_reader_that_has_waited_longest_and_no_other(self) -> None:
+        poller = poller_of(ScriptedRelay(open_until("a")))
+        following = Following(poller)
+        steps, tasks = await self.reading(following)
+        following.add("a")
+        await asyncio.sleep(1.0)
+        assert [one.count for one in steps] == [1, 0, 0]
+        following.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await poller.close()
+
+    @pytest.mark.parametrize(("is_woken", "counts"), [(False, [0, 0, 0]), (True, [0, 1, 0])])
+    async def test_a_reader_that_is_cancelled_wakes_the_next_one_if_it_was_woken_itself(
+        self, is_woken: bool, counts: list[int]
+    ) -> None:
+        poller = poller_of(ScriptedRelay(open_until()))
+        following = Following(poller)
+        following.add("a")
+        steps, tasks = await self.reading(following)
+        if is_woken:
+            row = RowText("a", b"", generation("a", State.COMPLETED))
+            feed = following._feed  # pyright: ignore[reportPrivateUsage]
+            feed.on_change(Change(task_id="a", row=row, ended=True))
+        tasks[0].cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [one.count for one in steps] == counts
+        following.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await poller.close()
+
+
+class TestLeaving:
+    async def test_a_subscription_without_ids_is_aborted_too(self) -> None:
+        poller = poller_of(ScriptedRelay(open_until()))
+        following = Following(poller)
+        poller.abort(AuthenticationError(401))
+        with pytest.raises(WaitAborted, match="401"):
+            await anext(following)
+        await poller.close()
+        with pytest.raises(SessionClosed):
+            Following(poller)
+
+    async def test_an_id_that_was_never_answered_is_dropped_without_a_state(self) -> None:
+        poller = poller_of(ScriptedRelay(open_until()))
+        following = Following(poller)
+        following.add(["a", "b"])
+        assert following.drop(["b", "a"]) == {"b": None, "a": None}
+        await poller.close()
+
+    async def test_what_was_seen_last_is_kept_unless_it_is_not_wanted(self) -> None:
+        poller = poller_of(ScriptedRelay(open_until()))
+        kept, forgotten = Following(poller), Following(poller, last_seen=False)
+        kept.add("a")
+        forgotten.add("b")
+        await asyncio.sleep(1.0)
+        items = poller.scheduler._items  # pyright: ignore[reportPrivateUsage]
+        assert [items[one].last_row is None for one in "ab"] == [False, True]
+        await poller.close()
+
+    @pytest.mark.parametrize("is_aborted", [False, True])
+    async def test_a_subscription_leaves_the_poller_once(self, is_aborted: bool) -> None:
+        poller = CountingPoller(ScriptedRelay(open_until()))
+        following = Following(poller)
+        following.add(["a", "b"])
+        if is_aborted:
+            poller.abort(AuthenticationError(401))
+        following.close()
+        following.close()
+        assert poller.removed == [2]
+        await poller.close()
+
+    async def test_a_subscription_that_is_dropped_is_closed_and_one_that_is_over_needs_nothing(
+        self, callbacks: list[object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        poller = poller_of(ScriptedRelay(open_until()))
+        closed, dropped, inherited = Following(poller), Following(poller), Following(poller)
+        closed.close()
+        del closed
+        gc.collect()
+        assert callbacks == []
+        del dropped
+        gc.collect()
+        assert len(callbacks) == 1
+        child = os.getpid() + 1
+        monkeypatch.setattr(os, "getpid", lambda: child)
+        del inherited
+        gc.collect()
+        assert len(callbacks) == 1, "in a forked process it is not closed"
+        await poller.close()
+
+    async def test_a_subscription_that_could_not_be_made_is_dropped_without_a_fault(self) -> None:
+        poller, faults = poller_of(ScriptedRelay(open_until())), list[object]()
+        await poller.close()
+        hook, sys.unraisablehook = sys.unraisablehook, faults.append
+        try:
+            with suppress(SessionClosed):
+                Following(poller)
+            gc.collect()
+        finally:
+            sys.unraisablehook = hook
+        assert faults == []

@@ -15,13 +15,15 @@ from luma_async import (
     Limits,
     LumaSession,
     NotFoundError,
+    PermissionDeniedError,
     RequestEvent,
     SessionClosed,
     State,
     TransportError,
     WaitAborted,
 )
-from luma_async.polling.hooks import Hook, InstrumentedRelay
+from luma_async.polling.hooks import ChangeNotifier, Hook, InstrumentedRelay, log_notable
+from luma_async.scheduling.changes import Change
 from luma_async.testing import FakeRelay, Reply
 from tests.in_memory_relays import ScriptedRelay
 
@@ -287,3 +289,43 @@ class TestWhatIsNoHook:
 
     def test_an_object_that_can_be_called_is_one(self) -> None:
         LumaSession("http://127.0.0.1:1", api_key=KEY, on_change=Waits())
+
+
+def change(task_id: str = "a", **more: Any) -> Change[Any]:
+    return Change(task_id=task_id, row=None, **more)
+
+
+FORBIDDEN = change("bad\nid", forbidden=True, error=PermissionDeniedError(403, message="no\nway"))
+
+
+class TestNotifier:
+    def test_an_id_that_the_key_may_not_see_is_no_change_of_state(
+        self, recorder: Recorder, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "luma_async")
+        notifier = ChangeNotifier(Hook("on_change", recorder.changes.append))
+        notifier.notify([FORBIDDEN, change(state=State.PENDING), FORBIDDEN, change(ended=True)])
+        assert [(event.id, event.state, event.ended) for event in recorder.changes] == [
+            ("a", State.PENDING, False),
+            ("a", None, True),
+        ]
+        assert caplog.messages == ["a: pending", "a: missing"]
+
+    def test_without_a_hook_changes_are_logged_only(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG, "luma_async")
+        ChangeNotifier(None).notify([change(state=State.PENDING), change(state=State.FAILED)])
+        assert caplog.messages == ["a: pending", "a: failed"]
+
+    def test_a_forbidden_id_is_logged_in_one_line_with_what_the_relay_said(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        log_notable(FORBIDDEN)
+        assert caplog.messages == ["bad id: status 403: no way; other ids are answered"]
+
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_an_unknown_state_is_logged_when_it_counts_as_completed(
+        self, ended: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        log_notable(change(state=State.COMPLETED, ended=ended))
+        said = "a: its state is unknown, but it has a link to a video; it counts as completed"
+        assert caplog.messages == [said] * ended

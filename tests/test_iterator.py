@@ -20,6 +20,7 @@ def callbacks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     def record(loop: asyncio.BaseEventLoop, callback: object, *_: object, **__: object) -> None:
         seen.append(callback)
 
+    gc.collect()
     monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", record)
     return seen
 

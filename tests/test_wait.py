@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -97,9 +98,20 @@ class Steps:
         self._inner = inner
 
     def __await__(self) -> Generator[Any, None, None]:
-        for waited_for in self._inner.__await__():
-            yield waited_for
-            self.count += 1
+        steps: Any = self._inner.__await__()
+        resume = partial(next, steps)
+        while True:
+            try:
+                waited_for = resume()
+            except StopIteration:
+                return
+            try:
+                yield waited_for
+            except BaseException as error:
+                resume = partial(steps.throw, error)
+            else:
+                resume = partial(next, steps)
+                self.count += 1
 
 
 async def started(
