@@ -248,6 +248,7 @@ async def test_a_file_larger_than_max_bytes_is_not_kept(
     store.script = [] if has_length else [endless]
     with pytest.raises(DownloadError, match="raise max_bytes"):
         await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=max_bytes)
+    assert len(store.seen) == 1
     assert not files(tmp_path)
     assert not (tmp_path / PARTS_FOLDER).exists()
 
@@ -277,3 +278,4 @@ async def test_a_file_may_have_max_bytes_and_no_more(
         path = await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=10)
         assert path.stat().st_size == size
     assert files(tmp_path) == ["a.mp4"] * fits
+    assert len(store.seen) == 1
