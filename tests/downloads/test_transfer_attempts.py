@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -38,21 +36,6 @@ def test_the_delay_is_half_a_second_after_progress_and_doubles_without(
     assert [transfer.retry_delay(count, None) for count in range(5)] == [0.5, 1.0, 2.0, 4.0, 8.0]
     monkeypatch.setattr("random.random", lambda: 0.25)
     assert transfer.retry_delay(0, None) == 0.125
-
-
-async def test_an_attempt_that_brings_64_kib_is_progress(store: VideoStore, tmp_path: Path) -> None:
-    """So four more attempts may bring less."""
-    store.cut_after = [65_536, 10, 10, 10, 10]
-    path = await download(store.video(), tmp_path, allow_hosts=HERE)
-    assert path.read_bytes() == BODY
-
-
-async def test_five_attempts_that_bring_less_than_64_kib_each_are_no_progress(
-    store: VideoStore, tmp_path: Path
-) -> None:
-    store.cut_after = [65_535] * 5
-    with pytest.raises(DownloadError, match="try again later to resume it"):
-        await download(store.video(), tmp_path, allow_hosts=HERE)
 
 
 @pytest.mark.virtual_time
@@ -158,20 +141,3 @@ async def test_a_record_of_which_nothing_changes_is_not_written_again(
         await download(store.video(), tmp_path, allow_hosts=HERE)
     assert (tmp_path / PARTS_FOLDER / "a.mp4").stat().st_size == 10_000
     assert record_of(tmp_path).stat().st_mtime == 0
-
-
-async def test_a_file_is_not_held_in_memory_while_the_disk_is_slow(
-    store: VideoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, sizes = os.pwrite, list[int]()
-
-    def slow(file: int, data: Any, offset: int) -> int:
-        sizes.append(len(data))
-        time.sleep(0.01)
-        return real(file, data, offset)
-
-    monkeypatch.setattr(os, "pwrite", slow)
-    store.body = BODY * 4
-    path = await download(store.video(), tmp_path, allow_hosts=HERE)
-    assert path.stat().st_size == sum(sizes)
-    assert max(sizes) <= 2**19
