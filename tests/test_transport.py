@@ -6,7 +6,9 @@ import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
 
 import aiohttp
 import pytest
@@ -25,6 +27,8 @@ from luma_async.protocol.submissions import Submission
 from luma_async.testing import FakeRelay
 from luma_async.transport import Transport
 
+BASE = "https://relay.example"
+PENDING = b'{"id":"a","state":"pending"}'
 DONE = b'{"id":"a","state":"completed","video":{"url":"https://cdn.example/a.mp4"}}'
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -113,6 +117,26 @@ async def test_requests_of_one_session_do_not_wait_for_each_other(
         assert len(connections) == 3
         await send()
         assert len(connections) == (3 if name == "get" else 4), "a submission has a new one"
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(
+    ("request_timeout", "submit_timeout", "totals"),
+    [(7.0, 9.0, [7.0, 9.0]), (inf, inf, [None] * 2)],
+)
+async def test_each_request_has_its_timeout_and_none_if_it_is_infinite(
+    mocked: Any, request_timeout: float, submit_timeout: float, totals: list[float | None]
+) -> None:
+    mocked.get(f"{BASE}/luma/generations/a", body=DONE)
+    mocked.post(f"{BASE}/luma/generations", body=PENDING)
+    async with LumaSession(
+        BASE, api_key="k", request_timeout=request_timeout, submit_timeout=submit_timeout
+    ) as luma:
+        await luma.get("a")
+        await luma.create("a cat")
+    timeouts = [call.kwargs["timeout"] for (call,) in mocked.requests.values()]
+    assert [one.total for one in timeouts] == totals
+    assert all(one.ceil_threshold == inf for one in timeouts), "it is not rounded to a second"
 
 
 async def test_an_empty_body_is_a_decode_error(serve: Callable[[Handler], Awaitable[str]]) -> None:

@@ -5,7 +5,6 @@ import gzip
 import json
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from math import inf
 from typing import Any
 
 import aiohttp
@@ -15,7 +14,6 @@ from aiohttp import web
 from luma_async import (
     BadRequestError,
     DecodeError,
-    LumaSession,
     NoSuchRouteError,
     NotFoundError,
     SessionClosed,
@@ -58,26 +56,6 @@ def transport(
     max_body: int = 2**20,
 ) -> Transport:
     return Transport(url, key, http=http, request_timeout=5.0, max_body=max_body, proxy=None)
-
-
-@pytest.mark.virtual_time
-@pytest.mark.parametrize(
-    ("request_timeout", "submit_timeout", "totals"),
-    [(7.0, 9.0, [7.0, 9.0]), (inf, inf, [None] * 2)],
-)
-async def test_each_request_has_its_timeout_and_none_if_it_is_infinite(
-    mocked: Any, request_timeout: float, submit_timeout: float, totals: list[float | None]
-) -> None:
-    mocked.get(f"{BASE}/luma/generations/a", body=DONE)
-    mocked.post(f"{BASE}/luma/generations", body=PENDING)
-    async with LumaSession(
-        BASE, api_key="k", request_timeout=request_timeout, submit_timeout=submit_timeout
-    ) as luma:
-        await luma.get("a")
-        await luma.create("a cat")
-    timeouts = [call.kwargs["timeout"] for (call,) in mocked.requests.values()]
-    assert [one.total for one in timeouts] == totals
-    assert all(one.ceil_threshold == inf for one in timeouts), "it is not rounded to a second"
 
 
 async def test_the_session_of_the_caller_stays_open_and_a_closed_one_is_named(
@@ -133,11 +111,19 @@ async def test_after_a_wrong_content_encoding_no_encoding_is_accepted(
 ) -> None:
     accepted: list[str | None] = []
 
-    async def handler(request: web.BaseRequest) -> web.Response:
+    async def cut(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 100
+        await response.prepare(request)
+        await response.write(b"{")
+        assert request.transport
+        request.transport.close()
+        return response
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
         accepted.append(request.headers.get("Accept-Encoding"))
         if len(accepted) == 2:
-            assert request.transport
-            request.transport.close()
+            return await cut(request)
         if len(accepted) == 3:
             return web.Response(body=body, headers={"Content-Encoding": encoding})
         return web.Response(body=gzip.compress(DONE), headers={"Content-Encoding": "gzip"})
@@ -157,11 +143,13 @@ async def test_no_more_than_a_byte_above_max_body_is_decoded(
 ) -> None:
     """However the bytes arrive: here the third chunk decodes to too much."""
     decoded: list[int] = []
+    is_decoded = asyncio.Semaphore(0)
     real = Decompressor.decompress
 
     def counted(self: Decompressor, data: bytes, limit: int) -> bytes:
         part = real(self, data, limit)
         decoded.append(len(part))
+        is_decoded.release()
         return part
 
     monkeypatch.setattr(Decompressor, "decompress", counted)
@@ -172,7 +160,7 @@ async def test_no_more_than_a_byte_above_max_body_is_decoded(
         await response.prepare(request)
         for size in (10, 600, 100_000):
             await response.write(pack(b"[" + b" " * (size - 1)))
-            await asyncio.sleep(0.02)
+            await is_decoded.acquire()
         return response
 
     async with transport(await serve(handler), max_body=1000) as relay:
@@ -205,6 +193,21 @@ async def test_only_a_404_that_names_the_task_is_about_it(
         with pytest.raises(NotFoundError) as caught:
             await relay.get("abc")
     assert caught.value.about_task is about_task
+
+
+async def test_a_header_line_of_64_kib_is_accepted() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        policy = b"X: " + b"a" * (2**16 - 1)
+        length = b"Content-Length: %d" % len(DONE)
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n%b\r\n\r\n%b" % (policy, length, DONE))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, transport(f"http://127.0.0.1:{port}") as relay:
+        assert (await relay.get("a")).states
 
 
 async def test_an_error_without_words_is_its_class(relay: FakeRelay) -> None:

@@ -72,8 +72,9 @@ async def test_an_existing_file_is_not_downloaded_again(store: VideoStore, tmp_p
     assert not store.seen
 
 
+@pytest.mark.parametrize(("options", "at_once"), [({"at_once": 3}, 3), ({}, 4)])
 async def test_no_more_than_at_once_downloads_run_concurrently(
-    store: VideoStore, tmp_path: Path
+    store: VideoStore, tmp_path: Path, options: dict[str, Any], at_once: int
 ) -> None:
     running = most = 0
 
@@ -86,9 +87,9 @@ async def test_no_more_than_at_once_downloads_run_concurrently(
         return web.Response(body=b"video", headers={"Content-Type": "video/mp4"})
 
     store.script = [slow] * 12
-    async with Downloader(tmp_path, at_once=3, allow_hosts=HERE) as downloader:
+    async with Downloader(tmp_path, allow_hosts=HERE, **options) as downloader:
         await asyncio.gather(*(downloader.download(store.video(str(n))) for n in range(12)))
-    assert most == 3
+    assert most == at_once
     assert len(files(tmp_path)) == 12
 
 

@@ -228,6 +228,17 @@ async def test_a_new_task_is_advised_only_if_the_relay_repeats_a_link_that_is_de
 
 
 @pytest.mark.virtual_time
+@pytest.mark.parametrize(("grace", "since"), [(0.0, ""), (0.5, ""), (1.5, ", for 2 s")])
+async def test_an_error_says_for_how_long_the_link_has_failed_if_that_is_a_second(
+    store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession, grace: float, since: str
+) -> None:
+    store.missing = {"/v.mp4"}
+    relay.reply(store.new_link_reply("/v.mp4"), on="get")
+    text = await fails(store, tmp_path, luma, grace)
+    assert f"NoSuchKey{since}, and the relay has no other link" in text
+
+
+@pytest.mark.virtual_time
 async def test_no_new_task_is_advised_for_a_link_that_worked_meanwhile(
     store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession
 ) -> None:

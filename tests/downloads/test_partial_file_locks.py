@@ -1,20 +1,26 @@
 """A partial file under a race: who owns it, what is closed, and what is left on the disk."""
 
+import asyncio
 import fcntl
 import os
 import stat
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from luma_async import Generation, State, Video, download
 from luma_async.downloads.partial_file import PARTS_FOLDER, open_partial_file, remove_stale
 from luma_async.downloads.resuming import PartRecord
 from tests.downloads.video_store import BODY, open_part, parts
 from tests.subprocesses import PATIENCE
 
 RECORD = PartRecord("link", '"one"', len(BODY))
+DONE = Generation(
+    id="a", state=State.COMPLETED, video=Video(download_url="https://cdn.example/v.mp4")
+)
 UNSIZED = PartRecord("link", '"one"', None)
 FILES = Path("/proc/self/fd")
 needs_proc = pytest.mark.skipif(not FILES.exists(), reason="needs /proc")
@@ -142,6 +148,27 @@ def test_a_write_that_begins_after_the_end_writes_nothing_and_returns(tmp_path: 
     thread.join(PATIENCE)
     assert not thread.is_alive()
     assert part_of(tmp_path).read_bytes() == BODY
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(("roll", "first_delay"), [(0.0, 0.025), (1.0, 0.05)])
+async def test_a_locked_file_is_tried_again_with_growing_delays_up_to_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roll: float, first_delay: float
+) -> None:
+    times: list[float] = []
+
+    def locked(*_: object) -> None:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == 8:
+            (tmp_path / "a.mp4").write_bytes(BODY)
+
+    monkeypatch.setattr("luma_async.downloads.downloader.open_partial_file", locked)
+    monkeypatch.setattr("luma_async.downloads.downloader.is_saved", Path.exists)
+    monkeypatch.setattr("random.random", lambda: roll)
+    assert await download(DONE, tmp_path) == tmp_path / "a.mp4"
+    delays = [after - before for before, after in pairwise(times)]
+    expected = [first_delay * factor for factor in (1, 2, 4, 8, 16, 20, 20)]
+    assert delays == pytest.approx(expected, rel=0.2, abs=0.01)
 
 
 def test_the_bytes_of_another_version_are_removed_before_the_first_new_one(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import os
+import time
 import zlib
 from contextlib import nullcontext
 from pathlib import Path
@@ -248,6 +250,7 @@ async def test_a_file_larger_than_max_bytes_is_not_kept(
     store.script = [] if has_length else [endless]
     with pytest.raises(DownloadError, match="raise max_bytes"):
         await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=max_bytes)
+    assert len(store.seen) == 1
     assert not files(tmp_path)
     assert not (tmp_path / PARTS_FOLDER).exists()
 
@@ -277,3 +280,36 @@ async def test_a_file_may_have_max_bytes_and_no_more(
         path = await download(store.video(), tmp_path, allow_hosts=HERE, max_bytes=10)
         assert path.stat().st_size == size
     assert files(tmp_path) == ["a.mp4"] * fits
+    assert len(store.seen) == 1
+
+
+async def test_a_file_is_not_held_in_memory_while_the_disk_is_slow(
+    store: VideoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sizes = os.pwrite, list[int]()
+
+    def slow(file: int, data: Any, offset: int) -> int:
+        sizes.append(len(data))
+        time.sleep(0.01)
+        return real(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    store.body = BODY * 4
+    path = await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert path.stat().st_size == sum(sizes)
+    assert max(sizes) <= 2**19
+
+
+async def test_an_attempt_that_brings_64_kib_is_progress(store: VideoStore, tmp_path: Path) -> None:
+    """So four more attempts may bring less."""
+    store.cut_after = [65_536, 10, 10, 10, 10]
+    path = await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert path.read_bytes() == BODY
+
+
+async def test_five_attempts_that_bring_less_than_64_kib_each_are_no_progress(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    store.cut_after = [65_535] * 5
+    with pytest.raises(DownloadError, match="try again later to resume it"):
+        await download(store.video(), tmp_path, allow_hosts=HERE)
