@@ -7,6 +7,7 @@ many empty members makes a decoder for each, and that is what stopped the event 
 import asyncio
 import gzip
 import importlib
+import random
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -75,6 +76,7 @@ def test_the_first_byte_counts_more_than_the_header(declared: str, plain: bytes)
         ("", gzip.compress(b"[]", mtime=0), True),
         ("deflate", gzip.compress(b"[]", mtime=0), True),
         ("gzip", gzip.compress(b"[]", mtime=0), False),
+        ("x-gzip", gzip.compress(b"[]", mtime=0), False),
         ("deflate", zlib.compress(b"[]"), False),
         ("deflate", raw_deflate(b"[]"), False),
         ("", b"[]", False),
@@ -113,6 +115,23 @@ def test_a_body_that_is_cut_short_or_of_another_kind_is_refused(name: str) -> No
         decoded(encoding, pack(DONE)[:-1])
     with pytest.raises(BadEncoding, match="^cannot decode gzip: Error -3 while decompressing"):
         decoded(encoding, b"\x1f\x8f is not the beginning of a member")
+
+
+@pytest.mark.parametrize("name", ["gzip", "x-gzip", "deflate", "deflate without its header"])
+def test_a_body_may_repeat_what_was_sent_32_kib_before(name: str) -> None:
+    encoding, pack = PACKED[name]
+    body = b"[" + random.Random(1).randbytes(2**15 - 300)
+    assert decoded(encoding, pack(body * 2)) == body * 2
+
+
+def test_all_members_of_a_body_are_of_one_kind() -> None:
+    with pytest.raises(BadEncoding, match="^cannot decode gzip: Error -3 while decompressing"):
+        decoded("gzip", gzip.compress(b"[") + zlib.compress(b"]"))
+
+
+def test_raw_deflate_is_recognized_by_its_first_byte() -> None:
+    stored_with_padding = b"\x09\x02\x00\xfd\xff[]"
+    assert decoded("deflate", stored_with_padding) == b"[]"
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])

@@ -20,6 +20,7 @@ from tests.protocol.response_builders import NOW, api_error
         ({"Retry-After": "Sun, 22 Dec 2024 13:39:40 GMT"}, None),
         ({"Retry-After": "Sun, 22 Dec 2024 13:39:40 GMT", "Date": "today"}, None),
         ({"Retry-After": "Sun, 22 Dec 2024 13:39:40 -0000", "Date": NOW}, 60.0),
+        ({"Retry-After": "Sun, 22 Dec 2024 21:39:40 +0800", "Date": NOW}, 60.0),
         ({"Retry-After": "Sun Dec 22 13:39:40 2024", "Date": NOW}, 60.0),
         ({}, None),
         ({"Retry-After": ""}, None),

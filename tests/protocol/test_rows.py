@@ -172,6 +172,13 @@ def test_a_field_of_a_wrong_type_is_none_and_stays_in_raw(field: str, value: obj
     assert one.raw[field] == value
 
 
+@pytest.mark.parametrize("field", ["artifact", "request", "assets"])
+def test_a_link_instead_of_an_object_that_has_none_is_none(field: str) -> None:
+    one = task(result_url="kept", thumbnail=7, **{field: "https://cdn.example/a.png"})
+    assert getattr(one, field) is None
+    assert one.url == "kept"
+
+
 def test_a_wrong_type_inside_a_field_does_not_affect_the_link() -> None:
     one = task(video={"url": "link", "width": "wide"}, artifact={"video": {"height": []}})
     assert one.url == "link"

@@ -90,6 +90,10 @@ def test_inputs_and_pictures_are_not_links_to_the_video(path: str) -> None:
     assert find_link([nest(path, "https://cdn.example/in.mp4")]) is None
 
 
+def test_a_link_is_taken_from_the_next_outer_object_where_the_inner_one_has_none() -> None:
+    assert find_link([{"id": "a"}, {}, {"url": LINK}]) == LINK
+
+
 def test_the_deepest_link_is_taken() -> None:
     outer = {"task_id": "a", "status": "SUCCESS", "url": "https://relay.example/tasks/a"}
     row = {**outer, "data": {"id": "u", "state": "completed", "video": {"url": LINK}}}
@@ -138,9 +142,16 @@ def test_a_time_of_creation_is_found_in_each_place_and_unit(path: str, value: ob
     assert response.age("a") == 60.0
 
 
-@pytest.mark.parametrize("value", [0, -1, "", "soon", None, True, 1e30, "0001-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "value", [0, -1, "", "soon", None, True, 1e20, 1e30, "0001-01-01T00:00:00Z"]
+)
 def test_an_invalid_time_is_none(value: object) -> None:
     assert to_moment(value) is None
+
+
+def test_the_first_second_and_the_second_year_are_times() -> None:
+    assert to_moment(1) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert to_moment("0002-01-01T00:00:00Z") == datetime(2, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("word", STATES)

@@ -43,6 +43,16 @@ def test_a_body_in_any_charset_is_decoded_even_if_the_header_is_wrong(
 @pytest.mark.parametrize("charset", ["zlib", "hex", "undefined", "idna", "punycode", "none"])
 def test_an_invalid_charset_replaces_only_the_undecodable_characters(charset: str) -> None:
     headers = {"Content-Type": f"application/json; charset={charset}"}
-    text = '{"id": "a", "state": "failed", "failure_reason": "è"}'.encode("latin-1")
+    text = '{"id": "a", "state": "failed", "failure_reason": "è - a"}'.encode("latin-1")
     one = decode_response(200, headers, text).generation("a")
-    assert (one.id, one.state, one.failure_reason) == ("a", State.FAILED, "\ufffd")
+    assert (one.id, one.state, one.failure_reason) == ("a", State.FAILED, "\ufffd - a")
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"9" * 5000, b"-" + b"9" * 5000])
+def test_a_number_that_is_too_large_loses_only_itself(number: bytes) -> None:
+    video = b'"video": {"url": "link", "width": ' + number + b'}, "odd": ' + number
+    for row in (b'{"id": "a", "state": "completed"', b'{"id": "a", "state": "Completed"'):
+        one = decode_response(200, {}, row + b", " + video + b"}").generation("a")
+        assert (one.state, one.url) == (State.COMPLETED, "link")
+        assert one.video
+        assert one.video.width is None
