@@ -49,6 +49,7 @@ class TestDelay:
     def test_before_the_first_request_the_delay_is_that_of_an_even_balance(self) -> None:
         timing = learned_timing()
         assert timing.delay(0.0, 10.0) == pytest.approx(5.0)
+        assert timing.send_at(15.0) == 15.0, "as there is no batch, ids are due by themselves"
 
     @pytest.mark.parametrize("saved", [0, 3, 15, 30, 31, 200])
     def test_thirty_saved_requests_shorten_the_delay_to_a_fifth_and_more_do_not(
@@ -229,8 +230,8 @@ class TestBudget:
 class TestLearning:
     def test_ended_and_open_tasks_are_counted_by_their_ages(self) -> None:
         timing = learned_timing(known=None)
-        timing.observe_open(1000.0, 1064.0, 1069.0)
-        timing.observe_end(1000.0, 1069.0, 1071.0)
+        timing.observe_open(1000.0, 1064.0, 1069.0, 1)
+        timing.observe_end(1000.0, 1069.0, 1071.0, 1)
         assert timing.pace.seen.ages() == [(64.0, 1.0, 5.0 + 1.0)]
         timing.observe_open(1000.0, 1064.0, 1069.0, 2)
         timing.observe_end(1000.0, 1069.0, 1071.0, 2)
@@ -244,8 +245,8 @@ class TestLearning:
         self, last: float, sent_at: float
     ) -> None:
         timing = learned_timing(known=None)
-        timing.observe_open(0.0, last, sent_at)
-        timing.observe_end(0.0, last, sent_at)
+        timing.observe_open(0.0, last, sent_at, 1)
+        timing.observe_end(0.0, last, sent_at, 1)
         assert timing.pace.seen.ages() == []
 
     def test_the_hazard_is_learned_again_after_a_twentieth_more_ends(self) -> None:
@@ -253,7 +254,7 @@ class TestLearning:
         delays: list[float] = []
         for _ in range(10):
             delays.append(timing.delay(0.0, 100.0))
-            timing.observe_end(0.0, 60.0, 60.5)
+            timing.observe_end(0.0, 60.0, 60.5, 1)
         learned = [before != after for before, after in pairwise(delays)]
         # 2 new ones of 40 are a twentieth, 3 of 41 are more; then 3 of 44 and of 47
         assert learned == [False, False, True, False, False, True, False, False, True]

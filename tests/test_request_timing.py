@@ -139,8 +139,8 @@ def test_delays_change_when_more_ends_are_known() -> None:
     send(timing, 0.0)
     before = timing.delay(0.0, 0.0)
     for _ in range(200):
-        timing.observe_open(0.0, 0.0, 60.0)
-        timing.observe_end(0.0, 60.0, 61.0)
+        timing.observe_open(0.0, 0.0, 60.0, 1)
+        timing.observe_end(0.0, 60.0, 61.0, 1)
     timing.delay(0.0, 0.0)  # learns
     send(timing, 1.0)
     assert timing.delay(0.0, 0.0) > 2.0 * before, "none ends in its first seconds"

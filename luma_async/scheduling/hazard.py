@@ -163,7 +163,7 @@ class DurationCounter:
             part = open_still if upto == old else (upto - young) * share
             self.ended[cell] += tasks * part
             self.watched[cell] += tasks * (upto - young) * (open_still - part / 2)
-            open_still = open_still - part if upto < old else 0.0
+            open_still -= part
             young = upto
             cell += 1
         self.ends += tasks

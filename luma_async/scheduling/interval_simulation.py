@@ -95,9 +95,8 @@ class IntervalSimulation:
             if ids > count:
                 self._waiting.appendleft((asked, ids - count))
             count -= min(ids, count)
-        if count and self._new:
-            self._new = max(0, self._new - count)
-            self._new_since = self._new_since if self._new else inf
+        self._new = max(0, self._new - count)
+        self._new_since = self._new_since if self._new else inf
 
     def _next_at(self) -> float:
         due = inf
@@ -132,5 +131,5 @@ class IntervalSimulation:
                 ids = left
             left -= ids
             gap = min(now - asked, 2.0 * max(self.gap, self.interval))
-            self.gap += EWMA_WEIGHT * ids / max(ids, self._open) * (gap - self.gap)
+            self.gap += EWMA_WEIGHT * ids / self._open * (gap - self.gap)
         return room - left

@@ -92,7 +92,7 @@ class LearnedTiming(RequestTiming):
         self._counter = DurationCounter(pace.seen)
         self._simulation = IntervalSimulation(pace.interval, max_ids, spacing)
         self._charged = 0.0
-        self._fits_one_batch = True
+        self._fits_one_batch = False
         self._sent_at = self._latest = -inf
         self._expedited = inf
         self._jitter = self._next_jitter = 1.0
@@ -203,12 +203,12 @@ class LearnedTiming(RequestTiming):
         self._simulation.advance(now)
         self._simulation.observe_round_trip(now - sent_at)
 
-    def observe_open(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
+    def observe_open(self, created_at: float, last: float, sent_at: float, count: int) -> None:
         """Learn from ids that are still open, unless they are older than any cell."""
         if last < sent_at < created_at + 2.0**OLDEST:
             self._counter.observe_open(last - created_at, sent_at - created_at, count)
 
-    def observe_end(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
+    def observe_end(self, created_at: float, last: float, sent_at: float, count: int) -> None:
         """Learn from tasks that ended, unless they are older than any cell."""
         if last < sent_at < created_at + 2.0**OLDEST:
             self._counter.observe_end(last - created_at, sent_at - created_at, count)

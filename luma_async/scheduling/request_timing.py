@@ -71,8 +71,8 @@ class RequestTiming:
     def on_answer(self, sent_at: float, now: float) -> None:
         """Count a response to a request sent at `sent_at`."""
 
-    def observe_open(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
+    def observe_open(self, created_at: float, last: float, sent_at: float, count: int) -> None:
         """Count `count` ids that were open at a poll, after the last one, at this age."""
 
-    def observe_end(self, created_at: float, last: float, sent_at: float, count: int = 1) -> None:
+    def observe_end(self, created_at: float, last: float, sent_at: float, count: int) -> None:
         """Count `count` ids of this age whose end was seen at a poll, after the last one."""
