@@ -79,7 +79,9 @@ def test_signs_that_alternate_take_ten_times_the_grace_period() -> None:
 
 def test_where_batches_provably_leave_ids_out_one_of_them_is_enough_to_ask_again() -> None:
     evidence = Evidence()
+    assert not evidence.left_out
     assert [evidence.omit(seen=True, proved=False) for _ in range(2)] == [False, False]
+    assert evidence.left_out
     assert Evidence().omit(seen=True, proved=True)
 
 
