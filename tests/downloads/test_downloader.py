@@ -157,6 +157,13 @@ async def test_an_exception_of_the_hook_loses_no_file_and_is_logged_once(
     assert [one.message.partition(" failed")[0] for one in caplog.records] == ["on_progress"]
 
 
+async def test_a_download_without_a_hook_logs_nothing(
+    store: VideoStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await download(store.video(), tmp_path, allow_hosts=HERE)
+    assert not caplog.records
+
+
 async def test_a_directory_with_the_name_of_the_file_is_an_error(
     store: VideoStore, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from luma_async import Downloader, DownloadError, LumaSession, download
 from luma_async.downloads.host_errors import HostError, Meaning
 from luma_async.downloads.link_policy import MAX_DEAD_LINKS, DeadLinks, LinkPolicy, Step
-from luma_async.testing import FakeRelay
+from luma_async.testing import FakeRelay, Reply
 from tests.downloads.video_store import BODY, HERE, VideoStore, answer, files
 from tests.worker.worker_processes import until
 
@@ -147,6 +147,17 @@ async def test_an_expired_link_behind_a_redirect_is_tried_again(
     assert relay.requests == 0
 
 
+@pytest.mark.virtual_time
+async def test_a_link_of_a_task_that_is_hours_old_is_tried_again(
+    store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession
+) -> None:
+    store.script = [NOT_YET]
+    created_at = datetime.now(UTC) - timedelta(hours=23)
+    young = msgspec.structs.replace(store.video(), created_at=created_at)
+    assert (await download(young, tmp_path, luma=luma, allow_hosts=HERE)).read_bytes() == BODY
+    assert relay.requests == 0
+
+
 @pytest.mark.parametrize("age", [timedelta(days=1, seconds=0.5), timedelta(days=300)], ids=str)
 async def test_a_link_of_a_task_that_is_older_than_a_day_is_not_tried_again(
     store: VideoStore, tmp_path: Path, relay: FakeRelay, luma: LumaSession, age: timedelta
@@ -200,6 +211,11 @@ async def test_the_error_names_host_status_code_and_remedy(
     relay.reply(store.new_link_reply("/v.mp4"), on="get")
     assert await fails(store, tmp_path, luma) == (
         f"{link} fails with status 404 NoSuchKey, and the relay has no other link; "
+        "try again in some minutes"
+    )
+    relay.reply(Reply(body=b'{"id": "a", "state": "completed"}'), on="get")
+    assert await fails(store, tmp_path, luma) == (
+        f"{link} fails with status 404 NoSuchKey, and the relay has no link now; "
         "try again in some minutes"
     )
     relay.reply(store.new_link_reply(), on="get")

@@ -1,6 +1,7 @@
 """No request is sent to a private address, however the link or its host leads there."""
 
 import socket
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +160,12 @@ async def test_a_proxy_may_be_private_and_resolves_the_names(
 ) -> None:
     video = store.video()
     store.url = "http://cdn.example"
-    proxy = str(video.url).removesuffix("/v.mp4").replace("127.0.0.1", "localhost")
+    proxy = str(video.url).removesuffix("/v.mp4").replace("127.0.0.1", "user:word@localhost")
     path = await download(store.video(), tmp_path, proxy=proxy)
     assert path.read_bytes() == BODY
     assert store.seen[0].headers["Host"] == "cdn.example"
+    login = b64encode(b"user:word").decode()
+    assert store.seen[0].headers["Proxy-Authorization"] == f"Basic {login}"
 
 
 async def test_a_host_that_cannot_be_resolved_is_a_download_error(
