@@ -78,6 +78,8 @@ class TestWhatIsSent:
             {"image_url": b"https://cdn.example"},
             {"others": {"prompt": "a cat"}},
             {"others": {"": 1}},
+            {"others": {5: 1}},
+            {"others": {"\ud800": 1}},
             {"others": {"x": 1j}},
             {"others": {"x": "\ud800"}},
             {"extends": ""},
@@ -96,6 +98,8 @@ class TestWhatIsSent:
 
     def test_a_long_prompt_is_shown_in_one_line(self) -> None:
         assert shown_prompt("a\n" * 100) == f"{'a ' * 30}…"
+        assert shown_prompt("x" * 60) == "x" * 60
+        assert shown_prompt("x" * 61) == f"{'x' * 60}…"
         assert shown_prompt("see data:image/png;base64,AAAA now") == "see data:… now"
 
 
@@ -133,6 +137,59 @@ class TestAnswers:
         assert task.created_at is not None
         assert task.request is not None
         assert task.request.prompt == "a cat"
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            {"task_id": "a", "status": "NOT_START", "data": {"id": "u", "prompt": "a cat"}},
+            {"id": "a", "state": "pending", "prompt": "a cat"},
+        ],
+        ids=str,
+    )
+    def test_the_task_is_the_row_in_the_envelope_with_what_is_in_it(self, row: Any) -> None:
+        for body in (row, {"code": "success", "data": row}):
+            task = decode_submission(200, JSON, json.dumps(body).encode()).generation
+            assert (task.id, task.prompt, task.raw) == ("a", "a cat", row)
+
+    @pytest.mark.parametrize(
+        ("body", "state"),
+        [
+            ({"id": "a", "state": "dreaming"}, State.PROCESSING),
+            ({"id": "a", "state": "failed"}, State.FAILED),
+            ({"id": "a", "state": "odd", "status": "in_progress"}, State.PROCESSING),
+            ({"status": "success", "data": {"id": "a", "state": "running"}}, State.PROCESSING),
+            ({"status": "success", "data": {"id": "a", "status": "running"}}, State.PROCESSING),
+            ({"status": "running", "data": {"id": "a", "status": "success"}}, State.PENDING),
+            ({"task_id": "a", "status": "QUEUED", "data": {"state": "running"}}, State.PROCESSING),
+        ],
+        ids=str,
+    )
+    def test_the_state_is_that_of_the_new_task_and_success_is_that_of_the_request(
+        self, body: Any, state: State
+    ) -> None:
+        assert decode_submission(200, JSON, json.dumps(body).encode()).generation.state is state
+
+    def test_a_number_that_is_too_large_does_not_lose_the_new_task(self) -> None:
+        body = b'{"id": "a", "state": "pending", "odd": ' + b"9" * 5000 + b"}"
+        assert decode_submission(200, JSON, body).generation.id == "a"
+
+    @pytest.mark.parametrize("status", [199, 200, 299, 300])
+    def test_only_an_answer_with_a_status_of_success_has_a_task(self, status: int) -> None:
+        body = json.dumps(PENDING).encode()
+        if 200 <= status < 300:
+            assert decode_submission(status, JSON, body).generation.id == "a"
+        else:
+            with pytest.raises(LumaError):
+                decode_submission(status, JSON, body)
+
+    @pytest.mark.parametrize(
+        ("body", "shown"),
+        [(b"", "an empty body"), (b" \n", "an empty body"), (b'{"id":\n5}', '{"id": 5}')],
+    )
+    def test_the_error_shows_the_answer_without_an_id(self, body: bytes, shown: str) -> None:
+        with pytest.raises(DecodeError) as caught:
+            decode_submission(200, JSON, body)
+        assert str(caught.value) == f"status 200 without the id of a task: {shown}"
 
     @pytest.mark.parametrize(
         ("status", "body", "kind"),
@@ -192,7 +249,10 @@ class TestAnErrorThatNamesATask:
             (200, b'{"id":"request","error":{"message":"no"}}'),
             (200, b'{"code":"x","message":"no","data":"text"}'),
             (400, b'{"code":"task_origin_not_exist","message":"","data":{"task_id":"parent"}}'),
+            (499, b'{"code":"x","message":"closed","data":{"task_id":"parent"}}'),
             (503, b'{"code":"x","message":"no channel","data":null}'),
+            (503, b"<html>Service Unavailable</html>"),
+            (500, b"[]"),
         ],
     )
     def test_the_id_of_a_request_or_of_the_parent_is_none(self, status: int, body: bytes) -> None:
