@@ -14,6 +14,7 @@ from luma_async.scheduling.request_timing import RequestTiming
 from luma_async.scheduling.scheduler import Scheduler
 from luma_async.structs import State
 from tests.fake_answers import FakeAnswer
+from tests.test_scheduler import take
 
 ALONE, SHARED = ("alone",), ("a", "b")
 
@@ -22,12 +23,6 @@ def make_scheduler(
     max_batch: int = 100, pace: Pace | None = None, max_in_flight: int = 4
 ) -> Scheduler[str]:
     return Scheduler(pace or Every(5.0), max_batch, Grace(), phase=inf, max_in_flight=max_in_flight)
-
-
-def take(scheduler: Scheduler[str], now: float) -> Batch[str]:
-    batch = scheduler.take_batch(now)
-    assert batch is not None
-    return batch
 
 
 def answer(scheduler: Scheduler[str], batch: Batch[str], now: float) -> None:

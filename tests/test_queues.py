@@ -11,22 +11,12 @@ from luma_async.scheduling.items import Group, Item, Status
 from luma_async.scheduling.pace import Every
 from luma_async.scheduling.queues import MAX_PART, DueQueue, NewQueue
 from luma_async.scheduling.scheduler import Scheduler
-from luma_async.structs import State
-from tests.fake_answers import FakeAnswer
+from tests.test_polling_order import answer
+from tests.test_scheduler import take
 
 
 def make_scheduler(max_batch: int = 100) -> Scheduler[str]:
     return Scheduler(Every(5.0), max_batch, Grace(), phase=inf, max_in_flight=1000)
-
-
-def take(scheduler: Scheduler[str], now: float) -> Batch[str]:
-    batch = scheduler.take_batch(now)
-    assert batch is not None
-    return batch
-
-
-def answer(scheduler: Scheduler[str], batch: Batch[str], now: float) -> None:
-    scheduler.complete(batch, FakeAnswer(dict.fromkeys(batch.ids, State.PROCESSING)), now)
 
 
 def take_all(scheduler: Scheduler[str], now: float) -> list[Batch[str]]:

@@ -61,7 +61,7 @@ class Capabilities(Struct, frozen=True):
 
     def reduced_to(self, ids: int, now: float) -> "Capabilities":
         """Return the batch size after `ids` ids proved to be the most that pass."""
-        return replace(self, shrunk_to=max(1, min(self.batch_limit(now), ids)), shrunk_at=now)
+        return replace(self, shrunk_to=min(self.batch_limit(now), ids), shrunk_at=now)
 
     def halved(self, ids: int, now: float) -> "Capabilities":
         """Return the batch size after a request with `ids` ids was too large."""

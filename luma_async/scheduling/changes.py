@@ -94,5 +94,5 @@ class Answered(Struct, frozen=True, kw_only=True):
     now: float
     sign: Sign
     error: LumaError | None = None
-    single: bool = False
-    single_endpoint: bool = True
+    single: bool
+    single_endpoint: bool

@@ -106,7 +106,7 @@ class Evidence(Struct, gc=False, eq=False):
         self.left_out = True
         self.omissions += 1
         needed = FIRST_OMISSIONS if self.last is None and not seen else MORE_OMISSIONS
-        return self.omissions >= (1 if proved else needed)
+        return proved or self.omissions >= needed
 
     def add(self, rule: Rule, now: float, grace: float) -> None:
         """Add an answer received at `now`."""

@@ -71,9 +71,6 @@ class Scheduler(Generic[W]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._items
-
     def __repr__(self) -> str:
         in_flight, limit = len(self._order.in_flight), self.capabilities.limit
         return f"<Scheduler: {len(self)} open, {in_flight} batches in flight, {limit} ids a batch>"

@@ -47,10 +47,6 @@ class Outcome(StrEnum):
     UNKNOWN = "a task may run and be paid for: never send it again"
 
 
-def _code(error: LumaError) -> str:
-    return (error.code or "").lower() if isinstance(error, APIError) else ""
-
-
 def _is_after_the_task(error: LumaError) -> bool:
     """Whether the relay made the task and failed then."""
     words = f"{error.code} {error.message}" if isinstance(error, APIError) else ""
@@ -65,7 +61,8 @@ def _is_relays_own_503(error: LumaError) -> bool:
     """Whether it is a 503 that the relay says of itself, in JSON, such as "no channel"."""
     if not isinstance(error, APIError) or error.status != 503:
         return False
-    if _code(error).startswith(_OF_UPSTREAM) or _CONNECTION_LOST.search(error.message):
+    code = (error.code or "").lower()
+    if code.startswith(_OF_UPSTREAM) or _CONNECTION_LOST.search(error.message):
         return False
     return error.in_envelope
 
