@@ -66,6 +66,9 @@ def test_the_error_of_a_cooldown_is_a_copy_of_its_cause_unless_the_relay_wants_a
         assert error.retry_after == 20.0
 
 
+ENDLESS = Patience()
+
+
 class Line:
     """An admission queue, with the calls that were admitted, in order."""
 
@@ -80,7 +83,7 @@ class Line:
         self.ready += 1
 
     async def join(
-        self, name: str, patience: Patience = Patience(), *, again: bool = False
+        self, name: str, patience: Patience = ENDLESS, *, again: bool = False
     ) -> "asyncio.Task[None]":
         """Let a call wait in line."""
 
@@ -123,6 +126,16 @@ class TestLine:
         line.admit()
         await tasks[1]
         assert (line.admitted, line.throttle.in_flight) == (["second"], 1)
+
+    async def test_nothing_is_kept_of_calls_that_are_cancelled_behind_one_that_waits(self) -> None:
+        line = Line()
+        first = await line.join("first")
+        for number in range(100):
+            (await line.join(str(number))).cancel()
+            await asyncio.sleep(0)
+        assert len(line.queue._waiters) == 1  # pyright: ignore[reportPrivateUsage]
+        line.admit()
+        await first
 
     async def test_a_call_that_is_cancelled_as_it_is_admitted_frees_its_slot(self) -> None:
         line = Line()
@@ -232,6 +245,7 @@ class TestLine:
         for _ in range(2):
             line.throttle.acquire(0.0)
         await line.queue.send(quick, 1)
+        assert not line.queue._in_flight  # pyright: ignore[reportPrivateUsage]
         sending = asyncio.create_task(line.queue.send(hangs, 1))
         await asyncio.sleep(1.0)
         line.queue.close()

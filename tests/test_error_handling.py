@@ -1,4 +1,4 @@
-"""What the poller does about the error of a poll: when it sends what again, and who is told."""
+"""What the poller does about the error of a poll: when it sends what again, and which waits end."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +12,8 @@ from luma_async import (
     Every,
     Limits,
     LumaError,
+    NoSuchRouteError,
+    NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
     RelayError,
@@ -211,3 +213,98 @@ async def test_a_rejection_after_another_failure_counts_as_a_further_failure(
     last, _ = relay.sent[-1]
     quiet_until = asyncio.get_running_loop().time() + relay.poller.snapshot().quiet_for
     assert quiet_until == pytest.approx(last + quiet)
+
+
+async def test_an_id_that_the_key_may_no_longer_see_is_asked_again_before_others_were() -> None:
+    def rule(ids: tuple[str, ...]) -> LumaError | None:
+        return not_allowed() if "bad" in ids and len(relay.sent) > 1 else None
+
+    relay = RuledRelay(rule)
+    await relay.polled(["bad", "good"], 8.0)
+    begun = relay.times("bad", "good")[1]
+    assert relay.times("bad")[:2] == [begun + 0.25, begun + 0.5]
+
+
+@pytest.mark.parametrize(
+    ("ids", "certain", "sizes", "times"),
+    [
+        ("ab", False, [2, 1, 1], [0.0, 0.25]),
+        ("abcd", False, [4, 2, 2, 1, 1, 1, 1], [0.0, 0.25, 0.5, 0.75]),
+        ("abcd", True, [4, 1, 1, 1, 1], [0.0, 0.25]),
+    ],
+)
+async def test_a_batch_without_a_route_is_halved_until_it_is_certain_that_there_is_none(
+    ids: str, certain: bool, sizes: list[int], times: list[float]
+) -> None:
+    def rule(asked: tuple[str, ...]) -> LumaError | None:
+        no_route = NoSuchRouteError("a web page") if certain else NotFoundError(404)
+        return no_route if len(asked) > 1 else None
+
+    relay = RuledRelay(rule)
+    await relay.polled(ids, 2.0)
+    assert relay.sizes == sizes
+    assert [round(at, 2) for at, _ in relay.sent[: len(times)]] == times
+
+
+@pytest.mark.parametrize(("status", "batches", "size"), [(413, 1, 4), (400, 1, 100), (400, 2, 4)])
+async def test_a_413_shows_that_a_batch_is_too_large_and_another_rejection_if_it_happens_twice(
+    status: int, batches: int, size: int
+) -> None:
+    left = [0] * batches
+
+    def rule(ids: tuple[str, ...]) -> LumaError | None:
+        return BadRequestError(status) if len(ids) == 8 and left and not left.pop() else None
+
+    relay = RuledRelay(rule)
+    await relay.polled("abcdefgh", 30.0)
+    assert relay.poller.batch_size == size
+
+
+async def test_an_unknown_task_is_a_response_of_the_relay() -> None:
+    errors = iter([unavailable(), NotFoundError(404, "task_not_exist")])
+    relay = RuledRelay(lambda _: next(errors))
+    await relay.polled("a", 1.0)
+    assert relay.poller.health.answered_at == relay.times("a")[-1] == 0.25
+    assert relay.poller.health.last_error is None
+
+
+async def test_a_quarantined_id_that_fails_holds_back_all_requests_for_a_moment() -> None:
+    def rule(ids: tuple[str, ...]) -> LumaError | None:
+        if "bad" not in ids:
+            return None
+        return BadRequestError(400) if len(ids) > 1 else unavailable()
+
+    relay = RuledRelay(rule)
+    await relay.polled(["bad", "good"], 60.0)
+    last = relay.times("bad")[-1]
+    assert relay.poller.throttle.cooldown_until >= last + 0.25
+
+
+async def test_a_request_that_times_out_while_others_are_answered_is_no_outage() -> None:
+    """It holds back all requests for a moment only, and is not the cause of a cool-down."""
+    relay = RuledRelay(failing(lambda: RequestTimeout("slow"), "a"), max_batch=1)
+    await relay.polled("ab", 60.0)
+    assert relay.poller.throttle.cooldown_until >= relay.times("a")[-1] + 0.25
+    assert len(relay.times("b")) > 10
+
+
+async def test_an_answer_at_the_moment_of_a_send_does_not_count_as_one_since_then() -> None:
+    class Hanging(RuledRelay):
+        async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
+            self.sent.append((asyncio.get_running_loop().time(), tuple(ids)))
+            await asyncio.sleep(1.0 if len(self.sent) == 1 else 100.0)
+            return FakeAnswer(dict.fromkeys(ids, State.PROCESSING))
+
+    relay = Hanging(lambda _: None, max_batch=2)
+    first = Wait(relay.poller, relay, ["a", "b"], None, Notify.NOTHING)
+    await first.start()
+    await asyncio.sleep(0.5)
+    late = Wait(relay.poller, relay, ["late"], None, Notify.NOTHING)
+    await late.start()
+    await asyncio.sleep(10.6)
+    (sent_at, ids), *_ = relay.sent[1:]
+    assert "late" in ids
+    assert sent_at == relay.poller.health.answered_at == 1.0
+    assert isinstance(relay.poller.throttle.cooldown_cause, RequestTimeout), "it may be an outage"
+    first.stop()
+    late.stop()

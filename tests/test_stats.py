@@ -17,6 +17,7 @@ ends = st.sampled_from([State.COMPLETED, State.FAILED, None])
 @pytest.mark.parametrize("name", Stats.__struct_fields__)
 def test_a_snapshot_starts_at_zero_and_cannot_be_set(name: str) -> None:
     stats = Stats()
+    assert str(stats) == "0 open, 0 in flight, 0 requests; 0 completed, 0 failed, 0 missing"
     assert getattr(stats, name) == (None if name == "learned" else 0)
     with pytest.raises(AttributeError):
         setattr(stats, name, 1)
