@@ -203,6 +203,8 @@ async def test_an_interruption_ends_the_downloads(journal: FillingJournal, tmp_p
         relay.reply(*[Reply(delay=600.0)] * 2, on="media")
         running = asyncio.create_task(rendering_of(journal).run(luma, downloader))
         await asyncio.sleep(8.0)  # other tasks are open
+        while len(relay.media_log) < 2:  # noqa: ASYNC110 - threads open files: the clock stands still
+            await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
