@@ -56,6 +56,7 @@ def _check_answer(answer: Response) -> None:
     for task_id, state in answer.states.items():
         generation = answer.generation(task_id)
         assert (generation.id, generation.state) == (task_id, state)
+        assert answer.row(task_id).generation() == generation
         assert generation.url is None or generation.url
         _check_types(generation)
         assert isinstance(generation.raw, dict | list)

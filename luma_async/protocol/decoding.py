@@ -43,7 +43,7 @@ _HARMLESS_KEYS = (
     "request_id", "requestId", "trace_id", "traceId", "timestamp", "time", "ts", "server_time",
     "object", "version", *_PAGE_KEYS,
 )  # fmt: skip
-_read = msgspec.json.Decoder(list[Row] | _Object | None)
+_read = msgspec.json.Decoder(list[Row] | _Object)
 _read_published = msgspec.json.Decoder(list[Published])
 
 
@@ -89,13 +89,11 @@ def _answer(status: int, fields: Mapping[str, str], body: bytes) -> Response:
 def _clean(body: bytes) -> Response | None:
     """Return a response all of whose rows are clean; None for another."""
     whole = _read.decode(body)
-    if whole is None:
-        return Response()
     rows: list[Row] = []
     enveloped = False
     if isinstance(whole, list):
         rows += whole
-    elif isinstance(whole, _Object):
+    else:
         if not _is_success(whole):
             return None
         inner = None if whole.data is UNSET else whole.data
@@ -168,8 +166,6 @@ def _is_none(level: JSONObject) -> bool:
             continue
         if key in _HARMLESS_KEYS or value is None or value is True or value in ("", [], {}):
             continue
-        if key in ("success", "ok") and value is not True:
-            return False
         words = _SUCCESS_CODES if key in ("code", "status") else _SUCCESS_WORDS
         if isinstance(value, bool) or str(value).strip().lower() not in words:
             return False

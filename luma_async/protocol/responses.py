@@ -74,7 +74,7 @@ class Response:
 
     @classmethod
     def of_rows(
-        cls, rows: Sequence[tuple[str, State]], text: bytes, *, enveloped: bool = False
+        cls, rows: Sequence[tuple[str, State]], text: bytes, *, enveloped: bool
     ) -> "Response":
         """Return the response that clean rows are; of two rows of a task the later state wins."""
         states: dict[str, State] = {}
@@ -86,7 +86,8 @@ class Response:
     def of(cls, plain: object, text: bytes, asked: Container[str] = ()) -> "Response":
         """Return the response that plain JSON is, of any shape; it may have no rows.
 
-        Of several rows of one task a final state wins over running, completed over failed.
+        Of several rows of one task a final state wins over running, completed over failed; of two
+        in the same state the first is kept.
         """
         response = cls(text=text)
         unknown: set[str] = set()
@@ -96,7 +97,7 @@ class Response:
                 if one.is_task:
                     response.unnamed.append(one)
                 continue
-            state, is_known = state_of(one, asked, warn=not asked or name in asked)
+            state, is_known = state_of(one, name)
             if name in response.states and _RANK[response.states[name]] >= _RANK[state]:
                 continue
             response.states[name] = state
@@ -109,7 +110,7 @@ class Response:
         """Build the whole task; KeyError if the response does not contain it."""
         if task_id in self.sighted:
             original = self._original or self._text_of(task_id)
-            return build_sighted(task_id, self.sighted[task_id], original)
+            return build_sighted(task_id, self.states[task_id], self.sighted[task_id], original)
         return self._build(task_id, self.states[task_id], self._texts[task_id])
 
     def row(self, task_id: str) -> RowText:
@@ -204,7 +205,7 @@ class Response:
         if len(unnamed) != 1:
             raise undecodable(200, self._text)
         response = self._same_headers(Response(text=self._text))
-        state, is_known = state_of(unnamed[0], (task_id,))
+        state, is_known = state_of(unnamed[0], task_id)
         response.states = {task_id: state}
         response.sighted = {task_id: unnamed[0]}
         response.unknown_states = frozenset(() if is_known else (task_id,))
@@ -264,7 +265,7 @@ class Response:
         for name, text in zip(names, texts, strict=True):
             clean = msgspec.json.decode(text, type=Row).name_and_state()
             if clean is not None and clean[1] is self.states.get(name):
-                found[name] = text
+                found.setdefault(name, text)
         return found
 
     def _whole(self) -> Raw:

@@ -7,10 +7,9 @@ in other places by `fields`; that is slower, and takes any shape.
 """
 
 import json
-from collections.abc import Container
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -87,8 +86,11 @@ class RowText(Struct, gc=False):
     built: Generation | None = None
 
     def generation(self) -> Generation:
-        """Return the task, decoded on demand."""
-        return self.built or read(self.task_id, Raw(self.text))
+        """Return the task, decoded on demand; only the text of a clean row is kept."""
+        if self.built:
+            return self.built
+        _, state = cast("tuple[str, State]", _row.decode(self.text).name_and_state())
+        return build(self.task_id, state, Raw(self.text))
 
 
 class _Created(Struct):
@@ -113,18 +115,6 @@ class _TableRow(Struct):
 _row = msgspec.json.Decoder(Row)
 
 
-def read(task_id: str, text: Raw) -> Generation:
-    """Build the whole task from the text of its row."""
-    try:
-        clean = _row.decode(text).name_and_state()
-    except (ValueError, RecursionError):
-        clean = None
-    if clean is not None and clean[0] == task_id:
-        return build(task_id, clean[1], text)
-    first = sightings(plain_json(text), (task_id,))[0]
-    return build_sighted(task_id, first, str(text, "utf-8", "replace"))
-
-
 def build(task_id: str, state: State, text: Raw) -> Generation:
     """Build the whole task from the text of a clean row."""
     table = decode_lenient(_TableRow, text)
@@ -140,10 +130,9 @@ def build_published(task_id: str, state: State, text: Raw) -> Generation:
     return _filled(_typed(task_id, state, text, str(text, "utf-8", "replace")), text)
 
 
-def build_sighted(task_id: str, sighting: Sighting, original: str) -> Generation:
+def build_sighted(task_id: str, state: State, sighting: Sighting, original: str) -> Generation:
     """Build the whole task from a row of any shape; inner objects come before outer ones."""
     levels = sighting.levels[::-1]
-    state, _ = state_of(sighting, (task_id,), warn=False)
     texts = (Raw(msgspec.json.encode(level)) for level in levels)
     task, *outer = (_typed(task_id, state, text, original) for text in texts)
     for name in Body.__struct_fields__:
@@ -154,10 +143,10 @@ def build_sighted(task_id: str, sighting: Sighting, original: str) -> Generation
     return task
 
 
-def state_of(sighting: Sighting, asked: Container[str], *, warn: bool = True) -> tuple[State, bool]:
-    """Return the state of a sighting, and whether it is known; unknown means still running."""
-    state, word = sighting.state(asked)
-    if state is None and warn:
+def state_of(sighting: Sighting, task_id: str) -> tuple[State, bool]:
+    """Return the state of a task, and whether it is known; unknown means still running."""
+    state, word = sighting.state((task_id,))
+    if state is None:
         warn_unknown(word)
     return state or State.PROCESSING, state is not None
 
@@ -181,9 +170,8 @@ def plain_json(text: bytes | Raw) -> Any:
 
 
 def _levels(plain: object) -> list[JSONObject]:
-    """Return the objects of the first task in plain data, from the innermost outwards."""
-    found = sightings(plain)
-    return list(found[0].levels[::-1]) if found else []
+    """Return the objects of the first task in a row, from the innermost outwards."""
+    return list(sightings(plain)[0].levels[::-1])
 
 
 def _typed(task_id: str, state: State, text: Raw, original: str) -> Generation:
@@ -204,16 +192,13 @@ def _typed(task_id: str, state: State, text: Raw, original: str) -> Generation:
 
 
 def _fill_from_table(task: Generation, table: _TableRow) -> None:
-    """Add what the row has; its `fail_reason` may be a reason, or the link of a success."""
+    """Add what the row has."""
     if task.created_at is None:
         moment = known_moment(table.created_at) or known_moment(table.submit_time)
         force_setattr(task, "created_at", moment)
-    link = table.result_url or task.result_url
+    force_setattr(task, "result_url", table.result_url or task.result_url)
     if task.state is State.FAILED:
         force_setattr(task, "failure_reason", table.fail_reason or task.failure_reason)
-    elif is_link(table.fail_reason):
-        link = link or table.fail_reason
-    force_setattr(task, "result_url", link)
 
 
 def _filled(task: Generation, text: Raw) -> Generation:
@@ -234,7 +219,10 @@ def _lacks_something(task: Generation) -> bool:
 
 
 def _fill_from_levels(task: Generation, levels: list[JSONObject]) -> None:
-    """Add a link, a reason and a time of creation from the places where other relays have them."""
+    """Add a link, a reason and a time of creation from the places where other relays have them.
+
+    The `fail_reason` of a row of the table may be the link of a success.
+    """
     if task.created_at is None:
         force_setattr(task, "created_at", find_created_at(levels))
     if task.state is State.FAILED:

@@ -95,16 +95,19 @@ def sightings(plain: object, asked: Container[str] = ()) -> list[Sighting]:
 
 def _within(level: JSONObject, asked: Container[str], depth: int) -> Iterator[Sighting]:
     named = any(isinstance(level.get(key), str) and level[key] in asked for key in _NAME_KEYS)
-    for key in _CONTAINERS if depth < _MAX_DEPTH else ():
+    for key in _CONTAINERS:
         if not named and not _is_row_of_table(level):
-            rows = [row for row in map(as_object, as_list(level.get(key)) or ()) if row]
-            rows = [row for row in rows if _holds_task(row, depth)]
+            rows = [
+                row
+                for row in map(as_object, as_list(level.get(key)) or ())
+                if row and _holds_task(row, depth + 1)
+            ]
             if rows and (key == "data" or not _looks_like_task(level)):
                 for row in rows:
                     yield from _within(row, asked, depth + 1)
                 return
         inner = as_object(level.get(key))
-        if inner is not None and _holds_task(inner, depth):
+        if inner is not None and _holds_task(inner, depth + 1):
             for one in _within(inner, asked, depth + 1):
                 yield Sighting((level, *one.levels))
             return
@@ -112,17 +115,15 @@ def _within(level: JSONObject, asked: Container[str], depth: int) -> Iterator[Si
 
 
 def _holds_task(value: object, depth: int) -> bool:
-    """Whether a value is a task, or an object that holds one."""
+    """Whether a value is a task, or an object that holds one in `_MAX_DEPTH` envelopes or fewer."""
     level = as_object(value)
-    if level is None or depth >= _MAX_DEPTH or _looks_like_task(level):
-        return level is not None and _looks_like_task(level)
-    for key in _CONTAINERS:
-        inner = level.get(key)
-        if _holds_task(inner, depth + 1):
-            return True
-        if any(_looks_like_task(row) for row in map(as_object, as_list(inner) or ()) if row):
-            return True
-    return False
+    if level is None or depth > _MAX_DEPTH:
+        return False
+    deeper = depth + 1
+    return _looks_like_task(level) or any(
+        _holds_task(one, deeper) or any(_holds_task(row, deeper) for row in as_list(one) or ())
+        for one in map(level.get, _CONTAINERS)
+    )
 
 
 def _looks_like_task(level: JSONObject) -> bool:

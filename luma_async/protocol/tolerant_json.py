@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache
 from math import isfinite
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -20,7 +20,6 @@ S = TypeVar("S", bound=Struct)
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _QUADRATIC = ("idna", "punycode")
-MAX_LENIENT_ITEMS = 10_000
 MAX_DIGITS = 4_000  # of a whole number; Python refuses more than 4,300
 
 
@@ -31,8 +30,6 @@ def to_utf8(body: bytes, content_type: str) -> bytes:
     name one and send another.
     """
     encoding: str = json.detect_encoding(body)
-    if encoding == "utf-8-sig":
-        return body[3:]
     if encoding == "utf-8":
         named = _CHARSET.search(content_type)
         if named is None or named[1].lower() in ("utf-8", "utf8", *_QUADRATIC) or _is_utf8(body):
@@ -102,7 +99,7 @@ def _kept(kind: type[S], text: bytes | Raw) -> S:
 
 
 def recover(kind: Any, part: bytes | Raw) -> Any:
-    """Return what makes sense of one value; ValueError or RecursionError where nothing does.
+    """Return what makes sense of one value; None, ValueError or RecursionError if nothing does.
 
     A bare link that stands where an object with a `url` belongs is that.
     """
@@ -110,12 +107,6 @@ def recover(kind: Any, part: bytes | Raw) -> Any:
         return msgspec.json.decode(part, type=kind, strict=False)
     opening = bytes(part).lstrip()[:1]
     for option in get_args(kind) if isinstance(kind, UnionType) else (kind,):
-        if get_origin(option) is list and opening == b"[":
-            (kind,) = get_args(option)
-            items = msgspec.json.decode(part, type=list[Raw])
-            if len(items) > MAX_LENIENT_ITEMS:
-                raise ValueError("too many items to decode one by one")
-            return [decode_lenient(kind, item) for item in items]
         if isinstance(option, type) and issubclass(option, Struct):
             if opening == b"{":
                 return decode_lenient(option, part)
@@ -123,4 +114,4 @@ def recover(kind: Any, part: bytes | Raw) -> Any:
                 link = msgspec.json.decode(part, type=str)
                 if "://" in link:
                     return option(url=link)
-    raise ValueError("no part of it makes sense")
+    return None

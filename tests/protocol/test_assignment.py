@@ -87,8 +87,9 @@ def test_the_row_that_is_kept_is_the_one_of_the_state_that_counts() -> None:
         assert response.generation("a").raw == response.row("a").generation().raw == rows[1]
 
 
-def test_of_two_rows_in_the_same_state_the_first_is_kept() -> None:
-    rows = [{"id": "a", "state": "Completed", "result_url": name} for name in ("one", "two")]
+@pytest.mark.parametrize("state", ["completed", "COMPLETED", "Completed"])
+def test_of_two_rows_in_the_same_state_the_first_is_kept(state: str) -> None:
+    rows = [{"id": "a", "state": state, "result_url": name} for name in ("one", "two")]
     assert response_of(rows).generation("a").url == "one"
 
 

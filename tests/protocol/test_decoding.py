@@ -58,6 +58,7 @@ SUCCESS: list[dict[str, Any]] = [
     {"code": " Success "},
     {"success": True},
     {"success": None},
+    {"success": "ok"},
 ]
 
 

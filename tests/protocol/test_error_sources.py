@@ -2,7 +2,16 @@
 
 import pytest
 
-from luma_async import APIError, NoSuchRouteError, NotFoundError, RelayError
+from luma_async import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    NoSuchRouteError,
+    NotFoundError,
+    QuotaError,
+    RateLimitedError,
+    RelayError,
+)
 from tests.protocol.response_builders import PAGE, api_error, error_of
 
 NOT_FOUND = {"code": "x", "message": "task not found"}
@@ -96,3 +105,31 @@ def test_the_page_of_a_gateway_says_nothing_of_a_task() -> None:
     error: APIError = api_error(403, b"<p>task not found</p>")
     assert type(error) is RelayError
     assert (error.in_json, error.in_envelope) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (299, "too many requests", RateLimitedError),
+        (400, "too many requests", BadRequestError),
+        (500, "too many requests", RelayError),
+        (299, "insufficient credits", QuotaError),
+        (400, "insufficient credits", BadRequestError),
+        (500, "insufficient credits", RelayError),
+        (299, "invalid token", AuthenticationError),
+        (400, "invalid token", BadRequestError),
+        (500, "invalid token", RelayError),
+        (299, "task not found", NotFoundError),
+        (400, "task not found", NotFoundError),
+        (499, "task not found", NotFoundError),
+        (400, "no such model for this task", BadRequestError),
+        (401, "task not found", AuthenticationError),
+        (402, "task not found", QuotaError),
+        (500, "task not found", RelayError),
+        (501, "task not found", RelayError),
+    ],
+)
+def test_words_count_only_with_the_statuses_that_leave_the_meaning_open(
+    status: int, message: str, kind: type[APIError]
+) -> None:
+    assert type(api_error(status, {"error": {"message": message}})) is kind

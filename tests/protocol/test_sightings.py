@@ -45,6 +45,7 @@ ROWS: list[dict[str, Any]] = [
     {"task_id": "a", "status": "Failure", "data": {"id": "u", "state": "processing"}},
     {"taskId": "a", "status": "failed", "data": {"id": "u", "state": "processing"}},
     {"task_id": "r", "status": "Failure", "data": {"id": "a", "state": "processing"}},
+    {"id": "a", "status": "failed", "result": {"id": "u", "state": "completed"}},
     {"id": "A", "status": "failed", "result": {"state": "completed"}},
 ]
 
@@ -117,7 +118,9 @@ def test_a_task_is_found_in_eight_envelopes_and_none_in_more() -> None:
         assert (found.names, found.is_task) == ((), False)
 
 
-def test_a_list_counts_as_an_envelope() -> None:
-    for below in range(9):
-        plain = {"data": [nested(below, TASK)]}
-        assert [one.names for one in sightings(plain)] == ([("a",)] if below < 8 else [()])
+@pytest.mark.parametrize("above", [0, 3])
+def test_a_list_counts_as_an_envelope(above: int) -> None:
+    for below in range(9 - above):
+        plain = nested(above, {"data": [nested(below, TASK)]})
+        names = [one.names for one in sightings(plain)]
+        assert names == ([("a",)] if above + 1 + below <= 8 else [()]), below
