@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import TypeAlias
 
 import pytest
@@ -37,7 +38,13 @@ Rule: TypeAlias = Callable[[tuple[str, ...]], LumaError | None]
 class RuledRelay(ScriptedRelay):
     """Answers at once with the error that `rule` returns for the ids, or with running tasks."""
 
-    def __init__(self, rule: Rule, pace: Pace = Every(5.0), max_batch: int = 100) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        pace: Pace = Every(5.0),
+        max_batch: int = 100,
+        missing_grace: float = 30.0,
+    ) -> None:
         super().__init__(lambda _: State.PROCESSING, latency=0.0)
         self.rule = rule
         self.sent: list[tuple[float, tuple[str, ...]]] = []
@@ -308,3 +315,48 @@ async def test_an_answer_at_the_moment_of_a_send_does_not_count_as_one_since_the
     assert isinstance(relay.poller.throttle.cooldown_cause, RequestTimeout), "it may be an outage"
     first.stop()
     late.stop()
+
+
+@pytest.mark.parametrize("missing_grace", [0.0, 30.0])
+async def test_an_id_that_the_key_may_not_see_is_polled_at_its_pace_and_logged_once(
+    missing_grace: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also after the grace period: other ids of that wait may run for hours."""
+    relay = RuledRelay(failing(not_allowed, "bad"), missing_grace=missing_grace)
+    await relay.polled(["bad", "good"], 600.0)
+    assert len(relay.times("bad")) <= 600.0 / 5.0 + 10
+    assert len(relay.times("good")) <= 2 * 600.0 / 5.0 + 10
+    assert caplog.messages == ["bad: status 403; other ids are answered"]
+
+
+async def test_a_request_that_times_out_while_others_are_answered_pauses_them_for_a_moment() -> (
+    None
+):
+    class Slow(RuledRelay):
+        async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
+            if "slow" in ids:
+                await asyncio.sleep(2.0)
+                raise RequestTimeout("slow")
+            return await super()._ask(ids)
+
+    relay = Slow(lambda _: None, Every(1.0), max_batch=1)
+    await relay.polled(["slow", "good"], 2.05)
+    assert relay.poller.snapshot().errors == 1
+    assert relay.poller.throttle.cooldown_cause is None
+    assert relay.poller.throttle.cooldown_until == pytest.approx(2.25, abs=0.11)
+
+
+async def test_an_id_that_no_endpoint_answers_is_retried_with_the_usual_pauses() -> None:
+    class Failing(RuledRelay):
+        async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+            self.batches += 1
+            self.sent.append((asyncio.get_running_loop().time(), tuple(ids)))
+            raise NotFoundError(404)
+
+        batches = 0
+
+    relay = Failing(failing(unavailable))
+    await relay.polled("a", 200.0)
+    pauses = [later - at for at, later in pairwise(relay.times("a"))]
+    assert pauses[:8] == [0.25, 0.5, 1.0, 2.0, 5.0, 8.0, 10.0, 10.0]
+    assert relay.batches > 1, "the batch endpoint was tried, too"

@@ -20,6 +20,7 @@ from luma_async import (
     RateLimitedError,
     RelayError,
     RequestEvent,
+    RequestTimeout,
     SessionClosed,
     State,
     SubmitUnknown,
@@ -442,6 +443,25 @@ class TestLines:
         assert (await get).id == "a", "it was answered meanwhile, so there is no cool-down"
         assert len(relay.submitted) == 1
         assert asyncio.get_running_loop().time() == pytest.approx(relay.submitted[0] + 5.0)
+
+    async def test_a_connection_that_fails_at_the_end_of_submit_timeout_is_not_tried_again(
+        self,
+    ) -> None:
+        class Unreachable(QuickRelay):
+            async def submit(
+                self, submission: Submission, on_write: Callable[[], None]
+            ) -> Submitted:
+                self.submitted.append(asyncio.get_running_loop().time())
+                await asyncio.sleep(5.0)
+                raise RequestTimeout("no connection within 5 s")
+
+        relay = Unreachable()
+        poller = relay.poller()
+        submitting = asyncio.ensure_future(submit(poller, relay))
+        await asyncio.sleep(1.0)
+        poller.throttle.back_off(RelayError(503), 1.0, 1.0)
+        assert isinstance(await submitting, RequestTimeout)
+        assert relay.submitted == [0.0], "it counts as the same failure, so there is no cool-down"
 
 
 class TestRecords:

@@ -63,7 +63,7 @@ class Change(Struct, Generic[W], frozen=True, kw_only=True):
     `previous_state` the one before. `max_lag` is the seconds since the last poll before this one
     was sent, the most by which the news can be late; None for the first response. `error` is what
     the relay said last of an id that is missing or forbidden. `forbidden`: the key may not see the
-    id; its polling continues.
+    id; its polling continues, and each further rejection is such a change that `is_repeated`.
     """
 
     task_id: str
@@ -75,6 +75,7 @@ class Change(Struct, Generic[W], frozen=True, kw_only=True):
     previous_state: State | None = None
     error: LumaError | None = None
     forbidden: bool = False
+    is_repeated: bool = False
 
     @property
     def generation(self) -> Generation | None:

@@ -87,6 +87,7 @@ class Evidence(Struct, gc=False, eq=False):
     The clocks are seconds. `last` is the clock that the last answer advanced, `at` when it came;
     None if it advanced none. `left_out`: a batch left it out. `omissions` counts those since the
     last answer of the single endpoint. `tried_batch`: it was asked about by a batch of its own.
+    `is_reported`: its watchers were informed, and it is polled on: the key may not see it.
     """
 
     not_found: float = 0.0
@@ -97,6 +98,7 @@ class Evidence(Struct, gc=False, eq=False):
     omissions: int = 0
     left_out: bool = False
     tried_batch: bool = False
+    is_reported: bool = False
 
     def omit(self, *, seen: bool, proved: bool) -> bool:
         """Count a batch that left it out. Return whether to ask the single endpoint now.

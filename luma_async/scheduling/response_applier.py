@@ -110,13 +110,16 @@ class ResponseApplier(Generic[W]):
             self.solo_groups.append((solo, due, deadline))
 
     def _next_look(self, item: Item[W], anomaly: Anomaly) -> float:
-        """Return by when to poll a doubted id."""
+        """Return by when to poll a doubted id; inf for one that the key may not see for long."""
         ask_single = anomaly.solo_polls_left and self.answered.single_endpoint
         if self.answered.sign is Sign.OMITTED and ask_single:
             return self.answered.now
         rule, grace = self._rule(item), self.grace.missing
+        evidence = anomaly.evidence_or_new()
+        if evidence.is_reported:
+            return inf
         step = max(grace if rule.clock is Clock.DOUBTFUL else grace / LOOKS, MIN_LOOK_DELAY)
-        remaining = anomaly.evidence_or_new().remaining(rule, grace)
+        remaining = evidence.remaining(rule, grace)
         return min(self.answered.sent_at + step, self.answered.now + remaining)
 
     def _on_state(self, item: Item[W], group: Group[W], state: State) -> Change[W] | None:
@@ -204,7 +207,9 @@ class ResponseApplier(Generic[W]):
             previous_state=item.state,
             error=self.answered.error,
             forbidden=forbidden,
+            is_repeated=evidence.is_reported,
         )
+        evidence.is_reported = True
         if not forbidden:
             self._finish(item, anomaly.ended_at)
         return change
