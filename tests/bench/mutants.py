@@ -40,7 +40,9 @@ from tests.bench.mutants_plan import Outcome, Plan, Trial
 
 CORE = (
     "protocol", "scheduling", "polling", "downloads", "transport", "send_once", "resolver",
+    "worker.balance", "worker.leases", "worker.metrics", "worker.server.invalid_messages",
     "worker.storage.results", "worker.storage.submissions",
+    "cli.rendering.plan", "cli.rendering.journal",
 )  # fmt: skip
 AT_ONCE = 200  # mutants for one process, which collects the tests once
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
@@ -184,8 +186,10 @@ def place(mutant: Mutant) -> str:
 
 def room(module: str) -> str:
     """Return the package of a module, by which scores are added up."""
-    first = module.partition(".")[0]
-    return "transport" if first in ("send_once", "resolver") else first
+    first, _, rest = module.partition(".")
+    if first in ("send_once", "resolver"):
+        return "transport"
+    return "render" if rest.startswith("rendering.") else first
 
 
 def report(all_mutants: Sequence[Mutant], tried: Sequence[Tried]) -> None:

@@ -30,7 +30,10 @@ LEFT_OUT = (
     "test_chinese_pages", "test_cli_relay", "test_docs", "test_examples", "test_glossary",
     "test_imports", "test_mutants", "test_nginx", "test_openapi", "test_release", "test_tutorial",
 )  # fmt: skip
-WORKER_TESTS = ("test_results", "test_submissions")
+WORKER_TESTS = (
+    "test_balance", "test_invalid_message_log", "test_leases", "test_metrics", "test_peers",
+    "test_results", "test_submissions",
+)  # fmt: skip
 Result = TypeVar("Result", bound=Struct)
 
 

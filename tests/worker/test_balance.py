@@ -1,5 +1,6 @@
 """Rebalancing: how many ids each worker takes and releases."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,3 +106,30 @@ def test_a_worker_takes_up_to_halfway_between_its_share_and_what_it_would_return
     assert plan(pool[0], pool[1:], waiting=2_000, max_take=10_000) == Rebalance(take=1_253)
     assert plan_of([Load(1_506, 100_000), Load(494, 100_000)], 0).release == 0
     assert plan_of([Load(1_507, 100_000), Load(493, 100_000)], 0).release == 507
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "waiting", "rebalance"),
+    [
+        # The share is half of the ids held or waiting; the limit is 1.25 times that and 256 more.
+        (Load(756, 10_000), [Load(44, 10_000)], 0, Rebalance()),
+        (Load(757, 10_000), [Load(43, 10_000)], 0, Rebalance(release=357)),
+        (Load(577, 10_000), [Load(223, 10_000)], 0, Rebalance(take=1)),
+        (Load(578, 10_000), [Load(222, 10_000)], 0, Rebalance()),
+        (Load(757, 10_000), [Load(43, 10_000)], 100, Rebalance()),
+        # The share is a third, two thirds, a quarter.
+        (Load(0, 1_000), [Load(300, 2_000)], 0, Rebalance(take=240)),
+        (Load(0, 2_000), [Load(300, 1_000)], 0, Rebalance(take=353)),
+        (Load(900, 1_000), [Load(0, 1_000)] * 3, 2, Rebalance(release=675)),
+        # The capacity, and what one request may take.
+        (Load(90, 100), [Load(0, 100)], 10_000, Rebalance(take=10)),
+        (Load(100, 100), [Load(0, 100)], 10_000, Rebalance()),
+        (Load(0, 10_000), [Load(0, 10_000)], 10_000, Rebalance(take=1_000)),
+        (Load(0, 100_000), [], 0, Rebalance(take=1_000)),
+        (Load(99_999, 100_000), [], 5, Rebalance(take=1)),
+    ],
+)
+def test_a_worker_takes_its_share_and_returns_what_is_far_above_it(
+    own: Load, others: list[Load], waiting: int, rebalance: Rebalance
+) -> None:
+    assert plan(own, others, waiting=waiting, max_take=1_000) == rebalance

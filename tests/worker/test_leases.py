@@ -1,18 +1,20 @@
 """The leases of one worker, without a server and in virtual time."""
 
 import asyncio
+import logging
 from math import inf
 
 import pytest
 from nats.aio.msg import Msg
 
-from luma_async.worker.leases import ACK_TIMEOUT, MAX_REQUEST_TIME, MIN_POLL_FOR, Lease, Leases
+from luma_async.worker.leases import Lease, Leases
 from luma_async.worker.storage.submissions import Submission
 from tests.worker.local_queue import LocalQueue, delivery, message
 
 pytestmark = pytest.mark.virtual_time
 
 DAY = 86_400.0
+ACK_RETRY_DELAY = 0.02  # as in conftest.py
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ async def test_an_id_is_given_up_a_day_after_its_submission_unless_its_result_is
 async def test_an_old_id_is_polled_for_a_minute_or_for_as_long_as_ids_are_polled(
     queue: LocalQueue,
 ) -> None:
-    for give_up, seconds in ((DAY, MIN_POLL_FOR), (20.0, 20.0)):
+    for give_up, seconds in ((DAY, 60.0), (20.0, 20.0)):
         leases = Leases(queue, give_up)
         await leases.accept([delivery("a", 1, age=10 * DAY)])
         assert lease_of(leases, "a").give_up_at == seconds
@@ -92,9 +94,9 @@ async def test_an_id_that_was_returned_and_comes_again_may_still_be_in_a_request
 ) -> None:
     await leases.accept([delivery("a", 1), delivery("b", 2)])
     await leases.release(["a"])
-    await asyncio.sleep(MAX_REQUEST_TIME - 1)
+    await asyncio.sleep(0.5)
     await leases.release(["b"])
-    await asyncio.sleep(2)
+    await asyncio.sleep(60.0)
     await leases.accept([delivery("a", 1, delivered=2), delivery("b", 2, delivered=2)])
     assert not leases.needs_another_poll("a"), "the request has ended since"
     assert leases.needs_another_poll("b")
@@ -105,7 +107,7 @@ async def test_an_id_that_was_returned_twice_keeps_no_other_one_in_memory(leases
         await asyncio.sleep(seconds)
         await leases.accept([delivery(task_id, 1)])
         await leases.release([task_id])
-    await asyncio.sleep(MAX_REQUEST_TIME - 15.0)
+    await asyncio.sleep(45.0)
     await leases.accept([delivery("a", 1), delivery("b", 1)])
     assert leases.needs_another_poll("a")
     assert not leases.needs_another_poll("b")
@@ -141,7 +143,7 @@ async def test_an_ack_that_is_not_answered_is_sent_three_times_and_then_left_to_
     lease, queue.local.is_silent = lease_of(leases, "a"), True
     await leases.ack(lease)
     assert queue.local.replies == [(lease.reply, Msg.Ack.Ack)] * 3
-    assert asyncio.get_running_loop().time() >= 3 * ACK_TIMEOUT
+    assert asyncio.get_running_loop().time() == pytest.approx(3 * (5.0 + ACK_RETRY_DELAY))
     queue.local.is_silent = False
     await leases.ack(lease)
     assert len(queue.local.replies) == 4
@@ -162,11 +164,14 @@ async def test_an_ack_after_a_reconnect_is_sent_only_if_the_message_is_there_unc
 
 
 async def test_a_message_that_is_no_id_makes_no_lease_and_is_deleted(
-    queue: LocalQueue, leases: Leases
+    queue: LocalQueue, leases: Leases, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = message("luma.wait.%FF", b"", "reply", queue.local)
-    assert await leases.accept([wrong]) == []
+    assert await leases.accept([wrong, delivery("a", 1)]) == ["a"]
     assert queue.local.replies == [("reply", Msg.Ack.Term)]
+    ((_, level, text),) = caplog.record_tuples
+    assert level == logging.WARNING
+    assert text.startswith("dropped a message on luma.wait.%FF: it is not an id (")
 
 
 async def test_the_age_of_the_oldest_id_is_that_by_the_clock_of_the_server(
@@ -177,3 +182,82 @@ async def test_the_age_of_the_oldest_id_is_that_by_the_clock_of_the_server(
     assert leases.oldest == 0.0
     await leases.accept([delivery("a", 1, age=30.0), delivery("b", 2, age=5.0)])
     assert leases.oldest == pytest.approx(30.0)
+
+
+async def test_an_id_whose_result_is_stored_is_not_held_any_more(leases: Leases) -> None:
+    await leases.accept([delivery("a", 1), delivery("b", 2)])
+    leases.remove(lease_of(leases, "a"))
+    assert leases.get("a") is None
+    assert not leases.needs_another_poll("a")
+    assert (len(leases), leases.open_ids()) == (1, ["b"])
+
+
+async def test_deliveries_are_counted_and_an_id_whose_result_is_known_is_not_polled_again(
+    leases: Leases,
+) -> None:
+    """The id is held until its result is stored: only its reply subject is new."""
+    assert (leases.taken, leases.redelivered, leases.returned) == (0, 0, 0)
+    await leases.accept([delivery("a", 1), delivery("b", 2, delivered=2)])
+    lease_of(leases, "a").has_ended = True
+    again = [delivery("a", 1, delivered=3), delivery("c", 3, delivered=1)]
+    assert await leases.accept(again) == ["c"]
+    assert lease_of(leases, "a").has_ended
+    assert lease_of(leases, "a").reply == again[0].reply
+    assert not any(leases.needs_another_poll(task_id) for task_id in "abc")
+    assert (leases.taken, leases.redelivered, leases.returned) == (3, 2, 0)
+
+
+async def test_a_heartbeat_extends_all_leases_also_of_ids_whose_result_is_not_stored(
+    queue: LocalQueue, leases: Leases
+) -> None:
+    messages = [delivery(name, number) for number, name in enumerate("abc", 1)]
+    await leases.accept(messages)
+    lease_of(leases, "b").has_ended = True
+    await leases.extend_all()
+    assert queue.local.replies == [(one.reply, Msg.Ack.Progress) for one in messages]
+
+
+async def test_no_reply_is_sent_while_the_server_is_not_reachable(
+    queue: LocalQueue, leases: Leases
+) -> None:
+    """It would be sent after the reconnect, when another id may have the number."""
+    await leases.accept([delivery(name, number) for number, name in enumerate("abcd", 1)])
+
+    async def disconnect(_: Msg) -> None:
+        queue.local.is_connected = False
+
+    queue.local.callbacks.append(disconnect)
+    await leases.release(["a", "b"])
+    assert len(queue.local.replies) == 1
+    await leases.extend_all()
+    await leases.release_all()
+    assert len(queue.local.replies) == 1
+    assert (len(leases), leases.returned) == (0, 4)
+
+
+async def test_other_tasks_run_after_every_500_replies_and_may_store_results(
+    queue: LocalQueue, leases: Leases
+) -> None:
+    messages = [delivery(f"id {number}", number) for number in range(1, 1_102)]
+    await leases.accept(messages)
+    heartbeat = asyncio.create_task(leases.extend_all())
+    counts: list[int] = []
+    while not heartbeat.done():
+        await asyncio.sleep(0)
+        counts.append(len(queue.local.replies))
+        if (lease := leases.get("id 1000")) is not None:
+            leases.remove(lease)
+    assert list(dict.fromkeys(counts)) == [500, 1_000, 1_100]
+    assert messages[999].reply not in {subject for subject, _ in queue.local.replies}
+
+
+async def test_an_ack_is_sent_again_until_one_is_answered(
+    queue: LocalQueue, leases: Leases
+) -> None:
+    await leases.accept([delivery("a", 1)])
+    queue.local.is_silent = True
+    ack = asyncio.create_task(leases.ack(lease_of(leases, "a")))
+    await asyncio.sleep(1.0)
+    queue.local.is_silent = False
+    await ack
+    assert queue.local.replies == [(lease_of(leases, "a").reply, Msg.Ack.Ack)] * 2

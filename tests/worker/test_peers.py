@@ -1,17 +1,14 @@
 """What workers know of each other, and when they return a surplus: without a server."""
 
 import asyncio
+import json
+import logging
+import os
+import socket
 
 import pytest
 
-from luma_async.worker.balance import (
-    ANNOUNCE_EVERY,
-    MAX_PEERS,
-    PEER_TIMEOUT,
-    Balancer,
-    Load,
-    Peers,
-)
+from luma_async.worker.balance import Balancer, Load, Peers
 from tests.worker.local_queue import LocalClient, LocalQueue
 
 pytestmark = pytest.mark.virtual_time
@@ -41,7 +38,7 @@ async def test_a_worker_knows_the_load_of_each_other_one_and_not_its_own() -> No
 async def test_a_worker_that_announces_nothing_counts_as_gone() -> None:
     first, second = await pool(2)
     await first.announce(LOAD, 60.0)
-    await asyncio.sleep(PEER_TIMEOUT)
+    await asyncio.sleep(3.5)
     assert second.loads == [LOAD]
     await asyncio.sleep(0.1)
     assert second.loads == []
@@ -70,13 +67,91 @@ async def test_the_number_of_workers_that_are_kept_is_limited_and_known_ones_are
     client = LocalClient()
     listener = Peers(LocalQueue(client))
     await listener.listen()
-    others = [Peers(LocalQueue(client)) for _ in range(MAX_PEERS + 3)]
+    others = [Peers(LocalQueue(client)) for _ in range(1_003)]
     for other in others:
         await other.announce(LOAD, 60.0)
-    assert len(listener.loads) == MAX_PEERS
+    assert len(listener.loads) == 1_000
     await others[0].announce(Load(9, 100), 60.0)
     assert listener.loads.count(Load(9, 100)) == 1
-    assert len(listener.loads) == MAX_PEERS
+    assert len(listener.loads) == 1_000
+
+
+async def receive(peers: Peers, announcement: dict[str, object]) -> None:
+    """Publish an announcement as another program writes it."""
+    payload = json.dumps(announcement).encode()
+    await peers._queue.client.publish("luma.workers", payload)  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_kept"),
+    [
+        ({}, True),
+        ({"held": 0, "capacity": 1, "lease": 0, "pid": 0, "host": ""}, True),
+        ({"held": 1_000_000_000, "capacity": 1_000_000_000, "pid": 1_000_000_000}, True),
+        ({"worker": "w" * 64, "host": "h" * 255, "lease": 86_400}, True),
+        ({"held": 1_000_000_001}, False),
+        ({"capacity": 1_000_000_001}, False),
+        ({"pid": 1_000_000_001}, False),
+        ({"held": -1}, False),
+        ({"capacity": -1}, False),
+        ({"pid": -1}, False),
+        ({"lease": -0.1}, False),
+        ({"lease": 86_400.1}, False),
+        ({"worker": "w" * 65}, False),
+        ({"host": "h" * 256}, False),
+    ],
+)
+async def test_an_announcement_beyond_its_limits_is_dropped_with_a_warning(
+    changed: dict[str, object], is_kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    (peers,) = await pool(1)
+    announcement = {"worker": "w", "held": 1, "capacity": 2, "lease": 60, "host": "h", "pid": 3}
+    changed = announcement | changed
+    await receive(peers, changed)
+    assert [one.worker for one in peers.present()] == ([changed["worker"]] if is_kept else [])
+    levels = [level for _, level, text in caplog.record_tuples if "luma.workers" in text]
+    assert levels == ([] if is_kept else [logging.WARNING])
+
+
+async def test_a_worker_of_the_first_version_announces_no_host_and_no_process() -> None:
+    (peers,) = await pool(1)
+    await receive(peers, {"worker": "w", "held": 1, "capacity": 2, "lease": 60})
+    (one,) = peers.present()
+    assert (one.host, one.pid) == ("", 0)
+
+
+async def test_a_worker_announces_its_name_host_and_process() -> None:
+    first, second, third = await pool(3)
+    await first.announce(LOAD, 60.0)
+    await second.announce(LOAD, 60.0)
+    one, other = third.present()
+    assert (one.host, one.pid) == (socket.gethostname(), os.getpid())
+    assert len({one.worker, other.worker}) == 2
+
+
+class DisconnectedQueue(LocalQueue):
+    @property
+    def is_connected(self) -> bool:
+        return False
+
+
+async def test_nothing_is_announced_while_the_server_is_not_reachable() -> None:
+    """It would be sent after the reconnect, when it is out of date."""
+    client = LocalClient()
+    worker = Peers(DisconnectedQueue(client))
+    await worker.announce(LOAD, 60.0)
+    assert client.replies == []
+
+
+async def test_a_worker_that_never_listened_can_leave() -> None:
+    client = LocalClient()
+    listener, worker = Peers(LocalQueue(client)), Peers(LocalQueue(client))
+    await listener.listen()
+    await worker.announce(LOAD, 60.0)
+    await worker.leave()
+    assert listener.loads == []
+    last = json.loads(client.replies[-1][1])
+    assert (last["held"], last["capacity"], last["lease"]) == (0, 0, 0.0)
 
 
 async def surplus(held: int = 10_000) -> tuple[Balancer, list[int], Peers]:
@@ -91,7 +166,7 @@ async def test_a_surplus_is_returned_after_two_announcements_of_the_others() -> 
     balancer, _, _ = await surplus()
     assert balancer.plan(256).release == 5_000
     assert not balancer.has_lasting_surplus()
-    await asyncio.sleep(2 * ANNOUNCE_EVERY - 0.1)
+    await asyncio.sleep(1.9)
     assert balancer.plan(256).release
     assert not balancer.has_lasting_surplus()
     await asyncio.sleep(0.1)
@@ -104,7 +179,7 @@ async def test_a_surplus_that_was_gone_in_between_begins_again() -> None:
     assert not balancer.has_lasting_surplus()
     leases.clear()
     assert not balancer.plan(256).release
-    await asyncio.sleep(2 * ANNOUNCE_EVERY)
+    await asyncio.sleep(2.0)
     leases += [0] * 10_000
     assert balancer.plan(256).release
     assert not balancer.has_lasting_surplus()
@@ -113,6 +188,7 @@ async def test_a_surplus_that_was_gone_in_between_begins_again() -> None:
 async def test_ids_that_wait_count_only_while_ids_are_fetched() -> None:
     """Else a worker that is full would count ids that others have taken since, for ever."""
     balancer, _, _ = await surplus(12_000)
+    assert balancer.waiting == 0
     balancer.waiting = 8_000
     assert not balancer.plan(256).take
     assert balancer.waiting == 0
