@@ -45,6 +45,11 @@ class RecordingWait(Wait):
         self._listener = listener
         self._clock = clock
 
+    @property
+    def done(self) -> dict[str, Generation]:
+        """The tasks that have ended so far, in that order."""
+        return {task_id: done for task_id, done in self._ended.items() if done}
+
     def on_change(self, change: Change[Watcher]) -> None:
         self._listener(self, change)
         if change.ended:

@@ -105,7 +105,6 @@ class AdmissionQueue:
         for ticket in self._waiters:
             if not ticket.done():
                 ticket.set_exception(session_closed())
-        self._waiters.clear()
         for scope in self._in_flight:
             scope.cancel()
 

@@ -15,8 +15,6 @@ def chunks(items: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]
     rest, size = iter(items), size or CHUNK_SIZE
     while part := list(islice(rest, size)):
         yield part
-        if len(part) < size:
-            return
 
 
 def run_in_turns(loop: asyncio.AbstractEventLoop, steps: Iterator[None]) -> None:

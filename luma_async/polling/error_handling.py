@@ -117,14 +117,13 @@ class ErrorHandler:
             self._abort_all(batch, error, now)
             return
         self._poller.throttle.pause_briefly(now)
-        if others:
-            self._poller.scheduler.probe()
+        self._poller.scheduler.probe()
         if len(batch.items) > 1:
             self._poller.scheduler.bisect(batch, others_first=True)
         elif others and self._poller.health.answered_at > batch.last_heard_at:
             self._poller.apply(batch, Response(), Sign.FORBIDDEN, error)
         else:
-            self._poller.scheduler.back_off(batch, now + self._retry.delay(1, self._poller.roll()))
+            self._poller.scheduler.back_off(batch, now)
 
     def _on_no_batch_route(self, batch: Batch[Watcher], error: LumaError, now: float) -> None:
         """Try a half; if that has no route either, poll one id per request."""

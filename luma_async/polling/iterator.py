@@ -52,9 +52,6 @@ class Reader(AsyncIterator[Generation]):
         self._beginning = True
         try:
             await self._wait.start()
-        except asyncio.CancelledError:
-            self._wait.detach_later()
-            raise
         except Exception:
             await self.aclose()
             raise

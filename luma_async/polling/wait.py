@@ -1,7 +1,7 @@
 """One call of wait_until_done, as_completed or watch: its ids, its results and how it ends."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import Enum
 from itertools import islice
 from math import inf
@@ -81,11 +81,6 @@ class Wait:
         self._stopped = False
 
     @property
-    def done(self) -> Mapping[str, Generation]:
-        """The tasks that have ended so far, in that order."""
-        return {task_id: done for task_id, done in self._ended.items() if done}
-
-    @property
     def ended(self) -> bool:
         """Whether each id is done, missing or forbidden."""
         return len(self._ended) + len(self._forbidden or ()) == len(self.watched_ids)
@@ -121,7 +116,6 @@ class Wait:
 
     def detach_later(self) -> None:
         """Detach after `READER_IDLE_TIMEOUT`, unless `wait_for_news` is called before."""
-        self._cancel_detach()
         self._leaving = asyncio.get_running_loop().call_later(READER_IDLE_TIMEOUT, self.detach)
 
     def detach(self) -> None:
@@ -271,7 +265,6 @@ class Wait:
     def _cancel_detach(self) -> None:
         if self._leaving is not None:
             self._leaving.cancel()
-            self._leaving = None
 
     async def _poll_once(self) -> None:
         found: dict[str, Generation] = {}
