@@ -20,6 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+_ADDRESS_LENGTHS = {socket.AF_INET: 2, socket.AF_INET6: 4}
 
 
 class DaemonExecutor(Executor):
@@ -81,13 +82,13 @@ def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[Resolve
     found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     results: list[ResolveResult] = []
     for kind, _, proto, _, address in found:
-        if len(address) < 2 or kind not in (socket.AF_INET, socket.AF_INET6):
-            continue  # a Python without IPv6
-        scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
+        if len(address) != _ADDRESS_LENGTHS.get(kind):
+            continue  # a Python without IPv6 has the family and bytes in place of an address
+        zone = next(iter(address[3:]), 0)
         results.append(
             ResolveResult(
                 hostname=host,
-                host=f"{address[0]!s}{scope}",
+                host=f"{address[0]!s}%{zone}" if zone else str(address[0]),
                 port=port,
                 family=kind,
                 proto=proto,

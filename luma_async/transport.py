@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from math import inf
 from typing import Self, TypeVar
 
@@ -79,6 +79,7 @@ class Transport:
         self._http = checks.instance("http", http, kinds, "an aiohttp.ClientSession")
         self._owned = http is None
         self._submit_http = self._http
+        self._own_connections = AsyncExitStack()
         self._proxy = proxy
         self._request_timeout = request_timeout
         self._submit_timeout = submit_timeout
@@ -105,25 +106,25 @@ class Transport:
 
     async def __aenter__(self) -> Self:
         if self._owned:
-            self._http = self._new_http(
+            resolver = new_resolver()
+            self._own_connections.push_async_callback(resolver.close)  # aiohttp does not close it
+            self._http = await self._new_http(
                 aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT, resolver=new_resolver()
+                    limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT, resolver=resolver
                 )
             )
-            self._submit_http = self._new_http(
-                aiohttp.TCPConnector(limit=0, force_close=True, resolver=new_resolver())
+            self._submit_http = await self._new_http(
+                aiohttp.TCPConnector(limit=0, force_close=True, resolver=resolver)
             )
         _opened(self._http)
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._owned:
-            for http in (self._http, self._submit_http):
-                if http is not None:
-                    await http.close()
+        await self._own_connections.aclose()
 
-    def _new_http(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    async def _new_http(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        http = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return await self._own_connections.enter_async_context(http)
 
     async def get(self, task_id: str) -> Response:
         """Request one task with the single GET."""

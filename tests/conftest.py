@@ -4,13 +4,13 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 from unittest.mock import Mock
 
 import aioresponses.core
 import pytest
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, web
 from aioresponses import aioresponses as Aioresponses  # noqa: N812
 
 from luma_async import LumaSession
@@ -99,3 +99,23 @@ async def luma(relay: FakeRelay) -> AsyncIterator[LumaSession]:
     """Yield a session with the relay, every argument at its default."""
     async with LumaSession(relay.url, api_key=relay.api_key) as luma:
         yield luma
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[
+    Callable[[Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]], Awaitable[str]]
+]:
+    """Yield a function that starts a server on loopback, of one handler, and returns its URL."""
+    runners: list[web.ServerRunner] = []
+
+    async def start(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> str:
+        runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
+        await runner.setup()
+        runners.append(runner)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        return f"http://{host}:{port}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()

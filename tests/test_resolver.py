@@ -8,8 +8,10 @@ import threading
 from pathlib import Path
 
 import aiohttp
+import anyio
 import pytest
 
+from luma_async import Downloader, LumaSession
 from luma_async.resolver import DaemonResolver, new_resolver, resolve_in_daemons
 from tests.subprocesses import PATIENCE, started
 
@@ -77,6 +79,7 @@ async def test_a_name_is_resolved_to_its_addresses() -> None:
 
 INET, INET6, STREAM = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM
 FOUND = [
+    (INET6, STREAM, 6, "", (10, b"of a Python without IPv6")),
     (INET, STREAM, 6, "", ("8.8.8.8", 443)),
     (INET6, STREAM, 6, "", ("2606:4700::1111", 443, 7, 0)),
     (INET, STREAM, 17, "", ("1.1.1.1", 443)),
@@ -136,6 +139,32 @@ async def test_a_resolver_that_needs_no_thread_is_used_if_aiohttp_has_one(
     assert isinstance(new_resolver(), DaemonResolver)
     monkeypatch.setattr(aiohttp, "DefaultResolver", Threadless)
     assert isinstance(new_resolver(), Threadless)
+
+
+async def test_a_session_and_a_downloader_close_their_resolvers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of aiodns has a thread and sockets until it is closed; aiohttp closes only its own."""
+    opened: list[object] = []
+    closed: list[object] = []
+
+    class Counted(aiohttp.ThreadedResolver):
+        def __init__(self) -> None:
+            super().__init__()
+            opened.append(self)
+
+        async def close(self) -> None:
+            await asyncio.sleep(0)
+            closed.append(self)
+
+    monkeypatch.setattr(aiohttp, "DefaultResolver", Counted)
+    async with LumaSession("http://relay.example", api_key="k"):
+        assert (len(opened), closed) == (1, [])
+    with anyio.CancelScope() as scope:
+        async with Downloader(tmp_path):
+            assert len(opened) == 2
+            scope.cancel()
+    assert closed == opened, "also at a cancellation"
 
 
 async def test_a_name_that_does_not_exist_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import struct
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from math import inf
 from socket import SO_LINGER, SOL_SOCKET
@@ -31,24 +31,6 @@ BASE = "https://relay.example"
 PENDING = b'{"id":"a","state":"pending"}'
 DONE = b'{"id":"a","state":"completed","video":{"url":"https://cdn.example/a.mp4"}}'
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Callable[[Handler], Awaitable[str]]]:
-    """Yield a function that starts a server on loopback and returns its URL."""
-    runners: list[web.ServerRunner] = []
-
-    async def start(handler: Handler) -> str:
-        runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        return f"http://{host}:{port}"
-
-    yield start
-    for runner in runners:
-        await runner.cleanup()
 
 
 def transport(

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -114,6 +115,7 @@ class Downloader:
         hook = checks.hook("on_progress", on_progress)
         self._on_progress = None if hook is None else Hook[DownloadProgress]("on_progress", hook)
         self._settings: TransferSettings | None = None
+        self._connections = AsyncExitStack()
         self._dead = DeadLinks()
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
@@ -123,8 +125,10 @@ class Downloader:
         await in_thread(_create, self._directory)
         proxy_host = URL(self._proxy or "").host
         allowed = {*self._allowed, *([proxy_host] if proxy_host else [])}
+        resolver = PublicResolver(allowed)
+        self._connections.push_async_callback(resolver.close)  # aiohttp does not close it
         http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, resolver=PublicResolver(allowed)),
+            connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
@@ -136,16 +140,16 @@ class Downloader:
             headers=_HEADERS,
             read_bufsize=CHUNK_SIZE,
         )
+        await self._connections.enter_async_context(http)
         self._settings = TransferSettings(
             http, self._allowed, self._headers, self._max_bytes, self._proxy
         )
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._settings is not None:
-            with anyio.CancelScope(shield=True):
-                await self._settings.http.close()
-            remove_stale(self._directory)
+        with anyio.CancelScope(shield=True):
+            await self._connections.aclose()
+        remove_stale(self._directory)
 
     async def download(self, generation: Generation) -> Path:
         """Save the video of a completed task, and return the path of the file.

@@ -121,7 +121,7 @@ def is_cut_short(read: Callable[[int, int], bytes], size: int) -> bool:
         if length == 1 and len(header) < 16:
             return True
         if length == 1:
-            length = int.from_bytes(header[8:16])
+            length = int.from_bytes(header[8:])
         if length < 8:
             return False  # 0: the box ends with the file
         offset += length
@@ -132,7 +132,7 @@ def is_cut_short(read: Callable[[int, int], bytes], size: int) -> bool:
 def _by_signature(first: bytes) -> FileType | None:
     if first[4:8] in _BOXES and _by_text(first) is None:  # "The free quota is used up"
         return _of_brand(first)
-    if first.startswith(b"RIFF") and len(first) >= 12:
+    if first.startswith(b"RIFF"):
         return _RIFF.get(first[8:12], FileType("RIFF", False))
     for magic, kind in _SIGNATURES.items():
         if first.startswith(magic):
@@ -150,9 +150,9 @@ def _by_signature(first: bytes) -> FileType | None:
 def _of_brand(first: bytes) -> FileType:
     """Return the type of an MP4 by its major brand."""
     if first.startswith(b"ftyp", 4):
-        if first[8:12].startswith(_IMAGE_BRANDS):
+        if first.startswith(_IMAGE_BRANDS, 8):
             return FileType("HEIF", False)
-        if first[8:12] in _AUDIO_BRANDS:
+        if first.startswith(_AUDIO_BRANDS, 8):
             return FileType("M4A", False)
     return FileType("MP4", True)
 
@@ -161,8 +161,6 @@ def _by_text(first: bytes) -> FileType | None:
     """Return the type of a text; None for what is none: no video begins without a control sign."""
     encoding = next((name for bom, name in _BOMS if first.startswith(bom)), "utf-8")
     text = first.decode(encoding, "replace").lstrip("\ufeff")
-    if not text.strip():
-        return FileType("text", False) if text else None
     if _CONTROL.search(text):
         return None
     kinds = (name for pattern, name in _TEXT_TYPES if pattern.match(text.lstrip()))

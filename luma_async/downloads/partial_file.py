@@ -98,7 +98,7 @@ class PartialFile:
                 self.size += count
                 rest = rest[count:]
 
-    def read(self, size: int, offset: int = 0) -> bytes:
+    def read(self, size: int, offset: int) -> bytes:
         """Return `size` bytes from an offset, fewer at the end of the file."""
         with self._in_use():
             return os.pread(self._file, size, offset)
@@ -171,10 +171,9 @@ class PartialFile:
                 self._path.unlink()
 
     def _store(self, record: PartRecord | None) -> None:
-        data = b"" if record is None else msgspec.json.encode(record)
         file = os.open(self._record_path, _FLAGS | os.O_WRONLY | os.O_TRUNC, 0o666)
         try:
-            os.write(file, data)
+            os.write(file, msgspec.json.encode(record))
             if record is not None and record.is_complete:
                 os.fsync(file)
         finally:
@@ -238,7 +237,7 @@ def _unlock(file: int) -> None:
 
 def _read_record(path: Path) -> PartRecord | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=PartRecord)
+        return msgspec.json.decode(path.read_bytes(), type=PartRecord | None)
     except (OSError, ValueError):
         return None
 
