@@ -42,7 +42,7 @@ CORE = (
     "protocol", "scheduling", "polling", "downloads", "transport", "send_once", "resolver",
     "worker.balance", "worker.leases", "worker.metrics", "worker.server.invalid_messages",
     "worker.storage.results", "worker.storage.submissions",
-    "cli.rendering.plan", "cli.rendering.journal",
+    "cli.rendering.journal", "cli.rendering.plan", "cli.rendering.prompts",
 )  # fmt: skip
 AT_ONCE = 200  # mutants for one process, which collects the tests once
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
