@@ -41,8 +41,8 @@ from tests.bench.mutants_plan import Outcome, Plan, Trial
 CORE = (
     "protocol", "scheduling", "polling", "downloads", "transport", "send_once", "resolver",
     "worker.balance", "worker.heartbeats", "worker.leases", "worker.metrics", "worker.publisher",
-    "worker.server.invalid_messages", "worker.server.server_clock", "worker.storage.results",
-    "worker.storage.submissions",
+    "worker.server.invalid_messages", "worker.server.server_clock", "worker.storage.result_store",
+    "worker.storage.results", "worker.storage.submissions",
     "cli.rendering.journal", "cli.rendering.plan", "cli.rendering.prompts",
 )  # fmt: skip
 AT_ONCE = 200  # mutants for one process, which collects the tests once

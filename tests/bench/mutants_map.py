@@ -32,7 +32,8 @@ LEFT_OUT = (
 )  # fmt: skip
 WORKER_TESTS = (
     "test_balance", "test_heartbeats", "test_invalid_message_log", "test_leases", "test_metrics",
-    "test_peers", "test_publisher", "test_results", "test_server_clock", "test_submissions",
+    "test_peers", "test_publisher", "test_result_store", "test_results", "test_server_clock",
+    "test_submissions",
 )  # fmt: skip
 Result = TypeVar("Result", bound=Struct)
 
