@@ -3,11 +3,13 @@
 import os
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from luma_async.cli.rendering.journal import NAME, Journal, read_journal
+from luma_async.cli.rendering.journal import LOCK_NAME, NAME, Journal, read_journal
 from luma_async.cli.rendering.plan import Entry, Status
 
 RELAY = "https://relay.example"
@@ -23,6 +25,18 @@ FULL = Entry(
     note="x",
     file="id.mp4",
 )
+FIRST_VERSION = """
+BEGIN;
+CREATE TABLE entries (
+    key TEXT PRIMARY KEY, line INTEGER NOT NULL, prompt TEXT NOT NULL, status TEXT NOT NULL,
+    task_id TEXT, sent_at REAL, tasks INTEGER NOT NULL, note TEXT NOT NULL, file TEXT
+) WITHOUT ROWID;
+CREATE TABLE relay (base_url TEXT NOT NULL);
+INSERT INTO relay VALUES ('https://relay.example');
+INSERT INTO entries VALUES ('b-1', 4, '一只狗', 'saved', 'id', 1.5, 2, 'x', 'id.mp4');
+PRAGMA user_version = 1;
+COMMIT;
+"""
 
 
 def test_what_is_written_is_read_by_the_next_run_and_by_another_process(tmp_path: Path) -> None:
@@ -47,6 +61,73 @@ def test_each_entry_is_on_the_disk_when_write_returns(tmp_path: Path) -> None:
         assert not database.in_transaction
     for file in tmp_path.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_each_entry_is_on_the_disk_also_with_an_sqlite_that_is_built_for_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = sqlite3.connect
+
+    def connect(*args: Any, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = real(*args, **options)
+        database.execute("PRAGMA synchronous = NORMAL")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with Journal(tmp_path, RELAY) as journal:
+        database = journal._database  # pyright: ignore[reportPrivateUsage]
+        assert database is not None
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_journal_as_the_first_version_wrote_it_is_read_and_continued(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / NAME)
+    database.executescript(FIRST_VERSION)
+    database.close()
+    with Journal(tmp_path, RELAY) as journal:
+        assert journal.read() == read_journal(tmp_path) == {"b-1": FULL}
+        journal.write(ONE)
+        assert journal.read() == {"a-1": ONE, "b-1": FULL}
+
+
+def test_a_run_that_has_ended_keeps_no_file_open(tmp_path: Path) -> None:
+    """SQLite deletes the files beside the journal when the last one closes it."""
+    files = {NAME, LOCK_NAME}
+    with Journal(tmp_path, RELAY) as journal:
+        journal.replace([ONE])
+        assert {file.name for file in tmp_path.iterdir()} > files
+    assert {file.name for file in tmp_path.iterdir()} == files
+    read_journal(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    "damage", ["PRAGMA user_version = 99", "UPDATE entries SET status = 'odd'"]
+)
+def test_a_journal_that_is_refused_is_closed(tmp_path: Path, damage: str) -> None:
+    with Journal(tmp_path, RELAY) as journal:
+        journal.replace([ONE])
+    database = sqlite3.connect(tmp_path / NAME)
+    with database:
+        database.execute(damage)
+    database.close()
+    with pytest.raises(ValueError, match="journal|another version|cannot be used") as caught:
+        read_journal(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {NAME, LOCK_NAME}
+    assert caught.traceback, "which keeps what the functions had"
+
+
+def test_a_journal_that_belongs_to_another_user_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(tmp_path, RELAY) as journal:
+        journal.replace([ONE])
+
+    def refuse(path: Path, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert read_journal(tmp_path) == {"a-1": ONE}
 
 
 def test_the_name_of_a_new_journal_is_on_the_disk_before_anything_is_sent(
@@ -133,6 +214,9 @@ def test_what_a_killed_run_wrote_is_in_the_main_file(tmp_path: Path) -> None:
 def test_a_run_killed_while_it_makes_the_journal_leaves_none(tmp_path: Path) -> None:
     (tmp_path / NAME).touch()
     assert read_journal(tmp_path) == {}
+    with closing(sqlite3.connect(tmp_path / NAME)) as database:
+        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    assert tables == (0,), "reading makes no journal: another run may be making it"
     with Journal(tmp_path, RELAY) as journal:
         assert journal.read() == {}
 

@@ -128,6 +128,21 @@ def test_a_task_without_a_video_is_named_with_the_reason_if_there_is_one() -> No
     assert "has no video here (disk full); run it again" in not_saved
 
 
+def test_what_may_have_been_submitted_is_named_with_its_time_and_its_reason_if_they_are_known() -> (
+    None
+):
+    lost = entry("a", Status.UNKNOWN, note="reset")
+    texts = [
+        remarks([one])[0].partition("may have been submitted at ")[2].partition(";")[0]
+        for one in (lost, replace(lost, note=""), replace(lost, sent_at=None))
+    ]
+    assert texts == [
+        "2023-11-14 22:13:20 UTC (reset)",
+        "2023-11-14 22:13:20 UTC",
+        "an unknown time (reset)",
+    ]
+
+
 def test_a_row_that_is_held_back_stays_unknown() -> None:
     known = {"a": entry("a", Status.UNKNOWN)}
     planned = plan(rows("a"), known, max_tasks=1, resubmit_unknown=True)

@@ -49,6 +49,14 @@ def test_an_object_in_a_line_is_a_row(tmp_path: Path) -> None:
     assert fields(path) == [one, one]
 
 
+def test_a_field_that_is_null_is_not_sent(tmp_path: Path) -> None:
+    with_null = '{"user_prompt": "a cat", "loop": null, "task_id": null, "more": null}\n'
+    path = write(tmp_path, "a.jsonl", f'{with_null}{{"user_prompt": "a cat"}}\n')
+    assert fields(path) == [{"user_prompt": "a cat"}] * 2
+    first, second = (row.key for row in read_prompts(path))
+    assert first.removesuffix("-1") == second.removesuffix("-2")
+
+
 def test_a_large_image_fits_into_a_cell(tmp_path: Path) -> None:
     image = f"data:image/png;base64,{'A' * 300_000}"
     path = write(tmp_path, "a.csv", f'user_prompt,image_url\na cat,"{image}"\n')
@@ -68,6 +76,18 @@ def test_the_key_of_a_row_is_its_content_and_its_number_among_equal_rows(tmp_pat
     assert other not in (cat, dog, again)
 
 
+def test_the_key_of_a_row_is_the_same_in_all_versions(tmp_path: Path) -> None:
+    """Else each prompt of a journal that another version wrote would be paid for again."""
+    text = write(tmp_path, "a.txt", "cat\n一只狗\ncat\n")
+    assert [row.key for row in read_prompts(text)] == [
+        "85937caac26af1e54b13ef24866939e4-1",
+        "bde6d35de2e7ddcb814ff84b2a5014b5-1",
+        "85937caac26af1e54b13ef24866939e4-2",
+    ]
+    lines = write(tmp_path, "a.jsonl", JSON_ROW)
+    assert [row.key for row in read_prompts(lines)] == ["ba310c79351f4ed4a31b4fb48ca48ed4-1"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "error"),
     [
@@ -84,6 +104,8 @@ def test_the_key_of_a_row_is_its_content_and_its_number_among_equal_rows(tmp_pat
         ("a.csv", "user_prompt,loop\n,true\n", "line 2: there is no user_prompt"),
         ("a.csv", 'user_prompt\n"cat\n', "line 2: it is no CSV"),
         ("a.csv", "user_prompt,image_url\ncat,./a.png\n", "line 2: image_url is no link"),
+        ("a.csv", 'user_prompt,"loop\n', "line 1: it is no CSV"),
+        ("a.jsonl", '{"user_prompt": null}', "line 1: there is no user_prompt; give one"),
         ("a.jsonl", f"{JSON_ROW}[]\n", "line 2: it is no JSON object"),
         ("a.jsonl", "{\n", "line 1: it is no JSON object"),
         ("a.jsonl", "[" * 100_000, "line 1: it is no JSON object"),

@@ -40,9 +40,10 @@ from tests.bench.mutants_plan import Outcome, Plan, Trial
 
 CORE = (
     "protocol", "scheduling", "polling", "downloads", "transport", "send_once", "resolver",
-    "worker.balance", "worker.leases", "worker.metrics", "worker.server.invalid_messages",
+    "worker.balance", "worker.heartbeats", "worker.leases", "worker.metrics", "worker.publisher",
+    "worker.server.invalid_messages", "worker.server.server_clock", "worker.storage.result_store",
     "worker.storage.results", "worker.storage.submissions",
-    "cli.rendering.plan", "cli.rendering.journal",
+    "cli.rendering.journal", "cli.rendering.plan", "cli.rendering.prompts",
 )  # fmt: skip
 AT_ONCE = 200  # mutants for one process, which collects the tests once
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")

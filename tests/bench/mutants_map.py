@@ -31,8 +31,9 @@ LEFT_OUT = (
     "test_imports", "test_mutants", "test_nginx", "test_openapi", "test_release", "test_tutorial",
 )  # fmt: skip
 WORKER_TESTS = (
-    "test_balance", "test_invalid_message_log", "test_leases", "test_metrics", "test_peers",
-    "test_results", "test_submissions",
+    "test_balance", "test_heartbeats", "test_invalid_message_log", "test_leases", "test_metrics",
+    "test_peers", "test_publisher", "test_result_store", "test_results", "test_server_clock",
+    "test_submissions",
 )  # fmt: skip
 Result = TypeVar("Result", bound=Struct)
 
