@@ -129,7 +129,9 @@ def test_a_link_of_a_completed_row_is_found_under_another_name(status: str) -> N
     link = "https://cdn.example/a.mp4"
     row = table_row(status, videoUrl=link, data={"id": "a"})
     assert wrapped([row]).generation("a").url == link
-    assert wrapped([table_row(status) | {"fail_reason": link}]).generation("a").url == link
+    for reason in (link, "https://cdn.example/a?sign=b"):
+        row = table_row(status) | {"fail_reason": reason}
+        assert wrapped([row]).generation("a").url == reason
 
 
 def test_only_a_completed_row_is_searched_for_links_under_other_names() -> None:

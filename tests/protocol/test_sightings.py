@@ -124,3 +124,13 @@ def test_a_list_counts_as_an_envelope(above: int) -> None:
         plain = nested(above, {"data": [nested(below, TASK)]})
         names = [one.names for one in sightings(plain)]
         assert names == ([("a",)] if above + 1 + below <= 8 else [()]), below
+
+
+def test_a_task_below_eight_envelopes_does_not_replace_the_one_around_it() -> None:
+    other = {"id": "b", "state": "failed"}
+    (found,) = sightings({**TASK, "data": [nested(8, other)]})
+    assert (found.names, len(found.levels)) == (("a",), 1)
+    (found,) = sightings({"data": [{**TASK, "data": nested(7, other)}]})
+    assert (found.names, len(found.levels)) == (("a",), 1)
+    (found,) = sightings({"data": [{**TASK, "data": nested(6, other)}]})
+    assert (found.names, len(found.levels)) == (("a", "b"), 8)
