@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import os
-import time
 import zlib
 from contextlib import nullcontext
 from pathlib import Path
@@ -286,11 +285,15 @@ async def test_a_file_may_have_max_bytes_and_no_more(
 async def test_a_file_is_not_held_in_memory_while_the_disk_is_slow(
     store: VideoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, sizes = os.pwrite, list[int]()
+    real, sizes, loop = os.pwrite, list[int](), asyncio.get_running_loop()
+
+    async def receive_more() -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
 
     def slow(file: int, data: Any, offset: int) -> int:
         sizes.append(len(data))
-        time.sleep(0.01)
+        asyncio.run_coroutine_threadsafe(receive_more(), loop).result()
         return real(file, data, offset)
 
     monkeypatch.setattr(os, "pwrite", slow)
