@@ -202,11 +202,17 @@ async def test_an_interruption_ends_the_downloads(journal: FillingJournal, tmp_p
     ):
         relay.reply(*[Reply(delay=600.0)] * 2, on="media")
         running = asyncio.create_task(rendering_of(journal).run(luma, downloader))
-        await asyncio.sleep(8.0)  # other tasks are open
+        saves: list[asyncio.Task[object]] = []
+        for _ in range(150):
+            await asyncio.sleep(0.1)  # other tasks are open
+            if saves := [one for one in asyncio.all_tasks() if "VideoSaves" in repr(one)]:
+                break
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert not [task for task in asyncio.all_tasks() if "VideoSaves" in repr(task)]
+        assert saves
+        assert all(one.cancelled() for one in saves)
+        assert not [one for one in asyncio.all_tasks() if "VideoSaves" in repr(one)]
     assert asyncio.get_running_loop().time() < 20.0
     assert Status.OPEN in statuses(journal)
 
