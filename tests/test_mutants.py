@@ -6,7 +6,7 @@ from textwrap import dedent
 import pytest
 
 import luma_async
-from tests.bench.mutants import Score, Tried, equivalent, modules, report
+from tests.bench.mutants import CORE, Score, Tried, equivalent, modules, report, room
 from tests.bench.mutants_code import Changed, Functions
 from tests.bench.mutants_finder import Mutant, mutants_of
 from tests.bench.mutants_map import choose
@@ -199,3 +199,13 @@ def test_a_package_names_all_of_its_modules() -> None:
     assert len(names) == len(set(names))
     with pytest.raises(SystemExit, match="has no module nothing; give one such as"):
         modules(["nothing"], PACKAGE)
+
+
+def test_each_module_of_the_core_exists_and_is_counted_in_a_package() -> None:
+    core = modules(CORE, PACKAGE)
+    assert len(core) == len(set(core))
+    assert {room(module) for module in core} == {
+        "protocol", "scheduling", "polling", "downloads", "transport", "worker", "render",
+    }  # fmt: skip
+    assert room("worker.storage.results") == room("worker.leases") == "worker"
+    assert room("cli.rendering.plan") == "render"

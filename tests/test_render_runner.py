@@ -205,10 +205,13 @@ async def test_an_interruption_ends_the_downloads(journal: FillingJournal, tmp_p
         await asyncio.sleep(8.0)  # other tasks are open
         while len(relay.media_log) < 2:  # noqa: ASYNC110 - threads open files: the clock stands still
             await asyncio.sleep(0)
+        saves = [one for one in asyncio.all_tasks() if "VideoSaves" in repr(one)]
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert not [task for task in asyncio.all_tasks() if "VideoSaves" in repr(task)]
+        assert saves
+        assert all(one.cancelled() for one in saves)
+        assert not [one for one in asyncio.all_tasks() if "VideoSaves" in repr(one)]
     assert asyncio.get_running_loop().time() < 20.0
     assert Status.OPEN in statuses(journal)
 

@@ -43,7 +43,7 @@ CORE = (
     "worker.balance", "worker.heartbeats", "worker.leases", "worker.metrics", "worker.publisher",
     "worker.server.invalid_messages", "worker.server.server_clock", "worker.storage.result_store",
     "worker.storage.results", "worker.storage.submissions",
-    "cli.rendering.journal", "cli.rendering.plan", "cli.rendering.prompts",
+    "cli.rendering.journal", "cli.rendering.plan", "cli.rendering.prompts", "cli.rendering.runner",
 )  # fmt: skip
 AT_ONCE = 200  # mutants for one process, which collects the tests once
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
