@@ -49,8 +49,9 @@ class RuledRelay(ScriptedRelay):
         self.rule = rule
         self.sent: list[tuple[float, tuple[str, ...]]] = []
         self.poller = Poller(
-            self, pace, Limits(max_batch), Grace(), request_timeout=30.0, roll=lambda: 0.5
-        )
+            self, pace, Limits(max_batch), Grace(missing_grace),
+            request_timeout=30.0, roll=lambda: 0.5,
+        )  # fmt: skip
 
     async def _ask(self, ids: Sequence[str]) -> FakeAnswer:
         self.sent.append((asyncio.get_running_loop().time(), tuple(ids)))
