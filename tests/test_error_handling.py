@@ -335,6 +335,22 @@ async def test_an_id_that_the_key_may_not_see_is_polled_at_its_pace_and_logged_o
     assert caplog.messages == ["bad: status 403; other ids are answered"]
 
 
+@pytest.mark.parametrize("interval", [5.0, 300.0])
+async def test_an_id_that_the_key_may_not_see_is_missing_in_time_once_the_relay_says_so(
+    interval: float,
+) -> None:
+    def rule(ids: tuple[str, ...]) -> LumaError | None:
+        if "bad" not in ids:
+            return None
+        is_gone = asyncio.get_running_loop().time() > 100.0 and len(ids) == 1
+        return NotFoundError(404, "task_not_exist") if is_gone else not_allowed()
+
+    relay = RuledRelay(rule, Every(interval))
+    await relay.polled(["bad", "good"], 2000.0)
+    first = next(at for at in relay.times("bad") if at > 100.0)
+    assert relay.times("bad")[-1] <= first + 35.0, "half a minute of such responses is a proof"
+
+
 async def test_a_request_that_times_out_while_others_are_answered_pauses_them_for_a_moment() -> (
     None
 ):

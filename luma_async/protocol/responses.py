@@ -87,7 +87,7 @@ class Response:
         """Return the response that plain JSON is, of any shape; it may have no rows.
 
         Of several rows of one task a final state wins over running, completed over failed; of two
-        in the same state the first is kept.
+        in the same state the longer one, which may have a link that the other has not.
         """
         response = cls(text=text)
         unknown: set[str] = set()
@@ -98,8 +98,11 @@ class Response:
                     response.unnamed.append(one)
                 continue
             state, is_known = state_of(one, name)
-            if name in response.states and _RANK[response.states[name]] >= _RANK[state]:
-                continue
+            if name in response.states:
+                before = response.states[name]
+                longer = _length(one) > _length(response.sighted[name])
+                if (_RANK[state], longer) <= (_RANK[before], False):
+                    continue
             response.states[name] = state
             response.sighted[name] = one
             (unknown.discard if is_known else unknown.add)(name)
@@ -265,13 +268,17 @@ class Response:
         for name, text in zip(names, texts, strict=True):
             clean = msgspec.json.decode(text, type=Row).name_and_state()
             if clean is not None and clean[1] is self.states.get(name):
-                found.setdefault(name, text)
+                found[name] = max(found.get(name, text), text, key=lambda one: len(bytes(one)))
         return found
 
     def _whole(self) -> Raw:
         if self._enveloped:
             return msgspec.json.decode(self._text, type=_Envelope).data
         return Raw(self._text)
+
+
+def _length(sighting: Sighting) -> int:
+    return len(msgspec.json.encode(sighting.levels[0]))
 
 
 def _is_array(text: Raw) -> bool:

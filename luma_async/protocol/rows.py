@@ -192,13 +192,16 @@ def _typed(task_id: str, state: State, text: Raw, original: str) -> Generation:
 
 
 def _fill_from_table(task: Generation, table: _TableRow) -> None:
-    """Add what the row has."""
+    """Add what the row has; its `fail_reason` may be a reason, or the link of a success."""
     if task.created_at is None:
         moment = known_moment(table.created_at) or known_moment(table.submit_time)
         force_setattr(task, "created_at", moment)
-    force_setattr(task, "result_url", table.result_url or task.result_url)
+    link = table.result_url or task.result_url
     if task.state is State.FAILED:
         force_setattr(task, "failure_reason", table.fail_reason or task.failure_reason)
+    elif is_link(table.fail_reason):
+        link = link or table.fail_reason
+    force_setattr(task, "result_url", link)
 
 
 def _filled(task: Generation, text: Raw) -> Generation:
@@ -219,10 +222,7 @@ def _lacks_something(task: Generation) -> bool:
 
 
 def _fill_from_levels(task: Generation, levels: list[JSONObject]) -> None:
-    """Add a link, a reason and a time of creation from the places where other relays have them.
-
-    The `fail_reason` of a row of the table may be the link of a success.
-    """
+    """Add a link, a reason and a time of creation from the places where other relays have them."""
     if task.created_at is None:
         force_setattr(task, "created_at", find_created_at(levels))
     if task.state is State.FAILED:

@@ -61,10 +61,17 @@ class Sighting(Struct, frozen=True):
         return next((name for name in names if name in asked), names[0] if names else None)
 
     def state(self, asked: Container[str] = ()) -> tuple[State | None, str]:
-        """Return the state, None if no word is known, and the word that is not known."""
+        """Return the state, None if no word is known, and the word that is not known.
+
+        An envelope may repeat the id: then its words are of the request.
+        """
+        levels = self.identified(asked)
+        inner = Sighting(levels[1:])
+        if levels[0].get("id") in inner.names and not _is_row_of_table(levels[0]):
+            return inner.state(asked)
         known: list[State] = []
         unknown = ""
-        for level in self.identified(asked):
+        for level in levels:
             states, word = _words(level)
             known += states
             unknown = unknown or word

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from luma_async import validation as checks
 from luma_async.errors import DecodeError, LumaError
@@ -194,7 +194,9 @@ def _build(task_id: str, levels: tuple[JSONObject, ...]) -> Generation:
     row = as_object(levels[-1].get("data"))
     sighting = Sighting((*levels, row) if row is not None else levels)
     original = msgspec.json.encode(levels[-1]).decode()
-    return build_sighted(task_id, _state(sighting.levels), sighting, original)
+    state, _ = sighting.state((task_id,))
+    task = build_sighted(task_id, state or State.PENDING, sighting, original)
+    return replace(task, state=_state(sighting.levels))
 
 
 def _state(levels: tuple[JSONObject, ...]) -> State:

@@ -116,7 +116,7 @@ class ResponseApplier(Generic[W]):
             return self.answered.now
         rule, grace = self._rule(item), self.grace.missing
         evidence = anomaly.evidence_or_new()
-        if evidence.is_reported:
+        if evidence.is_reported and rule.clock is Clock.FORBIDDEN:
             return inf
         step = max(grace if rule.clock is Clock.DOUBTFUL else grace / LOOKS, MIN_LOOK_DELAY)
         remaining = evidence.remaining(rule, grace)
@@ -207,7 +207,7 @@ class ResponseApplier(Generic[W]):
             previous_state=item.state,
             error=self.answered.error,
             forbidden=forbidden,
-            is_repeated=evidence.is_reported,
+            is_repeated=forbidden and evidence.is_reported,
         )
         evidence.is_reported = True
         if not forbidden:

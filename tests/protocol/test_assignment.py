@@ -88,9 +88,16 @@ def test_the_row_that_is_kept_is_the_one_of_the_state_that_counts() -> None:
 
 
 @pytest.mark.parametrize("state", ["completed", "COMPLETED", "Completed"])
-def test_of_two_rows_in_the_same_state_the_first_is_kept(state: str) -> None:
+def test_of_two_rows_that_say_as_much_the_first_is_kept(state: str) -> None:
     rows = [{"id": "a", "state": state, "result_url": name} for name in ("one", "two")]
     assert response_of(rows).generation("a").url == "one"
+
+
+@pytest.mark.parametrize("state", ["completed", "COMPLETED", "Completed"])
+def test_of_two_rows_in_the_same_state_the_one_that_has_the_link_is_kept(state: str) -> None:
+    rows = [{"id": "a", "state": state}, {"id": "a", "state": state, "video": {"url": "link"}}]
+    for ordered in (rows, rows[::-1]):
+        assert response_of(ordered).generation("a").url == "link"
 
 
 def test_an_id_in_another_case_is_the_only_open_one_that_it_matches() -> None:

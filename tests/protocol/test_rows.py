@@ -112,14 +112,16 @@ def test_the_reason_of_a_completed_row_is_ignored() -> None:
     assert response.generation("a").failure_reason is None
 
 
-def test_a_link_in_the_reason_of_a_completed_row_is_used_last() -> None:
+def test_a_link_in_the_reason_of_a_completed_row_is_used_after_those_of_the_table_and_luma() -> (
+    None
+):
     reason = "https://cdn.example/reason.mp4"
     assert wrapped([table_row(fail_reason=reason)]).generation("a").url == reason
     better = table_row(fail_reason=reason, data={"assets": {"video": "link"}})
     assert wrapped([better]).generation("a").url == "link"
     assert wrapped([table_row(fail_reason=reason, result_url="row")]).generation("a").url == "row"
-    other = table_row(fail_reason=reason, videoUrl="https://cdn.example/other.mp4")
-    assert wrapped([other]).generation("a").url == "https://cdn.example/other.mp4"
+    page = table_row(fail_reason=reason, data={"url": "https://relay.example/tasks/a"})
+    assert wrapped([page]).generation("a").url == reason, "other places may have another link"
     assert wrapped([table_row(fail_reason="none")]).generation("a").url is None
     assert wrapped([table_row("FAILURE", fail_reason=reason)]).generation("a").url is None
 

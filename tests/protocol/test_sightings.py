@@ -34,6 +34,18 @@ def test_the_status_of_an_envelope_is_not_that_of_the_task_in_it(
     assert seen({**own, "status": "success", "data": plain}) == (State.PROCESSING, task)
 
 
+@pytest.mark.parametrize("key", ["data", "result", "task", "output"])
+@pytest.mark.parametrize("name", ["id", "generation_id"])
+@pytest.mark.parametrize("word", ["success", "done", "failed"])
+def test_the_status_of_an_envelope_that_repeats_the_id_is_not_that_of_the_task(
+    key: str, name: str, word: str
+) -> None:
+    """The request succeeded; the task runs, and its link comes later."""
+    for state in State:
+        plain = {"id": "a", "status": word, key: {name: "a", "state": state}}
+        assert seen(plain) == seen({"code": 0, "data": plain}) == (state, plain)
+
+
 def test_the_status_of_an_envelope_is_that_of_a_task_which_says_none() -> None:
     for inner in ({"id": "a"}, {"task": {"id": "a", "state": " "}}):
         plain = {"id": "req-1", "status": "SUCCESS", "data": inner}

@@ -266,3 +266,9 @@ class TestAnErrorThatNamesATask:
 )
 def test_a_link_in_a_prompt_or_an_answer_is_cut_however_it_is_written(link: str) -> None:
     assert "SECRET" not in shown_prompt(f"a cat {link}")
+
+
+def test_a_task_that_failed_at_once_is_pending_with_the_reason_for_a_poll_to_confirm() -> None:
+    body = json.dumps({"id": SAMPLE_ID, "status": "failed", "fail_reason": "moderated"}).encode()
+    task = decode_submission(200, {}, body).generation
+    assert (task.state, task.failure_reason) == (State.PENDING, "moderated")
