@@ -108,7 +108,7 @@ async def test_a_partial_response_with_the_whole_file_replaces_the_part_of_anoth
 async def test_the_first_bytes_of_any_video_are_continued_up_to_its_size(
     store: VideoStore, tmp_path: Path
 ) -> None:
-    """Of an MP4 the boxes say so, too; not of others."""
+    """An MP4 has its size in its boxes, too; a WebM has not."""
     store.body = WEBM
     content_range = f"bytes 0-999/{len(WEBM)}"
     store.script = [answer(206, body=WEBM[:1000], Content_Range=content_range, ETag=store.etag)]
