@@ -161,6 +161,21 @@ class TestLine:
         await patient
         assert line.admitted == ["patient"]
 
+    async def test_a_retry_after_that_ends_within_the_cooldown_rejects_no_call_in_line(
+        self,
+    ) -> None:
+        line = Line()
+        line.throttle.cool_down_until(10.0)
+        task = await line.join("first", Patience(retry_after=1.0))
+        for _ in range(2):
+            line.queue.reject_impatient(0.0)
+            await asyncio.sleep(0)
+            line.throttle.honour_retry_after(5.0, 0.0)
+        assert line.throttle.cooldown_until == 10.0
+        line.admit()
+        await task
+        assert line.admitted == ["first"]
+
     async def test_each_longer_cooldown_is_checked_for_the_calls_in_line(self) -> None:
         line = Line()
         tasks = [await line.join(str(most), Patience(cooldown=most)) for most in (5.0, 15.0, 25.0)]

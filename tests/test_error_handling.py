@@ -123,17 +123,18 @@ async def test_a_later_retry_comes_no_sooner_than_a_poll_of_a_task_of_this_age()
         (lambda: RequestTimeout("slow"), 9, 17),
         (lambda: DecodeError("senseless"), 5, 9),
         (lambda: TooLongError("too long"), 2, 2),
-        (lambda: RateLimitedError(429), 99, 99),
+        (lambda: RateLimitedError(429), None, None),
     ],
 )
 async def test_a_batch_that_fails_again_and_again_is_halved_sooner_if_others_are_answered(
-    error: Callable[[], LumaError], with_others: int, alone: int
+    error: Callable[[], LumaError], with_others: int | None, alone: int | None
 ) -> None:
+    """The numbers are those of requests for the whole batch; None: it is never halved."""
     for ids, whole in ("abcd", alone), ("abcdefgh", with_others):
         relay = RuledRelay(failing(error, "a"), max_batch=4)
         await relay.polled(ids, 250.0)
         sizes = [len(asked) for _, asked in relay.sent if "a" in asked]
-        if whole == 99:
+        if whole is None:
             assert set(sizes) == {4}
         else:
             assert sizes[: whole + 1] == [4] * whole + [2], ids
@@ -258,10 +259,10 @@ async def test_a_batch_without_a_route_is_halved_until_it_is_certain_that_there_
 async def test_a_413_shows_that_a_batch_is_too_large_and_another_rejection_if_it_happens_twice(
     status: int, batches: int, size: int
 ) -> None:
-    left = [0] * batches
+    errors = [BadRequestError(status)] * batches
 
     def rule(ids: tuple[str, ...]) -> LumaError | None:
-        return BadRequestError(status) if len(ids) == 8 and left and not left.pop() else None
+        return errors.pop() if len(ids) == 8 and errors else None
 
     relay = RuledRelay(rule)
     await relay.polled("abcdefgh", 30.0)
@@ -330,8 +331,8 @@ async def test_an_id_that_the_key_may_not_see_is_polled_at_its_pace_and_logged_o
     """Also after the grace period: other ids of that wait may run for hours."""
     relay = RuledRelay(failing(not_allowed, "bad"), missing_grace=missing_grace)
     await relay.polled(["bad", "good"], 600.0)
-    assert len(relay.times("bad")) <= 600.0 / 5.0 + 10
-    assert len(relay.times("good")) <= 2 * 600.0 / 5.0 + 10
+    for name in ("bad", "good"):
+        assert len(relay.times(name)) in range(115, 131), "each five seconds"
     assert caplog.messages == ["bad: status 403; other ids are answered"]
 
 

@@ -10,17 +10,17 @@ from luma_async.polling.loop_affinity import LoopAffinity
 pytestmark = pytest.mark.virtual_time
 
 
-async def test_a_session_is_at_home_where_it_was_opened() -> None:
-    home = LoopAffinity()
-    home.check()
+async def test_a_session_may_be_used_in_the_loop_that_opened_it() -> None:
+    affinity = LoopAffinity()
+    affinity.check()
     await asyncio.sleep(1.0)
-    home.check()
+    affinity.check()
 
 
-async def test_after_a_fork_each_process_is_to_open_a_session_of_its_own(
+async def test_a_session_that_was_opened_before_a_fork_is_refused_in_the_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    home, child = LoopAffinity(), os.getpid() + 1
+    affinity, child = LoopAffinity(), os.getpid() + 1
     monkeypatch.setattr(os, "getpid", lambda: child)
     with pytest.raises(RuntimeError, match="opened before a fork; open one in each process$"):
-        home.check()
+        affinity.check()

@@ -136,7 +136,7 @@ class TestTurns:
         assert [ids[0] for _, ids, _ in relay.sent] == [f"direct {number}" for number in range(4)]
         one.stop()
 
-    async def test_ids_added_in_one_turn_of_the_loop_are_looked_for_once(self) -> None:
+    async def test_after_ids_were_added_in_one_turn_of_the_loop_the_poller_runs_once(self) -> None:
         relay = RuledRelay(latency=1.0)
         poller = poller_of(relay)
         waits = [await started(poller, relay, str(number)) for number in range(50)]
@@ -287,7 +287,7 @@ class TestClose:
         await poller.close()
         assert poller.snapshot().open == 0
 
-    async def test_a_closed_poller_sets_no_timer_and_looks_for_nothing(self) -> None:
+    async def test_a_closed_poller_has_no_timer_and_does_not_run_again(self) -> None:
         relay = RuledRelay(latency=20.0)
         poller = poller_of(relay)
         one = await started(poller, relay, "a")

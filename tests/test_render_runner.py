@@ -133,7 +133,7 @@ async def test_a_row_that_the_journal_has_as_sent_is_sent_though_the_run_is_inte
 
 @pytest.mark.parametrize("kind", ["asyncio", "anyio"])
 async def test_an_entry_that_waits_for_the_disk_is_written_though_its_writer_is_cancelled(
-    journal: FillingJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    journal: FillingJournal, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """As the end of a task while another entry is being written, and ctrl-C is pressed."""
     rendering, disk, real = rendering_of(journal), threading.Event(), journal.write

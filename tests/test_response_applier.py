@@ -94,7 +94,6 @@ def applied(
     sign: Sign = Sign.OMITTED,
     timing: RecordingTiming | None = None,
     grace: Grace | None = None,
-    single_endpoint: bool = True,
 ) -> ResponseApplier[str]:
     """Apply a response that came at NOW to a request sent at SENT_AT."""
     answered = Answered(
@@ -104,7 +103,7 @@ def applied(
         sign=sign,
         error=NotFoundError(404),
         single=sign is not Sign.OMITTED,
-        single_endpoint=single_endpoint,
+        single_endpoint=True,
     )
     applier: ResponseApplier[str] = ResponseApplier(
         answered, timing or RecordingTiming(), grace or Grace()
@@ -117,7 +116,7 @@ def applied(
 # the group
 
 
-def test_a_group_that_was_answered_begins_again() -> None:
+def test_a_group_that_was_answered_has_no_failed_attempts_any_more() -> None:
     group = group_of(item_of())
     group.failed_attempts, group.hangs = 3, True
     applied(FakeAnswer({"a": OPEN}), group)

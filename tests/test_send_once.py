@@ -53,7 +53,9 @@ def test_only_what_no_second_request_would_change_is_an_error_of_the_set_up(
     ],
     ids=repr,
 )
-def test_which_errors_prove_that_nothing_was_sent(error: LumaError, is_before: bool) -> None:
+def test_only_an_error_before_the_connection_proves_that_nothing_was_sent(
+    error: LumaError, is_before: bool
+) -> None:
     assert is_before_sending(error) is is_before
 
 

@@ -127,10 +127,10 @@ async def started(
 
 
 async def outcome(
-    relay: ScriptedRelay, *ids: str, timeout: float | None = None, missing_grace: float = 30.0
+    relay: ScriptedRelay, *ids: str, missing_grace: float = 30.0
 ) -> dict[str, Generation] | LumaError:
     """Wait for ids; return the results or the error."""
-    one = await started(CountingPoller(relay, missing_grace), relay, *ids, timeout=timeout)
+    one = await started(CountingPoller(relay, missing_grace), relay, *ids)
     try:
         await one.wait_for_news()
         return await one.result()

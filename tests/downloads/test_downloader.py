@@ -76,18 +76,23 @@ async def test_an_existing_file_is_not_downloaded_again(store: VideoStore, tmp_p
 async def test_no_more_than_at_once_downloads_run_concurrently(
     store: VideoStore, tmp_path: Path, options: dict[str, Any], at_once: int
 ) -> None:
+    """The first requests are answered when as many have arrived, however slow the machine is."""
     running = most = 0
+    is_full = asyncio.Event()
 
     async def slow(request: web.BaseRequest) -> web.StreamResponse:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if running == at_once:
+            is_full.set()
+        await is_full.wait()
         await asyncio.sleep(0.01)
         running -= 1
         return web.Response(body=BODY, headers={"Content-Type": "video/mp4"})
 
     store.script = [slow] * 6
-    async with Downloader(tmp_path, allow_hosts=HERE, **options) as downloader:
+    async with Downloader(tmp_path, allow_hosts=HERE, **options) as downloader, asyncio.timeout(10):
         await asyncio.gather(*(downloader.download(store.video(str(n))) for n in range(6)))
     assert most == at_once
     assert len(files(tmp_path)) == len(store.seen) == 6

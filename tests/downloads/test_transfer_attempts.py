@@ -60,22 +60,22 @@ async def test_each_kind_of_redirect_is_followed(
 async def test_the_progress_is_reported_while_a_file_arrives(
     store: VideoStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The server sends the next bytes when the last ones were reported."""
     events: list[int] = []
-    arrived = asyncio.Event()
+    reported = {size: asyncio.Event() for size in (0, 1000, 2000, 3000)}
     monkeypatch.setattr("luma_async.downloads.progress.REPORT_EVERY", 0.0)
 
     def on_progress(event: DownloadProgress) -> None:
         events.append(event.received)
-        arrived.set()
+        reported[event.received].set()
 
     async def drip(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
         response.content_length = 3000
         await response.prepare(request)
         for start in range(0, 3000, 1000):
-            arrived.clear()
             await response.write(BODY[start : start + 1000])
-            await arrived.wait()
+            await reported[start + 1000].wait()
         return response
 
     store.script = [drip]
@@ -108,7 +108,7 @@ async def test_a_partial_response_with_the_whole_file_replaces_the_part_of_anoth
 async def test_the_first_bytes_of_any_video_are_continued_up_to_its_size(
     store: VideoStore, tmp_path: Path
 ) -> None:
-    """Of an MP4 the boxes say so, too; not of others."""
+    """An MP4 has its size in its boxes, too; a WebM has not."""
     store.body = WEBM
     content_range = f"bytes 0-999/{len(WEBM)}"
     store.script = [answer(206, body=WEBM[:1000], Content_Range=content_range, ETag=store.etag)]

@@ -174,9 +174,7 @@ async def test_a_message_that_is_no_id_makes_no_lease_and_is_deleted(
     assert text.startswith("dropped a message on luma.wait.%FF: it is not an id (")
 
 
-async def test_the_age_of_the_oldest_id_is_that_by_the_clock_of_the_server(
-    queue: LocalQueue, leases: Leases
-) -> None:
+async def test_the_age_of_the_oldest_id_is_that_by_the_clock_of_the_server(leases: Leases) -> None:
     assert leases.oldest == 0.0
     await leases.accept([delivery("new", 3, age=-9.0)])
     assert leases.oldest == 0.0

@@ -76,10 +76,13 @@ async def test_the_number_of_workers_that_are_kept_is_limited_and_known_ones_are
     assert len(listener.loads) == 1_000
 
 
-async def receive(peers: Peers, announcement: dict[str, object]) -> None:
-    """Publish an announcement as another program writes it."""
-    payload = json.dumps(announcement).encode()
-    await peers._queue.client.publish("luma.workers", payload)  # pyright: ignore[reportPrivateUsage]
+async def listener_of(announcement: dict[str, object]) -> Peers:
+    """Return a worker that received an announcement as another program writes it."""
+    client = LocalClient()
+    peers = Peers(LocalQueue(client))
+    await peers.listen()
+    await client.publish("luma.workers", json.dumps(announcement).encode())
+    return peers
 
 
 @pytest.mark.parametrize(
@@ -104,18 +107,16 @@ async def receive(peers: Peers, announcement: dict[str, object]) -> None:
 async def test_an_announcement_beyond_its_limits_is_dropped_with_a_warning(
     changed: dict[str, object], is_kept: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (peers,) = await pool(1)
     announcement = {"worker": "w", "held": 1, "capacity": 2, "lease": 60, "host": "h", "pid": 3}
     changed = announcement | changed
-    await receive(peers, changed)
+    peers = await listener_of(changed)
     assert [one.worker for one in peers.present()] == ([changed["worker"]] if is_kept else [])
     levels = [level for _, level, text in caplog.record_tuples if "luma.workers" in text]
     assert levels == ([] if is_kept else [logging.WARNING])
 
 
 async def test_a_worker_of_the_first_version_announces_no_host_and_no_process() -> None:
-    (peers,) = await pool(1)
-    await receive(peers, {"worker": "w", "held": 1, "capacity": 2, "lease": 60})
+    peers = await listener_of({"worker": "w", "held": 1, "capacity": 2, "lease": 60})
     (one,) = peers.present()
     assert (one.host, one.pid) == ("", 0)
 
