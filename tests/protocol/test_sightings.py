@@ -57,6 +57,7 @@ ROWS: list[dict[str, Any]] = [
     {"task_id": "a", "status": "Failure", "data": {"id": "u", "state": "processing"}},
     {"taskId": "a", "status": "failed", "data": {"id": "u", "state": "processing"}},
     {"task_id": "r", "status": "Failure", "data": {"id": "a", "state": "processing"}},
+    {"task_id": "r", "id": "a", "status": "failed", "data": {"id": "a", "state": "processing"}},
     {"id": "a", "status": "failed", "result": {"id": "u", "state": "completed"}},
     {"id": "A", "status": "failed", "result": {"state": "completed"}},
 ]
