@@ -63,6 +63,44 @@ class ScriptedRelay:
         return FakeAnswer({i: state for i in ids if (state := self.play(i))})
 
 
+class RuledRelay(ScriptedRelay):
+    """Answers with the error that `rule` returns for a request, or as `play` says.
+
+    The rule receives the ids, and whether the batch endpoint is asked. `sent` has the time, the ids
+    and the endpoint of each request.
+    """
+
+    def __init__(
+        self,
+        rule: Callable[[tuple[str, ...], bool], LumaError | None] = lambda ids, many: None,
+        latency: float = 0.0,
+        play: Callable[[str], State | None] = lambda _: State.PROCESSING,
+    ) -> None:
+        super().__init__(play, latency)
+        self.rule = rule
+        self.sent: list[tuple[float, tuple[str, ...], bool]] = []
+
+    async def get(self, task_id: str) -> FakeAnswer:
+        return await self._answer((task_id,), many=False)
+
+    async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
+        return await self._answer(tuple(ids), many=True)
+
+    async def _answer(self, ids: tuple[str, ...], *, many: bool) -> FakeAnswer:
+        self.sent.append((asyncio.get_running_loop().time(), ids, many))
+        if error := self.rule(ids, many):
+            raise error
+        return await self._ask(ids)
+
+    @property
+    def times(self) -> list[float]:
+        return [at for at, _, _ in self.sent]
+
+    @property
+    def batch_times(self) -> list[float]:
+        return [at for at, _, many in self.sent if many]
+
+
 class Stage(StrEnum):
     """The true state of a task, which never goes back."""
 

@@ -1,7 +1,7 @@
 """Direct calls: what is asked in which parts, what they learn, and for what they wait."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 import pytest
@@ -20,8 +20,7 @@ from luma_async.polling.direct import DirectClient
 from luma_async.polling.poller import Poller
 from luma_async.scheduling.changes import Grace
 from luma_async.structs import Generation, State
-from tests.fake_answers import FakeAnswer
-from tests.in_memory_relays import ScriptedRelay
+from tests.in_memory_relays import RuledRelay
 
 pytestmark = pytest.mark.virtual_time
 
@@ -29,34 +28,20 @@ Rule: TypeAlias = Callable[[tuple[str, ...], bool], LumaError | None]
 EIGHT = tuple("abcdefgh")
 
 
-class RuledRelay(ScriptedRelay):
-    """Answers at once: with the error that `rule` returns for a request, or with done tasks.
-
-    Ids that begin with "unknown" are in no response. `asked` has the requests, and `times` when.
-    """
+class DirectRelay(RuledRelay):
+    """A relay with a client; its tasks are completed, and "unknown…" is in no response."""
 
     def __init__(self, rule: Rule = lambda ids, many: None) -> None:
-        super().__init__(lambda one: None if one.startswith("unknown") else State.COMPLETED)
-        self.rule = rule
-        self.batches: list[tuple[str, ...]] = []
-        self.times: list[float] = []
+        super().__init__(
+            rule, play=lambda one: None if one.startswith("unknown") else State.COMPLETED
+        )
         self.poller = Poller(
             self, Every(5.0), Limits(), Grace(), request_timeout=30.0, roll=lambda: 0.5
         )
 
-    async def get(self, task_id: str) -> FakeAnswer:
-        return self._follow((task_id,), many=False)
-
-    async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
-        self.batches.append(tuple(ids))
-        return self._follow(tuple(ids), many=True)
-
-    def _follow(self, ids: tuple[str, ...], *, many: bool) -> FakeAnswer:
-        self.asked.append(ids)
-        self.times.append(asyncio.get_running_loop().time())
-        if error := self.rule(ids, many):
-            raise error
-        return FakeAnswer({one: state for one in ids if (state := self.play(one))})
+    @property
+    def ids_sent(self) -> list[tuple[str, ...]]:
+        return [ids for _, ids, _ in self.sent]
 
     async def look(self, task_id: str, tries: int = 3) -> Generation:
         return await DirectClient(self.poller, self, tries).get(task_id)
@@ -74,44 +59,49 @@ def no_route(*, certain: bool = True) -> LumaError:
 
 
 async def test_a_success_without_the_task_is_a_status_200_about_an_unknown_task() -> None:
-    relay = RuledRelay()
+    relay = DirectRelay()
     with pytest.raises(NotFoundError, match="the relay does not know unknown 1") as caught:
         await relay.look("unknown 1")
     assert (caught.value.status, caught.value.about_task) == (200, True)
-    assert len(relay.asked) == 1
+    assert len(relay.ids_sent) == 1
 
 
 async def test_by_single_requests_unknown_ids_are_left_out_as_they_are_from_a_batch() -> None:
-    relay = RuledRelay(lambda ids, many: no_route() if many else None)
+    relay = DirectRelay(lambda ids, many: no_route() if many else None)
     assert await relay.get_all("a", "unknown 1", "b") == ["a", "b"]
 
 
 async def test_by_single_requests_a_bare_404_is_raised_because_it_proves_nothing() -> None:
-    relay = RuledRelay(lambda ids, many: NotFoundError(404) if ids != ("a",) else None)
+    relay = DirectRelay(lambda ids, many: NotFoundError(404) if ids != ("a",) else None)
     with pytest.raises(NotFoundError):
         await relay.get_all("a", "b")
 
 
 async def test_a_batch_that_is_answered_shows_that_there_is_a_batch_endpoint() -> None:
     missing = {"a", "e"}
-    relay = RuledRelay(lambda ids, many: NotFoundError(404) if many and missing & {*ids} else None)
+    relay = DirectRelay(lambda ids, many: NotFoundError(404) if many and missing & {*ids} else None)
     for pair in ("ab", "cd", "ef", "gh"):
         assert await relay.get_all(*pair) == [*pair]
-    assert relay.batches == [("a", "b"), ("c", "d"), ("e", "f"), ("g", "h")]
+    assert [ids for _, ids, many in relay.sent if many] == [
+        ("a", "b"),
+        ("c", "d"),
+        ("e", "f"),
+        ("g", "h"),
+    ]
 
 
 @pytest.mark.parametrize("status", [400, 413])
 async def test_a_batch_with_one_id_that_is_rejected_does_not_change_the_batch_size(
     status: int,
 ) -> None:
-    relay = RuledRelay(lambda ids, many: BadRequestError(status) if many else None)
+    relay = DirectRelay(lambda ids, many: BadRequestError(status) if many else None)
     assert await relay.get_all("a") == ["a"]
-    assert relay.asked == [("a",), ("a",)]
+    assert relay.ids_sent == [("a",), ("a",)]
     assert relay.poller.batch_size == 100
 
 
 async def test_a_batch_that_is_too_large_halves_the_batch_size_if_its_halves_are_answered() -> None:
-    relay = RuledRelay(lambda ids, many: BadRequestError(413) if ids == EIGHT else None)
+    relay = DirectRelay(lambda ids, many: BadRequestError(413) if ids == EIGHT else None)
     assert await relay.get_all(*EIGHT) == [*EIGHT]
     assert relay.poller.batch_size == 4
 
@@ -123,7 +113,7 @@ async def test_a_batch_with_a_half_that_is_rejected_too_was_not_too_large(
 ) -> None:
     """An id of the half may be the cause; after a 413 the half itself was too large."""
     errors = {EIGHT: BadRequestError(413), tuple(half): error}
-    relay = RuledRelay(lambda ids, many: errors.get(ids))
+    relay = DirectRelay(lambda ids, many: errors.get(ids))
     assert await relay.get_all(*EIGHT) == [*EIGHT]
     assert relay.poller.batch_size == (2 if error.status == 413 else 100)
 
@@ -132,7 +122,7 @@ async def test_a_half_without_an_endpoint_shows_nothing_about_the_batch_size() -
     errors: dict[tuple[str, ...], LumaError] = {
         EIGHT: BadRequestError(413), tuple("efgh"): no_route(),
     }  # fmt: skip
-    relay = RuledRelay(lambda ids, many: errors.get(ids))
+    relay = DirectRelay(lambda ids, many: errors.get(ids))
     assert await relay.get_all(*EIGHT) == [*EIGHT]
     assert relay.poller.batch_size == 1
     await asyncio.sleep(61.0)
@@ -145,9 +135,9 @@ async def test_a_half_that_is_polled_singly_shows_nothing_about_the_batch_size()
             relay.poller.endpoints.record_no_batch_route(no_route(), ["z"])
         return BadRequestError(413) if ids == EIGHT else None
 
-    relay = RuledRelay(rule)
+    relay = DirectRelay(rule)
     assert await relay.get_all(*EIGHT) == [*EIGHT]
-    assert relay.asked[2:] == [("e",), ("f",), ("g",), ("h",)]
+    assert relay.ids_sent[2:] == [("e",), ("f",), ("g",), ("h",)]
     await asyncio.sleep(61.0)
     assert relay.poller.batch_size == 100
 
@@ -159,7 +149,7 @@ async def test_a_first_request_waits_for_a_long_cool_down_and_a_retry_does_not()
         relay.poller.throttle.cool_down_until(asyncio.get_running_loop().time() + 100.0)
         return RelayError(502) if ids == ("b",) else None
 
-    relay = RuledRelay(rule)
+    relay = DirectRelay(rule)
     for one, at in (("a", 0.0), ("c", 100.0)):
         await relay.look(one)
         assert relay.times[-1] == pytest.approx(at)
@@ -173,7 +163,7 @@ async def test_a_first_request_waits_for_a_long_cool_down_and_a_retry_does_not()
 async def test_a_request_without_retries_waits_a_second_for_a_cool_down(
     cooldown: float, is_waited_for: bool
 ) -> None:
-    relay = RuledRelay()
+    relay = DirectRelay()
     relay.poller.throttle.back_off(RelayError(503), 0.0, 0.0)
     relay.poller.throttle.cool_down_until(cooldown)
     if is_waited_for:
@@ -192,7 +182,7 @@ async def test_a_request_without_retries_waits_a_second_for_a_cool_down(
 async def test_two_rejections_of_the_key_in_a_row_hold_back_all_requests(
     rejected: str, holds_back: bool
 ) -> None:
-    relay = RuledRelay(lambda ids, many: AuthenticationError(401) if ids == ("x",) else None)
+    relay = DirectRelay(lambda ids, many: AuthenticationError(401) if ids == ("x",) else None)
     for one in rejected:
         try:
             await relay.look(one)
@@ -204,7 +194,7 @@ async def test_two_rejections_of_the_key_in_a_row_hold_back_all_requests(
 async def test_a_rejection_of_the_key_is_logged_once_with_what_to_check(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    relay = RuledRelay(lambda ids, many: AuthenticationError(401, "invalid_api_key"))
+    relay = DirectRelay(lambda ids, many: AuthenticationError(401, "invalid_api_key"))
     for _ in range(2):
         with pytest.raises(AuthenticationError):
             await relay.look("a")

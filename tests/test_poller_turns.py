@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -30,7 +30,7 @@ from luma_async.scheduling.pace import Pace
 from luma_async.scheduling.slots import Slots
 from luma_async.structs import Generation, State
 from tests.fake_answers import LINK, FakeAnswer
-from tests.in_memory_relays import ScriptedRelay
+from tests.in_memory_relays import RuledRelay, ScriptedRelay
 
 pytestmark = pytest.mark.virtual_time
 
@@ -47,38 +47,6 @@ class CountingPoller(Poller):
     def _run_due(self) -> None:
         self.runs += 1
         super()._run_due()
-
-
-class RuledRelay(ScriptedRelay):
-    """Answers with the error that `rule` returns for a request, or with running tasks.
-
-    The rule receives the ids, and whether the batch endpoint is asked.
-    """
-
-    def __init__(
-        self,
-        rule: Callable[[tuple[str, ...], bool], LumaError | None] = lambda ids, many: None,
-        latency: float = 0.0,
-    ) -> None:
-        super().__init__(lambda _: State.PROCESSING, latency)
-        self.rule = rule
-        self.sent: list[tuple[float, tuple[str, ...], bool]] = []
-
-    async def get(self, task_id: str) -> FakeAnswer:
-        return await self._answer((task_id,), many=False)
-
-    async def get_many(self, ids: Sequence[str]) -> FakeAnswer:
-        return await self._answer(tuple(ids), many=True)
-
-    async def _answer(self, ids: tuple[str, ...], *, many: bool) -> FakeAnswer:
-        self.sent.append((round(now(), 2), ids, many))
-        if error := self.rule(ids, many):
-            raise error
-        return await self._ask(ids)
-
-    @property
-    def batch_times(self) -> list[float]:
-        return [at for at, _, many in self.sent if many]
 
 
 def poller_of(
@@ -153,7 +121,7 @@ class TestTurns:
         assert relay.sent == []
         slots.add([now()])
         await asyncio.sleep(0.01)
-        assert [at for at, _, _ in relay.sent] == [10.0]
+        assert relay.times == [10.0]
         one.stop()
 
 
@@ -197,7 +165,7 @@ class TestLearning:
         relay = RuledRelay(lambda ids, many: RelayError(503) if next(failing) else None)
         one = await started(poller_of(relay), relay, "a")
         await asyncio.sleep(8.0)
-        times = [at for at, _, _ in relay.sent]
+        times = relay.times
         pauses = [later - at for at, later in pairwise(times)]
         assert pauses[:2] == pauses[3:5] == pytest.approx([0.25, 0.5])
         one.stop()

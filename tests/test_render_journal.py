@@ -101,6 +101,14 @@ def test_a_run_that_has_ended_keeps_no_file_open(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == files
 
 
+def execute(folder: Path, statement: str) -> None:
+    """Change the database of a journal behind its back."""
+    database = sqlite3.connect(folder / NAME)
+    with database:
+        database.execute(statement)
+    database.close()
+
+
 @pytest.mark.parametrize(
     ("damage", "fact"),
     [
@@ -111,10 +119,7 @@ def test_a_run_that_has_ended_keeps_no_file_open(tmp_path: Path) -> None:
 def test_a_journal_that_is_refused_is_closed(tmp_path: Path, damage: str, fact: str) -> None:
     with Journal(tmp_path, RELAY) as journal:
         journal.replace([ONE])
-    database = sqlite3.connect(tmp_path / NAME)
-    with database:
-        database.execute(damage)
-    database.close()
+    execute(tmp_path, damage)
     with pytest.raises(ValueError, match="luma-render") as caught:
         read_journal(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {NAME, LOCK_NAME}
@@ -237,9 +242,6 @@ def test_a_database_that_is_no_journal_is_refused(tmp_path: Path, damage: str) -
 
     with Journal(tmp_path, RELAY) as journal:
         journal.replace([ONE])
-    database = sqlite3.connect(tmp_path / NAME)
-    with database:
-        database.execute(damage)
-    database.close()
+    execute(tmp_path, damage)
     with pytest.raises(ValueError, match=r"cannot be used .*; restore it from a backup"):
         use()

@@ -29,6 +29,7 @@ from luma_async.errors import (
 )
 from luma_async.protocol.submissions import Submission
 from luma_async.testing import FakeRelay, Reply
+from tests.render_journals import fail_one_write
 
 pytestmark = pytest.mark.virtual_time
 
@@ -233,14 +234,7 @@ async def test_after_a_write_that_failed_once_no_other_row_is_sent(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real, failures = journal.write, iter([OSError("the journal cannot be written")])
-
-    def write(entry: Entry) -> None:
-        if entry.status is Status.OPEN and (failure := next(failures, None)):
-            raise failure
-        real(entry)
-
-    monkeypatch.setattr(journal, "write", write)
+    fail_one_write(monkeypatch, journal, Status.OPEN)
     async with (
         FakeRelay(durations=(600, 600)) as relay,
         LumaSession(relay.url, api_key=relay.api_key, limits=Limits(max_rate=0.1)) as luma,
@@ -255,14 +249,7 @@ async def test_after_a_write_that_failed_once_no_other_row_is_sent(
 async def test_a_result_that_could_not_be_recorded_is_an_error_when_the_other_tasks_have_ended(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, failures = journal.write, iter([OSError("the journal cannot be written")])
-
-    def write(entry: Entry) -> None:
-        if entry.status is Status.COMPLETED and (failure := next(failures, None)):
-            raise failure
-        real(entry)
-
-    monkeypatch.setattr(journal, "write", write)
+    fail_one_write(monkeypatch, journal, Status.COMPLETED)
     async with (
         FakeRelay(durations=(5, 600)) as relay,
         LumaSession(relay.url, api_key=relay.api_key) as luma,

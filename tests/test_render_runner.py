@@ -19,6 +19,7 @@ from luma_async.cli.rendering.runner import Rendering
 from luma_async.downloads.downloader import Downloader
 from luma_async.protocol.submissions import Submission
 from luma_async.testing import FakeRelay, Reply
+from tests.render_journals import fail_one_write
 
 pytestmark = pytest.mark.virtual_time
 
@@ -300,14 +301,7 @@ async def test_the_answers_after_a_write_that_failed_are_recorded_without_an_err
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real, failures = journal.write, iter([OSError("the journal cannot be written")])
-
-    def write(entry: Entry) -> None:
-        if entry.status is Status.OPEN and (failure := next(failures, None)):
-            raise failure
-        real(entry)
-
-    monkeypatch.setattr(journal, "write", write)
+    fail_one_write(monkeypatch, journal, Status.OPEN)
     async with FakeRelay() as relay:
         for seconds, name in ((5.0, b"task-a"), (6.0, b"task-b")):
             relay.reply(Reply(200, b'{"id":"%b"}' % name, delay=seconds), on="submit")
