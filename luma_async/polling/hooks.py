@@ -127,9 +127,9 @@ def _describe(change: Change[Any]) -> str:
 
 def log_notable(change: Change[Any]) -> None:
     """Log what a caller has to know of one id, once."""
-    name = one_line(change.task_id)
     if change.is_repeated:
         return
+    name = one_line(change.task_id)
     if change.forbidden:
         logger.warning("%s: %s; other ids are answered", name, one_line(str(change.error)))
     elif change.ended:
