@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luma_async.scheduling.batches import Batch
 from luma_async.scheduling.items import Group, Item, Status, Transition, regroup, split_at
 from tests.properties import examples
 
@@ -94,6 +95,18 @@ def test_a_group_keeps_no_more_removed_ids_than_others() -> None:
         kept.append(len(group.items))
     assert kept == [8, 8, 8, 8, 3, 3, 1, 0]
     assert group.size == 0
+
+
+def test_a_group_in_flight_keeps_its_removed_ids_until_it_has_returned() -> None:
+    group = group_of(*"abcd")
+    group.apply(Transition.SUBSCRIBE)
+    Batch([group], 0.0)
+    for item in group.items[:3]:
+        group.remove(item)
+    assert (len(group.items), group.size) == (4, 1)
+    group.compact()
+    assert ids_of(group) == ["d"]
+    assert len(group.items) == 1
 
 
 def test_compacting_a_group_of_which_nothing_was_removed_costs_nothing() -> None:

@@ -180,7 +180,7 @@ class Group(Generic[W]):
         """Remove an id."""
         item.group = None
         self.size -= 1
-        if 2 * self.size < len(self.items):
+        if 2 * self.size < len(self.items) and self.batch is None:
             self.compact()
 
     def split_off(self, items: Iterable[Item[W]]) -> "Group[W]":

@@ -143,7 +143,7 @@ class BisectionQueue(Generic[W]):
 
     def push(self, batch: Batch[W], parts: int, size_evidence: int, *, last: bool) -> None:
         """Split the ids of a batch; `last`: they are sent after other parts."""
-        left = list(batch.groups)
+        left = [group for group in batch.groups if group.size]
         size = -(-sum(group.size for group in left) // parts)
         bisection = Bisection(len(batch.items), batch.bisection, size_evidence)
         split: list[list[Group[W]]] = []
